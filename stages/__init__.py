@@ -1,0 +1,1 @@
+"""One module a command: each wires the pipeline to the cache."""
