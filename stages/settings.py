@@ -220,9 +220,7 @@ def _config_path(config: str | Path) -> Path:
     if named.is_file():
         return named
     known = ", ".join(sorted(p.stem for p in Path("configs").glob("*.yaml"))) or "none found in configs/"
-    raise MixstyleError(
-        f"no profile {str(config)!r} (there are: {known}); give its name or a path to a YAML file"
-    )
+    raise MixstyleError(f"no profile {str(config)!r} (there are: {known}); give its name or a path to a YAML file")
 
 
 def _names(cls: type) -> str:
@@ -321,9 +319,7 @@ def check(settings: Settings) -> None:
     if train.batch_size < 2:
         refuse("train.batch_size", "should be 2 or more: InfoNCE needs other tracks in the batch")
     if train.clip_duration_s > separate.clip_s:
-        refuse(
-            "train.clip_duration_s", f"is longer than the cached clips (separate.clip_s={separate.clip_s})"
-        )
+        refuse("train.clip_duration_s", f"is longer than the cached clips (separate.clip_s={separate.clip_s})")
     if not 0 <= train.aug_prob <= 1:
         refuse("train.aug_prob", "should lie between 0 and 1")
     if not 0 <= train.dropout < 1:
