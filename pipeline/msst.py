@@ -72,9 +72,7 @@ def read_separator_config(path: str | Path) -> SeparatorFile:
         raise MixstyleError(f"{path}: training.target_instrument={target}: one stem alone; all four are needed")
     instruments = tuple(training.get("instruments") or model.sources)
     if sorted(instruments) != sorted(STEMS):
-        raise MixstyleError(
-            f"{path}: training.instruments={list(instruments)}: only {', '.join(STEMS)} can be used"
-        )
+        raise MixstyleError(f"{path}: training.instruments={list(instruments)}: only {', '.join(STEMS)} can be used")
     rate = audio.get("sample_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         raise MixstyleError(f"{path}: audio.sample_rate={rate}: only {SAMPLE_RATE} Hz can be used")

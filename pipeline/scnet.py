@@ -162,8 +162,7 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.SDlayer = SparseDown(channels_in, channels_out, config)
         self.conv_modules = nn.ModuleList(
-            ConvolutionModule(channels_out, depth, config.compress, config.conv_kernel)
-            for depth in config.conv_depths
+            ConvolutionModule(channels_out, depth, config.compress, config.conv_kernel) for depth in config.conv_depths
         )
         self.globalconv = nn.Conv2d(channels_out, channels_out, 3, padding=1)
 
@@ -254,9 +253,7 @@ class SCNet(nn.Module):
         window = torch.ones(config.win_size)
         if form == "masked":
             if config.win_size != config.nfft:
-                raise MixstyleError(
-                    f"separator's model.win_size={config.win_size}: should equal nfft={config.nfft}"
-                )
+                raise MixstyleError(f"separator's model.win_size={config.win_size}: should equal nfft={config.nfft}")
             window = torch.hann_window(config.nfft)
             self.pos_embed_f = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, dims[0], bins, 1), std=0.02))
             self.mask_layer = nn.Sequential(

@@ -105,9 +105,7 @@ class Separator:
     def _prepare(self, request: ClipRequest) -> "_Prepared":
         audio = request.audio
         if audio.ndim != 2 or audio.shape[0] != 2:
-            raise MixstyleError(
-                f"audio to separate should be [2, T], not {list(audio.shape)}; repeat a mono channel"
-            )
+            raise MixstyleError(f"audio to separate should be [2, T], not {list(audio.shape)}; repeat a mono channel")
         if not torch.isfinite(audio).all():
             raise MixstyleError("audio to separate holds NaN or infinite samples")
         audio = audio.detach().to("cpu", torch.float32)
