@@ -8,6 +8,7 @@ Parameter names and shapes are those of the checkpoints that Music-Source-Separa
 unchanged; names in capitals (`SDlayer`) are theirs. Letters: B items, C channels, F frequency bins, T frames.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -242,7 +243,7 @@ class SCNet(nn.Module):
         self.config, self.form = config, form
         dims, sources = config.dims, len(config.sources)
         bins = config.nfft // 2 + 1
-        self.encoder = nn.ModuleList(EncoderBlock(a, b, config) for a, b in zip(dims[:-1], dims[1:], strict=True))
+        self.encoder = nn.ModuleList(EncoderBlock(a, b, config) for a, b in itertools.pairwise(dims))
         outputs = (dims[0] * sources, *dims[1:-1])
         self.decoder = nn.ModuleList(
             nn.Sequential(Fusion(dims[i + 1]), SparseUp(dims[i + 1], outputs[i], config))

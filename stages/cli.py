@@ -1,0 +1,214 @@
+"""The command line: names, help and errors. What the commands do stands in their own modules."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.stages.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="mixstyle",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Learns what a mix sounds like, apart from what the song is. "
+    "The steps, in order: separate, features, train, report; each goes on where it was stopped.",
+)
+
+Config = Annotated[
+    str, typer.Option("--config", "-c", help="A profile in configs/ (demo, cpu, fma) or a path to a YAML file.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Overrides a setting, as section.name=value; may be repeated."),
+]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Throws away what was made with other settings.")]
+DataPath = Annotated[Path | None, typer.Option(help="A folder of music, a .txt list, or a .csv with a column `path`.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def _settings(config: str, overrides: list[str] | None, **options: Any) -> Settings:
+    """The profile with --set laid over it, and the plain options over that."""
+    given = [f"{name.replace('__', '.')}={value}" for name, value in options.items() if value is not None]
+    return load_settings(config, [*(overrides or []), *given])
+
+
+@app.command("demo-songs")
+def demo_songs_command(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where the songs go; the profile's folder unless given.")
+    ] = None,
+    songs: Annotated[int | None, typer.Option(help="How many songs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds of each song.")] = None,
+    stems: Annotated[bool | None, typer.Option("--stems/--no-stems", help="Write the true stems too.")] = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Renders songs, with true stems, to try everything on.
+
+    Examples:
+
+      mixstyle demo-songs
+
+      mixstyle demo-songs data/songs --songs 4 --seed 7
+    """
+    from mixstyle.stages.demo_songs import demo_songs
+
+    chosen = _settings(
+        config,
+        overrides,
+        demo_songs__output_dir=directory,
+        demo_songs__songs=songs,
+        demo_songs__seed=seed,
+        demo_songs__duration_s=duration,
+        demo_songs__stems=stems,
+    ).demo_songs
+    demo_songs(chosen.output_dir, chosen.songs, chosen.seed, chosen.duration_s, chosen.stems, chosen.workers, rebuild)
+
+
+@app.command("separate")
+def separate_command(
+    data_path: DataPath = None,
+    device: Device = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Prints tracks, hours, disk and time needed, and stops.")
+    ] = False,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Separates clips of every track into stems and writes them as WebDataset shards.
+
+    Examples:
+
+      mixstyle separate --config cpu --data-path ~/music --plan
+
+      mixstyle separate --config cpu --data-path ~/music
+
+      mixstyle separate --set separate.input=stems --data-path musdb18hq/train
+    """
+    from mixstyle.stages.separate import plan, separate
+
+    settings = _settings(config, overrides, separate__data_path=data_path, separate__device=device)
+    if plan_only:
+        plan(settings)
+        return
+    summary = separate(settings, rebuild)
+    if settings.separate.strict and summary.tracks_failed:
+        raise MixstyleError(
+            f"{summary.tracks_failed} tracks failed (separate.strict is set); see "
+            f"{settings.separate.stems_dir / 'failures.csv'}"
+        )
+
+
+@app.command("features")
+def features_command(
+    device: Device = None, config: Config = "demo", overrides: Set = None, rebuild: Rebuild = False
+) -> None:
+    """Computes the mixing descriptors of the cached clips into a Zarr store.
+
+    Examples:
+
+      mixstyle features
+
+      mixstyle features --config cpu --set features.batch_clips=16
+    """
+    from mixstyle.stages.features import features
+
+    features(_settings(config, overrides, features__device=device), rebuild)
+
+
+@app.command("train")
+def train_command(
+    batch_size: Annotated[int | None, typer.Option(help="Tracks in a batch.")] = None,
+    num_epochs: Annotated[int | None, typer.Option(help="Epochs in all; more than before goes on.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="AdamW's learning rate.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="InfoNCE's temperature.")] = None,
+    clip_duration: Annotated[float | None, typer.Option(help="Seconds of each clip that are used.")] = None,
+    n_mels: Annotated[int | None, typer.Option(help="Mel bands.")] = None,
+    encoder_dim: Annotated[int | None, typer.Option(help="Dimensions of the embedding.")] = None,
+    aug_prob: Annotated[float | None, typer.Option(help="Probability of each effect on each stem.")] = None,
+    aug_gain_range: Annotated[float | None, typer.Option(help="Stem gains lie within plus and minus this, dB.")] = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Trains the encoder on the cached stems and descriptors.
+
+    Examples:
+
+      mixstyle train
+
+      mixstyle train --config fma --batch-size 12 --device cuda:0
+    """
+    from mixstyle.stages.train import train
+
+    settings = _settings(
+        config,
+        overrides,
+        train__batch_size=batch_size,
+        train__num_epochs=num_epochs,
+        train__learning_rate=learning_rate,
+        train__temperature=temperature,
+        train__clip_duration_s=clip_duration,
+        train__n_mels=n_mels,
+        train__encoder_dim=encoder_dim,
+        train__aug_prob=aug_prob,
+        train__aug_gain_range_db=aug_gain_range,
+        train__device=device,
+    )
+    train(settings, rebuild)
+
+
+@app.command("report")
+def report_command(
+    device: Device = None, config: Config = "demo", overrides: Set = None, rebuild: Rebuild = False
+) -> None:
+    """Makes one page about the trained encoder: losses, map, descriptors, song retrieval.
+
+    Examples:
+
+      mixstyle report
+
+      mixstyle report --config cpu --set report.split=test
+    """
+    from mixstyle.stages.report import report
+
+    report(_settings(config, overrides, report__device=device), rebuild)
+
+
+@app.command("status")
+def status_command(config: Config = "demo", overrides: Set = None) -> None:
+    """Tells what each step has done, what is left, what failed, and what is stale and why.
+
+    Example:
+
+      mixstyle status --config cpu
+    """
+    from mixstyle.stages.status import status
+
+    status(_settings(config, overrides))
+
+
+def main(run: Callable[[], Any] = app) -> None:
+    """Runs the command line; a user's mistake ends in one line on stderr and exit status 1."""
+    try:
+        run()
+    except MixstyleError as error:
+        print(f"mixstyle: error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("mixstyle: stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
