@@ -34,8 +34,8 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 def _settings(config: str, overrides: list[str] | None, **options: Any) -> Settings:
     """The profile with --set laid over it, and the plain options over that."""
-    given = [f"{name.replace('__', '.')}={value}" for name, value in options.items() if value is not None]
-    return load_settings(config, [*(overrides or []), *given])
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    return load_settings(config, overrides or [], given)
 
 
 @app.command("demo-songs")

@@ -155,8 +155,12 @@ class Settings:
     report: ReportSettings = field(default_factory=ReportSettings)
 
 
-def load_settings(config: str | Path = "demo", overrides: Sequence[str] = ()) -> Settings:
+def load_settings(
+    config: str | Path = "demo", overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> Settings:
     """Reads a profile (a name in `configs/` or a YAML file) and lays `section.name=value` overrides over it.
+
+    values: more overrides by their name `section.name`, as Python values, laid over the rest.
 
     Raises MixstyleError for a missing file, and for sections, settings or values that are wrong, by name.
     """
@@ -168,14 +172,13 @@ def load_settings(config: str | Path = "demo", overrides: Sequence[str] = ()) ->
     if not isinstance(data, dict):
         raise MixstyleError(f"{path}: should hold sections ({_names(Settings)}), not a {type(data).__name__}")
     settings = _build(Settings, data, prefix="", where=str(path))
-    if overrides:
-        settings = override(settings, overrides)
+    settings = override(settings, overrides, values or {})
     check(settings)
     return settings
 
 
-def override(settings: Settings, overrides: Sequence[str]) -> Settings:
-    """Returns `settings` with each `section.name=value` replaced; the value is read as YAML."""
+def override(settings: Settings, overrides: Sequence[str], given: Mapping[str, Any]) -> Settings:
+    """Returns `settings` with each `section.name=value` replaced (the value is read as YAML), then each of `given`."""
     merged: dict[str, dict[str, Any]] = {}
     for text in overrides:
         name, equals, value = text.partition("=")
@@ -186,6 +189,9 @@ def override(settings: Settings, overrides: Sequence[str]) -> Settings:
             merged.setdefault(section, {})[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise MixstyleError(f"--set {text}: the value is not valid YAML") from error
+    for name, value in given.items():
+        section, _, key = name.partition(".")
+        merged.setdefault(section, {})[key] = value
     for section, values in merged.items():
         if section not in {f.name for f in fields(Settings)}:
             raise MixstyleError(f"--set {section}: no such section; there are {_names(Settings)}")
@@ -193,7 +199,6 @@ def override(settings: Settings, overrides: Sequence[str]) -> Settings:
         built = _build(type(current), values, prefix=f"{section}.", where="--set")
         changed = {key: getattr(built, key) for key in values}
         settings = dataclasses.replace(settings, **{section: dataclasses.replace(current, **changed)})
-    check(settings)
     return settings
 
 
@@ -331,7 +336,5 @@ def check(settings: Settings) -> None:
     if train.hop_length > train.n_fft:
         refuse("train.hop_length", f"is longer than train.n_fft={train.n_fft}: frames would skip samples")
     for name in ("separate.device", "features.device", "train.device", "report.device"):
-        if get(name) not in ("auto", "cpu", "cuda") and not (
-            get(name).startswith("cuda:") and get(name)[5:].isdigit()
-        ):
+        if get(name) not in ("auto", "cpu", "cuda") and not (get(name).startswith("cuda:") and get(name)[5:].isdigit()):
             refuse(name, "should be auto, cpu, cuda or cuda:N")
