@@ -28,6 +28,7 @@ class DemoSongsSettings:
     output_dir: Path = Path("data/demo")
     """Gets songs/ (mixtures), stems/ (true stems) and songs.json."""
     songs: int = 16
+    """0 makes none: the profile brings its own music."""
     seed: int = 0
     duration_s: float = 48.0
     stems: bool = True
@@ -148,6 +149,8 @@ class ReportSettings:
 class Settings:
     """All sections of a profile."""
 
+    profile: str = ""
+    """The profile's name; for people and for dvc.yaml."""
     demo_songs: DemoSongsSettings = field(default_factory=DemoSongsSettings)
     separate: SeparateSettings = field(default_factory=SeparateSettings)
     features: FeaturesSettings = field(default_factory=FeaturesSettings)
@@ -283,14 +286,14 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
 
 
 _POSITIVE = (
-    "demo_songs.songs demo_songs.workers separate.clip_s separate.clips_per_track separate.tracks_per_shard "
+    "demo_songs.workers separate.clip_s separate.clips_per_track separate.tracks_per_shard "
     "separate.batch_chunks separate.workers features.batch_clips features.workers train.batch_size "
     "train.num_epochs train.learning_rate train.temperature train.clip_duration_s train.n_fft "
     "train.hop_length train.n_mels train.band_mels train.band_step train.encoder_dim train.film_hidden "
     "train.checkpoint_every train.save_every_steps train.validate_every report.batch_clips"
 ).split()
 _NOT_NEGATIVE = (
-    "demo_songs.seed separate.seed separate.threads separate.validation_fraction separate.test_fraction train.seed "
+    "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.validation_fraction separate.test_fraction train.seed "
     "train.max_steps train.steps_per_epoch train.weight_decay train.dropout train.aug_gain_range_db "
     "train.workers train.threads"
 ).split()
