@@ -293,7 +293,8 @@ _POSITIVE = (
     "train.checkpoint_every train.save_every_steps train.validate_every report.batch_clips"
 ).split()
 _NOT_NEGATIVE = (
-    "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.validation_fraction separate.test_fraction train.seed "
+    "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.validation_fraction "
+    "separate.test_fraction train.seed "
     "train.max_steps train.steps_per_epoch train.weight_decay train.dropout train.aug_gain_range_db "
     "train.workers train.threads"
 ).split()
