@@ -1,0 +1,272 @@
+"""`mixstyle demo-songs`: writes rendered songs, with their true stems, to try everything on.
+
+Layout under the output folder:
+
+    songs/0003-funk-104bpm.flac                       the mixture, 16 bits, 44.1 kHz, stereo
+    stems/0003-funk-104bpm/{vocals,bass,drums,other,mixture}.flac
+    songs.json                                        format 1, described below
+
+songs.json holds `format` (1; other values are refused), `settings` (what the songs depend on) and
+`songs`, one entry a finished song in order of its index: index, name, seed, style, tempo_bpm, key, mix
+(the mixing settings drawn for it) and files (relative path to size in bytes). It is written before the
+first song, with no songs, and again after each: a song is finished when it is listed and its files have
+the listed sizes. Everything is written under a temporary name, synced and renamed.
+
+Stems are rounded to 16 bits first and the mixture is the sum of the rounded stems, so the files add up
+to the last bit.
+"""
+
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.instruments import soundfont_bytes
+from mixstyle.pipeline.song import MIN_DURATION_S, RENDERER_VERSION, render_song
+from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
+from mixstyle.stages.progress import progress, say
+
+FORMAT = 1
+_OUR_NAME = re.compile(r"\d{4,}-[a-z]+-\d+bpm(\.flac)?(\.partial)?")
+
+
+@dataclass(frozen=True)
+class DemoSongsSummary:
+    """What a run of `demo_songs` did."""
+
+    output_dir: Path
+    songs: int
+    rendered: int
+    kept: int
+    """Songs that an earlier run had finished."""
+    duration_s: float
+    """Length of each song."""
+
+
+def song_seed(seed: int, index: int) -> int:
+    """The seed of song `index` of a set; independent of how many songs the set has. Below 2**53."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]) >> 11
+
+
+def demo_songs(
+    output_dir: Path,
+    songs: int,
+    seed: int,
+    duration_s: float = 48.0,
+    stems: bool = True,
+    workers: int = 2,
+    rebuild: bool = False,
+) -> DemoSongsSummary:
+    """Renders `songs` songs of `duration_s` seconds into `output_dir`, in `workers` processes.
+
+    Songs that an earlier run with the same settings finished are kept; a larger `songs` adds to them.
+    `rebuild` removes the folder's songs first. The bytes depend on the settings alone, not on
+    `songs` or `workers`.
+
+    Raises MixstyleError for impossible settings, a folder that cannot be written, or songs made with
+    other settings (naming the first that differs).
+    """
+    _check(songs, seed, duration_s, workers)
+    output_dir = Path(output_dir)
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "duration_s": float(duration_s),
+        "stems": stems,
+        "sample_rate": SAMPLE_RATE,
+        "renderer": RENDERER_VERSION,
+        "soundfont_sha256": sha256(soundfont_bytes()).hexdigest(),
+    }
+    with _telling(output_dir):
+        finished = _open_folder(output_dir, settings, songs, rebuild)
+        todo = [index for index in range(songs) if index not in finished]
+        _write_listing(output_dir, settings, finished)
+        kept = songs - len(todo)
+        if kept:
+            say(f"{kept} of {songs} songs are there already")
+        jobs = [(output_dir, index, song_seed(seed, index), duration_s, stems) for index in todo]
+        with progress("rendering songs", total=songs, unit="songs", done=kept) as bar:
+            for entry in _render_all(jobs, min(workers, len(jobs))):
+                finished[entry["index"]] = entry
+                _write_listing(output_dir, settings, finished)
+                bar.advance(1)
+    return DemoSongsSummary(output_dir, songs, len(todo), kept, float(duration_s))
+
+
+def _check(songs: int, seed: int, duration_s: float, workers: int) -> None:
+    if songs < 1:
+        raise MixstyleError(f"songs is {songs}: ask for 1 or more")
+    if seed < 0:
+        raise MixstyleError(f"seed is {seed}: seeds are 0 or larger")
+    if not (MIN_DURATION_S <= duration_s <= 3600):
+        raise MixstyleError(f"duration_s is {duration_s:g}: choose {MIN_DURATION_S:g} to 3600 seconds")
+    if workers < 1:
+        raise MixstyleError(f"workers is {workers}: ask for 1 or more")
+
+
+@contextmanager
+def _telling(output_dir: Path) -> Iterator[None]:
+    """Turns the operating system's refusals into one line that names the folder or file."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or output_dir
+        raise MixstyleError(f"cannot write songs to {place}: {error.strerror or error}") from error
+    except soundfile.LibsndfileError as error:
+        raise MixstyleError(f"cannot write songs to {output_dir}: {error}") from error
+
+
+def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild: bool) -> dict[int, dict[str, Any]]:
+    """Finished songs by index, after checking that the folder's songs were made with equal settings."""
+    for folder in ("songs", "stems") if settings["stems"] else ("songs",):
+        (output_dir / folder).mkdir(parents=True, exist_ok=True)
+    if rebuild:
+        _clear(output_dir)
+    listing = _read_listing(output_dir)
+    if listing is None:
+        strays = [path.name for path in (output_dir / "songs").iterdir() if _OUR_NAME.fullmatch(path.name)]
+        if strays:
+            raise MixstyleError(f"{output_dir} holds songs but no songs.json: --rebuild replaces them")
+        return {}
+    for name, wanted in settings.items():
+        found = listing["settings"].get(name)
+        if found != wanted:
+            raise MixstyleError(
+                f"{output_dir} holds songs made with {name} {found}, not {wanted}: --rebuild replaces them"
+            )
+    entries = {entry["index"]: entry for entry in listing["songs"]}
+    if any(index >= songs for index in entries):
+        raise MixstyleError(
+            f"{output_dir} holds songs made with songs {max(entries) + 1}, not {songs}: --rebuild replaces them"
+        )
+    return {index: entry for index, entry in entries.items() if _is_whole(output_dir, entry)}
+
+
+def _is_whole(output_dir: Path, entry: dict[str, Any]) -> bool:
+    """Whether every file of a listed song is there with its size."""
+    for name, size in entry["files"].items():
+        path = output_dir / name
+        if not path.is_file() or path.stat().st_size != size:
+            return False
+    return True
+
+
+def _clear(output_dir: Path) -> None:
+    """Removes the songs (and only what is named as ours) and the listing."""
+    (output_dir / "songs.json").unlink(missing_ok=True)
+    for folder in ("songs", "stems"):
+        for path in sorted((output_dir / folder).iterdir()) if (output_dir / folder).is_dir() else []:
+            if _OUR_NAME.fullmatch(path.name.removeprefix(".")):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _read_listing(output_dir: Path) -> dict[str, Any] | None:
+    """songs.json, or None where there is none; refuses what it cannot read or another format."""
+    path = output_dir / "songs.json"
+    if not path.exists():
+        return None
+    try:
+        listing = json.loads(path.read_text(encoding="utf-8"))
+        version = listing["format"]
+        readable = isinstance(listing["settings"], dict) and isinstance(listing["songs"], list)
+    except (ValueError, KeyError, TypeError) as error:
+        raise MixstyleError(f"{path} is not a list of songs: --rebuild replaces it and its songs") from error
+    if version != FORMAT or not readable:
+        raise MixstyleError(f"{path} has format {version}, this version writes {FORMAT}: --rebuild replaces the songs")
+    return listing
+
+
+def _write_listing(output_dir: Path, settings: dict[str, Any], finished: dict[int, dict[str, Any]]) -> None:
+    listing = {"format": FORMAT, "settings": settings, "songs": [finished[index] for index in sorted(finished)]}
+    path = output_dir / "songs.json"
+    partial = path.with_name(".songs.json.partial")
+    partial.write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
+    _settle(partial, path)
+
+
+def _settle(partial: Path, path: Path) -> None:
+    """Syncs a finished temporary file and gives it its name, which is synced as well."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write_flac(path: Path, samples: np.ndarray) -> int:
+    """Writes int16 [2, T] as FLAC, verified by its frame count; returns its size in bytes."""
+    partial = path.with_name(f".{path.name}.partial")
+    soundfile.write(partial, samples.T, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+    if soundfile.info(partial).frames != samples.shape[-1]:
+        raise MixstyleError(f"{path} came out shorter than it should be: is the disk full?")
+    _settle(partial, path)
+    return path.stat().st_size
+
+
+def _render_one(job: tuple[Path, int, int, float, bool]) -> dict[str, Any]:
+    """Renders and writes one song (in a worker); returns its entry for songs.json."""
+    output_dir, index, seed, duration_s, stems = job
+    song = render_song(seed, duration_s)
+    name = f"{index:04d}-{song.name}"
+    rounded = np.rint(song.stems * 32768.0).astype(np.int16)
+    mixture = rounded.astype(np.int32).sum(axis=0).astype(np.int16)
+    files: dict[str, int] = {}
+    if stems:
+        folder = output_dir / "stems" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for stem, samples in zip((*STEMS, "mixture"), (*rounded, mixture), strict=True):
+            files[f"stems/{name}/{stem}.flac"] = _write_flac(folder / f"{stem}.flac", samples)
+    files[f"songs/{name}.flac"] = _write_flac(output_dir / "songs" / f"{name}.flac", mixture)
+    return {
+        "index": index,
+        "name": name,
+        "seed": seed,
+        "style": song.style,
+        "tempo_bpm": song.tempo_bpm,
+        "key": song.key,
+        "mix": song.mix.record(),
+        "files": files,
+    }
+
+
+def _follow_parent() -> None:
+    """Ends this worker when the process that started it is gone, so that a kill leaves no orphans."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) -> Iterator[dict[str, Any]]:
+    """Entries of finished songs, as they finish."""
+    if workers <= 1:
+        yield from map(_render_one, jobs)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _follow_parent) as pool:
+        waiting = {pool.submit(_render_one, job) for job in jobs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise MixstyleError(
+                "a process that rendered songs died (out of memory?): run again to go on, with fewer workers"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
