@@ -1,0 +1,138 @@
+"""The commands as a user runs them, one after the other, on rendered songs with the shipped separator."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SEPARATOR = ROOT / "Music-Source-Separation-Training"
+PROFILE = {
+    "profile": "small",
+    "demo_songs": {"output_dir": "songs", "songs": 5, "duration_s": 24.0},
+    "separate": {
+        "data_path": "songs/songs",
+        "stems_dir": "stems",
+        "separator_config": str(SEPARATOR / "configs" / "scnet_tiny.yaml"),
+        "separator_checkpoint": str(SEPARATOR / "scnet_tiny.safetensors"),
+        "clips_per_track": 2,
+        "tracks_per_shard": 2,
+        "validation_fraction": 0.0,
+        "test_fraction": 0.0,
+        "num_overlap": 1,
+        "device": "cpu",
+    },
+    "features": {"features_path": "features.zarr", "device": "cpu"},
+    "train": {
+        "checkpoint_dir": "checkpoints",
+        "log_dir": "logs",
+        "device": "cpu",
+        "batch_size": 2,
+        "num_epochs": 2,
+        "clip_duration_s": 4.0,
+        "channels": [4, 8],
+        "encoder_dim": 32,
+        "hop_length": 512,
+        "workers": 1,
+    },
+    "report": {"report_dir": "report", "device": "cpu"},
+}
+
+
+def mixstyle(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mixstyle.stages.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stage has run."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "small.yaml").write_text(yaml.safe_dump(PROFILE))
+    for stage in ("demo-songs", "separate", "features", "train", "report"):
+        done = mixstyle(stage, "--config", "small.yaml", cwd=folder)
+        assert done.returncode == 0, f"{stage}: {done.stdout}\n{done.stderr}"
+    return folder
+
+
+@pytest.mark.slow
+def test_every_stage_leaves_what_it_says(finished: Path) -> None:
+    assert len(list((finished / "songs" / "songs").glob("*.flac"))) == 5
+    assert len(list((finished / "stems").glob("stems-*.tar"))) == 3
+    assert (finished / "features.zarr").is_dir()
+    for name in ("best_model.pt", "final_model.pt"):
+        assert (finished / "checkpoints" / name).is_file()
+    assert list((finished / "logs").rglob("events.out.tfevents.*"))
+    assert "<html" in (finished / "report" / "report.html").read_text()
+    metrics = json.dumps(json.loads((finished / "report" / "metrics.json").read_text()))
+    for row in ("trained", "raw", "untrained"):
+        assert row in metrics
+
+
+@pytest.mark.slow
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    kept = {p: p.stat().st_mtime_ns for name in ("stems", "checkpoints") for p in (finished / name).glob("*.*")}
+    for stage in ("demo-songs", "separate", "features", "train"):
+        assert mixstyle(stage, "--config", "small.yaml", cwd=finished).returncode == 0
+    changed = [p.name for p, time in kept.items() if p.suffix in {".tar", ".pt"} and p.stat().st_mtime_ns != time]
+    assert not changed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "override"),
+    [
+        ("demo-songs", "demo_songs.seed=5"),
+        ("separate", "separate.num_overlap=2"),
+        ("train", "train.temperature=0.2"),
+    ],
+)
+def test_changed_settings_are_named_and_nothing_is_lost(finished: Path, stage: str, override: str) -> None:
+    before = sorted(p.name for p in (finished / "stems").iterdir())
+    done = mixstyle(stage, "--config", "small.yaml", "--set", override, cwd=finished)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert override.partition(".")[2].partition("=")[0] in line
+    assert "--rebuild" in line
+    assert sorted(p.name for p in (finished / "stems").iterdir()) == before
+
+
+@pytest.mark.slow
+def test_status_tells_what_is_done(finished: Path) -> None:
+    done = mixstyle("status", "--config", "small.yaml", cwd=finished)
+    assert done.returncode == 0
+    for stage in ("separate", "features", "train", "report"):
+        assert stage in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("separate", "--config", "nowhere"), "nowhere"),
+        (("separate", "--config", "empty.yaml", "--data-path", "no/such/folder"), "no/such/folder"),
+        (("features", "--config", "empty.yaml"), "mixstyle separate"),
+        (("train", "--config", "empty.yaml"), "mixstyle separate"),
+        (("train", "--config", "empty.yaml", "--temperature", "0"), "train.temperature"),
+        (("report", "--config", "empty.yaml"), "mixstyle"),
+        (("demo-songs", "out", "--config", "empty.yaml", "--duration", "1"), "duration_s"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], named: str) -> None:
+    (tmp_path / "empty.yaml").write_text("train:\n  device: cpu\n")
+    done = mixstyle(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("mixstyle: error: ")
+    assert named in line
+
+
+@pytest.mark.parametrize("stage", ["demo-songs", "separate", "features", "train", "report", "status"])
+def test_help_shows_examples(stage: str, tmp_path: Path) -> None:
+    done = mixstyle(stage, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"mixstyle {stage}" in done.stdout
+    assert "Example" in done.stdout
