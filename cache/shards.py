@@ -23,7 +23,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import soundfile
@@ -144,7 +144,7 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
     with atomic_write(tar) as temporary:
         with temporary.open("wb") as file:
             stream = _Hashing(file)
-            with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:  # pyright: ignore[reportArgumentType]
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="w", format=tarfile.USTAR_FORMAT) as archive:
                 for track in tracks:
                     for name, data in _members(track):
                         members[name] = (_add(archive, name, data), len(data))
@@ -162,7 +162,7 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
         "members": [[name, offset, length] for name, (offset, length) in members.items()],
         "tracks": described,
     }
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
     write_text(sidecar_path(stems_dir, shard), text + "\n")
     return ShardInfo(shard, tar, fingerprint, digest, size, members, described)
 
@@ -242,7 +242,7 @@ def _members(track: TrackRecord) -> list[tuple[str, bytes]]:
         "scale": [clip.scale for clip in kept],
         "file": files,
     }
-    text = json.dumps(sample, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(sample, sort_keys=True, allow_nan=False)
     audio = [(name, clip.flac) for name, clip in zip(files, kept, strict=True)]
     return [*audio, (f"{track.track_id}.json", text.encode("utf-8"))]
 

@@ -1,0 +1,200 @@
+"""What a music file sounds like, as a hash: tags do not count, only the audio bytes.
+
+- FLAC: the MD5 of its samples, which its header holds; PCM WAV: the same MD5, of its data. A WAV and the FLAC made of
+  it are equal.
+- MP3: SHA-256 of what lies between the tags (ID3v2 before; ID3v1 and APE after).
+- All else: SHA-256 of the whole file, so an Ogg file with other tags counts as another.
+
+The same recording encoded twice is not told as the same.
+"""
+
+import hashlib
+import os
+import struct
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+HEAD_BYTES = 65_536
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBytes:
+    """Where a file's audio lies: bytes start to stop.
+
+    kind: files of different kinds are never equal (`pcm 44100 2 16`, `mp3`, `file`). size: of the audio as hashed,
+    bytes. known: the hash, where the header holds it.
+    """
+
+    kind: str
+    start: int
+    stop: int
+    size: int
+    known: str = ""
+
+
+def audio_bytes(path: Path) -> AudioBytes:
+    """Finds a file's audio from its first and last bytes. Raises OSError for files that cannot be read."""
+    with path.open("rb") as file:
+        return _locate(file)
+
+
+def quick_hash(path: Path, audio: AudioBytes) -> str:
+    """32 hex digits of the audio's kind, its length, and its first and last 64 KiB."""
+    digest = hashlib.sha256(f"{audio.kind} {audio.size} {audio.known}".encode())
+    with path.open("rb") as file:
+        file.seek(audio.start)
+        digest.update(file.read(min(HEAD_BYTES, audio.stop - audio.start)))
+        file.seek(max(audio.start, audio.stop - HEAD_BYTES))
+        digest.update(file.read(min(HEAD_BYTES, audio.stop - audio.start)))
+    return digest.hexdigest()[:32]
+
+
+def content_hash(path: Path) -> str:
+    """32 hex digits that are equal for files with identical audio. Raises OSError for files that cannot be read."""
+    with path.open("rb") as file:
+        audio = _locate(file)
+        if audio.known:
+            return audio.known
+        digest = hashlib.md5(usedforsecurity=False) if audio.kind.startswith("pcm") else hashlib.sha256()
+        file.seek(audio.start)
+        left = audio.stop - audio.start
+        while left > 0 and (block := file.read(min(left, _BLOCK_BYTES))):
+            digest.update(block)
+            left -= len(block)
+    return _named(audio.kind, digest.hexdigest())
+
+
+def duplicates(paths: Iterable[Path]) -> list[list[Path]]:
+    """Groups of two or more paths with identical audio, in the order given.
+
+    Only files whose audio has the same length are read: first their ends, then, where these agree, all of them. Links
+    to one file (the same inode) are read once. Files that cannot be read are in no group.
+    """
+    links: dict[tuple[int, int], list[Path]] = defaultdict(list)
+    by_size: dict[tuple[str, int], list[tuple[AudioBytes, tuple[int, int]]]] = defaultdict(list)
+    for path in paths:
+        try:
+            status = path.stat()
+            inode = (status.st_dev, status.st_ino)
+            if inode not in links and status.st_size > 0:
+                audio = audio_bytes(path)
+                by_size[audio.kind, audio.size].append((audio, inode))
+        except OSError:
+            continue
+        links[inode].append(path)
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for inode, linked in links.items():
+        groups[f"inode {inode}"] = linked
+    for same in by_size.values():
+        _join_equal(same, links, groups)
+    order = {path: i for i, group in enumerate(links.values()) for path in group}
+    return [sorted(group, key=order.__getitem__) for group in groups.values() if len(group) > 1]
+
+
+def _join_equal(
+    same: list[tuple[AudioBytes, tuple[int, int]]],
+    links: dict[tuple[int, int], list[Path]],
+    groups: dict[str, list[Path]],
+) -> None:
+    """Joins the groups of files of one kind and length whose content is equal."""
+    if len(same) < 2:
+        return
+    # a hash from a FLAC's header is compared with the whole of the others, whose ends say nothing about it
+    mixed = any(audio.known for audio, _ in same)
+    by_ends: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for audio, inode in same:
+        try:
+            by_ends["" if mixed else quick_hash(links[inode][0], audio)].append(inode)
+        except OSError:
+            continue
+    for inodes in by_ends.values():
+        by_content: dict[str, tuple[int, int]] = {}
+        for inode in inodes if len(inodes) > 1 else []:
+            try:
+                first = by_content.setdefault(content_hash(links[inode][0]), inode)
+            except OSError:
+                continue
+            if first != inode:
+                groups[f"inode {first}"] = groups[f"inode {first}"] + groups.pop(f"inode {inode}")
+
+
+def _named(kind: str, digest: str) -> str:
+    """The hash with the kind in it, so that equal bytes of different rates or channels differ."""
+    return hashlib.sha256(f"{kind} {digest}".encode()).hexdigest()[:32]
+
+
+def _locate(file: BinaryIO) -> AudioBytes:
+    size = os.fstat(file.fileno()).st_size
+    start = 0
+    head = file.read(64)
+    while head[:3] == b"ID3" and len(head) >= 10:
+        start += _id3v2_size(head)
+        file.seek(start)
+        head = file.read(64)
+    if head[:4] == b"fLaC" and len(head) >= 42:
+        return _flac(head, start, size)
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        found = _wav(file, start, size)
+        if found is not None:
+            return found
+    is_mpeg = len(head) >= 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
+    if start > 0 or is_mpeg:
+        stop = max(start, _before_tags(file, size))
+        return AudioBytes("mp3", start, stop, stop - start)
+    return AudioBytes("file", 0, size, size)
+
+
+def _id3v2_size(head: bytes) -> int:
+    """Bytes of an ID3v2 tag: a header of 10, four bytes of 7 bits that give the length, perhaps a footer of 10."""
+    length = (head[6] & 127) << 21 | (head[7] & 127) << 14 | (head[8] & 127) << 7 | (head[9] & 127)
+    return 10 + length + (10 if head[5] & 0x10 else 0)
+
+
+def _before_tags(file: BinaryIO, size: int) -> int:
+    """Where the tags at the end of an MP3 begin: an ID3v1 of 128 bytes, before it perhaps an APE tag."""
+    stop = size
+    file.seek(max(0, stop - 128))
+    if file.read(3) == b"TAG":
+        stop -= 128
+    file.seek(max(0, stop - 32))
+    footer = file.read(32)
+    if len(footer) == 32 and footer[:8] == b"APETAGEX":
+        length, _, flags = struct.unpack("<III", footer[12:24])
+        stop -= length + (32 if flags & 1 << 31 else 0)
+    return stop
+
+
+def _flac(head: bytes, start: int, size: int) -> AudioBytes:
+    """STREAMINFO (RFC 9639, section 8.2): rate 20 bits, channels - 1: 3, bits - 1: 5, samples: 36, then the MD5."""
+    packed = int.from_bytes(head[18:26], "big")
+    rate, channels = packed >> 44, (packed >> 41 & 7) + 1
+    bits, samples = (packed >> 36 & 31) + 1, packed & (1 << 36) - 1
+    md5 = head[26:42]
+    if not any(md5):
+        return AudioBytes("file", start, size, size - start)
+    kind = f"pcm {rate} {channels} {bits}"
+    return AudioBytes(kind, start, size, samples * channels * -(-bits // 8), _named(kind, md5.hex()))
+
+
+def _wav(file: BinaryIO, start: int, size: int) -> AudioBytes | None:
+    """The data chunk; its samples count as FLAC's do where they are plain PCM of 16 or 24 bits."""
+    place, kind = start + 12, ""
+    while place + 8 <= size:
+        file.seek(place)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name == b"fmt ":
+            form = file.read(min(length, 40))
+            if len(form) < 16:
+                return None
+            tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
+            tag = struct.unpack("<H", form[24:26])[0] if tag == 0xFFFE and len(form) >= 26 else tag
+            kind = f"pcm {rate} {channels} {bits}" if tag == 1 and bits in (16, 24) else f"wav {form.hex()}"
+        elif name == b"data" and kind:
+            stop = min(size, place + 8 + length)
+            return AudioBytes(kind, place + 8, stop, stop - place - 8)
+        place += 8 + length + length % 2
+    return None
