@@ -6,8 +6,8 @@ windows are four times as long. The long frames are taken from the signal decima
 transforming them in full and gives the same bins: the decimator is flat to the crossover, and what it lets alias is
 below -85 dB. The short frames are those of a published encoder's spectrogram (n_fft 1024, hop 256), every other one.
 
-Channels come as mid and side, scaled so that their energies add up to the channels': M = (l + r) / sqrt 2 and
-S = (l - r) / sqrt 2. So a narrow stem's side is measured itself, not as a difference of large numbers.
+Channels come as their sum and difference, m = l + r and s = l - r, whose energies add up to twice the channels'. So
+a narrow stem's side is measured itself, not as a difference of large numbers.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ import numpy as np
 import scipy.signal
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mixstyle.pipeline.descriptor_table import (
     CROSSOVER_HZ,
@@ -50,11 +49,11 @@ class Spectrum:
     """What one stem's frames come to; N clips."""
 
     bands: Tensor
-    """[N, 2, bands]: mean squares of mid and side in the octaves, then in the regions low, mid and high."""
+    """[N, 2, bands]: mean squares of m and of s in the octaves, then in the regions low, mid and high."""
     flatness_db: Tensor
     """[N]; FLATNESS_FLOOR_DB where there is nothing to measure."""
     coarse_tiles: Tensor
-    """[N, frames, ERB_BANDS[0]]: mean squares of both channels together."""
+    """[N, frames, ERB_BANDS[0]]: mean squares of m and s together."""
     fine_tiles: Tensor
     """[N, frames, ERB_BANDS[1]]"""
 
@@ -116,7 +115,7 @@ class _Plan:
     fine_window: Tensor
     coarse_window: Tensor
     taps: Tensor
-    """[DECIMATION, PHASES]: the decimator, a column for each run of DECIMATION taps."""
+    """[PHASES, DECIMATION]: the decimator in runs of DECIMATION taps."""
     fine_bands: Tensor
     """[bins, bands]: |X|^2 to mean squares of the part of each band above the crossover."""
     coarse_bands: Tensor
@@ -152,7 +151,7 @@ def _plan(sample_rate: int, device: str) -> _Plan:
         return _Plan(
             fine_window=tensor(fine),
             coarse_window=tensor(coarse),
-            taps=tensor(decimator(sample_rate).reshape(_PHASES, DECIMATION).T),
+            taps=tensor(decimator(sample_rate).reshape(_PHASES, DECIMATION)),
             fine_bands=tensor(per_fine * bin_shares(above, FINE_WINDOW, sample_rate)),
             coarse_bands=tensor(coarse_bands[:used]),
             fine_erbs=tensor(per_fine * bin_shares(list(pairwise(erbs_above)), FINE_WINDOW, sample_rate)),
@@ -171,15 +170,23 @@ def decimator(sample_rate: int) -> np.ndarray:
     return np.concatenate([[0.0], taps])
 
 
-def reflect(channels: Tensor) -> Tensor:
-    """Channels [..., 2, T] reflected by MARGIN at both ends, as `analyse` wants them."""
-    return F.pad(channels, (MARGIN, MARGIN), mode="reflect")
+def sum_and_difference(stem: Tensor) -> Tensor:
+    """l + r and l - r of a stem [N, 2, T], reflected at both ends as `analyse` wants them: [N, 2, MARGIN + T + more].
+
+    The right end is reflected by as much more as makes the length a multiple of DECIMATION.
+    """
+    left, right = stem.unbind(-2)
+    samples = stem.shape[-1]
+    after = MARGIN + -(samples + 2 * MARGIN) % DECIMATION
+    rows = []
+    for row in (left + right, left - right):
+        rows += [row[..., 1 : MARGIN + 1].flip(-1), row, row[..., samples - 1 - after : samples - 1].flip(-1)]
+    return torch.cat(rows, -1).unflatten(-1, (2, -1))
 
 
-def analyse(mid_side: Tensor, sample_rate: int) -> Spectrum:
-    """Analyses N clips of one stem given as mid and side [N, 2, T + 2 MARGIN], reflected at both ends."""
+def analyse(mid_side: Tensor, samples: int, sample_rate: int) -> Spectrum:
+    """Analyses N clips of one stem, each of that many samples, given by `sum_and_difference`."""
     plan = _plan(sample_rate, str(mid_side.device))
-    samples = mid_side.shape[-1] - 2 * MARGIN
     with exact_float32(mid_side.device):
         coarse = _coarse_power(mid_side, samples, plan)
         fine = _fine_power(mid_side, samples, plan)
@@ -197,19 +204,23 @@ def _fine_power(mid_side: Tensor, samples: int, plan: _Plan) -> Tensor:
     start = MARGIN - FINE_WINDOW // 2
     stop = MARGIN + samples // FINE_HOP * FINE_HOP + FINE_WINDOW // 2
     frames = mid_side[..., start:stop].unfold(-1, FINE_WINDOW, FINE_HOP)
-    spectrum = torch.fft.rfft(frames * plan.fine_window)
-    return spectrum.real.square() + spectrum.imag.square()
+    return _power(torch.fft.rfft(frames * plan.fine_window))
 
 
 def _coarse_power(mid_side: Tensor, samples: int, plan: _Plan) -> Tensor:
     """|X|^2 [N, 2, frames, lowest bins] of the long frames, centred on every multiple of COARSE_HOP * DECIMATION."""
     count = samples // (COARSE_HOP * DECIMATION) * COARSE_HOP + COARSE_WINDOW  # decimated samples
-    runs = mid_side[..., : (count + _PHASES - 1) * DECIMATION].unflatten(-1, (-1, DECIMATION)) @ plan.taps
-    # Output n is the sum over p of run n + p under the p-th run of taps: a diagonal of `runs`.
-    low = sum(runs[..., p : p + count, p] for p in range(_PHASES))
-    frames = torch.as_tensor(low).unfold(-1, COARSE_WINDOW, COARSE_HOP)
-    spectrum = torch.fft.rfft(frames * plan.coarse_window)[..., : len(plan.coarse_bands)]
-    return spectrum.real.square() + spectrum.imag.square()
+    runs = plan.taps @ mid_side.unflatten(-1, (-1, DECIMATION)).transpose(-1, -2)  # [N, 2, PHASES, T / DECIMATION]
+    # Output n is the sum over p of sample run n + p under the p-th run of taps.
+    low = torch.stack([runs[..., p, p : p + count] for p in range(_PHASES)]).sum(0)
+    frames = low.unfold(-1, COARSE_WINDOW, COARSE_HOP)
+    return _power(torch.fft.rfft(frames * plan.coarse_window)[..., : len(plan.coarse_bands)])
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    parts = torch.view_as_real(spectrum)
+    parts = parts * parts  # in one pass over memory; real and imaginary parts on their own are strided
+    return parts[..., 0] + parts[..., 1]
 
 
 def _flatness_db(power: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def _spectral() -> list[tuple[str, str, str, str, bool]]:
     edges = {"low": "22..250 Hz", "mid": "250..4000 Hz", "high": "4000 Hz..Nyquist"}
     rows = [(f"band_{n}_db", "dB", band.format(edges[n]), "Welch 1967", False) for n, _, _ in REGIONS_HZ]
     for center in OCTAVES_HZ:
-        name, span = f"octave_{center:g}hz_db".replace(".", "p"), f"{center:g} Hz / sqrt(2)..{center:g} Hz sqrt(2)"
+        name, span = f"octave_{int(center + 0.5)}hz_db", f"{center:g} Hz / sqrt 2..{center:g} Hz sqrt 2"
         rows.append((name, "dB", band.format(span), "Welch 1967; octaves of IEC 61260-1, base 2", False))
     rows.append(
         (
@@ -208,10 +208,10 @@ _INTRODUCTION = f"""# Descriptors
 `drums_`, `other_`); the tables below show the vocals' without it (the others' masking columns name the three other
 stems likewise). The mix is the sum of the stems.
 
-- **Frames.** Both channels are turned into (l + r) / sqrt 2 and (l - r) / sqrt 2, whose energies add up to those of
-  l and r. Above {CROSSOVER_HZ:.1f} Hz frames are 1024 samples (23 ms) under a Hann window, every 512 samples,
-  reflected at the ends. Below, where bands are narrower than that resolves, frames are 4096 samples (93 ms), every
-  2048, taken after decimation by 16 (alias rejection above 85 dB). All are at 44.1 kHz. Energies are means over
+- **Frames.** l and r are turned into m = l + r and s = l - r, whose energies add up to twice those of l and r. Above
+  {CROSSOVER_HZ:.1f} Hz frames are 1024 samples (23 ms) under a Hann window, every 512 samples, reflected at the ends.
+  Below, where bands are narrower than that resolves, frames are 4096 samples (93 ms), every 2048, taken after
+  decimation by 16 (alias rejection above 85 dB). The milliseconds are those at 44.1 kHz. Energies are means over
   frames, scaled to mean squares. A bin that straddles the edge of a band is divided by the share of its width on
   either side.
 - **Masking** looks at *tiles*: a frame times a band about one ERB wide, 8 bands below the crossover and 31 from there

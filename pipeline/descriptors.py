@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.descriptor_spectrum import Spectrum, analyse, reflect
+from mixstyle.pipeline.descriptor_spectrum import MARGIN, analyse, sum_and_difference
 from mixstyle.pipeline.descriptor_table import (
     ACTIVE_DB,
     BAND_FLOOR_DB,
@@ -73,7 +73,7 @@ class _Measured:
     right: Tensor
     mid: Tensor
     side: Tensor
-    """Mean squares; mid + side = left + right."""
+    """Mean squares of l, r, l + r and l - r."""
     peak: Tensor
     steps: Tensor
     """K-weighted mean squares [.., 2, steps]."""
@@ -94,8 +94,8 @@ class _Measured:
     @property
     def spectrum_silent(self) -> Tensor:
         """Stems whose octaves hold nothing but rounding."""
-        in_octaves = self.bands[..., : len(OCTAVES_HZ)].sum((-1, -2)) / 2
-        return self.silent | (in_octaves <= _SPECTRUM_SHARE * self.power)
+        in_octaves = self.bands[..., : len(OCTAVES_HZ)].sum((-1, -2))
+        return self.silent | (in_octaves <= _SPECTRUM_SHARE * (self.mid + self.side))
 
 
 def _describe(stems: Tensor, sample_rate: int) -> Tensor:
@@ -112,13 +112,10 @@ def _describe(stems: Tensor, sample_rate: int) -> Tensor:
 
 def _measure(stem: Tensor, weighted: Tensor, sample_rate: int) -> _Measured:
     """Measures one stem [B, 2, T] of several clips."""
-    channels = reflect(stem)
-    left, right = channels.unbind(-2)
-    mid_side = torch.stack([left + right, left - right], -2).mul_(0.5**0.5)
-    spectrum: Spectrum = analyse(mid_side, sample_rate)
-    margin = (channels.shape[-1] - stem.shape[-1]) // 2
+    samples = stem.shape[-1]
+    mid_side = sum_and_difference(stem)
     powers = stem.square().mean(-1)
-    ms_powers = mid_side[..., margin : margin + stem.shape[-1]].square().mean(-1)
+    ms_powers = mid_side[..., MARGIN : MARGIN + samples].square().mean(-1)
     return _Measured(
         left=powers[..., 0],
         right=powers[..., 1],
@@ -126,7 +123,7 @@ def _measure(stem: Tensor, weighted: Tensor, sample_rate: int) -> _Measured:
         side=ms_powers[..., 1],
         peak=torch.maximum(stem.amax((-1, -2)), -stem.amin((-1, -2))),
         steps=step_power(weighted, sample_rate),
-        **vars(spectrum),
+        **vars(analyse(mid_side, samples, sample_rate)),
     )
 
 
@@ -170,8 +167,7 @@ _DENSITY_DB_PER_OCTAVE = 3.010299956639812  # 10 log10 2: each octave is twice a
 
 def _stereo(m: _Measured) -> Tensor:
     both = m.left * m.right
-    # Not clamped at 1 by much: mid - side is 2 l r exactly but for rounding.
-    correlation = (m.mid - m.side) / 2 / both.clamp(min=torch.finfo(both.dtype).tiny).sqrt()
+    correlation = (m.mid - m.side) / 4 / both.clamp(min=torch.finfo(both.dtype).tiny).sqrt()
     dead = torch.minimum(m.left, m.right) < _SILENT_POWER
     regions = m.bands[..., len(OCTAVES_HZ) :]
     empty = regions.sum(-2) <= 10 ** (BAND_FLOOR_DB / 10) * m.bands[..., : len(OCTAVES_HZ)].sum((-1, -2))[..., None]

@@ -1,8 +1,9 @@
 """Integrated loudness by ITU-R BS.1770-4, batched: K-weighting, 400 ms blocks, absolute and relative gating.
 
-The K-weighting's coefficients are pyloudnorm's own; filtering and gating are done here, for all signals at once. The
-filter is recursive, so it is run block by block in state space, which turns it into matrix products. With the state
-s (4 numbers) at a block's start, and the block's L inputs x and outputs y as columns,
+The K-weighting's coefficients are pyloudnorm's own (its default, which at 997 Hz lies 0.04 dB under the standard's
+table for 48 kHz); filtering and gating are done here, for all signals at once. The filter is recursive, so it is run
+block by block in state space, which turns it into matrix products. With the state s (4 numbers) at a block's start,
+and the block's L inputs x and outputs y as columns,
 
     y = H x + O s,    s' = A^L s + R x
 
@@ -42,6 +43,7 @@ def integrated_loudness(audio: Tensor, sample_rate: int) -> Tensor:
     Silence, and whatever else passes no gate, reads LOUDNESS_FLOOR_LUFS; NaN or infinity in the audio reads NaN.
     Raises ValueError for more channels, fewer than 400 ms, and a rate that is no multiple of 10 Hz.
     """
+    step_samples(sample_rate)  # refuses a rate before a filter is designed for it
     return gated_loudness(step_power(k_weighted(audio, sample_rate), sample_rate))
 
 
@@ -110,14 +112,11 @@ def _block_states(inputs: Tensor, filters: "_Filters") -> Tensor:
     """State [..., blocks, order] at each block's start from what each block adds to it [..., groups, GROUP * order]."""
     within = inputs @ filters.within_group  # as if every group started from rest
     added = inputs @ filters.to_group
-    state = torch.zeros_like(added[..., 0, :])
-    starts = []
-    for group in range(added.shape[-2]):
-        starts.append(state)
-        state = torch.addmm(
-            added[..., group, :].reshape(-1, filters.order), state.reshape(-1, filters.order), filters.over_group
-        ).view_as(state)
-    return within + torch.stack(starts, dim=-2) @ filters.into_blocks
+    starts = torch.zeros_like(added)
+    for later, carry in enumerate(filters.over_groups, start=1):
+        if later < starts.shape[-2]:
+            starts[..., later:, :] += added[..., :-later, :] @ carry
+    return within + starts @ filters.into_blocks
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,8 @@ class _Filters:
     """[GROUP * order, GROUP * order]: what blocks add, to the states at the starts of the same group's blocks."""
     to_group: Tensor
     """[GROUP * order, order]: what blocks add, to the next group's state."""
-    over_group: Tensor
-    """[order, order]: a group's state to the next group's."""
+    over_groups: Tensor
+    """[reach, order, order]: what a group adds, to the states at the starts of later groups, the next one first."""
     into_blocks: Tensor
     """[order, GROUP * order]: a group's state to the states at its blocks' starts."""
 
@@ -148,7 +147,7 @@ def _on_device(sample_rate: int, device: str) -> _Filters:
             name: torch.tensor(matrix, dtype=torch.float32, device=device)
             for name, matrix in _design(sample_rate).items()
         }
-    return _Filters(order=tensors["over_group"].shape[0], **tensors)
+    return _Filters(order=len(tensors["from_state"]), **tensors)
 
 
 @lru_cache(maxsize=16)
@@ -164,6 +163,10 @@ def _design(sample_rate: int) -> dict[str, np.ndarray]:
     carried = [np.eye(order)]
     for _ in range(_GROUP):
         carried.append(carried[-1] @ over_block)
+    # A state fades: after some groups less of it is left than float64 tells from 0.
+    over_groups = [np.eye(order)]
+    while np.abs(over_groups[-1] @ carried[_GROUP].T).max() > np.finfo(np.float64).eps:
+        over_groups.append(over_groups[-1] @ carried[_GROUP].T)
     zero = np.zeros((order, order))
     within = [[carried[to - 1 - at] if to > at else zero for at in range(_GROUP)] for to in range(_GROUP)]
     return {
@@ -172,7 +175,7 @@ def _design(sample_rate: int) -> dict[str, np.ndarray]:
         "to_state": np.concatenate([p @ B for p in powers[_BLOCK - 1 :: -1]], axis=1).T,
         "within_group": np.block(within).T,
         "to_group": np.concatenate(carried[_GROUP - 1 :: -1], axis=1).T,
-        "over_group": carried[_GROUP].T,
+        "over_groups": np.stack(over_groups),
         "into_blocks": np.concatenate(carried[:_GROUP]).T,
     }
 

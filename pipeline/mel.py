@@ -6,6 +6,8 @@ no bin at all and others share theirs; Slaney's filters each hold a bin. Filters
 a filter then sums power as an ear's band does, and music's level falls little from low mels to high ones.
 """
 
+import warnings
+
 import torch
 import torchaudio
 from torch import Tensor, nn
@@ -85,9 +87,11 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 
     Raises ValueError when a filter holds no bin of the transform: its mel would be constant.
     """
-    filters = torchaudio.functional.melscale_fbanks(
-        n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, norm=None, mel_scale="slaney"
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # empty filters are refused below, by name
+        filters = torchaudio.functional.melscale_fbanks(
+            n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, norm=None, mel_scale="slaney"
+        )
     empty = (filters.amax(0) <= 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(
