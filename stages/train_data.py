@@ -40,7 +40,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """Items of one step: stems [3 B, 4, 2, T] and descriptors [3 B, D], all anchors first, then positives, negatives."""
+    """Items of one step, stems [3 B, 4, 2, T] and descriptors [3 B, D]: all anchors, then positives, then negatives."""
 
     epoch: int
     step: int

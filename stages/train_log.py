@@ -1,0 +1,76 @@
+"""What training writes down as it goes: loss.csv for reports and DVC, and TensorBoard."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from mixstyle.cache.atomic import write_text
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "train_loss",
+    "validation_loss",
+    "positive_similarity",
+    "negative_similarity",
+    "other_similarity",
+    "accuracy",
+    "gradient_norm",
+    "learning_rate",
+)
+"""Of loss.csv; only what the same settings give again, so that an unbroken run and a resumed one write equal bytes."""
+
+
+class TrainLog:
+    """Appends a row a step to `loss.csv`, and the same with throughput to TensorBoard.
+
+    step: the last step that counts; what an earlier run logged after it is dropped.
+    """
+
+    def __init__(self, csv_path: Path, log_dir: Path, step: int) -> None:
+        self._path = csv_path
+        write_text(csv_path, _rows(read_loss(csv_path), step))
+        self._file = csv_path.open("a", newline="", encoding="utf-8")
+        log_dir.mkdir(parents=True, exist_ok=True)
+        self._board = SummaryWriter(str(log_dir), purge_step=step + 1 if step else None)
+
+    def write(self, row: Mapping[str, float | int | None], speed: Mapping[str, float]) -> None:
+        """row: by COLUMNS; what is missing or None stays empty. speed: scalars for TensorBoard alone."""
+        self._file.write(_line([_text(row.get(name)) for name in COLUMNS]))
+        self._file.flush()
+        step = int(row["step"] or 0)
+        for name, value in {**{k: v for k, v in row.items() if k not in ("step", "epoch")}, **speed}.items():
+            if value is not None:
+                self._board.add_scalar(
+                    name.replace("train_loss", "loss/train").replace("validation_loss", "loss/validation"), value, step
+                )
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def read_loss(path: Path) -> list[dict[str, str]]:
+    """Rows of a loss.csv; a last row that a killed run left torn is dropped, and a missing file has none."""
+    if not path.is_file():
+        return []
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    return [row for row in rows if None not in row and None not in row.values() and row.get("step", "").isdecimal()]
+
+
+def _rows(rows: list[dict[str, str]], last_step: int) -> str:
+    kept = [row for row in rows if int(row["step"]) <= last_step]
+    return _line(COLUMNS) + "".join(_line([row.get(name, "") for name in COLUMNS]) for row in kept)
+
+
+def _line(cells: list[str] | tuple[str, ...]) -> str:
+    return ",".join(cells) + "\n"
+
+
+def _text(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.8g}"
