@@ -11,7 +11,7 @@ from mixstyle.pipeline.songmix import SongMix, active_rms, balance, draw_mix, pa
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.voice import draw_voice, sing
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raised whenever equal seeds would give other songs than before."""
 MIN_DURATION_S = 8.0
 """Shorter songs have no room for a section."""
@@ -69,9 +69,9 @@ def _stem_of_parts(parts: list[Part], rng: np.random.Generator, duration_s: floa
         if part.stem == "bass":
             audio = np.repeat(audio.mean(axis=0, keepdims=True), 2, axis=0)
         amp = part.program in _DISTORTED and not part.is_drums
-        out += place_part(
-            audio, part.level_db + float(rng.normal(0, 2)), rng, amp, 1.0 if part.stem == "other" else 0.0
-        )
+        level_db = part.level_db + float(rng.normal(0, 2))
+        spread = 1.0 if part.stem == "other" else 0.0
+        out += place_part(audio, level_db, rng, amp, spread, RENDER_RATE)
     return out
 
 

@@ -4,9 +4,9 @@ A song's mixing style is drawn apart from its content, so that equal music can b
 a few song-wide tendencies (wet or dry, narrow or wide, dark or bright, squeezed or open, loud or quiet)
 shift every stem's own settings. All that a mixing desk does to a single track is done with pedalboard.
 
-What a mastering engineer does to the sum is done here so that it stays a sum: the bus equaliser is
-linear, and the bus compressor and limiter work out one gain curve from the mixture and apply it to all
-four stems. The mixture is the sum of the stems by definition.
+What a mastering engineer does to the sum is done here so that it stays a sum: the bus compressor and
+the limiter work out one gain curve from the mixture and apply it to all four stems, and an equaliser on
+the bus, being linear, is the same as a share in every stem's own. The mixture is the sum of the stems by definition.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +48,8 @@ class StemMix:
     """Reverberation's RMS against the dry stem's; -60 is none."""
     reverb_room: float
     reverb_damping: float
+    reverb_width: float
+    """0: the reverberation is mono, 1: as wide as it gets."""
     predelay_ms: float
     echo_db: float
     """Level of a tempo-synchronised echo; -60 is none."""
@@ -69,8 +71,8 @@ class SongMix:
     squeeze: float
     room: float
     stems: dict[str, StemMix]
-    bus_tilt_db: float
     bus_ratio: float
+    """Ratio of the compressor on the mixture."""
     loudness_db: float
     """RMS of the mixture that the master aims at, dBFS."""
 
@@ -106,7 +108,6 @@ def draw_mix(rng: np.random.Generator) -> SongMix:
         squeeze=squeeze,
         room=room,
         stems=stems,
-        bus_tilt_db=float(rng.normal(0, 1.0) + 1.5 * brightness),
         bus_ratio=float(1.0 + 3.0 * squeeze * rng.random()),
         loudness_db=float(-22.0 + 9.0 * squeeze + rng.normal(0, 1.5)),
     )
@@ -129,7 +130,7 @@ def _draw_stem(
         low_shelf_db=float(np.clip(rng.normal(-1.0 * brightness, 2.5), -8, 8)),
         peak_hz=float(np.exp(rng.uniform(np.log(250), np.log(5000)))),
         peak_db=float(np.clip(rng.normal(0, 3.0), -8, 8)),
-        high_shelf_db=float(np.clip(rng.normal(4.0 * brightness, 2.5), -10, 10)),
+        high_shelf_db=float(np.clip(rng.normal(5.0 * brightness, 2.5), -10, 10)),
         lowpass_hz=float(np.exp(rng.uniform(np.log(3500), np.log(14000))) if limited else 20000.0),
         compressor_ratio=float(1.0 + 5.0 * squeeze * rng.random() + (2.0 if stem == "vocals" else 0.0)),
         compressor_threshold_db=float(rng.uniform(-8, 8)),
@@ -139,6 +140,7 @@ def _draw_stem(
         reverb_db=-60.0 if dry else float(np.clip(reverb_db, -34, 1)),
         reverb_room=float(np.clip(0.15 + 0.7 * room + rng.normal(0, 0.1), 0.05, 0.95)),
         reverb_damping=float(np.clip(0.5 - 0.35 * brightness + rng.normal(0, 0.15), 0.05, 0.95)),
+        reverb_width=float(np.clip(0.1 + 0.9 * width + rng.normal(0, 0.1), 0, 1)),
         predelay_ms=float(rng.uniform(0, 60)),
         echo_db=float(rng.uniform(-20, -7)) if rng.random() < echo_chance else -60.0,
         chorus=float(rng.uniform(0.2, 0.6)) if stem != "drums" and rng.random() < 0.12 else 0.0,
@@ -151,7 +153,8 @@ def active_rms(audio: np.ndarray, sample_rate: int) -> float:
     """RMS over the 0.4 s frames of [2, T] that lie within 20 dB of the loudest; 0 for silence."""
     frame = int(0.4 * sample_rate)
     count = audio.shape[-1] // frame
-    power = np.mean(np.square(audio[:, : count * frame].reshape(2, count, frame), dtype=np.float64), axis=(0, 2))
+    framed = audio[:, : count * frame].reshape(2, count, frame)
+    power = np.einsum("cft,cft->f", framed, framed) / (2 * frame)
     loud = power[power > 0.01 * power.max()] if power.max(initial=0.0) > 0 else power[:0]
     return float(np.sqrt(loud.mean())) if loud.size else 0.0
 
@@ -169,12 +172,14 @@ def set_width(audio: np.ndarray, width: float) -> np.ndarray:
     return np.stack([middle + side, middle - side])
 
 
-def place_part(audio: np.ndarray, level_db: float, rng: np.random.Generator, amp: bool, spread: float) -> np.ndarray:
+def place_part(
+    audio: np.ndarray, level_db: float, rng: np.random.Generator, amp: bool, spread: float, sample_rate: int
+) -> np.ndarray:
     """One part before it joins its stem: a tone of its own, a guitar amplifier if `amp`, pan and level.
 
     Returns [2, T] with `level_db` against `_WORKING_DB`, panned up to `spread` to a side.
     """
-    rms = active_rms(audio, 48_000)
+    rms = active_rms(audio, sample_rate)
     if rms == 0.0:
         return audio
     audio = audio * np.float32(10 ** (_WORKING_DB / 20) / rms)
@@ -187,8 +192,8 @@ def place_part(audio: np.ndarray, level_db: float, rng: np.random.Generator, amp
         pb.PeakFilter(tone_hz, float(rng.normal(0, 3)), 0.7),
         pb.HighShelfFilter(5000.0, float(rng.normal(0, 2.5))),
     ]
-    audio = pb.Pedalboard(effects)(audio, 48_000)
-    rms = active_rms(audio, 48_000)
+    audio = pb.Chain(effects)(audio, sample_rate)
+    rms = active_rms(audio, sample_rate)
     audio *= np.float32(10 ** ((_WORKING_DB + level_db) / 20) / max(rms, 1e-9))
     return audio * pan_gains(float(np.clip(rng.normal(0, 0.45) * spread, -0.9, 0.9)))
 
@@ -214,7 +219,11 @@ def process_stem(audio: np.ndarray, mix: StemMix, tempo_bpm: float, sample_rate:
         effects.append(pb.Distortion(mix.drive_db))
     if mix.chorus > 0:
         effects.append(pb.Chorus(rate_hz=0.8, depth=0.2, mix=mix.chorus))
-    dry = set_width(pb.Pedalboard(effects)(audio, sample_rate), mix.width) * pan_gains(mix.pan)
+    if np.array_equal(audio[0], audio[1]):  # half the work for mono sources: basses, single voices
+        dry = np.repeat(pb.Chain(effects)(audio[:1], sample_rate), 2, axis=0)
+    else:
+        dry = set_width(pb.Chain(effects)(audio, sample_rate), mix.width)
+    dry *= pan_gains(mix.pan)
     return dry + _space(dry, mix, tempo_bpm, sample_rate)
 
 
@@ -224,13 +233,11 @@ def _space(dry: np.ndarray, mix: StemMix, tempo_bpm: float, sample_rate: int) ->
     if mix.echo_db > -59:
         beat_s = 60.0 / tempo_bpm
         delay = pb.Delay(delay_seconds=0.75 * beat_s, feedback=0.35, mix=1.0)
-        tail = pb.Pedalboard([delay, pb.LowpassFilter(4000.0)])(dry, sample_rate)
+        tail = pb.Chain([delay, pb.LowpassFilter(4000.0)])(dry, sample_rate)
         wet += np.float32(10 ** (mix.echo_db / 20)) * tail
     if mix.reverb_db > -59:
-        reverb = pb.Reverb(
-            room_size=mix.reverb_room, damping=mix.reverb_damping, wet_level=0.5, dry_level=0.0, width=1.0
-        )
-        tail = pb.Pedalboard([reverb, pb.HighpassFilter(200.0)])(dry + wet, sample_rate)
+        reverb = pb.Reverb(mix.reverb_room, mix.reverb_damping, 0.5, 0.0, width=mix.reverb_width)
+        tail = pb.Chain([reverb, pb.HighpassFilter(200.0)])(dry + wet, sample_rate)
         late = max(1, int(mix.predelay_ms * sample_rate / 1000))
         tail = np.concatenate([np.zeros((2, late), np.float32), tail[:, :-late]], axis=1)
         level = active_rms(tail, sample_rate)
@@ -273,8 +280,7 @@ def balance(stems: Sequence[np.ndarray], mix: SongMix, sample_rate: int) -> np.n
     for name, stem in zip(STEMS, stems, strict=True):
         rms = active_rms(stem, sample_rate)
         levelled.append(stem * np.float32(10 ** (mix.stems[name].level_db / 20) / max(rms, 1e-9)))
-    bus = pb.Pedalboard([pb.HighShelfFilter(3000.0, mix.bus_tilt_db), pb.LowShelfFilter(250.0, -mix.bus_tilt_db / 2)])
-    audio = np.stack([bus(stem, sample_rate) for stem in levelled])
+    audio = np.stack(levelled)
     if mix.bus_ratio > 1.05:
         audio *= _shared_gain(audio, mix.bus_ratio, sample_rate)
     if sample_rate != SAMPLE_RATE:

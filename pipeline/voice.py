@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.signal import butter, sosfilt
 
 from mixstyle.pipeline.song_theory import SungNote
@@ -27,6 +27,8 @@ CONTROL_HZ = 500
 """Rate of the control tracks (pitch, amplitudes, formants)."""
 _BLOCK_S = 0.008
 """Formant coefficients are renewed this often; smaller than the time formants take to move."""
+_STEADY = 4e-5
+"""Change of a section's coefficients that is let go by: about 1% of the lowest formant's frequency."""
 _TABLE = 2048
 
 FORMANTS_HZ = {
@@ -255,21 +257,21 @@ def _source(tracks: _Tracks, voice: Voice, samples: int, sample_rate: int, rng: 
     """Pulses and breath [samples] before the formants."""
     at = np.arange(samples) * (CONTROL_HZ / sample_rate)
     frames = np.arange(len(tracks.pitch))
-    f0_hz = 440.0 * 2.0 ** ((np.interp(at, frames, tracks.pitch) - 69.0) / 12.0)
-    phase = np.cumsum(f0_hz / sample_rate)
+    control_hz = 440.0 * 2.0 ** ((tracks.pitch - 69.0) / 12.0)
+    phase = np.cumsum(np.interp(at, frames, control_hz) / sample_rate)
     phase -= np.floor(phase)
-    lowest = np.floor(np.log2(f0_hz.min()) * 3) / 3
-    count = int(np.ceil((np.log2(f0_hz.max()) - lowest) * 3)) + 1
-    tops_hz = 2.0 ** (lowest + (np.arange(count) + 1) / 3)
-    which = np.minimum(((np.log2(f0_hz) - lowest) * 3).astype(np.int64), count - 1)
-    index = phase * _TABLE
-    left = index.astype(np.int64)
-    fraction = (index - left).astype(np.float32)
+    octaves = 3 * np.log2(control_hz)
+    lowest = np.floor(octaves.min())
+    third = (octaves - lowest).astype(np.int32)
+    tops_hz = 2.0 ** ((lowest + np.arange(third.max() + 1) + 1) / 3)
+    index = (phase * _TABLE).astype(np.float32)
+    left = np.minimum(index.astype(np.int32), _TABLE - 1)
+    fraction = index - left
+    base = left + (_TABLE + 1) * third[np.minimum(at.astype(np.int32), len(third) - 1)]
     pulses = []
     for quotient, tilt in ((voice.open_quotient_soft, voice.tilt_hz), (voice.open_quotient_loud, 5 * voice.tilt_hz)):
         rows = [glottal_table(quotient, tilt, min(int(0.48 * sample_rate / hz), 900), hz) for hz in tops_hz]
         tables = np.array([np.append(row, row[0]) for row in rows], np.float32).ravel()
-        base = which * (_TABLE + 1) + left
         pulses.append(tables[base] * (1 - fraction) + tables[base + 1] * fraction)
     effort = np.interp(at, frames, tracks.effort).astype(np.float32)
     voicing = np.interp(at, frames, tracks.voicing).astype(np.float32)
@@ -309,30 +311,44 @@ def _formant_sections(tracks: _Tracks, voice: Voice, blocks: int, sample_rate: i
 
 
 def _filter(source: np.ndarray, sections: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Runs the time-varying cascade block by block, its state carried over; silent blocks are skipped."""
+    """Runs the time-varying cascade block by block, its state carried over; silent blocks are skipped.
+
+    Blocks over which no coefficient moves by more than `_STEADY` share one call with the first's.
+    """
     block = int(_BLOCK_S * sample_rate)
+    blocks = len(source) // block
     out = np.zeros(len(source), np.float32)
+    sounding = np.abs(source[: blocks * block].reshape(blocks, block)).max(axis=1) > 0
+    sounding = maximum_filter1d(
+        sounding, 17, mode="constant", origin=8
+    )  # formants ring on for 8 blocks after the source
+    poles = sections[:blocks, :, 4:]
     state = np.zeros((5, 2))
-    ringing = 0
-    for k in range(len(source) // block):
-        span = slice(k * block, (k + 1) * block)
-        piece = source[span]
-        ringing = 8 if piece.any() else ringing - 1
-        if ringing > 0:
-            out[span], state = sosfilt(sections[k], piece, zi=state)
-        elif ringing == 0:
+    k = 0
+    while k < blocks:
+        if not sounding[k]:
             state = np.zeros((5, 2))
+            k += 1
+            continue
+        end = k + 1
+        while end < blocks and end < k + 16 and sounding[end] and np.abs(poles[end] - poles[k]).max() < _STEADY:
+            end += 1
+        span = slice(k * block, end * block)
+        out[span], state = sosfilt(sections[k], source[span], zi=state)
+        k = end
     return out
+
+
+def _bandpass(low_hz: float, high_hz: float, order: int, sample_rate: int) -> np.ndarray:
+    """Second-order sections of a Butterworth band-pass."""
+    return np.asarray(butter(order, (low_hz, high_hz), "bandpass", fs=sample_rate, output="sos"))
 
 
 def _consonant_noise(notes: Sequence[SungNote], samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """Bursts and fricatives [samples], and a breath drawn before some phrases."""
     out = np.zeros(samples, np.float32)
-    filters = {
-        name: butter(2, (low, min(high, 0.46 * sample_rate)), "bandpass", fs=sample_rate, output="sos")
-        for name, (low, high, _, _) in _NOISE.items()
-    }
-    inhale = butter(1, (900, 6000), "bandpass", fs=sample_rate, output="sos")
+    filters = {name: _bandpass(low, high, 2, sample_rate) for name, (low, high, _, _) in _NOISE.items()}
+    inhale = _bandpass(900, 6000, 1, sample_rate)
     for note in notes:
         level = (note.velocity / 100.0) ** 1.2
         for sound, end_s in ((note.onset, note.start_s), (note.coda, note.end_s + 0.06)):
@@ -357,7 +373,7 @@ def _add_noise(
 ) -> None:
     """Adds band-passed noise with a rounded envelope; what falls outside the song is left out."""
     first, count = int(start_s * sample_rate), max(int(length_s * sample_rate), 32)
-    burst = sosfilt(sos, rng.standard_normal(count))
+    burst = np.asarray(sosfilt(sos, rng.standard_normal(count)))
     x = np.linspace(0, 1, count)
     envelope = np.sin(np.pi * x**0.6) if length_s > 0.04 else np.exp(-3 * x) * np.clip(x * 12, 0, 1)
     last = min(first + count, len(out))
@@ -380,9 +396,9 @@ def sing(
     source = _source(tracks, voice, samples, sample_rate, rng)
     blocks = samples // int(_BLOCK_S * sample_rate) + 1
     body = _filter(source, _formant_sections(tracks, voice, blocks, sample_rate), sample_rate)
-    air = butter(2, (4500, 14000), "bandpass", fs=sample_rate, output="sos")
     body *= 0.1 / (np.sqrt(np.mean(body[np.abs(body) > 1e-4] ** 2)) + 1e-9)
-    body += (0.1 * voice.air * sosfilt(air, source)).astype(np.float32)
+    air = np.asarray(sosfilt(_bandpass(4500, 14000, 2, sample_rate), source), np.float32)
+    body += np.float32(0.1 * voice.air) * air
     body += 0.3 * _consonant_noise(notes, samples, sample_rate, rng)
     late = round(voice.lateness_s * sample_rate)
     if late > 0:

@@ -93,6 +93,8 @@ def demo_songs(
     with _telling(output_dir):
         finished = _open_folder(output_dir, settings, songs, rebuild)
         todo = [index for index in range(songs) if index not in finished]
+        for folder in ("songs", "stems") if stems else ("songs",):
+            (output_dir / folder).mkdir(parents=True, exist_ok=True)
         _write_listing(output_dir, settings, finished)
         kept = songs - len(todo)
         if kept:
@@ -131,14 +133,11 @@ def _telling(output_dir: Path) -> Iterator[None]:
 
 def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild: bool) -> dict[int, dict[str, Any]]:
     """Finished songs by index, after checking that the folder's songs were made with equal settings."""
-    for folder in ("songs", "stems") if settings["stems"] else ("songs",):
-        (output_dir / folder).mkdir(parents=True, exist_ok=True)
     if rebuild:
         _clear(output_dir)
     listing = _read_listing(output_dir)
     if listing is None:
-        strays = [path.name for path in (output_dir / "songs").iterdir() if _OUR_NAME.fullmatch(path.name)]
-        if strays:
+        if any(_our_entries(output_dir)):
             raise MixstyleError(f"{output_dir} holds songs but no songs.json: --rebuild replaces them")
         return {}
     for name, wanted in settings.items():
@@ -164,13 +163,19 @@ def _is_whole(output_dir: Path, entry: dict[str, Any]) -> bool:
     return True
 
 
-def _clear(output_dir: Path) -> None:
-    """Removes the songs (and only what is named as ours) and the listing."""
-    (output_dir / "songs.json").unlink(missing_ok=True)
-    for folder in ("songs", "stems"):
-        for path in sorted((output_dir / folder).iterdir()) if (output_dir / folder).is_dir() else []:
+def _our_entries(output_dir: Path) -> Iterator[Path]:
+    """What lies in songs/ and stems/ under names such as we give."""
+    for folder in (output_dir / "songs", output_dir / "stems"):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if _OUR_NAME.fullmatch(path.name.removeprefix(".")):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                yield path
+
+
+def _clear(output_dir: Path) -> None:
+    """Removes the listing and the songs, and nothing that is not named as ours."""
+    (output_dir / "songs.json").unlink(missing_ok=True)
+    for path in list(_our_entries(output_dir)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _read_listing(output_dir: Path) -> dict[str, Any] | None:
