@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +244,8 @@ class _Run:
             yield divmod(step, self.steps_per_epoch)
 
     def _row(self, result: InfoNCE, norm: float) -> dict[str, float | int | None]:
-        values = {name: getattr(result, name).item() for name in asdict(result) if name != "loss"}
+        watched = (field.name for field in fields(result) if field.name != "loss")
+        values = {name: getattr(result, name).item() for name in watched}
         return {
             "step": self.step,
             "epoch": self._epoch,

@@ -1,0 +1,267 @@
+"""Training on a small cache: what a step draws, going on after a kill, and what is refused."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_cache import make_cache
+
+from mixstyle.cache.checkpoints import load_checkpoint, load_encoder, newest_checkpoint
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.stem_cache import StemCache
+from mixstyle.pipeline.descriptors import describe
+from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.remix import RemixSettings, apply_remix
+from mixstyle.stages.features import features
+from mixstyle.stages.settings import Settings, load_settings
+from mixstyle.stages.train import open_inputs, train
+from mixstyle.stages.train_data import Triplets, load_batches
+
+CLIP_S = 2.0
+TRAIN = {
+    "batch_size": 2,
+    "num_epochs": 3,
+    "clip_duration_s": 1.5,
+    "channels": [2, 4],
+    "encoder_dim": 8,
+    "film_hidden": 8,
+    "hop_length": 512,
+    "learning_rate": 0.003,
+    "save_every_steps": 1,
+    "checkpoint_every": 1,
+    "workers": 0,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
+def profile(folder: Path, **changes: object) -> Path:
+    """A profile whose stems and descriptors are shared, and whose training has a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    shared = folder.parent
+    data = {
+        "separate": {"stems_dir": str(shared / "stems")},
+        "features": {"features_path": str(shared / "features.zarr"), "device": "cpu"},
+        "train": {**TRAIN, "checkpoint_dir": str(folder / "ckpt"), "log_dir": str(folder / "logs"), **changes},
+    }
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    make_cache(folder / "stems", tracks=6, clips=3, clip_s=CLIP_S, validation=2)
+    features(settings_of(folder / "inputs"))
+    return folder
+
+
+def settings_of(folder: Path, **changes: object) -> Settings:
+    return load_settings(profile(folder, **changes))
+
+
+def dataset(settings: Settings, frames: int, purpose: str = "train") -> Triplets:
+    cache, store = open_inputs(settings)
+    tracks = [track for track in cache.tracks if track.split == purpose]
+    return Triplets(
+        cache,
+        tracks,
+        store.values(),
+        RemixSettings(0.5, 9.0),
+        seed=3,
+        batch_size=2,
+        clip_frames=frames,
+        describe_here=True,
+        purpose=purpose,  # type: ignore[arg-type]
+    )
+
+
+def test_a_batch_is_the_same_for_any_number_of_workers(shared: Path) -> None:
+    data = dataset(settings_of(shared / "data"), 44_100)
+    steps = [(0, 0), (0, 1), (1, 0), (5, 1)]
+    runs = [list(load_batches(data, steps, workers)) for workers in (0, 1, 2)]
+    for alone, one, two in zip(*runs, strict=True):
+        assert alone.track_ids == one.track_ids == two.track_ids
+        assert torch.equal(alone.stems, one.stems)
+        assert torch.equal(one.stems, two.stems)
+        assert torch.equal(alone.descriptors, one.descriptors)
+        assert torch.equal(one.descriptors, two.descriptors)
+    later = list(load_batches(data, steps[2:], 1))
+    assert torch.equal(later[1].stems, runs[0][3].stems), "starting later changes what a step sees"
+    assert not torch.equal(runs[0][0].stems, runs[0][2].stems), "epochs should differ"
+
+
+def test_an_epoch_visits_every_track_once(shared: Path) -> None:
+    data = dataset(settings_of(shared / "data"), 44_100)
+    assert data.steps_per_epoch == 2
+    seen = [data.track_of((0, step, item)).track_id for step in range(2) for item in range(2)]
+    assert sorted(seen) == sorted(track.track_id for track in data.tracks)
+    assert {data.track_of((0, 2, item)).track_id for item in range(2)} <= set(seen)
+
+
+def test_anchor_positive_and_negative_are_what_they_should_be(shared: Path) -> None:
+    settings = settings_of(shared / "data")
+    frames = round(CLIP_S * 44_100)
+    data = dataset(settings, frames)
+    item = data[(0, 0, 0)]
+    track = data.track_of((0, 0, 0))
+    clips = [data.cache.read_clip(clip) for clip in track.clips]
+    stems = item.stems.numpy()
+    found = [next(i for i, clip in enumerate(clips) if np.array_equal(clip, stems[role])) for role in (0, 1)]
+    assert found[0] != found[1], "the positive should be another clip of the song"
+    np.testing.assert_array_equal(stems[2], apply_remix(stems[0], item.remix))
+    assert not np.array_equal(stems[2], stems[0])
+    # whole clips take their descriptors from the store, the negative is described anew
+    store = FeatureStore.open(settings.features.features_path)
+    rows = store.rows([track.clips[i].row for i in found])
+    np.testing.assert_array_equal(item.descriptors[:2].numpy(), rows)
+    torch.testing.assert_close(item.descriptors[2:], describe(item.stems[2:]), atol=1e-3, rtol=1e-3)
+
+
+def test_crops_are_described_as_crops(shared: Path) -> None:
+    item = dataset(settings_of(shared / "data"), 44_100)[(0, 1, 1)]
+    assert item.stems.shape[-1] == 44_100
+    torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def unbroken(shared: Path) -> Path:
+    train(settings_of(shared / "unbroken"))
+    return shared / "unbroken"
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "ckpt" / "loss.csv").open()))
+
+
+def test_training_writes_what_it_says(unbroken: Path) -> None:
+    names = {path.name for path in (unbroken / "ckpt").iterdir()}
+    assert names >= {"final_model.pt", "best_model.pt", "latest.pt", "loss.csv", "settings.json"}
+    assert names >= {f"checkpoint_epoch_{epoch}.pt" for epoch in (1, 2, 3)}
+    rows = rows_of(unbroken)
+    assert [int(row["step"]) for row in rows] == list(range(1, 7))
+    assert [row["validation_loss"] != "" for row in rows] == [False, True] * 3
+    assert list((unbroken / "logs").glob("events.out.tfevents.*"))
+    best = min(float(row["validation_loss"]) for row in rows if row["validation_loss"])
+    assert load_checkpoint(unbroken / "ckpt" / "best_model.pt")["loss"] == pytest.approx(best, rel=1e-6)
+    loaded = load_encoder(unbroken / "ckpt" / "final_model.pt")
+    stems = torch.randn(2, 4, 2, 66_150) * 0.1
+    assert loaded.encoder(loaded.mel(stems), describe(stems)).shape == (2, 8)
+    assert not torch.equal(loaded.encoder.descriptor_center, torch.zeros_like(loaded.encoder.descriptor_center))
+
+
+def same_end(a: Path, b: Path) -> None:
+    first, second = (load_checkpoint(folder / "ckpt" / "final_model.pt")["encoder"] for folder in (a, b))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (a / "ckpt" / "loss.csv").read_bytes() == (b / "ckpt" / "loss.csv").read_bytes()
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(shared: Path, unbroken: Path) -> None:
+    config = profile(shared / "killed", workers=1)
+    command = [sys.executable, "-m", "mixstyle.stages.cli", "train", "--config", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    log = shared / "killed" / "ckpt" / "loss.csv"
+    deadline = time.monotonic() + 120
+    while (
+        time.monotonic() < deadline and process.poll() is None and not (log.is_file() and len(rows_of(log.parents[1])))
+    ):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(rows_of(shared / "killed"))
+    assert 0 < done < 6, "the run should have been killed in the middle"
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    same_end(shared / "killed", unbroken)
+
+
+def test_more_epochs_go_on_and_equal_a_longer_run(shared: Path, unbroken: Path) -> None:
+    train(settings_of(shared / "longer", num_epochs=2))
+    summary = train(settings_of(shared / "longer", num_epochs=3))
+    assert summary.steps == 6
+    same_end(shared / "longer", unbroken)
+    assert train(settings_of(shared / "longer", num_epochs=3)).loss is None, "nothing was left to do"
+
+
+def test_a_torn_checkpoint_is_passed_over(shared: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(settings_of(shared / "torn", num_epochs=2))
+    latest = shared / "torn" / "ckpt" / "latest.pt"
+    latest.write_bytes(latest.read_bytes()[:-2000])
+    found = newest_checkpoint(latest.parent)
+    assert found is not None
+    assert found[0].name == "checkpoint_epoch_2.pt"
+    train(settings_of(shared / "torn", num_epochs=3))
+    assert "passed over" in capsys.readouterr().out
+    same_end(shared / "torn", unbroken)
+
+
+def test_changed_settings_are_named(shared: Path, unbroken: Path) -> None:
+    with pytest.raises(MixstyleError, match=r"temperature: 0\.1 -> 0\.2.*--rebuild"):
+        train(settings_of(unbroken, temperature=0.2))
+    assert (unbroken / "ckpt" / "final_model.pt").is_file()
+
+
+def test_a_loss_that_is_not_finite_stops_and_is_written_down(shared: Path) -> None:
+    settings = settings_of(shared / "diverging", learning_rate=1e30, num_epochs=30)
+    with pytest.raises(MixstyleError, match="not_finite_step") as error:
+        train(settings)
+    (path,) = (shared / "diverging" / "ckpt").glob("not_finite_step_*.json")
+    assert str(path) in str(error.value)
+    content = json.loads(path.read_text())
+    assert len(content["tracks"]) == len(content["remixes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"batch_size": 5}, r"train\.batch_size=5 is more than the 4 train tracks"),
+        ({"clip_duration_s": 3.0}, r"train\.clip_duration_s=3\.0"),
+        ({"clip_duration_s": 0.1}, r"train\.clip_duration_s=0\.1"),
+        ({"hop_length": 500}, "hop_length=500"),
+        ({"n_mels": 600}, "n_mels=600"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(shared: Path, changes: dict[str, object], named: str) -> None:
+    with pytest.raises(MixstyleError, match=named):
+        train(settings_of(shared / "refused", **changes))
+    assert not list((shared / "refused" / "ckpt").glob("*.pt"))
+
+
+def test_other_stems_make_a_run_stale(tmp_path: Path) -> None:
+    make_cache(tmp_path / "stems", tracks=4, clips=2, clip_s=CLIP_S, validation=0, per_shard=4)
+    settings = settings_of(tmp_path / "run", num_epochs=1)
+    with pytest.raises(MixstyleError, match="mixstyle features"):
+        train(settings)
+    features(settings)
+    assert StemCache(tmp_path / "stems").complete
+    summary = train(settings)
+    assert summary.best_loss == pytest.approx(np.mean([float(r["train_loss"]) for r in rows_of(tmp_path / "run")]))
+
+
+def test_interrupting_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mixstyle.stages.train as module
+
+    calls = iter(range(100))
+    real = module.info_nce
+
+    def interrupted(*arguments: object) -> object:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "info_nce", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings_of(shared / "interrupted", save_every_steps=100))
+    train(settings_of(shared / "interrupted", save_every_steps=100))
+    same_end(shared / "interrupted", unbroken)
