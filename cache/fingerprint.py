@@ -54,7 +54,7 @@ def guard(
     refused or rebuilt, never mixed.
 
     remove: all outputs (files or folders) that depend on the settings. notes: setting -> text that tells its change
-    better than the two values.
+    better than the two values; an empty one hides it.
     """
     print_of_settings = fingerprint(settings)
     wrong = _why_stale(path, settings, stage, remove, notes or {})
@@ -94,7 +94,7 @@ def _why_stale(
     if not changes:
         return ""
     told = [notes.get(name, f"{stage}.{name}: {before} -> {after}") for name, (before, after) in changes.items()]
-    return f"was made with other settings ({'; '.join(told)})"
+    return f"was made with other settings ({'; '.join(text for text in told if text)})"
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:

@@ -1,0 +1,202 @@
+"""One track on its way through `mixstyle separate`: decoded in a worker process, separated, encoded."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mixstyle.cache.decode_pool import Decoder
+from mixstyle.cache.listing import track_files
+from mixstyle.cache.music import MusicInfo, UnreadableMusic, frames_at_44100
+from mixstyle.cache.plan import PlannedTrack, clips_of
+from mixstyle.cache.shards import ClipRecord, TrackRecord, encode_clip
+from mixstyle.cache.stem_folders import stem_files
+from mixstyle.pipeline.separator import ClipRequest, Separator, load_separator
+from mixstyle.pipeline.stems import SAMPLE_RATE
+from mixstyle.stages.settings import SeparateSettings
+
+LEAST_CLIPS = 2
+"""A track with fewer usable clips is of no use: an anchor needs another clip of its song."""
+
+
+@dataclass(frozen=True)
+class ClipRules:
+    """What a track's clips follow from. Lengths are in frames at 44.1 kHz.
+
+    span: (track_frames, start, stop) -> the frames of the track that separating this clip needs.
+    """
+
+    root: Path
+    kind: Literal["mixtures", "stems"]
+    clip_frames: int
+    clips_per_track: int
+    seed: int
+    silence_lufs: float
+    span: Callable[[int, int, int], tuple[int, int]]
+
+
+def threads_of(chosen: SeparateSettings) -> int:
+    """Threads of the network on a CPU: those that the settings name, else every core this process may use."""
+    return chosen.threads or len(os.sched_getaffinity(0))
+
+
+def load_for(chosen: SeparateSettings, device: torch.device) -> Separator | None:
+    """The separator that the settings name; None where the stems exist already."""
+    if chosen.input == "stems":
+        return None
+    return load_separator(
+        chosen.separator_config,
+        chosen.separator_checkpoint,
+        device,
+        chosen.precision,
+        num_overlap=chosen.num_overlap,
+        batch_chunks=chosen.batch_chunks,
+    )
+
+
+def rules_of(chosen: SeparateSettings, root: Path, separator: Separator | None) -> ClipRules:
+    """The rules that the settings and the separator's chunks make."""
+    clip_frames = round(chosen.clip_s * SAMPLE_RATE)
+    span = separator.clip_span if separator else (lambda track_frames, start, stop: (start, stop))
+    return ClipRules(root, chosen.input, clip_frames, chosen.clips_per_track, chosen.seed, chosen.silence_lufs, span)
+
+
+@dataclass(frozen=True)
+class UsableClip:
+    """A clip to separate. start: at 44.1 kHz. audio: the track from `span_start` on, [2, n]; of stems [4, 2, n]."""
+
+    slot: int
+    start: int
+    span_start: int
+    audio: np.ndarray
+
+
+@dataclass(frozen=True)
+class DecodedTrack:
+    """A track before separation.
+
+    reason: why all of it failed, or empty. starts: start frame of each slot, None where there is no room. failed: why
+    a slot's clip failed. source: what the track's JSON will say of the file.
+    """
+
+    track: PlannedTrack
+    starts: list[int | None]
+    clip_frames: int
+    track_frames: int = 0
+    reason: str = ""
+    failed: dict[int, str] = field(default_factory=dict)
+    usable: list[UsableClip] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+def files_of(rules: ClipRules, track: PlannedTrack) -> dict[str, Path]:
+    """A track's file, or its four stems. Raises UnreadableMusic for stems that are missing."""
+    if rules.kind == "stems":
+        return stem_files(rules.root, track.path)
+    return track_files(rules.root, track.path, "mixtures")
+
+
+def decode_track(decoder: Decoder, track: PlannedTrack, rules: ClipRules) -> DecodedTrack:
+    """Decodes the seconds that a track's clips need. A track that cannot be used comes back with its reason."""
+    starts: list[int | None] = [None] * rules.clips_per_track
+    try:
+        files = files_of(rules, track)
+        info = decoder.probe(files)
+        frames = frames_at_44100(info)
+        starts = clips_of(frames, track.path, rules.clip_frames, rules.clips_per_track, rules.seed)
+        clips = [(start, start + rules.clip_frames) for start in starts if start is not None]
+        if len(clips) < LEAST_CLIPS:
+            needed_s = LEAST_CLIPS * rules.clip_frames / SAMPLE_RATE
+            raise UnreadableMusic(f"too short: {info.duration_s:.1f} s long, {needed_s:g} s are needed")
+        windows = merged([rules.span(frames, start, stop) for start, stop in clips])
+        decoded = decoder.read(files, windows, clips)
+    except UnreadableMusic as error:
+        return DecodedTrack(track, starts, rules.clip_frames, reason=str(error))
+    # clips that have room come first, so a slot is also a clip's place among them
+    failed = {slot: f"no room: the track holds {len(clips)} clips" for slot in range(len(clips), len(starts))}
+    usable = []
+    for slot, ((start, stop), lufs) in enumerate(zip(clips, decoded.lufs, strict=True)):
+        if lufs < rules.silence_lufs:
+            failed[slot] = f"silent: its mix is below {rules.silence_lufs:g} LUFS"
+            continue
+        place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
+        usable.append(UsableClip(slot, start, windows[place][0], decoded.audio[place]))
+    reason = ""
+    if len(usable) < LEAST_CLIPS:
+        reason = (
+            f"silent: its mix is below {rules.silence_lufs:g} LUFS in {'all' if not usable else 'all but one'} clips"
+        )
+    source = _source(track, info, decoded.content_hash)
+    return DecodedTrack(track, starts, rules.clip_frames, frames, reason, failed, usable, source)
+
+
+def separate_track(decoded: DecodedTrack, separator: Separator | None) -> TrackRecord:
+    """A decoded track's clips as stems, encoded; without a separator its audio is stems already.
+
+    A track's chunks share batches with no other track's, so what comes out hangs on the track alone.
+    """
+    failed, encoded = dict(decoded.failed), {}
+    if not decoded.reason:
+        for clip, stems in zip(decoded.usable, _stems(decoded, separator), strict=True):
+            if np.isfinite(stems).all():
+                encoded[clip.slot] = encode_clip(stems)
+            else:
+                failed[clip.slot] = "separator failed: its output holds NaN or infinite samples"
+    reason = decoded.reason
+    if not reason and len(encoded) < LEAST_CLIPS:
+        reason = next(failed[clip.slot] for clip in decoded.usable if clip.slot in failed)
+    records = []
+    for slot, start in enumerate(decoded.starts):
+        flac, scale = encoded.get(slot, (b"", 1.0))
+        why = "" if slot in encoded else failed.get(slot, reason)
+        clip_id = f"{decoded.track.track_id}_{slot}"
+        records.append(ClipRecord(clip_id, slot, start, scale, flac, why))
+    track = decoded.track
+    source = {**decoded.source, "separator": separator.fingerprint if separator else "stems"}
+    return TrackRecord(track.track_id, track.path, track.split, tuple(records), reason, source)
+
+
+def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Overlapping and touching spans (half-open) as one.
+
+    >>> merged([(0, 10), (5, 12), (20, 30)])
+    [(0, 12), (20, 30)]
+    """
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def _stems(decoded: DecodedTrack, separator: Separator | None) -> list[np.ndarray]:
+    """Stems [4, 2, clip_frames] of each usable clip."""
+    frames = decoded.clip_frames
+    if separator is None:
+        return [clip.audio[..., clip.start - clip.span_start :][..., :frames] for clip in decoded.usable]
+    requests = [
+        ClipRequest(
+            decoded.track_frames, clip.start, clip.start + frames, clip.span_start, torch.from_numpy(clip.audio)
+        )
+        for clip in decoded.usable
+    ]
+    return [stems.numpy() for stems in separator.separate_clips(requests)]
+
+
+def _source(track: PlannedTrack, info: MusicInfo, content_hash: str) -> dict[str, Any]:
+    return {
+        "group": track.group,
+        "licence": info.licence or track.licence,
+        "source_rate": info.rate,
+        "source_channels": info.channels,
+        "source_frames": info.frames,
+        "source_format": info.format,
+        "duration_s": round(info.duration_s, 6),
+        "content_hash": content_hash,
+    }
