@@ -36,8 +36,7 @@ COARSE_WINDOW, COARSE_HOP = 4096 // DECIMATION, 2048 // DECIMATION
 """In decimated samples."""
 _TAPS = 128  # of the decimator; the first is 0, so that the filter's middle lies on a sample
 _PHASES = _TAPS // DECIMATION
-_PASS_HZ = 400.0  # flat to here: the highest coarse bin that is used, and its main lobe
-_ALIAS_DB = 86.0
+_ALIAS_DB = 90.0
 MARGIN = COARSE_WINDOW * DECIMATION // 2 + _TAPS // 2
 """Samples of reflection that a clip needs at either end."""
 ERB_BANDS = (8, 31)
@@ -163,7 +162,11 @@ def _plan(sample_rate: int, device: str) -> _Plan:
 
 
 def decimator(sample_rate: int) -> np.ndarray:
-    """Low-pass taps [TAPS]: unit gain to _PASS_HZ, and _ALIAS_DB down from where decimation folds onto that."""
+    """Low-pass taps [TAPS] whose transition band lies around half the decimated rate.
+
+    At 44.1 kHz it is flat to 385 Hz, beyond the highest coarse bin that is read and its main lobe, and _ALIAS_DB down
+    from 2371 Hz on, which is what decimation folds onto them.
+    """
     beta = scipy.signal.kaiser_beta(_ALIAS_DB)
     middle = sample_rate / DECIMATION / 2
     taps = scipy.signal.firwin(_TAPS - 1, middle, window=("kaiser", beta), fs=sample_rate)

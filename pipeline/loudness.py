@@ -95,8 +95,8 @@ def gated_loudness(power: Tensor) -> Tensor:
     kept = audible & (blocks > threshold[..., None])
     mean = _gated_mean(blocks, kept)
     loudness = _OFFSET_DB + 10 * torch.log10(mean)  # eq. 7
-    floor = LOUDNESS_FLOOR_LUFS + 0 * blocks.sum(-1)  # NaN stays NaN: no gate lets it pass
-    return torch.where(kept.any(-1), loudness, floor)
+    # NaN passes no gate; the last term carries it to the result.
+    return torch.where(kept.any(-1), loudness, LOUDNESS_FLOOR_LUFS) + 0 * blocks.sum(-1)
 
 
 def _gated_mean(blocks: Tensor, kept: Tensor) -> Tensor:

@@ -288,7 +288,6 @@ def test_a_few_steps_lower_the_loss_on_a_toy_set() -> None:
     songs, config = 6, dataclasses.replace(SMALL, n_mels=30)
     signature = 2 * torch.randn(songs, 8, config.n_mels, 1, generator=generator)
     encoder = seeded(config)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=3e-3)
     losses = []
     for _ in range(8):
         anchor, positive, negative = (
@@ -298,8 +297,10 @@ def test_a_few_steps_lower_the_loss_on_a_toy_set() -> None:
         descriptors = torch.randn(3 * songs, 5, generator=generator)
         a, p, n = encoder(torch.cat([anchor, positive, negative]), descriptors).chunk(3)
         loss = info_nce(a, p, n, 0.1).loss
-        optimiser.zero_grad()
+        encoder.zero_grad()
         loss.backward()
-        optimiser.step()
+        with torch.no_grad():
+            for parameter in encoder.parameters():
+                parameter -= 0.05 * (parameter.grad if parameter.grad is not None else 0.0)
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]

@@ -139,11 +139,16 @@ def test_silence_and_what_passes_no_gate_is_the_floor() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_not_taken_for_silence(bad: float) -> None:
-    audio = torch.zeros(3, 2, RATE)
-    audio[1, 0, 20_000] = bad
-    loudness = integrated_loudness(audio, RATE)
-    assert loudness[1].isnan()
-    assert loudness[[0, 2]].tolist() == [LOUDNESS_FLOOR_LUFS] * 2
+    audio = torch.zeros(3, 2, 2 * RATE)
+    audio[2] = 0.1 * torch.sin(torch.arange(2 * RATE) * 0.1)
+    plain = integrated_loudness(audio, RATE)
+    for row in (1, 2):
+        broken = audio.clone()
+        broken[row, 0, -20_000] = bad  # some blocks are whole
+        loudness = integrated_loudness(broken, RATE)
+        assert loudness[row].isnan()
+        others = [i for i in range(3) if i != row]
+        assert torch.equal(loudness[others], plain[others])
 
 
 def test_gating_follows_the_equations() -> None:
