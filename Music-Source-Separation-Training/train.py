@@ -206,6 +206,7 @@ def train(
                 lines.write(f"{step + 1},{running:.4f},{','.join(f'{gain:.3f}' for gain in gains)}\n")
         if out_of_time:
             break
+    print(f"averaged weights: {work / 'average.safetensors'}", flush=True)
 
 
 @torch.inference_mode()

@@ -9,10 +9,13 @@ ends, on a CPU with as many threads, with the very same weights as one that was 
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -88,7 +91,6 @@ class _Run:
             torch.set_num_threads(options.threads)
         cache, store = open_inputs(settings)
         self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
-        self._guard(rebuild)
         self.mel, config = _shapes(options, len(store.names))
         clip_frames = round(options.clip_duration_s * SAMPLE_RATE)
         if self.mel.frames(clip_frames) < config.min_frames:
@@ -117,6 +119,7 @@ class _Run:
         if options.max_steps:
             self.total = min(self.total, options.max_steps)
         self.step, self.best_loss, self.seconds = 0, math.inf, 0.0
+        self._guard(rebuild)  # last: settings that cannot work leave no trace
 
     def go(self) -> TrainSummary:
         self._resume()
@@ -134,10 +137,8 @@ class _Run:
         log = TrainLog(folder / LOSS, options.log_dir, self.step)
         began, self.waited_s, loss = time.monotonic(), 0.0, None
         try:
-            loss = self._loop(log)
-        except KeyboardInterrupt:
-            self._save(LATEST, None)
-            raise
+            with _CtrlC() as ctrl_c:
+                loss = self._loop(log, ctrl_c)
         finally:
             log.close()
         self._save(LATEST, loss)
@@ -149,7 +150,7 @@ class _Run:
         )
         return TrainSummary(self.step, self._epoch, loss, self.best_loss, folder / FINAL, wall_s, self.waited_s)
 
-    def _loop(self, log: TrainLog) -> float:
+    def _loop(self, log: TrainLog, ctrl_c: "_CtrlC") -> float:
         options = self.options
         losses = self._epoch_losses()
         batches = load_batches(self.data, self._places(), options.workers)
@@ -179,6 +180,9 @@ class _Run:
                 mean = sum(losses) / len(losses)
                 if ended:
                     losses.clear()
+                if ctrl_c.pressed:
+                    self._save(LATEST, None)
+                    raise KeyboardInterrupt
         return mean
 
     def _train_step(self, batch: Batch) -> tuple[InfoNCE, float]:
@@ -340,6 +344,29 @@ class _Run:
         }
         write_json(path, json.loads(json.dumps(content)))
         return path
+
+
+class _CtrlC:
+    """Lets the first Ctrl-C wait for the end of the step, so that what is saved is whole; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._before: Any = None
+
+    def __enter__(self) -> "_CtrlC":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+        say("train: stopping after this step; once more to stop at once")
 
 
 def open_inputs(settings: Settings) -> tuple[StemCache, FeatureStore]:

@@ -248,20 +248,26 @@ def test_other_stems_make_a_run_stale(tmp_path: Path) -> None:
     assert summary.best_loss == pytest.approx(np.mean([float(r["train_loss"]) for r in rows_of(tmp_path / "run")]))
 
 
-def test_interrupting_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mixstyle.stages.train as module
 
     calls = iter(range(100))
     real = module.info_nce
 
-    def interrupted(*arguments: object) -> object:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
+    def pressed(*arguments: object) -> object:
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
         return real(*arguments)  # type: ignore[arg-type]
 
+    settings = settings_of(shared / "interrupted", save_every_steps=100, validate_every=100)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "info_nce", interrupted)
+        patch.setattr(module, "info_nce", pressed)
         with pytest.raises(KeyboardInterrupt):
-            train(settings_of(shared / "interrupted", save_every_steps=100))
-    train(settings_of(shared / "interrupted", save_every_steps=100))
-    same_end(shared / "interrupted", unbroken)
+            train(settings)
+    saved = load_checkpoint(shared / "interrupted" / "ckpt" / "latest.pt")["step"]
+    assert saved == 3, "the step that was begun is finished and saved"
+    train(settings_of(shared / "interrupted"))
+    first, second = (
+        load_checkpoint(shared / name / "ckpt" / "final_model.pt")["encoder"] for name in ("interrupted", "unbroken")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
