@@ -34,14 +34,9 @@ TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class DecodedWindows:
-    """Windows of a track.
-
-    audio: float32 each, [2, T], or [4, 2, T] of a folder of stems. lufs: integrated loudness of each clip's mix
-    (-999 for silence). content_hash: of the whole track's audio.
-    """
+    """Windows of a track: float32 each, [2, T], or [4, 2, T] of a folder of stems. content_hash: of all its audio."""
 
     audio: list[np.ndarray]
-    lufs: list[float]
     content_hash: str
 
 
@@ -57,15 +52,18 @@ class Decoder:
         header, _ = self._call({"files": _text(files), "windows": None})
         return MusicInfo(**header["info"])
 
-    def read(
-        self, files: Files, windows: Sequence[tuple[int, int]], clips: Sequence[tuple[int, int]]
-    ) -> DecodedWindows:
-        """Decodes windows (frames at 44.1 kHz, half-open) and measures clips that lie in them.
+    def read(self, files: Files, windows: Sequence[tuple[int, int]]) -> DecodedWindows:
+        """Decodes windows (frames at 44.1 kHz, half-open).
 
         Raises UnreadableMusic with the reason; a decoder that crashed is one, after a second try in a new process.
         """
-        header, audio = self._call({"files": _text(files), "windows": list(windows), "clips": list(clips)})
-        return DecodedWindows(audio, header["lufs"], header["content_hash"])
+        header, audio = self._call({"files": _text(files), "windows": list(windows)})
+        return DecodedWindows(audio, header["content_hash"])
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number while there is one."""
+        return self._process.pid if self._process else None
 
     def close(self) -> None:
         """Ends the process."""
@@ -168,6 +166,10 @@ class _Process:
         if requests is None or replies is None:
             raise RuntimeError("a process without pipes")
         self._requests, self._replies = cast(io.BufferedWriter, requests), cast(io.BufferedReader, replies)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def exchange(self, line: bytes, timeout_s: float) -> tuple[dict[str, Any], list[np.ndarray]]:
         """Sends a request; returns the reply. Raises _CrashError, and the process is no more."""

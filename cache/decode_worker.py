@@ -1,17 +1,16 @@
 """The process that decodes music, so that a decoder's crash costs one track: `python -m mixstyle.cache.decode_worker`.
 
 It answers one request at a time on its standard input and output, until its input ends. A request is a line of JSON:
-`{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...], "clips": [[start, stop], ...]}`.
-Without windows the reply is the header's content: `{"ok": true, "info": {...}}`. With windows it is `{"ok": true,
-"shapes": [[..], ...], "lufs": [...], "content_hash": "..."}` and then the windows' samples, float32, one after the
-other. `{"ok": false, "reason": "..."}` tells a file that cannot be used. Anything else ends the process.
+`{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...]}`. Without windows the reply is
+the header's content: `{"ok": true, "info": {...}}`. With windows it is `{"ok": true, "shapes": [[..], ...],
+"content_hash": "..."}` and then the windows' samples, float32, one after the other. `{"ok": false, "reason": "..."}`
+tells a file that cannot be used. Anything else ends the process.
 """
 
 import json
 import os
 import signal
 import sys
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,18 +20,6 @@ import numpy as np
 from mixstyle.cache.content_hash import content_hash
 from mixstyle.cache.music import UnreadableMusic, probe, read_windows
 from mixstyle.cache.stem_folders import hash_stems, probe_stems, read_stem_windows
-from mixstyle.pipeline.stems import SAMPLE_RATE
-
-
-def loudness_lufs(audio: np.ndarray) -> float:
-    """Integrated loudness (ITU-R BS.1770-4) of [2, T] at 44.1 kHz in LUFS; -inf where nothing passes the gate."""
-    import pyloudnorm
-
-    block_s = min(0.4, audio.shape[1] / SAMPLE_RATE)  # the standard's 400 ms blocks, or all of a shorter clip
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # digital silence makes it take means of nothing
-        lufs = pyloudnorm.Meter(SAMPLE_RATE, block_size=block_s).integrated_loudness(audio.T)
-    return float(lufs) if np.isfinite(lufs) else -float("inf")
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -44,12 +31,6 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
             return {"ok": True, "info": asdict(probe_stems(files) if stems else probe(files[""]))}, []
         windows = [(start, stop) for start, stop in request["windows"]]
         audio = read_stem_windows(files, windows) if stems else read_windows(files[""], windows)
-        lufs = []
-        for start, stop in request["clips"]:
-            place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
-            clip = audio[place][..., start - windows[place][0] : stop - windows[place][0]]
-            # JSON has no infinity
-            lufs.append(max(loudness_lufs(clip.sum(0) if stems else clip), -999.0))
         content = hash_stems(files) if stems else content_hash(files[""])
     except UnreadableMusic as error:
         return {"ok": False, "reason": str(error)}, []
@@ -58,7 +39,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
     except MemoryError:
         return {"ok": False, "reason": "out of memory: too long to decode at once"}, []
     shapes = [list(part.shape) for part in audio]
-    return {"ok": True, "shapes": shapes, "lufs": lufs, "content_hash": content}, audio
+    return {"ok": True, "shapes": shapes, "content_hash": content}, audio
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -151,7 +151,7 @@ def _try(sample: _Sample, rules: ClipRules, separator: Separator | None, pool: D
         if decoded.reason:
             continue
         clip = decoded.usable[0]
-        audio = torch.from_numpy(clip.audio[..., clip.start - clip.span_start :][..., : rules.clip_frames])
+        audio = torch.from_numpy(clip.cut(rules.clip_frames))
         network_s, stems = (0.0, audio) if separator is None else time_network(separator, audio)
         start = time.perf_counter()
         flac, _ = encode_clip(np.nan_to_num(stems.numpy()))

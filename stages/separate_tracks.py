@@ -15,10 +15,14 @@ from mixstyle.cache.music import MusicInfo, UnreadableMusic, frames_at_44100
 from mixstyle.cache.plan import PlannedTrack, clips_of
 from mixstyle.cache.shards import ClipRecord, TrackRecord, encode_clip
 from mixstyle.cache.stem_folders import stem_files
+from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
 from mixstyle.pipeline.separator import ClipRequest, Separator, load_separator
 from mixstyle.pipeline.stems import SAMPLE_RATE
 from mixstyle.stages.settings import SeparateSettings
 
+SHORTEST_CLIP_S = 0.4
+"""A block of ITU-R BS.1770."""
 LEAST_CLIPS = 2
 """A track with fewer usable clips is of no use: an anchor needs another clip of its song."""
 
@@ -59,7 +63,11 @@ def load_for(chosen: SeparateSettings, device: torch.device) -> Separator | None
 
 
 def rules_of(chosen: SeparateSettings, root: Path, separator: Separator | None) -> ClipRules:
-    """The rules that the settings and the separator's chunks make."""
+    """The rules that the settings and the separator's chunks make. Raises MixstyleError for clips too short."""
+    if chosen.clip_s < SHORTEST_CLIP_S:
+        raise MixstyleError(
+            f"separate.clip_s={chosen.clip_s:g}: should be {SHORTEST_CLIP_S} or more, to have a loudness"
+        )
     clip_frames = round(chosen.clip_s * SAMPLE_RATE)
     span = separator.clip_span if separator else (lambda track_frames, start, stop: (start, stop))
     return ClipRules(root, chosen.input, clip_frames, chosen.clips_per_track, chosen.seed, chosen.silence_lufs, span)
@@ -73,6 +81,11 @@ class UsableClip:
     start: int
     span_start: int
     audio: np.ndarray
+
+    def cut(self, clip_frames: int) -> np.ndarray:
+        """The clip alone."""
+        begin = self.start - self.span_start
+        return self.audio[..., begin : begin + clip_frames]
 
 
 @dataclass(frozen=True)
@@ -113,18 +126,19 @@ def decode_track(decoder: Decoder, track: PlannedTrack, rules: ClipRules) -> Dec
             needed_s = LEAST_CLIPS * rules.clip_frames / SAMPLE_RATE
             raise UnreadableMusic(f"too short: {info.duration_s:.1f} s long, {needed_s:g} s are needed")
         windows = merged([rules.span(frames, start, stop) for start, stop in clips])
-        decoded = decoder.read(files, windows, clips)
+        decoded = decoder.read(files, windows)
     except UnreadableMusic as error:
         return DecodedTrack(track, starts, rules.clip_frames, reason=str(error))
     # clips that have room come first, so a slot is also a clip's place among them
     failed = {slot: f"no room: the track holds {len(clips)} clips" for slot in range(len(clips), len(starts))}
     usable = []
-    for slot, ((start, stop), lufs) in enumerate(zip(clips, decoded.lufs, strict=True)):
-        if lufs < rules.silence_lufs:
-            failed[slot] = f"silent: its mix is below {rules.silence_lufs:g} LUFS"
-            continue
+    for slot, (start, stop) in enumerate(clips):
         place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
-        usable.append(UsableClip(slot, start, windows[place][0], decoded.audio[place]))
+        clip = UsableClip(slot, start, windows[place][0], decoded.audio[place])
+        if _is_silent(clip.cut(rules.clip_frames), rules.silence_lufs):
+            failed[slot] = f"silent: the mix is below {rules.silence_lufs:g} LUFS"
+        else:
+            usable.append(clip)
     reason = ""
     if len(usable) < LEAST_CLIPS:
         reason = (
@@ -179,7 +193,7 @@ def _stems(decoded: DecodedTrack, separator: Separator | None) -> list[np.ndarra
     """Stems [4, 2, clip_frames] of each usable clip."""
     frames = decoded.clip_frames
     if separator is None:
-        return [clip.audio[..., clip.start - clip.span_start :][..., :frames] for clip in decoded.usable]
+        return [clip.cut(frames) for clip in decoded.usable]
     requests = [
         ClipRequest(
             decoded.track_frames, clip.start, clip.start + frames, clip.span_start, torch.from_numpy(clip.audio)
@@ -187,6 +201,13 @@ def _stems(decoded: DecodedTrack, separator: Separator | None) -> list[np.ndarra
         for clip in decoded.usable
     ]
     return [stems.numpy() for stems in separator.separate_clips(requests)]
+
+
+def _is_silent(audio: np.ndarray, silence_lufs: float) -> bool:
+    """Whether a mix [2, T], or the sum of stems [4, 2, T], is below the loudness or passes no gate at all."""
+    mix = audio if audio.ndim == 2 else audio.sum(0)
+    lufs = float(integrated_loudness(torch.from_numpy(np.ascontiguousarray(mix)), SAMPLE_RATE))
+    return lufs < silence_lufs or lufs <= LOUDNESS_FLOOR_LUFS
 
 
 def _source(track: PlannedTrack, info: MusicInfo, content_hash: str) -> dict[str, Any]:
