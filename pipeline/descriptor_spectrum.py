@@ -97,6 +97,11 @@ def bin_shares(edges: list[tuple[float, float]], window: int, sample_rate: float
     return np.clip(np.minimum(upper, high) - np.maximum(lower, low), 0, None) / (upper - lower)
 
 
+def hann(samples: int) -> np.ndarray:
+    """Periodic Hann window, torch.stft's usual one."""
+    return np.asarray(scipy.signal.get_window("hann", samples))
+
+
 def mean_square_per_bin(window: np.ndarray) -> np.ndarray:
     """What turns |X_k|^2 of a real frame under `window` into the mean square of bin k (Parseval), [bins].
 
@@ -129,8 +134,7 @@ def _plan(sample_rate: int, device: str) -> _Plan:
     nyquist = sample_rate / 2
     if min(MASKING_TOP_HZ, OCTAVES_HZ[-1] / 2**0.5) >= nyquist:
         raise ValueError(f"sample_rate={sample_rate} is too low: descriptors reach up to {MASKING_TOP_HZ:g} Hz")
-    fine = scipy.signal.get_window("hann", FINE_WINDOW)
-    coarse = scipy.signal.get_window("hann", COARSE_WINDOW)
+    fine, coarse = hann(FINE_WINDOW), hann(COARSE_WINDOW)
     per_fine = mean_square_per_bin(fine)[:, None]
     per_coarse = mean_square_per_bin(coarse)[:, None]
     coarse_rate = sample_rate / DECIMATION
@@ -150,7 +154,7 @@ def _plan(sample_rate: int, device: str) -> _Plan:
         return _Plan(
             fine_window=tensor(fine),
             coarse_window=tensor(coarse),
-            taps=tensor(decimator(sample_rate).reshape(_PHASES, DECIMATION)),
+            taps=tensor(decimator().reshape(_PHASES, DECIMATION)),
             fine_bands=tensor(per_fine * bin_shares(above, FINE_WINDOW, sample_rate)),
             coarse_bands=tensor(coarse_bands[:used]),
             fine_erbs=tensor(per_fine * bin_shares(list(pairwise(erbs_above)), FINE_WINDOW, sample_rate)),
@@ -161,16 +165,15 @@ def _plan(sample_rate: int, device: str) -> _Plan:
         )
 
 
-def decimator(sample_rate: int) -> np.ndarray:
+def decimator() -> np.ndarray:
     """Low-pass taps [TAPS] whose transition band lies around half the decimated rate.
 
     At 44.1 kHz it is flat to 385 Hz, beyond the highest coarse bin that is read and its main lobe, and _ALIAS_DB down
     from 2371 Hz on, which is what decimation folds onto them.
     """
-    beta = scipy.signal.kaiser_beta(_ALIAS_DB)
-    middle = sample_rate / DECIMATION / 2
-    taps = scipy.signal.firwin(_TAPS - 1, middle, window=("kaiser", beta), fs=sample_rate)
-    return np.concatenate([[0.0], taps])
+    time = np.arange(_TAPS - 1) - (_TAPS / 2 - 1)
+    taps = np.sinc(time / DECIMATION) * np.kaiser(_TAPS - 1, scipy.signal.kaiser_beta(_ALIAS_DB))
+    return np.concatenate([[0.0], taps / taps.sum()])
 
 
 def sum_and_difference(stem: Tensor) -> Tensor:
@@ -233,4 +236,4 @@ def _flatness_db(power: Tensor) -> Tensor:
     level_db = (10 * torch.log10(relative.clamp(min=10 ** (FLATNESS_FLOOR_DB / 10)))).mean(-1)
     total = mean.sum(-1)
     weighted = (level_db * mean).sum(-1) / total.clamp(min=torch.finfo(power.dtype).tiny)
-    return torch.where(total > 0, weighted, FLATNESS_FLOOR_DB)
+    return torch.where(total > 0, weighted, FLATNESS_FLOOR_DB) + 0 * total  # NaN stays NaN

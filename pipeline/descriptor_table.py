@@ -55,46 +55,47 @@ class Descriptor:
     """Whether a gain of g dB on all stems moves it by g; all others stay as they are."""
 
 
+_Row = tuple[str, str, str, str]
+"""Name without the stem, unit, formula, source."""
+_MOVE_WITH_LEVEL = {"rms_left_dbfs", "rms_right_dbfs", "loudness_lufs"}
+
 _PLAIN = "Energy ratio"
 _ERB = "Glasberg & Moore 1990 (ERB-rate scale)"
 
 
-def _dynamics() -> list[tuple[str, str, str, str, bool]]:
+def _dynamics() -> list[_Row]:
     rms = "10 log10(mean(x^2)) of the {} channel; 0 dBFS is a full-scale square wave; floor -120"
     return [
-        ("rms_left_dbfs", "dBFS", rms.format("left"), "Root mean square", True),
-        ("rms_right_dbfs", "dBFS", rms.format("right"), "Root mean square", True),
+        ("rms_left_dbfs", "dBFS", rms.format("left"), "Root mean square"),
+        ("rms_right_dbfs", "dBFS", rms.format("right"), "Root mean square"),
         (
             "crest_db",
             "dB",
             "20 log10(max(|l|, |r|)) - 10 log10((mean(l^2) + mean(r^2)) / 2); silent: 0",
             "Crest factor, sample peak",
-            False,
         ),
         (
             "loudness_lufs",
             "LUFS",
             "-0.691 + 10 log10 of the K-weighted mean square of the 400 ms blocks that pass both gates; floor -70",
             "ITU-R BS.1770-4",
-            True,
         ),
         (
             "relative_loudness_lu",
             "LU",
             "loudness of the stem - loudness of the sum of all stems, within +-60; stem below the gate: -60",
             "ITU-R BS.1770-4",
-            False,
         ),
     ]
 
 
-def _spectral() -> list[tuple[str, str, str, str, bool]]:
+def _spectral() -> list[_Row]:
     band = "10 log10(E({}) / E(22 Hz..Nyquist)), E summed over both channels; floor -80"
     edges = {"low": "22..250 Hz", "mid": "250..4000 Hz", "high": "4000 Hz..Nyquist"}
-    rows = [(f"band_{n}_db", "dB", band.format(edges[n]), "Welch 1967", False) for n, _, _ in REGIONS_HZ]
+    rows = [(f"band_{n}_db", "dB", band.format(edges[n]), "Welch 1967") for n, _, _ in REGIONS_HZ]
     for center in OCTAVES_HZ:
         name, span = f"octave_{int(center + 0.5)}hz_db", f"{center:g} Hz / sqrt 2..{center:g} Hz sqrt 2"
-        rows.append((name, "dB", band.format(span), "Welch 1967; octaves of IEC 61260-1, base 2", False))
+        rows.append((name, "dB", band.format(span), "Welch 1967; octaves of IEC 61260-1, base 2"))
     rows.append(
         (
             "tilt_db_per_octave",
@@ -102,7 +103,6 @@ def _spectral() -> list[tuple[str, str, str, str, bool]]:
             "least-squares slope of octave level - 10 log10(octave width / Hz) against log2 f, "
             "62.5 Hz..8 kHz; white noise 0, pink noise -3.01; silent: 0",
             "Least squares over octave levels",
-            False,
         )
     )
     rows.append(
@@ -112,13 +112,12 @@ def _spectral() -> list[tuple[str, str, str, str, bool]]:
             "sum_t W(t) 10 log10(G(t) / A(t)) / sum_t W(t), 250 Hz..8 kHz: G and A are the geometric and the "
             "arithmetic mean of a frame's bin powers, each bin at least A / 10^6, W the frame's power; silent: -60",
             "Spectral flatness, ISO/IEC 15938-4 (MPEG-7)",
-            False,
         )
     )
     return rows
 
 
-def _stereo() -> list[tuple[str, str, str, str, bool]]:
+def _stereo() -> list[_Row]:
     ratio = "10 log10(mean(m^2) / mean(s^2)), m = l + r, s = l - r{}, within +-60; {}: 0"
     rows = [
         (
@@ -126,53 +125,51 @@ def _stereo() -> list[tuple[str, str, str, str, bool]]:
             "dB",
             "10 log10(mean(l^2) / mean(r^2)), within +-60; silent: 0",
             "Inter-channel level difference",
-            False,
         ),
         (
             "correlation",
             "1",
             "mean(l r) / sqrt(mean(l^2) mean(r^2)); a silent channel: 0",
             "Phase correlation, without removal of the mean",
-            False,
         ),
-        ("mid_side_db", "dB", ratio.format("", "silent"), _PLAIN, False),
+        ("mid_side_db", "dB", ratio.format("", "silent"), _PLAIN),
     ]
     for name, _, _ in REGIONS_HZ:
         where = f" within the {name} band"
-        rows.append((f"mid_side_{name}_db", "dB", ratio.format(where, "band at its floor"), _PLAIN, False))
+        rows.append((f"mid_side_{name}_db", "dB", ratio.format(where, "band at its floor"), _PLAIN))
     return rows
 
 
-def _masking(stem: str) -> list[tuple[str, str, str, str, bool]]:
+def _masking(stem: str) -> list[_Row]:
     rows = [
         (
             "masking_db",
             "dB",
             "mean over active tiles of 10 log10(sum of the others' tile energies / own), each within +-30; silent: 30",
             _ERB,
-            False,
         ),
         (
             "masked_share",
             "1",
             "share of active tiles in which the others' energies together exceed the stem's; silent: 1",
             _ERB,
-            False,
         ),
     ]
     for other in STEMS:
         if other != stem:
             formula = f"share of active tiles in which {other} alone exceeds the stem; silent: 1"
-            rows.append((f"masked_by_{other}_share", "1", formula, _ERB, False))
+            rows.append((f"masked_by_{other}_share", "1", formula, _ERB))
     return rows
 
 
 def _table() -> tuple[Descriptor, ...]:
-    rows = []
+    rows: list[Descriptor] = []
     for stem in STEMS:
         groups = (_dynamics(), _spectral(), _stereo(), _masking(stem))
         for group, entries in zip(GROUPS, groups, strict=True):
-            rows += [Descriptor(f"{stem}_{name}", group, stem, *rest) for name, *rest in entries]
+            for name, unit, formula, source in entries:
+                moves = name in _MOVE_WITH_LEVEL
+                rows.append(Descriptor(f"{stem}_{name}", group, stem, unit, formula, source, moves))
     return tuple(rows)
 
 

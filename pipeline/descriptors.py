@@ -47,7 +47,8 @@ _CLIPS_AT_ONCE_ELSEWHERE = 16
 def describe(stems: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """Descriptors [B, D] float32 of stems [B, 4, 2, T], full scale 1; column i is what DESCRIPTORS[i] says.
 
-    Every value is finite for any finite audio. Raises ValueError for another shape, for clips below 400 ms, and for
+    Every value is finite for finite audio (up to 10^15 of full scale); where the audio is not, neither is what is
+    measured of that stem, nor any masking. Raises ValueError for another shape, for clips below 400 ms, and for
     a rate that is no multiple of 10 Hz or does not reach 16 kHz.
 
     >>> describe(torch.zeros(3, 4, 2, 44_100)).shape[1] == len(DESCRIPTORS)
@@ -114,8 +115,8 @@ def _measure(stem: Tensor, weighted: Tensor, sample_rate: int) -> _Measured:
     """Measures one stem [B, 2, T] of several clips."""
     samples = stem.shape[-1]
     mid_side = sum_and_difference(stem)
-    powers = stem.square().mean(-1)
-    ms_powers = mid_side[..., MARGIN : MARGIN + samples].square().mean(-1)
+    powers = _nan_unless_finite(stem.square().mean(-1))
+    ms_powers = _nan_unless_finite(mid_side[..., MARGIN : MARGIN + samples].square().mean(-1))
     return _Measured(
         left=powers[..., 0],
         right=powers[..., 1],
@@ -191,7 +192,8 @@ def _masking(m: _Measured) -> Tensor:
     sums = torch.stack(parts).sum(0)
     shares = sums[..., 1:] / sums[..., :1].clamp(min=torch.finfo(sums.dtype).tiny)
     nothing = shares.new_tensor([MASKING_LIMIT_DB, 1.0, 1.0, 1.0, 1.0])
-    return torch.where((m.spectrum_silent | (sums[..., 0] == 0))[..., None], nothing, shares)
+    masked = torch.where((m.spectrum_silent | (sums[..., 0] == 0))[..., None], nothing, shares)
+    return masked + 0 * mean.sum(-1)[:, None, None]  # NaN in any stem leaves nothing to compare
 
 
 def _masking_sums(tiles: Tensor, threshold: Tensor) -> Tensor:
@@ -208,6 +210,11 @@ def _masking_sums(tiles: Tensor, threshold: Tensor) -> Tensor:
         sums += [((other > own) & counted).float() for other in (together, *others)]
         rows.append(torch.stack([s.sum((-1, -2)) for s in sums], -1))
     return torch.stack(rows, 1)
+
+
+def _nan_unless_finite(power: Tensor) -> Tensor:
+    """Infinity would pass for a ratio at its limit."""
+    return power + (power - power)
 
 
 def _ratio_db(a: Tensor, b: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def db(power: np.ndarray | float) -> np.ndarray:
 
 def frames(signal: np.ndarray, window: int, hop: int) -> np.ndarray:
     """Mean squares [frames, bins] of Hann-windowed frames centred on every multiple of hop."""
-    hann = scipy.signal.get_window("hann", window)
+    hann = np.asarray(scipy.signal.get_window("hann", window))
     padded = np.pad(signal, window // 2, mode="reflect")
     starts = range(0, len(signal) + 1, hop)
     power = np.array([np.abs(np.fft.rfft(padded[s : s + window] * hann)) ** 2 for s in starts])

@@ -11,7 +11,8 @@ from mixstyle.pipeline.infonce import info_nce
 
 
 def triple(batch: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    a, p, n = torch.randn(3, batch, size, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    a, p, n = (torch.randn(batch, size, generator=generator) for _ in range(3))
     return a, p, n
 
 
@@ -45,7 +46,7 @@ def loop(a: np.ndarray, p: np.ndarray, n: np.ndarray, temperature: float) -> dic
 def test_equals_the_loop(batch: int, size: int, temperature: float) -> None:
     a, p, n = triple(batch, size)
     p = p + 0.5 * a  # some anchors find their positive, some do not
-    expected = loop(*(x.double().numpy() for x in (a, p, n)), temperature)
+    expected = loop(a.double().numpy(), p.double().numpy(), n.double().numpy(), temperature)
     result = info_nce(a, p, n, temperature)
     for name, value in expected.items():
         # float32 rounding of cosines, times up to 1 / temperature = 20
@@ -94,7 +95,7 @@ def test_gradient_is_that_of_finite_differences_of_the_loop() -> None:
             ends = []
             for sign in (1, -1):
                 moved = [x + sign * step if k == which else x for k, x in enumerate(arrays)]
-                ends.append(loop(*moved, 0.3)["loss"])
+                ends.append(loop(moved[0], moved[1], moved[2], 0.3)["loss"])
             slope = (ends[0] - ends[1]) / 2e-5
             assert tensor.grad[index].item() == pytest.approx(slope, abs=1e-5)
 
