@@ -7,7 +7,17 @@ import numpy as np
 from mixstyle.pipeline.compose import Composition, Part, compose
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.instruments import RENDER_RATE, render_part
-from mixstyle.pipeline.songmix import SongMix, active_rms, balance, draw_mix, pan_gains, place_part, process_stem
+from mixstyle.pipeline.songmix import (
+    SongMix,
+    active_rms,
+    amplify,
+    balance,
+    draw_mix,
+    pan_gains,
+    place,
+    process_stem,
+    to_working_level,
+)
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.voice import draw_voice, sing
 
@@ -61,17 +71,19 @@ def _singers(song: Composition, rng: np.random.Generator, duration_s: float) -> 
     return out[:, :frames]
 
 
-def _stem_of_parts(parts: list[Part], rng: np.random.Generator, duration_s: float) -> np.ndarray:
+def _played_stem(parts: list[Part], mix: SongMix, rng: np.random.Generator, duration_s: float) -> np.ndarray:
     """Plays the parts of one stem and adds them up, float32 [2, T] at the renderer's rate."""
     out = np.zeros((2, round(duration_s * RENDER_RATE)), np.float32)
-    for part in parts:
+    for index, part in enumerate(parts):
         audio = render_part(part, duration_s)
         if part.stem == "bass":
             audio = np.repeat(audio.mean(axis=0, keepdims=True), 2, axis=0)
-        amp = part.program in _DISTORTED and not part.is_drums
-        level_db = part.level_db + float(rng.normal(0, 2))
-        spread = 1.0 if part.stem == "other" else 0.0
-        out += place_part(audio, level_db, rng, amp, spread, RENDER_RATE)
+        if part.program in _DISTORTED and not part.is_drums:
+            audio = amplify(audio, float(rng.uniform(6, 26)), RENDER_RATE)
+        if part.stem == "other":
+            out += place(audio, mix.placements[index], part.level_db, RENDER_RATE)
+        else:
+            out += to_working_level(audio, part.level_db, RENDER_RATE)
     return out
 
 
@@ -92,7 +104,10 @@ def render_song(seed: int, duration_s: float = 48.0) -> Song:
     composition = compose(content, duration_s)
     rng = np.random.Generator(np.random.PCG64(sound))
     mix = draw_mix(np.random.Generator(np.random.PCG64(mixing)))
-    raw = {stem: _stem_of_parts([p for p in composition.parts if p.stem == stem], rng, duration_s) for stem in STEMS}
+    raw = {}
+    for stem in STEMS:
+        parts = [part for part in composition.parts if part.stem == stem]
+        raw[stem] = _played_stem(parts, mix, rng, duration_s)
     voices = _singers(composition, rng, duration_s)
     lead_rms, backing_rms = active_rms(voices, RENDER_RATE), active_rms(raw["vocals"], RENDER_RATE)
     raw["vocals"] = voices + raw["vocals"] * np.float32(0.35 * lead_rms / max(backing_rms, 1e-9))

@@ -6,7 +6,7 @@ on strong beats and long notes move to the nearest chord tone, which is how a tu
 although it repeats.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -128,7 +128,7 @@ def sing_motif(
             continue
         velocity = int(np.clip(loudness + (8 if step % 8 == 0 else 0) + rng.normal(0, 5), 40, 127))
         first = not sung or start_s - sung[-1].end_s > 0.18
-        sung.append(SungNote(start_s, max(end_s, start_s + 0.07), pitch, velocity, *word, phrase_start=first))
+        sung.append(SungNote(start_s, max(end_s, start_s + 0.07), pitch, velocity, *word, first, rap))
     return sung
 
 
@@ -143,11 +143,7 @@ def harmonise(notes: list[SungNote], frame: TuneFrame, degrees: int) -> list[Sun
         chord = frame.chord_of_bar[min(step // frame.clock.steps_per_bar, len(frame.chord_of_bar) - 1)]
         if any((pitch - pc) % 12 in (1, 11) for pc in chord.pitch_classes(frame.tonic)):
             pitch = nearest_pitch(target, chord.pitch_classes(frame.tonic))
-        second.append(
-            SungNote(
-                note.start_s, note.end_s, pitch, note.velocity - 8, note.onset, note.vowel, note.coda, note.phrase_start
-            )
-        )
+        second.append(replace(note, pitch=pitch, velocity=note.velocity - 8))
     return second
 
 

@@ -34,6 +34,8 @@ class SungNote:
     vowel: str
     coda: str = ""
     phrase_start: bool = False
+    spoken: bool = False
+    """Rapped: the pitch falls within the syllable, as in speech, instead of staying on the note."""
 
 
 @dataclass(frozen=True)

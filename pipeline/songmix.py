@@ -21,6 +21,8 @@ from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 
 PEAK = 0.97
 """No sample of a stem or of the mixture lies above this."""
+_MAX_PARTS = 6
+"""More instruments than any style has roles."""
 _WORKING_DB = -20.0
 """RMS that a part is brought to before its effects, so that thresholds in dB mean the same for all."""
 
@@ -61,6 +63,19 @@ class StemMix:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """How one instrument of the `other` stem is set among the others."""
+
+    level_db: float
+    pan: float
+    double_ms: float
+    """Delay of the right channel against the left, as double-tracking or a Haas effect gives; 0 is none."""
+    tone_hz: float
+    tone_db: float
+    high_shelf_db: float
+
+
+@dataclass(frozen=True)
 class SongMix:
     """The mixing style of a song: song-wide tendencies, each stem's settings, and the master."""
 
@@ -71,6 +86,8 @@ class SongMix:
     squeeze: float
     room: float
     stems: dict[str, StemMix]
+    placements: tuple[Placement, ...]
+    """For the instruments of `other`, in the order of the composition's parts."""
     bus_ratio: float
     """Ratio of the compressor on the mixture."""
     loudness_db: float
@@ -86,6 +103,8 @@ def _rounded(values: Mapping[str, object]) -> dict[str, object]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             plain[name] = _rounded(value)
+        elif isinstance(value, tuple):
+            plain[name] = [_rounded(item) for item in value]
         else:
             plain[name] = round(value, 3) if isinstance(value, float) else value
     return plain
@@ -108,8 +127,21 @@ def draw_mix(rng: np.random.Generator) -> SongMix:
         squeeze=squeeze,
         room=room,
         stems=stems,
+        placements=tuple(_draw_placement(rng, width) for _ in range(_MAX_PARTS)),
         bus_ratio=float(1.0 + 3.0 * squeeze * rng.random()),
         loudness_db=float(-22.0 + 9.0 * squeeze + rng.normal(0, 1.5)),
+    )
+
+
+def _draw_placement(rng: np.random.Generator, width: float) -> Placement:
+    doubled = rng.random() < 0.1 + 0.6 * width
+    return Placement(
+        level_db=float(rng.normal(0, 2.0)),
+        pan=float(np.clip(rng.normal(0, 0.1 + 0.7 * width), -0.95, 0.95)),
+        double_ms=float(rng.uniform(7, 28)) if doubled else 0.0,
+        tone_hz=float(np.exp(rng.uniform(np.log(300), np.log(4000)))),
+        tone_db=float(np.clip(rng.normal(0, 3.0), -8, 8)),
+        high_shelf_db=float(np.clip(rng.normal(0, 2.5), -8, 8)),
     )
 
 
@@ -121,7 +153,7 @@ def _draw_stem(
     dry = rng.random() < {"vocals": 0.08, "bass": 0.75, "drums": 0.25, "other": 0.15}[stem]
     reverb_db = -26.0 + 20.0 * wetness + wet_offset_db + float(rng.normal(0, 2.5))
     echo_chance = {"vocals": 0.4, "bass": 0.0, "drums": 0.08, "other": 0.25}[stem] * (0.4 + wetness)
-    stem_width = {"vocals": 0.9, "bass": 0.25, "drums": 0.4 + 1.0 * width, "other": 0.2 + 1.5 * width}[stem]
+    stem_width = {"vocals": 0.9, "bass": 0.25, "drums": 0.3 + 1.5 * width, "other": 0.2 + 1.6 * width}[stem]
     narrow_chance = 0.08 if stem in ("drums", "other") else 0.3
     limited = rng.random() < 0.12
     return StemMix(
@@ -172,38 +204,35 @@ def set_width(audio: np.ndarray, width: float) -> np.ndarray:
     return np.stack([middle + side, middle - side])
 
 
-def place_part(
-    audio: np.ndarray, level_db: float, rng: np.random.Generator, amp: bool, spread: float, sample_rate: int
-) -> np.ndarray:
-    """One part before it joins its stem: a tone of its own, a guitar amplifier if `amp`, pan and level.
-
-    Returns [2, T] with `level_db` against `_WORKING_DB`, panned up to `spread` to a side.
-    """
+def to_working_level(audio: np.ndarray, level_db: float, sample_rate: int) -> np.ndarray:
+    """Scales [2, T] to `level_db` against the level at which effects work; silence stays silence."""
     rms = active_rms(audio, sample_rate)
-    if rms == 0.0:
-        return audio
-    audio = audio * np.float32(10 ** (_WORKING_DB / 20) / rms)
-    effects: list[pb.Plugin] = []
-    if amp:
-        effects += [pb.HighpassFilter(90.0), pb.Distortion(float(rng.uniform(6, 26))), pb.LowpassFilter(5200.0)]
-        effects += [pb.PeakFilter(float(rng.uniform(600, 3000)), float(rng.uniform(-4, 4)), 0.8)]
-    tone_hz = float(np.exp(rng.uniform(np.log(300), np.log(4000))))
-    effects += [
-        pb.PeakFilter(tone_hz, float(rng.normal(0, 3)), 0.7),
-        pb.HighShelfFilter(5000.0, float(rng.normal(0, 2.5))),
+    return audio * np.float32(10 ** ((_WORKING_DB + level_db) / 20) / rms) if rms > 0 else audio
+
+
+def amplify(audio: np.ndarray, drive_db: float, sample_rate: int) -> np.ndarray:
+    """A guitar through an overdriven amplifier and its loudspeaker, [2, T]."""
+    effects: list[pb.Plugin] = [pb.HighpassFilter(90.0), pb.Distortion(drive_db), pb.LowpassFilter(5200.0)]
+    return pb.Chain(effects)(to_working_level(audio, 0.0, sample_rate), sample_rate)
+
+
+def place(audio: np.ndarray, placement: Placement, level_db: float, sample_rate: int) -> np.ndarray:
+    """Sets one instrument [2, T] of a stem at `level_db`, with its tone, pan and double."""
+    effects: list[pb.Plugin] = [
+        pb.PeakFilter(placement.tone_hz, placement.tone_db, 0.7),
+        pb.HighShelfFilter(5000.0, placement.high_shelf_db),
     ]
     audio = pb.Chain(effects)(audio, sample_rate)
-    rms = active_rms(audio, sample_rate)
-    audio *= np.float32(10 ** ((_WORKING_DB + level_db) / 20) / max(rms, 1e-9))
-    return audio * pan_gains(float(np.clip(rng.normal(0, 0.45) * spread, -0.9, 0.9)))
+    late = round(placement.double_ms * sample_rate / 1000)
+    if late:
+        audio[1] = np.concatenate([np.zeros(late, np.float32), audio[1, :-late]])
+    audio = to_working_level(audio, level_db + placement.level_db, sample_rate)
+    return audio * pan_gains(placement.pan)
 
 
 def process_stem(audio: np.ndarray, mix: StemMix, tempo_bpm: float, sample_rate: int) -> np.ndarray:
     """Runs a stem [2, T] through its channel strip; its level is set later, in `balance`."""
-    rms = active_rms(audio, sample_rate)
-    if rms == 0.0:
-        return audio
-    audio = audio * np.float32(10 ** (_WORKING_DB / 20) / rms)
+    audio = to_working_level(audio, 0.0, sample_rate)
     effects: list[pb.Plugin] = [
         pb.HighpassFilter(mix.highpass_hz),
         pb.LowShelfFilter(180.0, mix.low_shelf_db),

@@ -150,7 +150,9 @@ def _pitch_track(notes: Sequence[SungNote], voice: Voice, frames: int, rng: np.r
         else:
             scoop = voice.scoop_cents / 100 * rng.uniform(0.2, 1.0)
             pitch[first:last] = note.pitch - scoop * np.exp(-t / 0.035)
-        if note.end_s - note.start_s > 0.35:
+        if note.spoken:
+            pitch[first:last] -= rng.uniform(0.5, 3.0) * np.clip(t / (note.end_s - note.start_s), 0, 1.2) ** 1.5
+        if note.end_s - note.start_s > 0.35 and not note.spoken:
             depth[first:last] = np.clip((t - 0.2) / 0.25, 0, 1)
         else:
             depth[first:last] = 0.0
