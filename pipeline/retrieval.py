@@ -1,0 +1,95 @@
+"""Retrieval of a song's other clip by cosine similarity, and how sure one can be of the result.
+
+Queries and pool are embeddings `[N, E]` and `[P, E]`; `target[i]` is the one entry of the pool that belongs to
+query i. The rank of a query is 1 plus the number of other entries that are at least as similar (a tie counts
+against the query, so that a constant embedding scores nothing). Intervals are percentile bootstraps over the
+queries' tracks (Efron, Tibshirani: An Introduction to the Bootstrap, 1993, section 13.3).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BOOTSTRAP_DRAWS = 2000
+"""Resamples of the tracks behind every interval."""
+
+TIE = 1e-12
+"""Cosines closer than this count as equal: equal embeddings differ by the rounding of float64 products only."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def unit(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rows of `[N, E]` scaled to length 1 in float64; a row of zeros stays zero (its cosine to all is 0)."""
+    x = np.asarray(embeddings, dtype=np.float64)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(length > 0, length, 1.0)
+
+
+def ranks(queries: NDArray[np.floating], pool: NDArray[np.floating], target: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Rank (1 is best) of `pool[target[i]]` among `pool [P, E]` by cosine to `queries[i]`, `[N]`.
+
+    Raises ValueError where shapes do not fit.
+    """
+    target = np.asarray(target)
+    if queries.ndim != 2 or pool.ndim != 2 or queries.shape[1] != pool.shape[1]:
+        raise ValueError(f"queries {queries.shape} and pool {pool.shape} should be [N, E] and [P, E]")
+    if target.shape != (len(queries),) or (target.size and not 0 <= target.min() <= target.max() < len(pool)):
+        raise ValueError(f"target should name an entry of the pool for each of {len(queries)} queries")
+    pool_unit, found = unit(pool), np.empty(len(queries), dtype=np.int64)
+    # Blocks of queries: 20,000 x 20,000 similarities at once would take 3.2 GB.
+    for start in range(0, len(queries), 1024):
+        similarity = unit(queries[start : start + 1024]) @ pool_unit.T
+        own = np.take_along_axis(similarity, target[start : start + 1024, None], axis=1)
+        found[start : start + 1024] = (similarity >= own - TIE).sum(axis=1)  # counts the right entry itself
+    return found
+
+
+def hits(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
+    """1.0 where the right entry is among the first k, else 0.0."""
+    return (np.asarray(ranks) <= k).astype(np.float64)
+
+
+def chance(k: int, pool: int) -> float:
+    """Expected hits@k of a ranking at random in a pool of that size: min(k, pool) / pool."""
+    return min(k, pool) / pool
+
+
+def bootstrap(values: NDArray[np.floating], seed: int = 0, draws: int = BOOTSTRAP_DRAWS) -> Estimate:
+    """Mean of one value a track, `[N]`, with the 2.5th and 97.5th percentile of the resampled means.
+
+    Same values and seed, same interval. Raises ValueError for no values.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError("bootstrap needs one value for each of at least one track")
+    rng = np.random.default_rng(seed)
+    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(draws)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def principal_components(points: NDArray[np.floating], n: int = 2) -> tuple[NDArray[np.float64], list[float]]:
+    """The first n principal components of `[N, E]`: coordinates `[N, n]` and each one's share of the variance.
+
+    Signs are fixed (the largest loading of an axis is positive), so equal points give an equal picture. Axes
+    that the points do not have (fewer points or dimensions than n) are zeros with a share of 0.
+    """
+    centred = np.asarray(points, dtype=np.float64)
+    centred = centred - centred.mean(axis=0, keepdims=True)
+    left, singular, right = np.linalg.svd(centred, full_matrices=False)
+    sign = np.sign(np.take_along_axis(right, np.abs(right).argmax(axis=1)[:, None], axis=1))[:, 0]
+    coordinates = np.zeros((len(centred), n))
+    kept = min(n, len(singular))
+    coordinates[:, :kept] = (left * singular * np.where(sign == 0, 1.0, sign))[:, :kept]
+    total = float((singular**2).sum())
+    share = [float(s**2) / total if total > 0 else 0.0 for s in singular[:kept]]
+    return coordinates, share + [0.0] * (n - kept)
