@@ -188,7 +188,7 @@ class _Process:
             header = json.loads(self._replies.readline() or _ended())
             return header, [self._array(shape) for shape in header.get("shapes", [])]
         except (BrokenPipeError, EOFError) as error:
-            cause = f"no answer in {timeout_s:.0f} s" if hung.is_set() else self._cause()
+            cause = f"no answer in {timeout_s:g} s" if hung.is_set() else self._cause()
             self.end()
             raise _CrashError(cause) from error
         finally:

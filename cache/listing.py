@@ -201,8 +201,8 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
         if not name:
             continue
         name = Path(name).as_posix()
-        files = track_files(root, name, kind).values()
-        sizes[name] = sum(file.stat().st_size for file in files if file.is_file()) if files else -1
+        files = [file for file in track_files(root, name, kind).values() if file.is_file()]
+        sizes[name] = sum(file.stat().st_size for file in files) if files else -1
         for column, target in (("artist", artists), ("licence", licences), ("license", licences)):
             if value := (row.get(column) or "").strip():
                 target[name] = value
