@@ -135,15 +135,14 @@ class _Songwriter:
         self.roles = tuple(role for role in style.roles if rng.random() < role.chance)
         self.sections = _plan_sections(rng, self.bars, self.roles)
         sevenths = bool(rng.random() < style.seventh_chance)
-        loops = [str(rng.choice(style.progressions)) for _ in range(3)]
-        self.minor = loops[0].split()[0][0] == "i" and loops[0].split()[0][:2] not in ("ii", "iv")
-        same_mode = [p for p in style.progressions if self._is_minor(p) == self._is_minor(loops[0])]
-        loops = [loops[0], str(rng.choice(same_mode)), str(rng.choice(same_mode))]
+        verse = str(rng.choice(style.progressions))
+        self.minor = self._is_minor(verse)
+        same_mode = [loop for loop in style.progressions if self._is_minor(loop) == self.minor]
+        loops = [verse, str(rng.choice(same_mode)), str(rng.choice(same_mode))]
         self.loops = {
             kind: parse_progression(loops[which], sevenths)
             for kind, which in (("intro", 0), ("verse", 0), ("chorus", 1), ("break", 2), ("outro", 1))
         }
-        self.minor = self._is_minor(loops[0])
         self.chords = self._chord_of_bar()
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 Why a SoundFont and not synthesis of our own: sampled instruments have the attacks, decays and noises
 that make a piano a piano and a snare a snare, which is what a separator learns from, and a font brings
-128 of them and 7 drum kits. `midirenderer` (one wheel, no system library) with TimGM6mb, the 6 MB font
+128 of them and 8 drum kits. `midirenderer` (one wheel, no system library) with TimGM6mb, the 6 MB font
 that pretty_midi's wheel holds, needs nothing installed and nothing fetched, and renders each part on
 its own, so stems are true ones. Larger fonts sound better but weigh 30 to 140 MB; an own subtractive
 synthesiser would sound like one player. What the font lacks, a singing voice, is in `voice`.
@@ -80,8 +80,8 @@ def midi_bytes(part: Part, duration_s: float, volume: int = 127) -> bytes:
 def render_part(part: Part, duration_s: float) -> np.ndarray:
     """Renders one part, float32 [2, duration_s * 48000], dry, at the font's own level.
 
-    A part that would clip the renderer's 16 bits is rendered again at a quarter of the amplitude and
-    scaled back, so that no part is ever clipped.
+    A part that would clip the renderer's 16 bits is rendered again at a quarter of the amplitude, at last
+    at a sixteenth, and scaled back. Raises MixstyleError where the renderer's rate is not 48 kHz.
     """
     frames = round(duration_s * RENDER_RATE)
     for volume in (127, 64, 32):

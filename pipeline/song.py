@@ -21,7 +21,7 @@ from mixstyle.pipeline.songmix import (
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.voice import draw_voice, sing
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Raised whenever equal seeds would give other songs than before."""
 MIN_DURATION_S = 8.0
 """Shorter songs have no room for a section."""

@@ -9,7 +9,7 @@ Chords are Roman numerals counted from the major scale of the key's tonic, whate
 Program numbers are General MIDI's, counted from 0.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Role:
     """One instrument of the `other` stem: what it may be played by and how it plays."""
 
     manner: str
-    """`comp` (rhythm row on the whole chord), `strum`, `pad`, `arp`, `stab`, `riff` or `lead`."""
+    """`comp` (rhythm row on the whole chord), `stab` (the same, short), `strum` (string by string), `power`
+    (fifths), `pad`, `arp` (broken chords), `riff` (a figure of single notes) or `lead` (a tune)."""
     programs: tuple[int, ...]
     rows: tuple[str, ...] = ("x---------------",)
     centre: int = 62
@@ -40,8 +41,6 @@ class Style:
     bass_programs: tuple[int, ...]
     bass: tuple[str, ...]
     roles: tuple[Role, ...]
-    minor_chance: float = 0.3
-    """Probability that the melody uses the minor pentatonic colours where the mode is open."""
     swing: float = 0.0
     """Delay of off-beats, as a fraction of a step; `swing_steps` says of which step."""
     swing_steps: int = 1
@@ -55,7 +54,7 @@ class Style:
     """0: long notes, 1: busy."""
     seventh_chance: float = 0.15
     """Probability that a plain triad is played as a seventh chord."""
-    voices: tuple[str, ...] = field(default=("tenor", "alto", "baritone", "mezzo", "soprano"))
+    voices: tuple[str, ...] = ("tenor", "alto", "baritone", "mezzo", "soprano")
 
 
 MAJOR_LOOPS = ("I V vi IV", "vi IV I V", "I vi IV V", "IV I V vi", "I iii IV V", "I IV vi V", "I IV I V")
@@ -237,8 +236,6 @@ COMP_LATIN = ("x--x---x-.x--x--", "x-.x-.x-.x-.x-..", "..x-.x..x-.x-.x-", "x--x-
 COMP_FOLK = ("x---x-o-.-o-x-o-", "x---o-x---x-o-x-", "x-o-x-oox-o-x-oo", "x---o---x---o-o-")
 COMP_LONG = ("x---------------", "x-------o-------", "x-------x-----o-")
 COMP_WALTZ = ("....x---o---", "x---o---o---", "x-..x-..x-o-")
-GUITARS_CLEAN = (24, 25, 26, 27, 28)
 KEYS = (0, 1, 2, 4, 5)
 PADS = (48, 49, 50, 51, 88, 89, 90, 92, 94, 95)
 LEADS = (80, 81, 82, 84, 87)
-WINDS = (56, 59, 61, 64, 65, 66, 68, 71, 73, 75)

@@ -200,18 +200,23 @@ def _write_listing(output_dir: Path, settings: dict[str, Any], finished: dict[in
     partial = path.with_name(".songs.json.partial")
     partial.write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
     _settle(partial, path)
+    _sync_folder(output_dir)
 
 
 def _settle(partial: Path, path: Path) -> None:
-    """Syncs a finished temporary file and gives it its name, which is synced as well."""
+    """Syncs a finished temporary file and gives it its name."""
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the names given in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _write_flac(path: Path, samples: np.ndarray) -> int:
@@ -237,7 +242,10 @@ def _render_one(job: tuple[Path, int, int, float, bool]) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         for stem, samples in zip((*STEMS, "mixture"), (*rounded, mixture), strict=True):
             files[f"stems/{name}/{stem}.flac"] = _write_flac(folder / f"{stem}.flac", samples)
+        _sync_folder(folder)
+        _sync_folder(folder.parent)
     files[f"songs/{name}.flac"] = _write_flac(output_dir / "songs" / f"{name}.flac", mixture)
+    _sync_folder(output_dir / "songs")
     return {
         "index": index,
         "name": name,
