@@ -120,10 +120,13 @@ def resample_to_44100(audio: np.ndarray, rate: int) -> np.ndarray:
         import torch
         from torchaudio.functional import resample
 
+        # torchaudio rounds the length through float32, which may lose the last frame of long audio: a block of silence
+        # more, and the exact length is cut here.
+        padded = torch.nn.functional.pad(torch.from_numpy(audio), (0, old))
         converted = resample(
-            torch.from_numpy(audio), old, new, LOWPASS_WIDTH, ROLLOFF, resampling_method="sinc_interp_kaiser", beta=BETA
+            padded, old, new, LOWPASS_WIDTH, ROLLOFF, resampling_method="sinc_interp_kaiser", beta=BETA
         )
-        return converted.numpy()
+        return converted[:, : -(-audio.shape[1] * new // old)].numpy()
     from scipy import signal
 
     converted = signal.resample_poly(audio, new, old, axis=1, window=_long_filter(old, new))

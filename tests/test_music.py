@@ -268,3 +268,10 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_track(tmp_path: Path) -> None
             job(decoder, endless)
         decoder.close()
         assert list(pool.map(job, [good, good])) == [1_000, 1_000]
+
+
+def test_a_resampled_length_is_exact_however_long_the_audio() -> None:
+    # 147 / 160 of this is a whole number and 1/160: in float32, which has steps of 1/16 there, just the whole number
+    frames = pow(147, -1, 160) + 160 * 4_100
+    assert frames * 147 % 160 == 1
+    assert resample_to_44100(np.zeros((1, frames), np.float32), 48_000).shape == (1, frames * 147 // 160 + 1)
