@@ -99,6 +99,9 @@ def demo_songs(
         kept = songs - len(todo)
         if kept:
             say(f"{kept} of {songs} songs are there already")
+        if not songs:
+            say(f"no songs were asked for: {output_dir} stays empty (the profile brings its own music)")
+            return DemoSongsSummary(output_dir, 0, 0, 0, float(duration_s))
         jobs = [(output_dir, index, song_seed(seed, index), duration_s, stems) for index in todo]
         with progress("rendering songs", total=songs, unit="songs", done=kept) as bar:
             for entry in _render_all(jobs, min(workers, len(jobs))):
@@ -109,8 +112,8 @@ def demo_songs(
 
 
 def _check(songs: int, seed: int, duration_s: float, workers: int) -> None:
-    if songs < 1:
-        raise MixstyleError(f"songs is {songs}: ask for 1 or more")
+    if songs < 0:
+        raise MixstyleError(f"songs is {songs}: ask for 1 or more, or 0 for none")
     if seed < 0:
         raise MixstyleError(f"seed is {seed}: seeds are 0 or larger")
     if not (MIN_DURATION_S <= duration_s <= 3600):

@@ -357,7 +357,12 @@ def test_rebuild_replaces_our_songs_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "word"),
-    [({"songs": 0}, "songs"), ({"seed": -1}, "seed"), ({"duration_s": 3.0}, "duration_s"), ({"workers": 0}, "workers")],
+    [
+        ({"songs": -1}, "songs"),
+        ({"seed": -1}, "seed"),
+        ({"duration_s": 3.0}, "duration_s"),
+        ({"workers": 0}, "workers"),
+    ],
 )
 def test_impossible_settings_are_refused_before_anything_is_written(
     tmp_path: Path, settings: dict[str, int], word: str
@@ -371,3 +376,8 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(MixstyleError, match="taken"):
         demo_songs(tmp_path / "taken", 1, 1, SHORT_S)
+
+
+def test_a_profile_with_its_own_music_asks_for_no_songs(tmp_path: Path) -> None:
+    assert demo_songs(tmp_path / "none", 0, 0).rendered == 0
+    assert not list((tmp_path / "none" / "songs").iterdir())
