@@ -65,9 +65,7 @@ def load_for(chosen: SeparateSettings, device: torch.device) -> Separator | None
 def rules_of(chosen: SeparateSettings, root: Path, separator: Separator | None) -> ClipRules:
     """The rules that the settings and the separator's chunks make. Raises MixstyleError for clips too short."""
     if chosen.clip_s < SHORTEST_CLIP_S:
-        raise MixstyleError(
-            f"separate.clip_s={chosen.clip_s:g}: should be {SHORTEST_CLIP_S} or more, to have a loudness"
-        )
+        raise MixstyleError(f"separate.clip_s={chosen.clip_s:g}: should be {SHORTEST_CLIP_S} s or more")
     clip_frames = round(chosen.clip_s * SAMPLE_RATE)
     span = separator.clip_span if separator else (lambda track_frames, start, stop: (start, stop))
     return ClipRules(root, chosen.input, clip_frames, chosen.clips_per_track, chosen.seed, chosen.silence_lufs, span)
@@ -141,9 +139,8 @@ def decode_track(decoder: Decoder, track: PlannedTrack, rules: ClipRules) -> Dec
             usable.append(clip)
     reason = ""
     if len(usable) < LEAST_CLIPS:
-        reason = (
-            f"silent: its mix is below {rules.silence_lufs:g} LUFS in {'all' if not usable else 'all but one'} clips"
-        )
+        where = "all but one of its clips" if usable else "all of its clips"
+        reason = f"silent: the mix is below {rules.silence_lufs:g} LUFS in {where}"
     source = _source(track, info, decoded.content_hash)
     return DecodedTrack(track, starts, rules.clip_frames, frames, reason, failed, usable, source)
 

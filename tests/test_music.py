@@ -37,9 +37,9 @@ def sines(rate: int, seconds: float, frequencies_hz: tuple[float, ...] = (440.0,
     return np.stack([0.5 * np.sin(2 * np.pi * f * t) for f in frequencies_hz], axis=1).astype(np.float32)
 
 
-def write(path: Path, audio: np.ndarray, rate: int = RATE, **options: str) -> Path:
+def write(path: Path, audio: np.ndarray, rate: int = RATE, subtype: str | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio, rate, **options)
+    soundfile.write(path, audio, rate, subtype=subtype)
     return path
 
 
