@@ -1,5 +1,6 @@
 """Profiles load against their dataclasses, and wrong settings are refused by name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,14 @@ def test_files_that_are_not_settings(tmp_path: Path) -> None:
 def test_plain_settings_survive_yaml() -> None:
     settings = Settings()
     assert yaml.safe_load(yaml.safe_dump(plain(settings))) == plain(settings)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_profile_holds_what_the_dvc_pipeline_asks_for(path: Path) -> None:
+    asked = set(re.findall(r"\$\{([\w.]+)\}", (path.parent.parent / "dvc.yaml").read_text()))
+    assert len(asked) > 5
+    data = yaml.safe_load(path.read_text())
+    for name in asked:
+        section, _, key = name.partition(".")
+        assert section in data, name
+        assert not key or key in data[section], name
