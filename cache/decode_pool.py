@@ -46,6 +46,7 @@ class Decoder:
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.timeout_s = timeout_s
         self._process: _Process | None = None
+        self._closed = False
 
     def probe(self, files: Files) -> MusicInfo:
         """The header of a track (of its first stem). Raises UnreadableMusic."""
@@ -66,7 +67,8 @@ class Decoder:
         return self._process.pid if self._process else None
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process for good; a request under way, in another thread, fails."""
+        self._closed = True
         if self._process is not None:
             self._process.end()
             self._process = None
@@ -85,6 +87,8 @@ class Decoder:
         return header, audio
 
     def _exchange(self, line: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
+        if self._closed:
+            raise _CrashError("it was stopped")
         self._process = self._process or _Process()
         try:
             return self._process.exchange(line, self.timeout_s)
@@ -127,6 +131,8 @@ class DecodePool:
         for decoder in self._decoders:
             decoder.close()
         self._threads.shutdown(wait=True)
+        for decoder in self._decoders:
+            decoder.close()  # one that a thread was just about to start
 
     def __enter__(self) -> "DecodePool":
         return self

@@ -1,6 +1,7 @@
 """`mixstyle separate --plan`: what a run will need, from a sample of headers and a short trial."""
 
 import shutil
+import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ from mixstyle.stages.settings import SeparateSettings, Settings
 SAMPLE_TRACKS = 400
 SAMPLE_S = 12.0
 """Seconds that reading headers may take: slow disks answer with a smaller sample."""
-TRIAL_TRACKS = 3
+TRIAL_TRACKS = 8
 TRIAL_S = 10.0
 """Seconds after which no further track is tried."""
 BYTES_A_CLIP_SECOND = 230_000
@@ -143,14 +144,14 @@ def _sample(planned: Plan, rules: ClipRules, pool: DecodePool) -> _Sample:
 
 
 def _try(sample: _Sample, rules: ClipRules, separator: Separator | None, pool: DecodePool) -> _Trial | None:
-    """Separates and encodes a chunk of a few tracks; the fastest time counts, and the mean size."""
+    """Separates and encodes a chunk of a few tracks, each of another of its clips: songs begin and end quietly."""
     trials: list[_Trial] = []
     stop = time.monotonic() + TRIAL_S
     tracks = [track for track, _ in sample.usable[: 2 * TRIAL_TRACKS]]
     for decoded in pool.map(lambda decoder, track: decode_track(decoder, track, rules), tracks):
         if decoded.reason:
             continue
-        clip = decoded.usable[0]
+        clip = decoded.usable[len(trials) % len(decoded.usable)]
         audio = torch.from_numpy(clip.cut(rules.clip_frames))
         network_s, stems = (0.0, audio) if separator is None else time_network(separator, audio)
         start = time.perf_counter()
@@ -162,9 +163,9 @@ def _try(sample: _Sample, rules: ClipRules, separator: Separator | None, pool: D
     if not trials:
         return None
     return _Trial(
-        min(trial.network_s for trial in trials),
-        min(trial.encode_s for trial in trials),
-        sum(trial.bytes for trial in trials) / len(trials),
+        statistics.median(trial.network_s for trial in trials),
+        statistics.median(trial.encode_s for trial in trials),
+        statistics.mean(trial.bytes for trial in trials),
     )
 
 

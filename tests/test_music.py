@@ -264,7 +264,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_track(tmp_path: Path) -> None
         killer.join()
         assert job(decoder, good) == 1_000  # and the next track is read
         decoder.timeout_s = 0.5
-        with pytest.raises(UnreadableMusic, match="the decoder crashed: no answer in 0.5 s"):
+        with pytest.raises(UnreadableMusic, match=r"the decoder crashed: no answer in 0\.5 s"):
             job(decoder, endless)
         decoder.close()
         assert list(pool.map(job, [good, good])) == [1_000, 1_000]
@@ -275,3 +275,27 @@ def test_a_resampled_length_is_exact_however_long_the_audio() -> None:
     frames = pow(147, -1, 160) + 160 * 4_100
     assert frames * 147 % 160 == 1
     assert resample_to_44100(np.zeros((1, frames), np.float32), 48_000).shape == (1, frames * 147 // 160 + 1)
+
+
+def test_leaving_a_pool_does_not_wait_for_its_work(tmp_path: Path) -> None:
+    endless = write(tmp_path / "endless.au", noise(RATE))
+    with endless.open("r+b") as file:
+        file.truncate(1 << 38)
+    started: list[Decoder] = []
+
+    def job(decoder: Decoder, path: Path) -> int:
+        started.append(decoder)
+        return len(decoder.read({"": path}, [(0, 1_000)]).audio)
+
+    def run() -> None:
+        with DecodePool(2) as pool:
+            results = pool.map(job, [endless] * 8)
+            threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            next(results)
+
+    begun = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert time.perf_counter() - begun < 20  # hashing would take minutes
+    assert len(started) == 2
+    assert [decoder.pid for decoder in started] == [None, None]
