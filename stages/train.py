@@ -152,7 +152,7 @@ class _Run:
 
     def _loop(self, log: TrainLog, ctrl_c: "_CtrlC") -> float:
         options = self.options
-        losses = self._epoch_losses()
+        losses, mean = self._epoch_losses(), math.nan
         batches = load_batches(self.data, self._places(), options.workers)
         with progress("training", total=self.total, unit="steps", done=self.step) as bar:
             while self.step < self.total:
