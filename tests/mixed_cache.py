@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from small_cache import stems_of
 
 from mixstyle.cache.fingerprint import fingerprint, guard
 from mixstyle.cache.ledger import failures_of, write_failures
@@ -70,8 +69,17 @@ def split_of(index: int, tracks: int) -> str:
 
 
 def clip_of(index: int, slot: int) -> np.ndarray:
-    """Stems [4, 2, T] of a clip: two clips of a song differ in their noise but not in their mix."""
-    return stems_of(1000 * index + slot, CLIP_S)
+    """Stems [4, 2, T] of a clip: clips of a song differ in their noise, songs in level, spectrum and width."""
+    song, clip = np.random.default_rng([7, index]), np.random.default_rng([7, index, slot])
+    stems = np.empty((4, 2, FRAMES), np.float32)
+    for stem in range(4):
+        spectrum = np.fft.rfft(clip.standard_normal((2, FRAMES)))
+        spectrum *= (1 + np.arange(spectrum.shape[1]) / 200) ** -song.uniform(0.3, 1.2)
+        left, right = np.fft.irfft(spectrum, FRAMES)
+        right = song.uniform(0, 1) * left + right * song.uniform(0.1, 1)
+        both = np.stack([left, right])
+        stems[stem] = song.uniform(0.02, 0.3) * both / np.abs(both).max()
+    return stems
 
 
 def track_of(index: int, tracks: int, clips: int) -> TrackRecord:

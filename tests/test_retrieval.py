@@ -1,0 +1,82 @@
+"""Ranks, intervals and principal components against brute force and closed forms."""
+
+import numpy as np
+import pytest
+
+from mixstyle.pipeline.retrieval import bootstrap, chance, hits, principal_components, ranks
+
+
+def test_ranks_are_places_in_the_sorted_list() -> None:
+    rng = np.random.default_rng(0)
+    pool = rng.standard_normal((1500, 16)).astype(np.float32)
+    queries = pool + 1.5 * rng.standard_normal(pool.shape).astype(np.float32)
+    target = rng.permutation(len(pool))
+    found = ranks(queries[target], pool, target)
+    for i in rng.integers(0, len(target), 40):
+        cosine = [float(np.dot(queries[target[i]], p) / np.linalg.norm(p)) for p in pool]
+        assert found[i] == list(np.argsort(cosine)[::-1]).index(target[i]) + 1
+
+
+def test_length_does_not_matter() -> None:
+    rng = np.random.default_rng(1)
+    pool, queries = rng.standard_normal((2, 30, 8))
+    target = np.arange(30)
+    scaled = pool * rng.uniform(0.01, 100, (30, 1))
+    np.testing.assert_array_equal(ranks(queries, pool, target), ranks(7 * queries, scaled, target))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_an_embedding_that_is_the_same_for_all_finds_nothing(value: float) -> None:
+    same = np.full((20, 4), value)
+    assert (ranks(same, same, np.arange(20)) == 20).all()
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="should be"):
+        ranks(np.zeros((3, 4)), np.zeros((3, 5)), np.arange(3))
+    with pytest.raises(ValueError, match="target"):
+        ranks(np.zeros((3, 4)), np.zeros((2, 4)), np.arange(3))
+
+
+def test_chance_is_what_random_embeddings_reach() -> None:
+    rng = np.random.default_rng(2)
+    pool, queries = rng.standard_normal((50, 32)), rng.standard_normal((4000, 32))
+    found = ranks(queries, pool, rng.integers(0, 50, 4000))
+    for k in (1, 5):
+        # 4 standard errors of a share of 4000
+        error = 4 * np.sqrt(chance(k, 50) / 4000)
+        assert hits(found, k).mean() == pytest.approx(chance(k, 50), abs=error)
+    assert chance(5, 3) == 1.0
+
+
+def test_the_interval_is_as_wide_as_the_binomial_says() -> None:
+    values = (np.arange(400) < 120).astype(float)
+    found = bootstrap(values, seed=3, draws=4000)
+    half = 1.96 * np.sqrt(0.3 * 0.7 / 400)
+    assert found.value == pytest.approx(0.3)
+    # percentiles of 4000 draws are good to about 3% of the width
+    assert found.low == pytest.approx(0.3 - half, abs=0.1 * half)
+    assert found.high == pytest.approx(0.3 + half, abs=0.1 * half)
+    assert bootstrap(values, seed=3, draws=4000) == found
+    assert bootstrap(np.ones(5)) == bootstrap(np.ones(7))
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap(np.zeros(0))
+
+
+def test_principal_components_are_the_covariances_eigenvectors() -> None:
+    rng = np.random.default_rng(4)
+    points = rng.standard_normal((200, 6)) * [5, 3, 1, 1, 0.5, 0.1] @ np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    found, share = principal_components(points)
+    values = np.linalg.eigvalsh(np.cov(points.T))[::-1]
+    np.testing.assert_allclose(share, values[:2] / values.sum(), rtol=1e-9)
+    np.testing.assert_allclose(found.var(axis=0, ddof=1), values[:2], rtol=1e-9)
+    np.testing.assert_allclose(principal_components(-points)[0], -found)
+
+
+def test_points_on_a_line_or_of_one_kind_have_a_map_too() -> None:
+    points, share = principal_components(np.outer(np.arange(5.0), [3.0, 4.0]))
+    np.testing.assert_allclose(np.abs(points[:, 0]), [10, 5, 0, 5, 10], atol=1e-9)
+    assert share == pytest.approx([1.0, 0.0])
+    points, share = principal_components(np.ones((4, 1)))
+    assert points.shape == (4, 2)
+    assert share == [0.0, 0.0]
