@@ -54,8 +54,11 @@ def read_separator_config(path: str | Path) -> SeparatorFile:
     """
     path = Path(path)
     try:
-        # A subclass of SafeLoader, which constructs nothing but plain data.
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        try:
+            data = loader.get_single_data()
+        finally:
+            loader.dispose()
     except OSError as error:
         raise MixstyleError(f"{path}: cannot read the separator's YAML ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
