@@ -71,7 +71,7 @@ def erb_edges(low_hz: float, high_hz: float, bands: int) -> list[float]:
     """Edges [bands + 1] in Hz of bands that are equally wide in ERBs.
 
     >>> [round(f) for f in erb_edges(LOWEST_HZ, CROSSOVER_HZ, ERB_BANDS[0])]
-    [22, 50, 81, 115, 153, 195, 242, 295, 354]
+    [22, 50, 81, 115, 153, 196, 243, 295, 354]
     """
     edges = [erb_frequency(float(e)) for e in np.linspace(erb_rate(low_hz), erb_rate(high_hz), bands + 1)]
     return [low_hz, *edges[1:-1], high_hz]

@@ -21,6 +21,9 @@ CENTER_DB = -50.0
 SPREAD_DB = 20.0
 """Decibels are mapped to (dB - CENTER_DB) / SPREAD_DB, about -2 (silence) to 2.5 (full scale)."""
 
+_CLIPS_AT_ONCE = {"cpu": 1}
+_CLIPS_AT_ONCE_ELSEWHERE = 16
+
 
 class StemMel(nn.Module):
     """Stems to normalised log-mel spectrograms.
@@ -77,9 +80,13 @@ class StemMel(nn.Module):
         return (10 * torch.log10(mel + FLOOR_POWER) - CENTER_DB) / SPREAD_DB
 
     def forward(self, stems: Tensor) -> Tensor:
-        """Log-mel [B, 8, n_mels, frames] of stems [B, 4, 2, T] in float32, also under autocast."""
+        """Log-mel [B, 8, n_mels, frames] of stems [B, 4, 2, T] in float32, also under autocast.
+
+        A batch goes through in parts: spectra of 72 clips of 10 s would take 6 GB.
+        """
+        at_once = _CLIPS_AT_ONCE.get(stems.device.type, _CLIPS_AT_ONCE_ELSEWHERE)
         with torch.autocast(stems.device.type, enabled=False):
-            return self.log_mel(self.spectrum(stems))
+            return torch.cat([self.log_mel(self.spectrum(clips)) for clips in stems.split(at_once)])
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:

@@ -5,21 +5,23 @@ from contextlib import contextmanager
 
 import torch
 
+_BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+
 
 @contextmanager
 def exact_float32(device: torch.device | str) -> Iterator[None]:
     """Inside, matrix products on `device` neither autocast nor round to TF32 or bfloat16.
 
     A TF32 product keeps 10 bits of the mantissa: filters that subtract nearly equal numbers would be off by decibels.
-    The allowed precision is torch's global; it is put back at the end.
+    What is allowed is global to torch; it is put back at the end. Each backend is asked by itself, since the
+    function for all of them, torch.get_float32_matmul_precision, raises once a program has set one of them alone.
     """
-    kind = torch.device(device).type
-    allowed = torch.get_float32_matmul_precision()
+    allowed = [backend.fp32_precision for backend in _BACKENDS]
     try:
-        if allowed != "highest":
-            torch.set_float32_matmul_precision("highest")
-        with torch.autocast(kind, enabled=False):
+        for backend in _BACKENDS:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(torch.device(device).type, enabled=False):
             yield
     finally:
-        if allowed != "highest":
-            torch.set_float32_matmul_precision(allowed)
+        for backend, precision in zip(_BACKENDS, allowed, strict=True):
+            backend.fp32_precision = precision

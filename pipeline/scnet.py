@@ -77,8 +77,9 @@ class SCNetConfig:
         unknown = sorted(set(model) - known)
         if unknown:
             raise MixstyleError(f"separator's model.{unknown[0]}: SCNet has no such setting")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in model.items()}
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in model.items()})
+            return cls(**values)
         except TypeError as error:
             raise MixstyleError(f"separator's model section has a value of the wrong type ({error})") from error
 

@@ -27,7 +27,7 @@ from mixstyle.stages.progress import say
 from mixstyle.stages.report_descriptors import group_figure
 from mixstyle.stages.report_embed import Embeddings, embed
 from mixstyle.stages.report_figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
-from mixstyle.stages.report_result import ROWS, TOP, Report, bundled, metrics_of, retrieve
+from mixstyle.stages.report_result import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report_text import html
 from mixstyle.stages.settings import Settings
 from mixstyle.stages.train import LOSS, open_inputs
@@ -41,9 +41,8 @@ LEAST_HELD_OUT = 10
 """`auto` reports the tracks outside training from this many on."""
 MAPPED_TRACKS = 200
 """Tracks on the map at most."""
-COLOURED_ALL = 20
-"""Up to so many songs on the map have a colour each; of more, COLOURED_FIRST have."""
 COLOURED_FIRST = 14
+"""Songs with a colour on a map of more than COLOURED_ALL."""
 LOSS_ROWS = 1000
 """Rows of loss.csv at most; longer trainings are averaged."""
 
@@ -76,7 +75,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
             "or name it with report.checkpoint to report on it all the same"
         )
     split, queries = choose_split(cache.tracks, chosen.split, known)
-    tracks = _limited(cache.tracks, queries)
+    tracks = limited(cache.tracks, queries, MOST_TRACKS)
     clips = [clip for track in tracks for clip in track.clips]
     say(f"report: {path}, step {loaded.step}; {len(clips)} clips of {len(tracks)} tracks on {device}")
     embeddings = embed(
@@ -139,11 +138,10 @@ def _known(loaded: LoadedEncoder, cache: StemCache, store: FeatureStore) -> bool
     return made_from == {"stems": cache.fingerprint, "features": store.fingerprint}
 
 
-def _limited(tracks: Sequence[CachedTrack], queries: Sequence[CachedTrack]) -> list[CachedTrack]:
-    """At most MOST_TRACKS, the queries first in line, in the order of the plan (which is random)."""
-    first = {track.track_id for track in queries[:MOST_TRACKS]}
-    room = MOST_TRACKS - len(first)
-    others = [track.track_id for track in tracks if track.track_id not in first][:room]
+def limited(tracks: Sequence[CachedTrack], queries: Sequence[CachedTrack], most: int) -> list[CachedTrack]:
+    """At most `most` tracks, the queries first in line, in the order of the plan (which is random)."""
+    first = {track.track_id for track in queries[:most]}
+    others = [track.track_id for track in tracks if track.track_id not in first][: most - len(first)]
     kept = first | set(others)
     return [track for track in tracks if track.track_id in kept]
 
@@ -167,7 +165,7 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
         path = folder / f"descriptors_{group}.png"
         if group_figure(path, result.store.table, values, group):
             figures[f"descriptors_{group}"] = path
-    write_text(folder / "loss.csv", _loss_csv(result.loss))
+    write_text(folder / "loss.csv", _loss_csv(by_validation(result.loss)))
     metrics = metrics_of(result)
     write_text(folder / "report.html", html(result, figures))
     write_json(folder / METRICS, metrics)
@@ -199,7 +197,8 @@ def _loss_csv(rows: Sequence[LossRow]) -> str:
 def _draw_map(path: Path, tracks: Sequence[CachedTrack], embeddings: Embeddings, asked: Sequence[int]) -> None:
     """Two maps of the clips: by the trained encoder and by the raw descriptors, of unit length as for the cosine."""
     # The queries come first, then the others; so held-out songs are those with a colour.
-    order = [*asked, *(index for index in range(len(tracks)) if index not in set(asked))][:MAPPED_TRACKS]
+    of_split = set(asked)
+    order = [*asked, *(index for index in range(len(tracks)) if index not in of_split)][:MAPPED_TRACKS]
     ends = np.cumsum([len(track.clips) for track in tracks])
     rows = [row for index in order for row in range(ends[index] - len(tracks[index].clips), ends[index])]
     song = np.array([place for place, index in enumerate(order) for _ in tracks[index].clips])
@@ -207,7 +206,7 @@ def _draw_map(path: Path, tracks: Sequence[CachedTrack], embeddings: Embeddings,
     for name, title in (("trained", "Trained encoder"), ("raw", "Raw descriptors")):
         points, share = principal_components(unit(getattr(embeddings, name)[rows]))
         panels.append(MapPanel(f"{title}: {len(rows)} clips of {len(order)} songs", points, share))
-    coloured = len(order) if len(order) <= COLOURED_ALL else COLOURED_FIRST
+    coloured = len(order) if len(order) <= COLOURED_ALL else min(COLOURED_FIRST, len(asked))
     names = [PurePosixPath(tracks[index].path).stem for index in order]
     if len(set(names)) < len(names):
         names = [str(PurePosixPath(tracks[index].path).with_suffix("")) for index in order]

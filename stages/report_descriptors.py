@@ -15,6 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -84,8 +85,8 @@ def group_figure(path: Path, table: Sequence[Mapping[str, Any]], values: NDArray
     box_in = max(box_rows * _ROW_IN, _MATRIX_IN if masked_by else 0.0)
     heights = [height for height in (box_in, _CURVES_IN if octaves else 0.0) if height]
     with rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH_IN, sum(heights)), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.1)  # pyright: ignore[reportOptionalMemberAccess]
+        layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1)
+        figure = Figure(figsize=(_WIDTH_IN, sum(heights)), layout=layout)
         parts = iter(figure.add_gridspec(len(heights), 1, height_ratios=heights))
         if box_in:
             # The matrix stands beside the panels, which are then one column.

@@ -68,7 +68,7 @@ def embed(
             bar.advance(len(stems))
     center = loaded.encoder.descriptor_center.cpu().numpy()
     scale = loaded.encoder.descriptor_scale.cpu().numpy()
-    raw = np.clip((descriptors - center) / scale, -DESCRIPTOR_LIMIT, DESCRIPTOR_LIMIT)
+    raw = np.clip((descriptors - center) / scale, -DESCRIPTOR_LIMIT, DESCRIPTOR_LIMIT).astype(np.float32)
     return Embeddings(np.concatenate(trained_rows), np.concatenate(untrained_rows), raw)
 
 

@@ -105,7 +105,7 @@ def loss_figure(path: Path, rows: Sequence[LossRow], guess: float, temperature: 
     train = np.array([row.train_loss for row in rows])
     validation = np.array([row.validation_loss for row in rows])
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 4.0), layout="constrained")
+        figure = Figure(figsize=(8.6, 4.4), layout="constrained")
         axes = figure.subplots()
         measured = np.isfinite(train)
         window = max(1, int(measured.sum()) // 25)
@@ -137,7 +137,7 @@ def loss_figure(path: Path, rows: Sequence[LossRow], guess: float, temperature: 
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.02)
-        axes.legend(loc="best")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
         save(figure, path)
 
 

@@ -19,6 +19,8 @@ from mixstyle.stages.settings import Settings
 
 TOP = (1, 5)
 BOOTSTRAP_SEED = 0
+COLOURED_ALL = 20
+"""Up to so many songs on the map have a colour each."""
 ROWS = {"trained": "trained encoder", "raw": "raw descriptors", "untrained": "untrained encoder"}
 """What is compared, by its name in `Embeddings` and metrics.json, and what people call it."""
 
@@ -65,13 +67,14 @@ def retrieve(tracks: Sequence[CachedTrack], embeddings: Embeddings, asked: Seque
 
     embeddings: of all clips of the tracks, in order.
     """
-    ends = np.cumsum([len(track.clips) for track in tracks])
-    first = ends - [len(track.clips) for track in tracks]
-    target = np.asarray(asked)
+    counts = np.array([len(track.clips) for track in tracks], dtype=np.int64)
+    last = counts.cumsum() - 1
+    first = last + 1 - counts
+    target = np.asarray(asked, dtype=np.int64)
     found = {}
     for row in ROWS:
         values: NDArray[np.float32] = getattr(embeddings, row)
-        found[row] = ranks(values[(ends - 1)[target]], values[first], target)
+        found[row] = ranks(values[last[target]], values[first], target)
     top = {row: {k: bootstrap(hits(found[row], k), BOOTSTRAP_SEED) for k in TOP} for row in ROWS}
     gain = {k: bootstrap(hits(found["trained"], k) - hits(found["raw"], k), BOOTSTRAP_SEED) for k in TOP}
     median = {row: float(np.median(values)) for row, values in found.items()}
@@ -91,6 +94,21 @@ def bundled(rows: Sequence[dict[str, str]], most: int) -> list[LossRow]:
         train = float(np.mean([float(row["train_loss"]) for row in bundle]))
         made.append(LossRow(int(bundle[-1]["step"]), train, held[-1] if held else float("nan")))
     return made
+
+
+def by_validation(rows: Sequence[LossRow]) -> list[LossRow]:
+    """A row for each validation, with the mean training loss since the one before: a plot of both has no gaps.
+
+    Rows after the last validation are left out; without any validation all rows stay.
+    """
+    made: list[LossRow] = []
+    since: list[float] = []
+    for row in rows:
+        since.append(row.train_loss)
+        if np.isfinite(row.validation_loss):
+            made.append(LossRow(row.step, float(np.mean(since)), row.validation_loss))
+            since = []
+    return made or list(rows)
 
 
 def metrics_of(result: Report) -> dict[str, Any]:

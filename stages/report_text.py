@@ -10,7 +10,7 @@ from mixstyle.pipeline.descriptor_table import REGIONS_HZ
 from mixstyle.pipeline.retrieval import BOOTSTRAP_DRAWS, Estimate, chance
 from mixstyle.pipeline.stems import SAMPLE_RATE
 from mixstyle.stages.report_page import PageFigure, Section, Table, page
-from mixstyle.stages.report_result import ROWS, TOP, Report, Retrieval
+from mixstyle.stages.report_result import COLOURED_ALL, ROWS, TOP, Report, Retrieval
 
 SPLITS = {
     "held-out": "tracks outside training (validation and test)",
@@ -18,6 +18,13 @@ SPLITS = {
     "train": "training tracks",
     "validation": "validation tracks",
     "test": "test tracks",
+}
+SONGS = {
+    "held-out": "songs outside training",
+    "all": "songs",
+    "train": "training songs",
+    "validation": "validation songs",
+    "test": "test songs",
 }
 GROUPS = {
     "dynamics": "Dynamics",
@@ -33,7 +40,7 @@ def html(result: Report, figures: Mapping[str, Path]) -> str:
     trained, raw = (main.top[row][1] for row in ("trained", "raw"))
     lead = (
         f"Given a song's last clip, the trained encoder picks the song's first clip out of {main.pool} at the first "
-        f"try for {trained.value:.0%} of {main.queries} queries ({SPLITS[result.split]}). Raw descriptors do so for "
+        f"try for {trained.value:.0%} of {main.queries} {SONGS[result.split]}. Raw descriptors do so for "
         f"{raw.value:.0%}, chance for {chance(1, main.pool):.1%}."
     )
     sections = [_retrieval(result, figures["retrieval"]), _map(result, figures["map"])]
@@ -50,6 +57,8 @@ def _retrieval(result: Report, figure: Path) -> Section:
         "top-k when the query's own song is among the k most similar; ties count against it. Brackets hold 95% "
         f"intervals, by {BOOTSTRAP_DRAWS} bootstrap resamples of the queries.",
     ]
+    if len(result.tracks) < len(result.cache.tracks):
+        paragraphs.append(f"{len(result.tracks)} of {len(result.cache.tracks)} tracks stand for all of them here.")
     if not result.known:
         paragraphs.append("The encoder was trained on other stems than these.")
     elif result.split in ("all", "train"):
@@ -98,6 +107,8 @@ def _map(result: Report, figure: Path) -> Section:
         "are the first two principal components of the vectors at unit length: a straight shadow of many dimensions, "
         "of which the axes tell how much is seen. Songs that lie on each other here may be apart in the others."
     )
+    if len(result.tracks) > COLOURED_ALL:
+        caption += f" Colours: {SONGS[result.split]}, the first of them in the plan's random order; others are grey."
     alt = "Two scatter plots of clips, coloured by song: by the trained encoder and by raw descriptors"
     text = (
         "Clips of a song should lie together, whatever is played in them; songs that are mixed alike, near each other."

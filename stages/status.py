@@ -75,7 +75,7 @@ def status(settings: Settings) -> StatusSummary:
     summary = StatusSummary(
         (separate, features, _train(settings, cache, store), _report(settings, cache, store)),
     )
-    _print(summary)
+    _print(summary, f" --config {settings.profile}" if settings.profile else "")
     return summary
 
 
@@ -231,18 +231,21 @@ def _bytes(size: float) -> str:
     return f"{size:.1f} GB" if size < 1000 else f"{size / 1000:.2f} TB"
 
 
-def _print(summary: StatusSummary) -> None:
-    """A table on a terminal, a line each elsewhere; what needs attention below, in full."""
+def _print(summary: StatusSummary, config: str) -> None:
+    """A table on a terminal, a line each elsewhere; what needs attention below, in full.
+
+    config: the option that commands need to mean this profile.
+    """
     if sys.stdout.isatty():
         table = Table("stage", "state", "what is there", box=None, pad_edge=False, header_style="bold")
         for found in summary.stages:
             colour = COLOURS.get(found.state, "dim")
-            table.add_row(found.stage, f"[{colour}]{found.state}[/{colour}]", found.done or f"run: {found.run}")
+            table.add_row(found.stage, f"[{colour}]{found.state}[/{colour}]", found.done or f"run: {found.run}{config}")
         Console().print(table)
     else:
         for found in summary.stages:
-            say(f"{found.stage}: {found.state}; " + (found.done or f"run: {found.run}"))
+            say(f"{found.stage}: {found.state}; " + (found.done or f"run: {found.run}{config}"))
     for found in summary.stages:
         for problem in found.problems:
             say(f"{found.stage}: {problem}")
-    say(f"next: {summary.next_command}" if summary.next_command else "nothing is left to do")
+    say(f"next: {summary.next_command}{config}" if summary.next_command else "nothing is left to do")

@@ -192,6 +192,7 @@ features(settings_of(Path({folder!r})))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(finished: Path, tmp_path: Path) -> None:
     folder = copy_of(finished, tmp_path / "killed")
     script = RUN.format(tests=str(Path(__file__).parent), folder=str(folder))

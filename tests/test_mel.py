@@ -70,6 +70,14 @@ def test_a_gain_shifts_all_mels_by_its_decibels() -> None:
     torch.testing.assert_close(moved[loud], torch.full_like(moved[loud], 6 / SPREAD_DB), atol=3e-4, rtol=0)
 
 
+def test_a_clip_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    stems, mel = noise(3, 4, 2, 8_000), StemMel()
+    together = mel(stems)
+    assert torch.equal(mel(stems[1:2]), together[1:2])
+    monkeypatch.setattr("mixstyle.pipeline.mel._CLIPS_AT_ONCE", {})  # the way of a GPU
+    torch.testing.assert_close(mel(stems), together, atol=1e-5, rtol=0)
+
+
 def test_silence_is_the_floor() -> None:
     mel = StemMel()(torch.zeros(1, 4, 2, 4096))
     assert mel.unique().tolist() == pytest.approx([(10 * np.log10(FLOOR_POWER) - CENTER_DB) / SPREAD_DB])

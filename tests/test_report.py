@@ -26,10 +26,10 @@ from mixstyle.cache.stem_cache import CachedTrack
 from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.stages.features import features
-from mixstyle.stages.report import choose_split, report
-from mixstyle.stages.report_figures import label
+from mixstyle.stages.report import choose_split, limited, report
+from mixstyle.stages.report_figures import LossRow, label
 from mixstyle.stages.report_page import Section, Table, page
-from mixstyle.stages.report_result import bundled
+from mixstyle.stages.report_result import bundled, by_validation
 from mixstyle.stages.train import train
 
 TRACKS = 10
@@ -171,6 +171,19 @@ def test_long_trainings_are_averaged() -> None:
     assert [row.validation_loss for row in found if np.isfinite(row.validation_loss)] == [9.0]
 
 
+def test_losses_for_dvc_have_no_gaps_between_validations() -> None:
+    nan = float("nan")
+    rows = [
+        LossRow(1, 4.0, nan),
+        LossRow(2, 2.0, 2.5),
+        LossRow(3, 1.0, nan),
+        LossRow(4, 0.5, 1.5),
+        LossRow(5, 9.0, nan),
+    ]
+    assert by_validation(rows) == [LossRow(2, 3.0, 2.5), LossRow(4, 0.75, 1.5)]
+    assert by_validation(rows[:1]) == rows[:1]
+
+
 RUN = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -184,6 +197,7 @@ report(settings_of(Path({folder!r}), report={{"report_dir": {out!r}}}))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_report_made_again_is_the_same_bytes(finished: Path, tmp_path: Path) -> None:
     before = digest(finished / "report")
     out = tmp_path / "report"
@@ -210,9 +224,14 @@ def test_an_encoder_of_other_stems_is_named_or_refused(finished: Path, tmp_path:
     checkpoint = finished / "checkpoints" / "best_model.pt"
     with pytest.raises(MixstyleError, match="trained on other stems"):
         report(settings_of(tmp_path, train={"checkpoint_dir": str(checkpoint.parent)}))
-    summary = report(settings_of(tmp_path, report={"checkpoint": str(checkpoint)}))
-    assert "trained on other stems than these" in summary.html.read_text()
-    assert summary.metrics["retrieval"]["queries"] == 3
+    summary = report(settings_of(tmp_path, report={"checkpoint": str(checkpoint), "split": "train"}))
+    text = summary.html.read_text()
+    assert "trained on other stems than these" in text
+    # 3 of 4 tracks are usable, and 2 of these are in the training split
+    found = summary.metrics["retrieval"]
+    assert (found["split"], found["queries"], found["pool"]) == ("train", 2, 3)
+    assert "Training tracks: 2 queries, 3 songs in the pool." in text
+    assert "All tracks: 3 queries, 3 songs in the pool." in text
 
 
 def _tracks(**counts: int) -> list[CachedTrack]:
@@ -230,13 +249,11 @@ def test_auto_takes_the_tracks_outside_training_where_there_are_ten() -> None:
         choose_split(_tracks(train=3), "test", known=True)
 
 
-def test_a_split_is_told_beside_all_tracks(finished: Path, tmp_path: Path) -> None:
-    out = {"report_dir": str(tmp_path / "report"), "split": "train"}
-    found = report(settings_of(finished, report=out)).metrics["retrieval"]
-    assert (found["split"], found["queries"], found["pool"]) == ("train", 7, 9)
-    text = (tmp_path / "report" / "report.html").read_text()
-    assert "Training tracks: 7 queries, 9 songs" in text
-    assert "All tracks: 9 queries, 9 songs" in text
+def test_of_many_tracks_the_queries_are_embedded_first() -> None:
+    tracks = _tracks(train=6, validation=1, test=3)
+    assert limited(tracks, tracks[6:], 100) == tracks
+    assert limited(tracks, tracks[6:], 6) == [*tracks[:2], *tracks[6:]]
+    assert limited(tracks, tracks[6:], 3) == tracks[6:9]
 
 
 def test_text_on_the_page_is_escaped() -> None:

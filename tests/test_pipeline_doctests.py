@@ -1,0 +1,13 @@
+"""The examples in the docstrings of the measurements and the encoder run."""
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["mel", "infonce", "encoder", "descriptors", "descriptor_spectrum"])
+def test_examples_run(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"mixstyle.pipeline.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
