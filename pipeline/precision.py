@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-_BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+_BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pedalboard import (
     HighShelfFilter,
     LowpassFilter,
     LowShelfFilter,
-    Pedalboard,
+    Pedalboard,  # pyright: ignore[reportPrivateImportUsage]
     Reverb,
 )
 
