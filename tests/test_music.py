@@ -277,7 +277,7 @@ def test_a_resampled_length_is_exact_however_long_the_audio() -> None:
     assert resample_to_44100(np.zeros((1, frames), np.float32), 48_000).shape == (1, frames * 147 // 160 + 1)
 
 
-def test_leaving_a_pool_does_not_wait_for_its_work(tmp_path: Path) -> None:
+def test_leaving_a_pool_does_not_wait_for_its_work(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     endless = write(tmp_path / "endless.au", noise(RATE))
     with endless.open("r+b") as file:
         file.truncate(1 << 38)
@@ -293,6 +293,9 @@ def test_leaving_a_pool_does_not_wait_for_its_work(tmp_path: Path) -> None:
             threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             next(results)
 
+    # a test run that a shell put in the background ignores Ctrl-C, and so would this test
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     begun = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         run()
