@@ -7,7 +7,7 @@ import torch
 
 from mixstyle.pipeline.precision import exact_float32
 
-BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.fixture(autouse=True)
