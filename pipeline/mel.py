@@ -21,8 +21,8 @@ CENTER_DB = -50.0
 SPREAD_DB = 20.0
 """Decibels are mapped to (dB - CENTER_DB) / SPREAD_DB, about -2 (silence) to 2.5 (full scale)."""
 
-_CLIPS_AT_ONCE = {"cpu": 1}
-_CLIPS_AT_ONCE_ELSEWHERE = 16
+_CHANNELS_AT_ONCE = {"cpu": 2}  # on CPUs their frames then stay in the cache: twice as fast
+_CHANNELS_AT_ONCE_ELSEWHERE = 128
 
 
 class StemMel(nn.Module):
@@ -61,19 +61,13 @@ class StemMel(nn.Module):
     def spectrum(self, stems: Tensor) -> Tensor:
         """Complex spectrum [B, 8, n_fft // 2 + 1, frames] of stems [B, 4, 2, T]; channels are stem-major.
 
-        Amplitudes are scaled so that a full-scale sine has magnitude 1. Raises ValueError for another shape and for
-        clips no longer than half a window, which cannot be reflected at their ends.
+        Amplitudes are scaled so that a full-scale sine has magnitude 1. Raises ValueError as `forward` does.
         """
-        if stems.ndim != 4 or stems.shape[1:3] != (len(STEMS), 2):
-            raise ValueError(f"stems should be [B, {len(STEMS)}, 2, T], not {list(stems.shape)}")
-        if stems.shape[-1] <= self.n_fft // 2:
-            raise ValueError(f"a clip of {stems.shape[-1]} samples is too short for n_fft={self.n_fft}")
-        flat = stems.float().flatten(0, 2)
-        spectrum = torch.stft(flat, self.n_fft, self.hop_length, window=self.window, center=True, return_complex=True)
-        return spectrum.unflatten(0, (stems.shape[0], 2 * len(STEMS)))
+        self._check(stems)
+        return self._transform(stems.flatten(0, 2)).unflatten(0, (stems.shape[0], 2 * len(STEMS)))
 
     def log_mel(self, spectrum: Tensor) -> Tensor:
-        """Normalised log-mel [B, 8, n_mels, frames] of what `spectrum` returned."""
+        """Normalised log-mel [..., n_mels, frames] of what `spectrum` returned, or of some of its channels."""
         power = spectrum.real.square() + spectrum.imag.square()
         with exact_float32(power.device):
             mel = self.filters.T @ power
@@ -82,11 +76,28 @@ class StemMel(nn.Module):
     def forward(self, stems: Tensor) -> Tensor:
         """Log-mel [B, 8, n_mels, frames] of stems [B, 4, 2, T] in float32, also under autocast.
 
-        A batch goes through in parts: spectra of 72 clips of 10 s would take 6 GB.
+        Channels go through in parts: spectra of 72 clips of 10 s would take 6 GB. Raises ValueError for another
+        shape and for clips no longer than half a window, which cannot be reflected at their ends.
         """
-        at_once = _CLIPS_AT_ONCE.get(stems.device.type, _CLIPS_AT_ONCE_ELSEWHERE)
+        self._check(stems)
+        at_once = _CHANNELS_AT_ONCE.get(stems.device.type, _CHANNELS_AT_ONCE_ELSEWHERE)
+        parts = stems.flatten(0, 2).split(at_once)
         with torch.autocast(stems.device.type, enabled=False):
-            return torch.cat([self.log_mel(self.spectrum(clips)) for clips in stems.split(at_once)])
+            mel = torch.cat([self.log_mel(self._transform(part)) for part in parts])
+        return mel.unflatten(0, (stems.shape[0], 2 * len(STEMS)))
+
+    def _check(self, stems: Tensor) -> None:
+        if stems.ndim != 4 or stems.shape[1:3] != (len(STEMS), 2):
+            raise ValueError(f"stems should be [B, {len(STEMS)}, 2, T], not {list(stems.shape)}")
+        if stems.shape[-1] <= self.n_fft // 2:
+            raise ValueError(f"a clip of {stems.shape[-1]} samples is too short for n_fft={self.n_fft}")
+
+    def _transform(self, channels: Tensor) -> Tensor:
+        """[N, T] to [N, n_fft // 2 + 1, frames]."""
+        window = self.window
+        return torch.stft(
+            channels.float(), self.n_fft, self.hop_length, window=window, center=True, return_complex=True
+        )
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:

@@ -74,8 +74,9 @@ def test_a_clip_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) ->
     stems, mel = noise(3, 4, 2, 8_000), StemMel()
     together = mel(stems)
     assert torch.equal(mel(stems[1:2]), together[1:2])
-    monkeypatch.setattr("mixstyle.pipeline.mel._CLIPS_AT_ONCE", {})  # the way of a GPU
+    monkeypatch.setattr("mixstyle.pipeline.mel._CHANNELS_AT_ONCE", {})  # the way of a GPU
     torch.testing.assert_close(mel(stems), together, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mel.log_mel(mel.spectrum(stems)), together, atol=1e-5, rtol=0)
 
 
 def test_silence_is_the_floor() -> None:
