@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mixstyle.pipeline.stems import STEMS
 
-DESCRIPTORS_VERSION: int = 1
+DESCRIPTORS_VERSION: int = 2
 """Counts up whenever a value changes its meaning, so that stores made before are told apart."""
 
 RMS_FLOOR_DBFS = -120.0
@@ -85,6 +85,12 @@ def _dynamics() -> list[_Row]:
             "LU",
             "loudness of the stem - loudness of the sum of all stems, within +-60; stem below the gate: -60",
             "ITU-R BS.1770-4",
+        ),
+        (
+            "peak_to_loudness_lu",
+            "LU",
+            "20 log10(max(|l|, |r|)) - (loudness of the stem, in LUFS), within +-60; stem below the gate: 0",
+            "Peak-to-loudness ratio, sample peak",
         ),
     ]
 
@@ -219,4 +225,12 @@ stems likewise). The mix is the sum of the stems.
   Not-a-number in the audio gives not-a-number.
 - **Level.** A gain of g dB on all stems moves the columns that say so by g, and leaves all others as they are, away
   from the floors and the gate at -70 LUFS.
+- **Stable on 10 s?** Measured on 276 clips of 10 s out of 70 songs, separated: the share of a value's variance that
+  lies between songs and not between clips of one song (intraclass correlation), median of the stems. The values in the
+  table have 0.22 to 0.61 (crest factor 0.31, loudness 0.38, correlation 0.58). The **peak-to-loudness ratio** has 0.35
+  and is in the table. With the true peak (BS.1770-4, annex 2) it has the same, and the sample peak costs nothing: the
+  true peak of these stems lies 0.01 dB higher in the median clip, at most 0.3 dB in nine of ten, and 1 dB in one of 100
+  of the drums. The **loudness range** (EBU Tech 3342) has 0.03, which is none: clips of one song differ by a standard
+  deviation of 6.3 LU, songs by 1.1. 10 s hold three blocks of 3 s that do not overlap, and EBU Tech 3341 has a meter
+  mark the range as unstable below 60 s. So it is left out.
 """

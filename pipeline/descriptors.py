@@ -132,12 +132,15 @@ def _dynamics(m: _Measured, mix_lufs: Tensor) -> Tensor:
     crest_db = _db(m.peak.square()) - _db(m.power)
     lufs = gated_loudness(m.steps)
     relative_lu = (lufs - mix_lufs[:, None]).clamp(-RATIO_LIMIT_DB, RATIO_LIMIT_DB)
+    peak_lu = (_db(m.peak.square()) - lufs).clamp(-RATIO_LIMIT_DB, RATIO_LIMIT_DB)
+    ungated = lufs <= LOUDNESS_FLOOR_LUFS
     values = (
         _db(m.left).clamp(min=RMS_FLOOR_DBFS),
         _db(m.right).clamp(min=RMS_FLOOR_DBFS),
         torch.where(m.silent, 0.0, crest_db),
         lufs,
-        torch.where(lufs <= LOUDNESS_FLOOR_LUFS, -RATIO_LIMIT_DB, relative_lu),
+        torch.where(ungated, -RATIO_LIMIT_DB, relative_lu),
+        torch.where(ungated, 0.0, peak_lu),
     )
     return torch.stack(values, -1)
 

@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 def test_the_table_describes_the_columns() -> None:
     assert describe(torch.zeros(2, 4, 2, RATE)).shape == (2, len(DESCRIPTORS))
-    assert len(INDEX) == len(DESCRIPTORS) == 124
+    assert len(INDEX) == len(DESCRIPTORS) == 128
     assert DESCRIPTORS_VERSION >= 1
     suffix = {"dB": "_db", "dBFS": "_dbfs", "LUFS": "_lufs", "LU": "_lu", "dB/octave": "_db_per_octave"}
     for d in DESCRIPTORS:
@@ -51,7 +51,7 @@ def test_the_table_describes_the_columns() -> None:
 def test_every_stem_has_all_groups(stem: str) -> None:
     groups = [d.group for d in DESCRIPTORS if d.stem == stem]
     assert [(g, groups.count(g)) for g in dict.fromkeys(groups)] == [
-        ("dynamics", 5),
+        ("dynamics", 6),
         ("spectral", 15),
         ("stereo", 6),
         ("masking", 5),
@@ -121,6 +121,7 @@ def test_a_sine_has_its_textbook_values() -> None:
     assert values["vocals_crest_db"] == pytest.approx(3.0103, abs=2e-3)
     assert values["vocals_loudness_lufs"] == pytest.approx(-6.02, abs=0.1)  # in both channels: 0 dB less 6.02
     assert values["vocals_relative_loudness_lu"] == pytest.approx(0, abs=1e-3)
+    assert values["vocals_peak_to_loudness_lu"] == pytest.approx(0, abs=0.1)  # peak -6.02 dBFS, and -6.02 LUFS
     # 0.01 dB: the reflection at the ends has a kink, which spreads over the spectrum.
     assert values["vocals_octave_1000hz_db"] == pytest.approx(0, abs=0.01)
     assert values["vocals_band_mid_db"] == pytest.approx(0, abs=0.01)
