@@ -18,20 +18,20 @@ name, group, stem, unit, formula, source, moves_with_level) and `made_with` (the
 
 The store is made under a temporary name and renamed when whole. After that no metadata changes, so its
 consolidated metadata stay true and `xarray.open_zarr(path)` reads it. What a shard fills is chunked by shard:
-one writer a chunk loses nothing, whatever number of processes write. Chunks appear by rename and are fsynced and
-read back before `done`. Text is variable-length UTF-8, the one text type that Zarr v3 specifies.
+one writer a chunk (`mixstyle.cache.claims` sees to it) loses nothing, whatever number of processes write. Chunks
+appear by rename and are fsynced and read back before `done`. Text is variable-length UTF-8, the one text type that
+Zarr v3 specifies.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -183,27 +183,6 @@ class FeatureStore:
                 "make it anew with `mixstyle features --rebuild`"
             )
         return cls(path, group)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the store while shards are computed; the lock dies with its process and leaves no file.
-
-        Raises MixstyleError when another process holds it. File systems without locks go unguarded.
-        """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise MixstyleError(
-                f"{self.path}: another `mixstyle features` is filling it; wait for it or stop it"
-            ) from None
-        except OSError:
-            pass
-        try:
-            yield
-        finally:
-            os.close(handle)
 
     # What a shard fills
 

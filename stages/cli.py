@@ -110,7 +110,12 @@ def separate_command(
 
 @app.command("features")
 def features_command(
-    device: Device = None, config: Config = "demo", overrides: Set = None, rebuild: Rebuild = False
+    device: Device = None,
+    shard_index: Annotated[int, typer.Option(help="Which share of the shards to compute, from 0 on.")] = 0,
+    num_shards: Annotated[int, typer.Option(help="How many shares there are: one a process, any machines.")] = 1,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
 ) -> None:
     """Computes the mixing descriptors of the cached clips into a Zarr store.
 
@@ -119,10 +124,12 @@ def features_command(
       mixstyle features
 
       mixstyle features --config cpu --set features.batch_clips=16
+
+      mixstyle features --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
     """
     from mixstyle.stages.features import features
 
-    features(_settings(config, overrides, features__device=device), rebuild)
+    features(_settings(config, overrides, features__device=device), rebuild, shard_index, num_shards)
 
 
 @app.command("train")

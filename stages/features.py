@@ -1,8 +1,9 @@
 """`mixstyle features`: the descriptors of every cached clip, shard by shard, into a Zarr store.
 
 A shard of stems is checked against its sidecar, threads decode and describe its clips batch by batch, and its rows
-are written as one chunk. What is done is told by the store alone, so a killed run
-goes on with the shard that it was in. Shards that `separate` has not finished yet are left for a later run.
+are written as one chunk. What is done is told by the store alone, so a killed run goes on with the shard that it was
+in. Shards that `separate` has not finished yet are left for a later run. Several processes, on one machine or on many,
+fill one store by taking shares of its shards; whoever finds the last one done writes the statistics.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from mixstyle.cache.atomic import sha256_file
+from mixstyle.cache.claims import Claims
 from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows
 from mixstyle.cache.fingerprint import differences, fingerprint
 from mixstyle.cache.plan import load_plan
@@ -44,6 +46,8 @@ class FeaturesSummary:
     shards_computed: int
     shards_waiting: int
     """Shards that `separate` has not finished."""
+    shards_elsewhere: int
+    """Shards that are separated, and left to other shares or in the hands of other processes."""
     clips: int
     """Clips with descriptors, those of earlier runs among them."""
     clips_failed: int
@@ -77,39 +81,62 @@ def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
     ]
 
 
-def features(settings: Settings, rebuild: bool = False) -> FeaturesSummary:
-    """Fills the store with what is missing.
+def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> FeaturesSummary:
+    """Fills the store with what is missing, or with share `shard_index` of `num_shards` of it.
 
-    Raises MixstyleError where there are no stems, where a shard is damaged, and where the store was made from other
-    stems or descriptors and `rebuild` is not set.
+    A share is every num_shards-th shard of the plan. Any number of processes may fill a store at once, with equal
+    shares or others: a shard that another one is computing is left to it.
+
+    Raises MixstyleError where there are no stems, where a shard is damaged, where the store was made from other stems
+    or descriptors and `rebuild` is not set, and where other processes hold all that is left of the share.
     """
+    if not 0 <= shard_index < num_shards:
+        raise MixstyleError(f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1")
     chosen = settings.features
     device = resolve_device(chosen.device)
     cache = StemCache(settings.separate.stems_dir)
-    store = _fresh_store(chosen.features_path, cache, rebuild)
-    with store.locked():
-        done = store.done
-        todo = [shard for shard in cache.shards if not done[shard.shard]]
+    share = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
+    with Claims(chosen.features_path, "mixstyle features") as claims:
+        with claims.door():
+            store = _fresh_store(chosen.features_path, cache, rebuild, claims)
+            todo = _claimed(store, share, claims)
         started = time.monotonic()
         computed = _fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
         elapsed_s = max(time.monotonic() - started, 1e-9)
-        if store.complete and (todo or store.stored_statistics() is None):
-            store.write_statistics(*store.statistics())
-    rate = computed / elapsed_s
-    there = np.isfinite(store.values()).all(axis=1)
-    in_done = np.repeat(store.done, store.rows_per_shard)[: store.n_rows]
-    summary = FeaturesSummary(
-        chosen.features_path,
-        store.n_shards,
-        len(todo),
-        cache.n_shards - len(cache.shards),
-        int((there & in_done).sum()),
-        int((~there & in_done).sum()),
-        rate,
-        rate * cache.clip_frames / SAMPLE_RATE,
-    )
+        with claims.door():
+            if store.complete and (todo or store.stored_statistics() is None):
+                store.write_statistics(*store.statistics())
+    summary = _summary(store, cache, len(todo), computed / elapsed_s)
     _tell(summary, settings)
     return summary
+
+
+def _claimed(store: FeatureStore, share: Sequence[ShardInfo], claims: Claims) -> list[ShardInfo]:
+    """Shards of the share that are not done, as far as no other process is at them."""
+    done = store.done
+    wanted = [shard for shard in share if not done[shard.shard]]
+    mine = set(claims.take(shard.shard for shard in wanted))
+    if wanted and not mine:
+        raise claims.refusal()
+    done = store.done  # again: what was done meanwhile is nobody's any more
+    return [shard for shard in wanted if shard.shard in mine and not done[shard.shard]]
+
+
+def _summary(store: FeatureStore, cache: StemCache, shards_computed: int, clips_per_s: float) -> FeaturesSummary:
+    done = store.done
+    there = np.isfinite(store.values()).all(axis=1)
+    in_done = np.repeat(done, store.rows_per_shard)[: store.n_rows]
+    return FeaturesSummary(
+        store.path,
+        store.n_shards,
+        shards_computed,
+        cache.n_shards - len(cache.shards),
+        sum(not done[shard.shard] for shard in cache.shards),
+        int((there & in_done).sum()),
+        int((~there & in_done).sum()),
+        clips_per_s,
+        clips_per_s * cache.clip_frames / SAMPLE_RATE,
+    )
 
 
 def _tell(summary: FeaturesSummary, settings: Settings) -> None:
@@ -122,10 +149,12 @@ def _tell(summary: FeaturesSummary, settings: Settings) -> None:
             f"features: {summary.shards_waiting} of {summary.shards} shards of {settings.separate.stems_dir} are not "
             "separated yet; run `mixstyle separate`, then this again"
         )
+    if summary.shards_elsewhere:
+        say(f"features: {summary.shards_elsewhere} of {summary.shards} shards are left to other processes")
 
 
-def _fresh_store(path: Path, cache: StemCache, rebuild: bool) -> FeatureStore:
-    """The store, made where there is none; stale ones are refused, or made anew with `rebuild`."""
+def _fresh_store(path: Path, cache: StemCache, rebuild: bool, claims: Claims) -> FeatureStore:
+    """The store, made where there is none; stale ones are refused, or made anew with `rebuild`, behind the door."""
     if path.exists():
         try:
             store = FeatureStore.open(path, write=True)
@@ -140,11 +169,12 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool) -> FeatureStore:
                 return store
         if not rebuild:
             raise MixstyleError(f"{path}: {trouble}; go back to what it was, or make it anew with --rebuild")
-        # Renamed first: a run killed while deleting must not leave half a store under its name.
-        condemned = path.with_name(f".{path.name}.condemned")
-        shutil.rmtree(condemned, ignore_errors=True)
-        path.rename(condemned)
-        shutil.rmtree(condemned)
+        with claims.all():  # nobody is filling it
+            # Renamed first: a run killed while deleting must not leave half a store under its name.
+            condemned = path.with_name(f".{path.name}.condemned")
+            shutil.rmtree(condemned, ignore_errors=True)
+            path.rename(condemned)
+            shutil.rmtree(condemned)
     return FeatureStore.create(
         path,
         descriptors=DESCRIPTORS,

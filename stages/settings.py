@@ -80,7 +80,7 @@ class FeaturesSettings:
     device: Device = "auto"
     batch_clips: int = 8
     workers: int = 2
-    """Threads that read and decode shards."""
+    """Threads that read and decode shards; on a CPU each also describes what it decoded, with one thread of torch's."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`mixstyle features` on a small cache: what it computes, resumes, refuses, and what a kill costs."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from mixed_cache import CLIP_S, FAILED_TRACK, SHORT_TRACK, clip_of, make_stems, settings_of, write_stems
 from test_features_store import digest
 
+from mixstyle.cache.claims import Claims
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.fingerprint import fingerprint
 from mixstyle.cache.shards import decode_clip, encode_clip, tar_path
@@ -161,7 +163,7 @@ def test_changed_settings_are_named(finished: Path, tmp_path: Path) -> None:
         features(settings_of(folder))
     summary = features(settings_of(folder), rebuild=True)
     assert (summary.clips, summary.clips_failed) == (TRACKS * 2 - 3, 3)
-    assert [p.name for p in folder.glob(".features*")] == []
+    assert [p.name for p in folder.glob(".features*")] == [".features.zarr.lock"]
 
 
 def test_no_stems_or_no_plan_say_what_to_run(finished: Path, tmp_path: Path) -> None:
@@ -173,10 +175,78 @@ def test_no_stems_or_no_plan_say_what_to_run(finished: Path, tmp_path: Path) -> 
         features(settings_of(folder))
 
 
-def test_a_second_process_is_refused(finished: Path) -> None:
-    store = FeatureStore.open(finished / "features.zarr", write=True)
-    with store.locked(), pytest.raises(MixstyleError, match="another `mixstyle features`"):
+def test_a_run_beside_another_of_the_same_process_is_refused(finished: Path) -> None:
+    with (
+        Claims(finished / "features.zarr", "mixstyle features"),
+        pytest.raises(MixstyleError, match="another `mixstyle features`"),
+    ):
         features(settings_of(finished))
+
+
+def test_shares_fill_a_store_one_after_the_other(finished: Path, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "shares")
+    first = features(settings_of(folder), shard_index=1, num_shards=3)
+    assert (first.shards_computed, first.shards_elsewhere, first.shards_waiting) == (1, 3, 0)
+    assert FeatureStore.open(folder / "features.zarr").done.tolist() == [False, True, False, False]
+    assert FeatureStore.open(folder / "features.zarr").stored_statistics() is None
+    assert features(settings_of(folder), shard_index=1, num_shards=3).shards_computed == 0
+    assert features(settings_of(folder), shard_index=0, num_shards=3).shards_computed == 2
+    last = features(settings_of(folder), shard_index=2, num_shards=3)
+    assert (last.shards_computed, last.shards_elsewhere) == (1, 0)
+    # the statistics too, which the last share wrote
+    assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
+
+
+@pytest.mark.parametrize(("index", "shares"), [(2, 2), (-1, 2), (0, 0)])
+def test_shares_that_are_none_are_refused(finished: Path, index: int, shares: int) -> None:
+    with pytest.raises(MixstyleError, match=f"--shard-index {index}: should lie between 0 and --num-shards {shares}"):
+        features(settings_of(finished), shard_index=index, num_shards=shares)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from mixstyle.cache.claims import Claims
+with Claims(Path(sys.argv[1]), "mixstyle features") as claims:
+    print(claims.take([int(k) for k in sys.argv[2:]]), flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextlib.contextmanager
+def held(store: Path, shards: list[int]) -> Iterator[None]:
+    """Another process that computes these shards."""
+    command = [sys.executable, "-c", HOLD, str(store), *map(str, shards)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{shards}\n"
+        yield
+        process.communicate("\n", timeout=30)
+
+
+def test_shards_that_another_process_computes_are_left_to_it(finished: Path, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "held")
+    with held(folder / "features.zarr", [0, 3]):
+        summary = features(settings_of(folder))
+        assert (summary.shards_computed, summary.shards_elsewhere) == (2, 2)
+        with pytest.raises(MixstyleError, match="another `mixstyle features` is writing it"):
+            features(settings_of(folder))
+    # It died without a word: what it held is anybody's again.
+    assert features(settings_of(folder)).shards_computed == 2
+    assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
+
+
+def test_a_store_that_is_being_filled_is_not_thrown_away(finished: Path, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "filling", shards=1)
+    features(settings_of(folder))
+    for path in (folder / "stems").iterdir():
+        path.unlink()
+    (folder / "stems").rmdir()
+    make_stems(folder / "stems", tracks=TRACKS, clips=2)
+    before = digest(folder / "features.zarr")
+    with held(folder / "features.zarr", [2]), pytest.raises(MixstyleError, match="another `mixstyle features`"):
+        features(settings_of(folder), rebuild=True)
+    assert digest(folder / "features.zarr") == before
 
 
 RUN = """
@@ -188,17 +258,35 @@ from pathlib import Path
 from mixed_cache import settings_of
 from mixstyle.stages.features import features
 print("ready", flush=True)
-features(settings_of(Path({folder!r})))
+sys.stdin.readline()
+features(settings_of(Path({folder!r})), False, {index}, {shares})
 """
+
+
+def run_in_background(folder: Path, index: int = 0, shares: int = 1) -> "subprocess.Popen[str]":
+    """A process that fills a share once it is told to `start`."""
+    script = RUN.format(tests=str(Path(__file__).parent), folder=str(folder), index=index, shares=shares)
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+
+
+def start(*processes: "subprocess.Popen[str]") -> None:
+    """Has them begin together, once all have loaded."""
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(finished: Path, tmp_path: Path) -> None:
     folder = copy_of(finished, tmp_path / "killed")
-    script = RUN.format(tests=str(Path(__file__).parent), folder=str(folder))
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=os.environ)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    process = run_in_background(folder)
+    start(process)
     while process.poll() is None and _done(folder) < 2:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
@@ -208,6 +296,34 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(finished: Path, tmp_pa
     # what was done before the kill is not done again
     assert features(settings_of(folder)).shards_computed == SHARDS - done
     assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
+
+
+def test_two_processes_at_once_of_which_one_is_killed_lose_nothing(tmp_path: Path) -> None:
+    tracks, shards = 16, 8
+    make_stems(tmp_path / "two" / "stems", tracks)
+    make_stems(tmp_path / "one" / "stems", tracks)
+    features(settings_of(tmp_path / "one"))
+    folder = tmp_path / "two"
+    processes = [run_in_background(folder, index, 2) for index in (0, 1)]
+    start(*processes)
+    while processes[0].poll() is None and not _done_by(folder, 0):
+        time.sleep(0.002)
+    processes[0].send_signal(signal.SIGKILL)
+    for process in processes:
+        process.communicate(timeout=60)
+    assert processes[1].returncode == 0
+    assert _done_by(folder, 1) == {1, 3, 5, 7}
+    left = {0, 2, 4, 6} - _done_by(folder, 0)
+    assert 0 < len(left) < 4, "killed too late to show anything"
+    last = features(settings_of(folder), shard_index=0, num_shards=2)
+    assert (last.shards_computed, last.shards_elsewhere, last.shards) == (len(left), 0, shards)
+    assert digest(folder / "features.zarr") == digest(tmp_path / "one" / "features.zarr")
+
+
+def _done_by(folder: Path, index: int) -> set[int]:
+    """Shards of one of two shares that are marked done."""
+    names = [p.name for p in (folder / "features.zarr" / "done" / "c").glob("*")]
+    return {int(name) for name in names if name.isdecimal() and int(name) % 2 == index}
 
 
 def _done(folder: Path) -> int:
