@@ -1,10 +1,8 @@
 """Separates music into stems with SCNet, whole tracks or clips out of them."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +14,11 @@ from mixstyle.pipeline.chunks import ChunkGrid, OverlapAdd
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.msst import SeparatorFile, digest, read_separator_config, read_state_dict
 from mixstyle.pipeline.scnet import SCNet, form_of
+from mixstyle.pipeline.scnet_inference import InferenceSCNet
 from mixstyle.pipeline.stems import STEMS
 
 Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ class Separator:
         precision: Precision,
         batch: int,
     ) -> None:
-        self.network, self.file, self.device, self.precision, self.batch_chunks = (
-            network, file, device, precision, batch,
-        )  # fmt: skip
+        self.network = InferenceSCNet(network, DTYPES[precision]).to(device)
+        self.file, self.device, self.precision, self.batch_chunks = file, device, precision, batch
         self._order = [file.instruments.index(stem) for stem in STEMS]
         rules = {**asdict(file), "form": network.form, "weights": weights}
         self.fingerprint = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
@@ -98,9 +97,8 @@ class Separator:
     @torch.inference_mode()
     def run_network(self, chunks: Tensor) -> Tensor:
         """Chunks [B, 2, chunk] -> stems [B, 4, 2, chunk] on the CPU, in the order of `STEMS`, fp32."""
-        with self._autocast():
-            stems = self.network(chunks.to(self.device, non_blocking=True))
-        return stems[:, self._order].float().cpu()
+        stems = self.network(chunks.to(self.device, non_blocking=True))
+        return stems[:, self._order].cpu()
 
     def _prepare(self, request: ClipRequest) -> "_Prepared":
         audio = request.audio
@@ -128,12 +126,6 @@ class Separator:
             grid = item.overlap_add.grid
             for index in grid.touching(request.start, request.stop):
                 yield which, index, grid.cut(index, item.audio, request.span_start)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
 
 
 @dataclass
@@ -174,7 +166,7 @@ def load_separator(
         file = SeparatorFile(file.model, file.instruments, file.chunk, num_overlap, file.normalize)
     ChunkGrid(file.chunk, file.num_overlap, file.chunk)  # refuses what cannot be cut before any work
     device = torch.device(device)
-    if precision not in ("fp32", "bf16", "fp16"):
+    if precision not in DTYPES:
         raise MixstyleError(f"precision={precision!r} should be fp32, bf16 or fp16")
     if precision == "fp16" and device.type == "cpu":
         raise MixstyleError("precision=fp16 needs a GPU; use bf16 or fp32 on a CPU")
@@ -194,4 +186,4 @@ def load_separator(
             f"the YAML makes it {list(own[wrong].shape)}"
         )
     network.load_state_dict(state)
-    return Separator(network.eval().to(device), file, digest(state), device, precision, batch_chunks)
+    return Separator(network, file, digest(state), device, precision, batch_chunks)
