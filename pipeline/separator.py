@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mixstyle.pipeline.chunks import ChunkGrid, OverlapAdd
+from mixstyle.pipeline.engine import ChunkQueue, Engine
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.msst import SeparatorFile, digest, read_separator_config, read_state_dict
 from mixstyle.pipeline.scnet import SCNet, form_of
@@ -86,65 +87,59 @@ class Separator:
         return self.separate_clips([ClipRequest(m.shape[-1], 0, m.shape[-1], 0, m) for m in mixtures])
 
     def separate_clips(self, requests: Sequence[ClipRequest]) -> list[Tensor]:
-        """Separates clips [4, 2, stop - start]; chunks of several share batches, in the order given."""
-        prepared = [self._prepare(request) for request in requests]
-        for batch in _batched(self._chunks(requests, prepared), self.batch_chunks):
-            stems = self.run_network(torch.stack([chunk for _, _, chunk in batch]))
-            for (which, index, _), chunk_stems in zip(batch, stems, strict=True):
-                prepared[which].overlap_add.add(index, chunk_stems)
-        return [p.overlap_add.result() * p.std + p.mean for p in prepared]
+        """Separates clips [4, 2, stop - start]; chunks of several share batches, in the order given.
+
+        On a CPU, as many chunks at once as torch may use threads, with a thread each.
+        """
+        chunks = sum(len(self.grid(r.track_frames).touching(r.start, r.stop)) for r in requests)
+        lanes, threads = 2, torch.get_num_threads()
+        if self.device.type == "cpu":
+            lanes = threads if -(-chunks // self.batch_chunks) >= threads else 1
+            threads //= lanes
+        with Engine(self, lanes, threads, self.batch_chunks) as engine:
+            queue = ChunkQueue(engine)
+            for i, request in enumerate(requests):
+                queue.put(i, [request])
+            return [stems for group in queue.finished(wait=True) for stems in group.stems]
 
     @torch.inference_mode()
     def run_network(self, chunks: Tensor) -> Tensor:
-        """Chunks [B, 2, chunk] -> stems [B, 4, 2, chunk] on the CPU, in the order of `STEMS`, fp32."""
-        stems = self.network(chunks.to(self.device, non_blocking=True))
-        return stems[:, self._order].cpu()
+        """Chunks [B, 2, chunk] -> stems [B, 4, 2, chunk] on the CPU, in the order of `STEMS`, fp32.
 
-    def _prepare(self, request: ClipRequest) -> "_Prepared":
+        May be called from several threads at once; on a GPU each should have a stream of its own.
+        """
+        if self.device.type != "cuda":
+            return self.network(chunks)[:, self._order]
+        # From pinned memory to pinned memory, so that copies wait for this stream alone.
+        stems = self.network(chunks.pin_memory().to(self.device, non_blocking=True))[:, self._order]
+        out = torch.empty(stems.shape, pin_memory=True).copy_(stems, non_blocking=True)
+        torch.cuda.current_stream(self.device).synchronize()
+        return out
+
+    def prepare(self, request: ClipRequest) -> tuple[Tensor, float, float]:
+        """The request's audio as the network wants it, and the mean and deviation that its stems are to get back.
+
+        Raises MixstyleError for audio that is not stereo or not finite, ValueError for too little of it.
+        """
         audio = request.audio
         if audio.ndim != 2 or audio.shape[0] != 2:
             raise MixstyleError(f"audio to separate should be [2, T], not {list(audio.shape)}; repeat a mono channel")
         if not torch.isfinite(audio).all():
             raise MixstyleError("audio to separate holds NaN or infinite samples")
         audio = audio.detach().to("cpu", torch.float32)
-        grid = self.grid(request.track_frames)
         first, last = self.clip_span(request.track_frames, request.start, request.stop)
         if request.span_start > first or request.span_start + audio.shape[1] < last:
             raise ValueError(f"the clip needs frames {first} to {last}, more than its audio holds")
-        mean, std = 0.0, 1.0
-        if self.file.normalize:
-            mono = audio.mean(0)
-            mean, std = float(mono.mean()), float(mono.std(correction=0))
-            std = std if std > 0 else 1.0  # digital silence stays what it is
-            audio = (audio - mean) / std
-        return _Prepared(audio, mean, std, OverlapAdd(grid, request.start, request.stop, (len(STEMS), 2)))
+        if not self.file.normalize:
+            return audio, 0.0, 1.0
+        mono = audio.mean(0)
+        mean, std = float(mono.mean()), float(mono.std(correction=0))
+        std = std if std > 0 else 1.0  # digital silence stays what it is
+        return (audio - mean) / std, mean, std
 
-    def _chunks(
-        self, requests: Sequence[ClipRequest], prepared: Sequence["_Prepared"]
-    ) -> Iterator[tuple[int, int, Tensor]]:
-        for which, (request, item) in enumerate(zip(requests, prepared, strict=True)):
-            grid = item.overlap_add.grid
-            for index in grid.touching(request.start, request.stop):
-                yield which, index, grid.cut(index, item.audio, request.span_start)
-
-
-@dataclass
-class _Prepared:
-    audio: Tensor
-    mean: float
-    std: float
-    overlap_add: OverlapAdd
-
-
-def _batched(items: Iterable[tuple[int, int, Tensor]], size: int) -> Iterator[list[tuple[int, int, Tensor]]]:
-    batch: list[tuple[int, int, Tensor]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    def overlap_add(self, request: ClipRequest) -> OverlapAdd:
+        """What gathers the chunks of a clip."""
+        return OverlapAdd(self.grid(request.track_frames), request.start, request.stop, (len(STEMS), 2))
 
 
 def load_separator(
