@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from mixstyle.cache.checkpoints import load_encoder
     from mixstyle.cache.features_store import FeatureStore
     from mixstyle.cache.stem_cache import StemCache
+    from mixstyle.pipeline.chunks import ClipRequest
     from mixstyle.pipeline.descriptors import DESCRIPTORS, describe
     from mixstyle.pipeline.encoder import Encoder, EncoderConfig
     from mixstyle.pipeline.errors import MixstyleError
     from mixstyle.pipeline.infonce import info_nce
     from mixstyle.pipeline.mel import StemMel
     from mixstyle.pipeline.remix import apply_remix, sample_remix
-    from mixstyle.pipeline.separator import ClipRequest, Separator, load_separator
+    from mixstyle.pipeline.separator import Separator, load_separator
     from mixstyle.pipeline.song import render_song
     from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 
@@ -32,7 +33,8 @@ _HOME = {
     "pipeline.infonce": ("info_nce",),
     "pipeline.mel": ("StemMel",),
     "pipeline.remix": ("apply_remix", "sample_remix"),
-    "pipeline.separator": ("ClipRequest", "Separator", "load_separator"),
+    "pipeline.chunks": ("ClipRequest",),
+    "pipeline.separator": ("Separator", "load_separator"),
     "pipeline.song": ("render_song",),
     "pipeline.stems": ("SAMPLE_RATE", "STEMS"),
 }

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 import typer
 
-from mixstyle.pipeline.separator import ClipRequest, load_separator
+from mixstyle.pipeline.chunks import ClipRequest
+from mixstyle.pipeline.separator import load_separator
 from mixstyle.pipeline.song import render_song
 from mixstyle.pipeline.stems import SAMPLE_RATE
 

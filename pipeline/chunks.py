@@ -127,3 +127,18 @@ class OverlapAdd:
         if self.waiting:
             raise RuntimeError(f"{self.waiting} chunks are still to be added")
         return torch.where(self._weight > 0, self._sum / self._weight, 0.0)
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """A clip to separate on its track's chunk grid; frames are of the track at 44.1 kHz.
+
+    track_frames: length of the whole track. start, stop: the clip, half-open. audio: [2, n], the track's frames from
+    `span_start` on, at least as many as `Separator.clip_span` names.
+    """
+
+    track_frames: int
+    start: int
+    stop: int
+    span_start: int
+    audio: Tensor

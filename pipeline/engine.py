@@ -13,16 +13,25 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.chunks import OverlapAdd
+from mixstyle.pipeline.chunks import ClipRequest, OverlapAdd
 from mixstyle.pipeline.errors import MixstyleError
 
-if TYPE_CHECKING:
-    from mixstyle.pipeline.separator import ClipRequest, Separator
+
+class ChunkSeparator(Protocol):
+    """What an engine needs of a separator; `Separator` is one."""
+
+    device: torch.device
+
+    def run_network(self, chunks: Tensor) -> Tensor: ...
+
+    def prepare(self, request: ClipRequest) -> tuple[Tensor, float, float]: ...
+
+    def overlap_add(self, request: ClipRequest) -> OverlapAdd: ...
 
 
 class Engine:
@@ -34,7 +43,7 @@ class Engine:
 
     def __init__(
         self,
-        separator: "Separator",
+        separator: ChunkSeparator,
         lanes: int = 1,
         threads: int = 1,
         batch_chunks: int = 1,
@@ -132,7 +141,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @dataclass
 class _Clip:
-    request: "ClipRequest"
+    request: ClipRequest
     audio: Tensor
     mean: float
     std: float
@@ -182,7 +191,7 @@ class ChunkQueue:
         self._in_flight: deque[tuple[list[tuple[_Group, int]], Future[tuple[list[Tensor], int]]]] = deque()
         self._groups: deque[_Group] = deque()
 
-    def put(self, key: Hashable, requests: "Sequence[ClipRequest]") -> None:
+    def put(self, key: Hashable, requests: Sequence[ClipRequest]) -> None:
         """Clips that share their audio, a track's. Raises as `Separator.separate_clips` does."""
         separator = self.engine.separator
         prepared = {id(request.audio): separator.prepare(request) for request in requests}

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.chunks import ChunkGrid, OverlapAdd
+from mixstyle.pipeline.chunks import ChunkGrid, ClipRequest, OverlapAdd
 from mixstyle.pipeline.engine import ChunkQueue, Engine
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.msst import SeparatorFile, digest, read_separator_config, read_state_dict
@@ -20,21 +20,6 @@ from mixstyle.pipeline.stems import STEMS
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class ClipRequest:
-    """A clip to separate on its track's chunk grid; frames are of the track at 44.1 kHz.
-
-    track_frames: length of the whole track. start, stop: the clip, half-open. audio: [2, n], the track's frames from
-    `span_start` on, at least as many as `Separator.clip_span` names.
-    """
-
-    track_frames: int
-    start: int
-    stop: int
-    span_start: int
-    audio: Tensor
 
 
 class Separator:

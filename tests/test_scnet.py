@@ -9,11 +9,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from mixstyle.pipeline.chunks import ChunkGrid
+from mixstyle.pipeline.chunks import ChunkGrid, ClipRequest
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.msst import digest, read_separator_config, read_state_dict
 from mixstyle.pipeline.scnet import SCNet, SCNetConfig
-from mixstyle.pipeline.separator import ClipRequest, Separator, load_separator
+from mixstyle.pipeline.separator import Separator, load_separator
 from mixstyle.pipeline.stems import STEMS
 
 DATA = Path(__file__).parent / "data"
