@@ -12,7 +12,9 @@ Tar members are plain files with time 0, owner 0 and mode 644, so equal content 
 that failed are not in the tar. `stems-000000.json` is written after the tar and lists all of them: `version`, `shard`,
 `fingerprint` (of the settings that made it), `sha256` and `bytes` of the tar, `samples`, `members`
 (`[name, offset, size]`) and `tracks` (`track_id`, `path`, `split`, `status`, `reason`, and `clips` with `clip_id`,
-`status`, `reason`, `start_frame`, `scale`). A shard is done when its sidecar is there and names the tar's length.
+`status`, `reason`, `start_frame`, `scale`). A track whose chunks could not go through the separator in the planned
+batches, for want of memory, has `batch_chunks`: the sizes that were allowed. A shard is done when its sidecar is there
+and names the tar's length.
 """
 
 import hashlib
@@ -58,6 +60,7 @@ class TrackRecord:
     """A track of the plan as it came out.
 
     reason: why the track failed, empty for one that did not. source: what the sample's JSON says of the source.
+    batch_chunks: the sizes of batches that were allowed, where memory did not suffice for the planned one.
     """
 
     track_id: str
@@ -66,6 +69,7 @@ class TrackRecord:
     clips: tuple[ClipRecord, ...]
     reason: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
+    batch_chunks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +253,9 @@ def _members(track: TrackRecord) -> list[tuple[str, bytes]]:
 
 def _describe(track: TrackRecord) -> dict[str, Any]:
     kept = {clip.slot for clip in _kept(track)}
+    halved = {"batch_chunks": list(track.batch_chunks)} if track.batch_chunks else {}
     return {
+        **halved,
         "track_id": track.track_id,
         "path": track.path,
         "split": track.split,

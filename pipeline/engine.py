@@ -58,6 +58,7 @@ class Engine:
         self._lock = threading.Lock()
         self._active, self._since = 0, 0.0
         self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(threads)  # of MKL they are one number for all threads: never another while lanes run
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane", initializer=self._begin)
 
     def submit(self, chunks: Sequence[Tensor]) -> "Future[tuple[list[Tensor], int]]":
@@ -67,7 +68,7 @@ class Engine:
     def close(self) -> None:
         """Ends the lanes; what is under way is finished, what waits is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(self._threads_before)  # of MKL they are one number for all threads
+        torch.set_num_threads(self._threads_before)
 
     def __enter__(self) -> "Engine":
         return self
@@ -124,7 +125,7 @@ class Engine:
         with self._lock:
             if self._limit < limit:  # another lane has halved it meanwhile
                 return
-            self._limit = max(1, min(limit, size) // 2)
+            self._limit = (min(limit, size) + 1) // 2
             left = self._limit
         if self.separator.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -19,6 +19,8 @@ from mixstyle.pipeline.scnet_inference import InferenceSCNet
 from mixstyle.pipeline.stems import STEMS
 
 Precision = Literal["fp32", "bf16", "fp16"]
+INFERENCE_VERSION = 2
+"""Counts changes to the forward pass that move the last bits of the stems."""
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -80,6 +80,11 @@ def separate_command(
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Prints tracks, hours, disk and time needed, and stops.")
     ] = False,
+    devices: Annotated[
+        str | None, typer.Option(help="Several devices, such as cuda:0,cuda:1: a worker process on each.")
+    ] = None,
+    shard_index: Annotated[int, typer.Option(help="Which share of the shards to make, from 0 on.")] = 0,
+    num_shards: Annotated[int, typer.Option(help="How many shares there are: one a process, any machines.")] = 1,
     config: Config = "demo",
     overrides: Set = None,
     rebuild: Rebuild = False,
@@ -93,14 +98,21 @@ def separate_command(
       mixstyle separate --config cpu --data-path ~/music
 
       mixstyle separate --set separate.input=stems --data-path musdb18hq/train
+
+      mixstyle separate --config fma --devices cuda:0,cuda:1
+
+      mixstyle separate --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
     """
     from mixstyle.stages.separate import plan, separate
 
-    settings = _settings(config, overrides, separate__data_path=data_path, separate__device=device)
+    several = [name.strip() for name in devices.split(",")] if devices else None
+    settings = _settings(
+        config, overrides, separate__data_path=data_path, separate__device=device, separate__devices=several
+    )
     if plan_only:
         plan(settings)
         return
-    summary = separate(settings, rebuild)
+    summary = separate(settings, rebuild, shard_index, num_shards)
     if settings.separate.strict and summary.tracks_failed:
         raise MixstyleError(
             f"{summary.tracks_failed} tracks failed (separate.strict is set); see "

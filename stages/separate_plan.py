@@ -3,6 +3,7 @@
 import shutil
 import statistics
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from mixstyle.cache.listing import list_tracks
 from mixstyle.cache.music import UnreadableMusic, frames_at_44100
 from mixstyle.cache.plan import Plan, PlannedTrack, SplitSettings, clips_of, make_plan
 from mixstyle.cache.shards import encode_clip, read_shard, shard_numbers
-from mixstyle.pipeline.device import resolve_device
+from mixstyle.pipeline.engine import Engine
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.separator import Separator
 from mixstyle.pipeline.stems import SAMPLE_RATE
 from mixstyle.stages.progress import say
+from mixstyle.stages.separate_lanes import choose_lanes, device_of
 from mixstyle.stages.separate_tracks import (
     LEAST_CLIPS,
     ClipRules,
@@ -27,7 +29,6 @@ from mixstyle.stages.separate_tracks import (
     files_of,
     load_for,
     rules_of,
-    threads_of,
 )
 from mixstyle.stages.settings import SeparateSettings, Settings
 
@@ -95,24 +96,23 @@ def plan(settings: Settings) -> PlanSummary:
     Raises MixstyleError for music that cannot be found.
     """
     chosen = settings.separate
-    device = resolve_device(chosen.device)
+    device = device_of(chosen)
     listing = list_tracks(chosen.data_path, chosen.input)
     split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
     planned = make_plan(listing, chosen.input, split, find_duplicates=False)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads_of(chosen))
     separator, missing = None, ""
     try:
         separator = load_for(chosen, device)
     except MixstyleError as error:
         missing = str(error)
     rules = rules_of(chosen, listing.root, separator)
-    try:
-        with DecodePool(chosen.workers) as pool:
-            sample = _sample(planned, rules, pool)
-            trial = None if missing else _try(sample, rules, separator, pool)
-    finally:
-        torch.set_num_threads(threads_before)
+    lanes = choose_lanes(chosen, separator, device, measure=False)
+    with DecodePool(chosen.workers) as pool, ExitStack() as stack:
+        sample = _sample(planned, rules, pool)
+        engine = None
+        if separator is not None:
+            engine = stack.enter_context(Engine(separator, lanes.lanes, lanes.threads_per_lane, lanes.batch_chunks))
+        trial = None if missing else _try(sample, rules, engine, separator, pool)
     summary = _estimate(chosen, planned, sample, rules, separator, trial)
     _print(chosen, summary, trial, separator, missing)
     return summary
@@ -143,7 +143,9 @@ def _sample(planned: Plan, rules: ClipRules, pool: DecodePool) -> _Sample:
     return sample
 
 
-def _try(sample: _Sample, rules: ClipRules, separator: Separator | None, pool: DecodePool) -> _Trial | None:
+def _try(
+    sample: _Sample, rules: ClipRules, engine: Engine | None, separator: Separator | None, pool: DecodePool
+) -> _Trial | None:
     """Separates and encodes a chunk of a few tracks, each of another of its clips: songs begin and end quietly."""
     trials: list[_Trial] = []
     stop = time.monotonic() + TRIAL_S
@@ -153,7 +155,7 @@ def _try(sample: _Sample, rules: ClipRules, separator: Separator | None, pool: D
             continue
         clip = decoded.usable[len(trials) % len(decoded.usable)]
         audio = torch.from_numpy(clip.cut(rules.clip_frames))
-        network_s, stems = (0.0, audio) if separator is None else time_network(separator, audio)
+        network_s, stems = (0.0, audio) if not engine or not separator else time_network(engine, separator, audio)
         start = time.perf_counter()
         flac, _ = encode_clip(np.nan_to_num(stems.numpy()))
         seconds = stems.shape[-1] / SAMPLE_RATE
@@ -169,22 +171,24 @@ def _try(sample: _Sample, rules: ClipRules, separator: Separator | None, pool: D
     )
 
 
-def time_network(separator: Separator, audio: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """Seconds that the network takes for one chunk, and stems [4, 2, T] of the beginning of `audio` [2, n].
+def time_network(engine: Engine, separator: Separator, audio: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """Seconds that the lanes take for one chunk, and stems [4, 2, T] of the beginning of `audio` [2, n].
 
     An eighth of a chunk goes first: it warms the network up, and stands for the whole where that would take long.
     """
-    chunk, batch = separator.chunk_frames, separator.batch_chunks
+    chunk = separator.chunk_frames
     audio = audio[:, :chunk]
     audio = torch.nn.functional.pad(audio, (0, chunk - audio.shape[1]))
-    start = time.perf_counter()
-    short = separator.run_network(audio[None, :, : chunk // 8])[0]
-    network_s = (time.perf_counter() - start) * chunk / (chunk // 8)
-    if network_s > TRIAL_S:
-        return network_s, short
-    start = time.perf_counter()
-    stems = separator.run_network(audio[None].expand(batch, -1, -1).contiguous())[0]
-    return (time.perf_counter() - start) / batch, stems
+
+    def run(frames: int) -> tuple[float, torch.Tensor]:
+        start = time.perf_counter()
+        batches = [engine.submit([audio[:, :frames]] * engine.batch_chunks) for _ in range(engine.lanes)]
+        stems = [batch.result()[0] for batch in batches]
+        return (time.perf_counter() - start) / (engine.lanes * engine.batch_chunks), stems[0][0]
+
+    network_s, short = run(chunk // 8)
+    network_s *= chunk / (chunk // 8)
+    return (network_s, short) if network_s * engine.lanes * engine.batch_chunks > TRIAL_S else run(chunk)
 
 
 def _estimate(

@@ -1,6 +1,5 @@
 """One track on its way through `mixstyle separate`: decoded in a worker process, separated, encoded."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mixstyle.cache.decode_pool import Decoder
 from mixstyle.cache.listing import track_files
@@ -15,9 +15,10 @@ from mixstyle.cache.music import MusicInfo, UnreadableMusic, frames_at_44100
 from mixstyle.cache.plan import PlannedTrack, clips_of
 from mixstyle.cache.shards import ClipRecord, TrackRecord, encode_clip
 from mixstyle.cache.stem_folders import stem_files
+from mixstyle.pipeline.chunks import ClipRequest
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
-from mixstyle.pipeline.separator import ClipRequest, Separator, load_separator
+from mixstyle.pipeline.separator import Separator, load_separator
 from mixstyle.pipeline.stems import SAMPLE_RATE
 from mixstyle.stages.settings import SeparateSettings
 
@@ -43,11 +44,6 @@ class ClipRules:
     span: Callable[[int, int, int], tuple[int, int]]
 
 
-def threads_of(chosen: SeparateSettings) -> int:
-    """Threads of the network on a CPU: those that the settings name, else every core this process may use."""
-    return chosen.threads or len(os.sched_getaffinity(0))
-
-
 def load_for(chosen: SeparateSettings, device: torch.device) -> Separator | None:
     """The separator that the settings name; None where the stems exist already."""
     if chosen.input == "stems":
@@ -58,7 +54,6 @@ def load_for(chosen: SeparateSettings, device: torch.device) -> Separator | None
         device,
         chosen.precision,
         num_overlap=chosen.num_overlap,
-        batch_chunks=chosen.batch_chunks,
     )
 
 
@@ -145,16 +140,36 @@ def decode_track(decoder: Decoder, track: PlannedTrack, rules: ClipRules) -> Dec
     return DecodedTrack(track, starts, rules.clip_frames, frames, reason, failed, usable, source)
 
 
-def separate_track(decoded: DecodedTrack, separator: Separator | None) -> TrackRecord:
-    """A decoded track's clips as stems, encoded; without a separator its audio is stems already.
+def requests_of(decoded: DecodedTrack) -> list[ClipRequest]:
+    """A decoded track's usable clips as the separator takes them; none for a track that failed."""
+    if decoded.reason:
+        return []
+    audio = {id(clip.audio): torch.from_numpy(clip.audio) for clip in decoded.usable}  # clips may share a window
+    return [
+        ClipRequest(
+            decoded.track_frames,
+            clip.start,
+            clip.start + decoded.clip_frames,
+            clip.span_start,
+            audio[id(clip.audio)],
+        )
+        for clip in decoded.usable
+    ]
 
-    A track's chunks share batches with no other track's, so what comes out hangs on the track alone.
+
+def encode_track(
+    decoded: DecodedTrack, stems: Sequence[Tensor] | None, separator: str, batch_chunks: tuple[int, ...] = ()
+) -> TrackRecord:
+    """A track's clips, encoded. stems: [4, 2, clip_frames] of each usable clip; None where its audio is stems already.
+
+    separator: its fingerprint. batch_chunks: how many chunks went together where memory did not suffice for a batch.
     """
     failed, encoded = dict(decoded.failed), {}
     if not decoded.reason:
-        for clip, stems in zip(decoded.usable, _stems(decoded, separator), strict=True):
-            if np.isfinite(stems).all():
-                encoded[clip.slot] = encode_clip(stems)
+        cut = [clip.cut(decoded.clip_frames) for clip in decoded.usable] if stems is None else stems
+        for clip, audio in zip(decoded.usable, map(np.asarray, cut), strict=True):
+            if np.isfinite(audio).all():
+                encoded[clip.slot] = encode_clip(audio)
             else:
                 failed[clip.slot] = "separator failed: its output holds NaN or infinite samples"
     reason = decoded.reason
@@ -167,8 +182,8 @@ def separate_track(decoded: DecodedTrack, separator: Separator | None) -> TrackR
         clip_id = f"{decoded.track.track_id}_{slot}"
         records.append(ClipRecord(clip_id, slot, start, scale, flac, why))
     track = decoded.track
-    source = {**decoded.source, "separator": separator.fingerprint if separator else "stems"}
-    return TrackRecord(track.track_id, track.path, track.split, tuple(records), reason, source)
+    source = {**decoded.source, "separator": separator}
+    return TrackRecord(track.track_id, track.path, track.split, tuple(records), reason, source, batch_chunks)
 
 
 def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -184,20 +199,6 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((start, stop))
     return joined
-
-
-def _stems(decoded: DecodedTrack, separator: Separator | None) -> list[np.ndarray]:
-    """Stems [4, 2, clip_frames] of each usable clip."""
-    frames = decoded.clip_frames
-    if separator is None:
-        return [clip.cut(frames) for clip in decoded.usable]
-    requests = [
-        ClipRequest(
-            decoded.track_frames, clip.start, clip.start + frames, clip.span_start, torch.from_numpy(clip.audio)
-        )
-        for clip in decoded.usable
-    ]
-    return [stems.numpy() for stems in separator.separate_clips(requests)]
 
 
 def _is_silent(audio: np.ndarray, silence_lufs: float) -> bool:

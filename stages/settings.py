@@ -59,15 +59,19 @@ class SeparateSettings:
     silence_lufs: float = -60.0
     """A mix below this loudness counts as silent."""
     device: Device = "auto"
+    devices: tuple[str, ...] = ()
+    """Several devices of one kind, a worker process on each; instead of `device`."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    batch_chunks: int = 1
-    """Chunks of audio that go through the separator together."""
+    batch_chunks: int = 0
+    """Chunks of audio that go through the separator together; 0 finds the fastest by a short measurement."""
+    lanes: int = 0
+    """Batches that are in the separator at once, sharing its threads; 0 finds the fastest."""
     num_overlap: int | None = None
     """Overrides inference.num_overlap of the separator's YAML."""
     threads: int = 0
-    """CPU threads of the network; 0 takes every core."""
+    """CPU threads of the network, all lanes together; 0 takes every core."""
     workers: int = 2
-    """Processes that decode music."""
+    """Processes that decode music, and threads that encode it."""
     strict: bool = False
     """Exit non-zero when any track failed."""
 
@@ -205,6 +209,13 @@ def override(settings: Settings, overrides: Sequence[str], given: Mapping[str, A
     return settings
 
 
+def from_plain(data: Mapping[str, Any]) -> Settings:
+    """The settings that `plain` was given."""
+    settings = _build(Settings, data, prefix="", where="settings")
+    check(settings)
+    return settings
+
+
 def plain(settings: Any) -> dict[str, Any]:
     """A settings dataclass as plain JSON and YAML types: paths as text, tuples as lists."""
 
@@ -287,13 +298,14 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
 
 _POSITIVE = (
     "demo_songs.workers separate.clip_s separate.clips_per_track separate.tracks_per_shard "
-    "separate.batch_chunks separate.workers features.batch_clips features.workers train.batch_size "
+    "separate.workers features.batch_clips features.workers train.batch_size "
     "train.num_epochs train.learning_rate train.temperature train.clip_duration_s train.n_fft "
     "train.hop_length train.n_mels train.band_mels train.band_step train.encoder_dim train.film_hidden "
     "train.checkpoint_every train.save_every_steps train.validate_every report.batch_clips"
 ).split()
 _NOT_NEGATIVE = (
-    "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.validation_fraction "
+    "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.lanes separate.batch_chunks "
+    "separate.validation_fraction "
     "separate.test_fraction train.seed "
     "train.max_steps train.steps_per_epoch train.weight_decay train.dropout train.aug_gain_range_db "
     "train.workers train.threads"
@@ -340,5 +352,12 @@ def check(settings: Settings) -> None:
     if train.hop_length > train.n_fft:
         refuse("train.hop_length", f"is longer than train.n_fft={train.n_fft}: frames would skip samples")
     for name in ("separate.device", "features.device", "train.device", "report.device"):
-        if get(name) not in ("auto", "cpu", "cuda") and not (get(name).startswith("cuda:") and get(name)[5:].isdigit()):
+        if not _names_a_device(get(name)):
             refuse(name, "should be auto, cpu, cuda or cuda:N")
+    for device in separate.devices:
+        if not _names_a_device(device) or device == "auto":
+            refuse("separate.devices", "should name cpu, cuda or cuda:N each")
+
+
+def _names_a_device(name: str) -> bool:
+    return name in ("auto", "cpu", "cuda") or (name.startswith("cuda:") and name[5:].isdigit())

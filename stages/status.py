@@ -23,14 +23,14 @@ from mixstyle.cache.ledger import count_by_kind, failures_of
 from mixstyle.cache.listing import describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.plan import load_plan, ordered
 from mixstyle.cache.stem_cache import StemCache
-from mixstyle.pipeline.device import resolve_device
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.stages.features import stale_reasons
 from mixstyle.stages.progress import say
 from mixstyle.stages.report import METRICS, made_from
 from mixstyle.stages.report import SETTINGS as REPORT_SETTINGS
-from mixstyle.stages.separate import SPOT_CHECKS, _settings_that_matter
-from mixstyle.stages.separate_tracks import load_for, threads_of
+from mixstyle.stages.separate import SPOT_CHECKS
+from mixstyle.stages.separate_lanes import choose_lanes, device_of, settings_that_matter
+from mixstyle.stages.separate_tracks import load_for
 from mixstyle.stages.settings import Settings, plain
 from mixstyle.stages.train import NEUTRAL
 from mixstyle.stages.train import SETTINGS as TRAIN_SETTINGS
@@ -119,10 +119,11 @@ def _separate_changes(settings: Settings, cache: StemCache) -> tuple[list[str], 
     try:
         listing = list_tracks(chosen.data_path, chosen.input)
         listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
-        device = resolve_device(chosen.device)
+        device = device_of(chosen)
         # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
         separator = load_for(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
-        now = _settings_that_matter(chosen, listing, separator, device, threads_of(chosen))
+        lanes = choose_lanes(chosen, separator, device, measure=False)
+        now = settings_that_matter(chosen, listing, separator, device, lanes)
         before = load_plan(chosen.stems_dir / "plan.jsonl.gz")
     except MixstyleError as error:
         return [], str(error)

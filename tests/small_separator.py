@@ -83,6 +83,7 @@ def profile(folder: Path, music: Path, **separate: Any) -> Settings:
         "tracks_per_shard": 2,
         "device": "cpu",
         "threads": 1,
+        "batch_chunks": 1,
         "workers": 1,
         **separate,
     }

@@ -16,7 +16,6 @@ import soundfile
 import torch
 from small_separator import CLIP, CLIP_S, RATE, hashes, profile, song, write_separator, write_songs
 
-from mixstyle.cache.atomic import locked
 from mixstyle.cache.ledger import read_failures
 from mixstyle.cache.plan import clips_of
 from mixstyle.cache.stem_cache import StemCache
@@ -160,7 +159,7 @@ def test_killed_and_run_again_it_ends_as_an_unbroken_run(
         ({"clips_per_track": 2}, r"separate\.clips_per_track: 3 -> 2"),
         ({"seed": 1}, r"separate\.seed: 0 -> 1"),
         ({"num_overlap": 1}, r"separate\.num_overlap: 2 -> 1"),
-        ({"threads": 2}, r"separate\.threads: 1 -> 2"),
+        ({"threads": 2, "lanes": 1}, r"separate\.threads_per_lane: 1 -> 2"),
         ({"batch_chunks": 2}, r"separate\.batch_chunks: 1 -> 2"),
         ({"precision": "bf16"}, r"separate\.precision: fp32 -> bf16"),
         ({"silence_lufs": -50.0}, r"separate\.silence_lufs: -60\.0 -> -50\.0"),
@@ -202,14 +201,6 @@ def test_a_changed_folder_is_told_and_rebuilt(
     write_songs(music, SONGS, seed=7)  # the same names, other songs
     with pytest.raises(MixstyleError, match=r"music: 1 file added, 4 changed since the plan"):
         separate(moved)
-
-
-def test_two_runs_do_not_write_at_once(copy: Settings) -> None:
-    with (
-        locked(copy.separate.stems_dir, "mixstyle separate"),
-        pytest.raises(MixstyleError, match="another `mixstyle separate` is writing"),
-    ):
-        separate(copy)
 
 
 def test_a_lost_plan_is_made_again_and_a_damaged_shard_too(copy: Settings, folder: Path) -> None:
