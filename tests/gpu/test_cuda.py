@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mixstyle.pipeline.chunks import ClipRequest
 from mixstyle.pipeline.descriptors import DESCRIPTORS, describe
 from mixstyle.pipeline.encoder import Encoder, EncoderConfig
+from mixstyle.pipeline.engine import ChunkQueue, Engine
 from mixstyle.pipeline.infonce import info_nce
 from mixstyle.pipeline.mel import StemMel
 from mixstyle.pipeline.separator import load_separator
@@ -43,6 +45,44 @@ def test_reduced_precision_stays_near(precision: str) -> None:
     cuda = load_separator(*files, device="cuda", precision=precision).separate([mixture])[0]  # type: ignore[arg-type]
     error_db = 10 * torch.log10((cuda - cpu).square().mean() / cpu.square().mean())
     assert error_db < -35
+
+
+def test_two_streams_give_what_one_gives() -> None:
+    separator = load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device="cuda")
+    mixture = noise(2, 300_000)
+    found = []
+    for lanes in (1, 2):
+        with Engine(separator, lanes=lanes, batch_chunks=2) as engine:
+            queue = ChunkQueue(engine)
+            queue.put(0, [ClipRequest(300_000, 0, 300_000, 0, mixture)])
+            found += [stems for group in queue.finished(wait=True) for stems in group.stems]
+    assert torch.equal(*found)
+
+
+def test_a_batch_without_room_is_halved() -> None:
+    separator = load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device="cuda")
+    mixture = noise(2, 2_000_000)
+    request = ClipRequest(2_000_000, 0, 2_000_000, 0, mixture)
+    expected = separator.separate([mixture])[0]
+    chunk = mixture[:, : separator.chunk_frames]
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    separator.run_network(chunk[None])
+    room = 5 * torch.cuda.max_memory_allocated()
+    torch.cuda.empty_cache()
+    halved: list[int] = []
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        with Engine(separator, 1, 1, 64, halved.append) as engine:
+            queue = ChunkQueue(engine)
+            queue.put(0, [request])
+            (group,) = queue.finished(wait=True)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert halved
+    assert group.batch_chunks[0] == halved[-1] < 64
+    # 1e-4 of full scale, -80 dBFS: other batches choose other kernels
+    torch.testing.assert_close(group.stems[0], expected, atol=1e-4, rtol=0)
 
 
 def test_descriptors_and_mel_equal_the_cpu() -> None:
