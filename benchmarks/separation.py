@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +84,9 @@ class Job:
     clips: bool = False
     lanes: tuple[int, int] = (0, 0)
     """Threads a lane and chunks a batch, as tuning found."""
+    network: str = "rearranged"
+    """Of ours: published, module (each fusion convolves once) or rearranged."""
+    keep_memory: bool = True
 
 
 def main(
@@ -94,6 +97,7 @@ def main(
     device: str = "cpu",
     quick: Annotated[bool, typer.Option(help="A few seconds of the shipped separator, to see it work.")] = False,
     floor: Annotated[bool, typer.Option(help="Measure the matrix multiplications, too.")] = True,
+    steps: Annotated[bool, typer.Option(help="What each change gave, instead; on a CPU.")] = False,
     results: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
 ) -> None:
     """Measures and prints tables."""
@@ -104,6 +108,9 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         for name in ["tiny"] if quick else size or ["tiny"]:
             measured = Benchmark(Path(temporary), name, music, threads, device, quick)
+            if steps:
+                measured.print_steps(console, rounds)
+                continue
             found[name] = measured.run(1 if quick else rounds, floor)
             measured.print(console, found[name])
     if results is not None:
@@ -174,7 +181,7 @@ class Benchmark:
         table = Table(title=f"SCNet {self.name}{random}: chunks of {self.chunk / SAMPLE_RATE:.0f} s{extrapolated}")
         for column in ("way", "s a chunk", "4 min, s", "x real time", "against plain", "lanes, batch", "peak GB"):
             table.add_column(column, justify="left" if column in ("way", "lanes, batch") else "right")
-        table.add_column("SI-SDR to plain fp32, dB")
+        table.add_column("SI-SDR to plain fp32, dB: least (median)", justify="right")
         whole_s = plain["chunk_s"] * self.track_chunks
         for name, way in found.items():
             if name == "floor":
@@ -191,7 +198,7 @@ class Benchmark:
                 f"{whole_s / track_s:.2f}",
                 lanes,
                 f"{way['peak_gb']:.2f}",
-                f"least {min(sdr):.1f}, median {statistics.median(sdr):.1f} of {len(sdr)} stems" if sdr else "",
+                f"{min(sdr):.1f} ({statistics.median(sdr):.1f})" if sdr else "",
             )
         console.print(table)
         for name, way in found.items():
@@ -205,6 +212,47 @@ class Benchmark:
                 )
         if "floor" in found:
             self._print_floor(console, found)
+
+    def print_steps(self, console: Console, rounds: int) -> None:
+        """Seconds a chunk with one change after the other, and with larger batches: 8 chunks side by side."""
+        content = yaml.safe_load(self.config.read_text())
+        content["inference"]["num_overlap"] = 1
+        self.config = self.folder / "apart.yaml"
+        self.config.write_text(yaml.safe_dump(content))
+        audio = np.load(self.folder / "whole.npy")
+        np.save(
+            self.folder / "whole.npy", np.tile(audio, (1, -(-8 * self.chunk // audio.shape[1])))[:, : 8 * self.chunk]
+        )
+        both, one = (self.threads, 1), (1, 1)
+        ways: dict[str, dict[str, Any]] = {
+            "published layers, one chunk on all threads": {"network": "published", "keep_memory": False, "lanes": both},
+            "each fusion convolves once": {"network": "module", "keep_memory": False, "lanes": both},
+            "freed memory is kept": {"network": "module", "lanes": both},
+            "one layout, folded norms, LSTMs without copies": {"lanes": both},
+            "a lane a thread": {"lanes": one},
+            "bf16": {"lanes": one, "precision": "bf16"},
+            "batch of 4 on all threads, published layers": {
+                "network": "published",
+                "keep_memory": False,
+                "lanes": (self.threads, 4),
+            },
+            "the same with freed memory kept": {"network": "published", "lanes": (self.threads, 4)},
+            "batch of 4, a lane a thread, bf16, all changes": {"lanes": (1, 4), "precision": "bf16"},
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, options in ways.items():
+                job = replace(self._job("ours"), **{key: options[key] for key in options if key != "lanes"})
+                turn = work(job, options["lanes"])
+                seconds[name].append(turn["seconds"] / turn["chunks"])
+        table = Table("change", title=f"SCNet {self.name}: one change after the other")
+        table.add_column("s a chunk", justify="right")
+        table.add_column("against the first", justify="right")
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        first = next(iter(medians.values()))
+        for name, value in medians.items():
+            table.add_row(name, f"{value:.3f}", f"{first / value:.2f}")
+        console.print(table)
 
     def _print_floor(self, console: Console, found: dict[str, Any]) -> None:
         floor = found["floor"]

@@ -44,9 +44,14 @@ def plain(job: dict[str, Any]) -> dict[str, Any]:
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     """All chunks of the track, or of two clips of it, through one queue."""
-    keep_freed_memory()
+    if job["keep_memory"]:
+        keep_freed_memory()
     device = torch.device(job["device"])
     separator = load_separator(job["config"], job["checkpoint"], device, job["precision"])
+    if job["network"] != "rearranged":
+        _, network = load(job)
+        network = as_published(network) if job["network"] == "published" else network
+        separator.network = network.to(device)  # type: ignore[assignment]
     per_lane, batch = job["lanes"]
     lanes = lanes_on(device, job["threads"], per_lane)
     audio = torch.from_numpy(np.load(job["audio"]))
