@@ -47,6 +47,7 @@ def main(
         audio_s = sum(len(track.clips) for track in cache.tracks) * cache.clip_frames / SAMPLE_RATE
         tars = [shard.tar for shard in cache.shards]
         seconds: dict[str, list[float]] = {"decoding alone": [], "features": []}
+        frames = 0
         for turn in range(rounds):
             start = time.perf_counter()
             with ThreadPoolExecutor(workers) as pool:

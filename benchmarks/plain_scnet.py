@@ -25,8 +25,9 @@ class _PublishedFusion(nn.Module):
 def as_published(network: SCNet) -> SCNet:
     """The network with its fusion layers as published; changed in place."""
     for block in network.decoder:
-        if isinstance(block, nn.Sequential) and isinstance(block[0], Fusion):
-            block[0] = _PublishedFusion(block[0])
+        fusion = block[0] if isinstance(block, nn.Sequential) else None
+        if isinstance(block, nn.Sequential) and isinstance(fusion, Fusion):
+            block[0] = _PublishedFusion(fusion)
     return network.eval()
 
 

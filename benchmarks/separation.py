@@ -291,7 +291,7 @@ class Benchmark:
             return FILES / "configs" / "scnet_tiny.yaml", FILES / "scnet_tiny.safetensors"
         torch.manual_seed(0)
         content = yaml.safe_load((FILES / "configs" / "scnet_tiny.yaml").read_text())
-        model = asdict(SCNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.size.model.items()}))
+        model = asdict(SCNetConfig.from_mapping(self.size.model))
         content["model"] = {key: list(value) if isinstance(value, tuple) else value for key, value in model.items()}
         content["audio"]["chunk_size"] = 485_100
         content["inference"] = {"batch_size": 1, "num_overlap": 4, "normalize": False}

@@ -7,7 +7,9 @@ leaves it idle. More threads in a lane share one network's memory, and wait for 
 import resource
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -62,7 +64,7 @@ def tune(
     if not on_cpu:
         threads_per_lane = 1
     if not threads_per_lane:
-        before = _peak_bytes()
+        before = _restarted_peak_bytes()
         best = trials.chunk_s(1, batch) or float("inf")
         lane_bytes = (_peak_bytes() - before) / lanes_on(separator.device, threads, 1) / trials.part
         fits = threads * lane_bytes <= SHARE_OF_MEMORY * memory_bytes
@@ -125,6 +127,17 @@ class _Trials:
         return None if halved else taken_s / (rounds * lanes * batch) / self.part
 
 
+def _restarted_peak_bytes() -> int:
+    """`_peak_bytes`, counted anew from here where the system can do so: an earlier peak would hide a lane's need."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM to what is resident now
+    return _peak_bytes()
+
+
 def _peak_bytes() -> int:
     """The most memory that this process has had."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -204,6 +204,32 @@ def report_command(
     report(_settings(config, overrides, report__device=device), rebuild)
 
 
+@app.command("describe")
+def describe_command(
+    songs: Annotated[list[Path] | None, typer.Argument(metavar="[SONG]...", help="Music files.")] = None,
+    stems: Annotated[
+        Path | None, typer.Option(help="A folder of vocals, bass, drums and other, taken instead of separating.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Writes every value and percentile as CSV.")] = None,
+    json: Annotated[Path | None, typer.Option(help="The same as JSON.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draws a page; a folder of pages where songs are several.")] = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Describes the mix of a song: loudness, spectrum, stereo, masking, and where it lies among the cached songs.
+
+    Examples:
+
+      mixstyle describe song.wav --png song.png
+
+      mixstyle describe --config cpu --stems "musdb18hq/test/A - B" --csv mix.csv
+    """
+    from mixstyle.stages.describe import describe_songs
+
+    describe_songs(_settings(config, overrides, separate__device=device), songs or [], stems, csv, json, png)
+
+
 @app.command("status")
 def status_command(config: Config = "demo", overrides: Set = None) -> None:
     """Tells what each step has done, what is left, what failed, and what is stale and why.

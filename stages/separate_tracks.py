@@ -128,7 +128,7 @@ def decode_track(decoder: Decoder, track: PlannedTrack, rules: ClipRules) -> Dec
     for slot, (start, stop) in enumerate(clips):
         place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
         clip = UsableClip(slot, start, windows[place][0], decoded.audio[place])
-        if _is_silent(clip.cut(rules.clip_frames), rules.silence_lufs):
+        if is_silent(clip.cut(rules.clip_frames), rules.silence_lufs):
             failed[slot] = f"silent: the mix is below {rules.silence_lufs:g} LUFS"
         else:
             usable.append(clip)
@@ -201,7 +201,7 @@ def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _is_silent(audio: np.ndarray, silence_lufs: float) -> bool:
+def is_silent(audio: np.ndarray, silence_lufs: float) -> bool:
     """Whether a mix [2, T], or the sum of stems [4, 2, T], is below the loudness or passes no gate at all."""
     mix = audio if audio.ndim == 2 else audio.sum(0)
     lufs = float(integrated_loudness(torch.from_numpy(np.ascontiguousarray(mix)), SAMPLE_RATE))
