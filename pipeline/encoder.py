@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mixstyle.pipeline.descriptors import DESCRIPTORS
+from mixstyle.pipeline.ranks import BatchNorm2d
 from mixstyle.pipeline.stems import CHANNELS
 
 POOL_FIRST = (2, 5)
@@ -95,7 +96,7 @@ class FilmConv(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, conditioning: int, pool: tuple[int, int]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, KERNEL, padding=KERNEL // 2, bias=False)
-        self.norm = nn.BatchNorm2d(channels_out, affine=False)
+        self.norm = BatchNorm2d(channels_out, affine=False)
         self.film = nn.Linear(conditioning, 2 * channels_out)
         self.pool = nn.MaxPool2d(pool)
         nn.init.zeros_(self.film.weight)

@@ -1,69 +1,30 @@
 """Mixes a clip's stems anew: the hard negatives of training are the anchor's own stems under another mix.
 
-What may be done stands in `EFFECTS`: gain imbalance, spectral tilt, compression and bandwidth limits on each stem, and
-stereo reverb, as published; each with named parameters, their bounds and units. `sample_remix` draws a `Remix`, a
-record of everything that is done and in which order; `apply_remix` does it with pedalboard, on chains of its own, so
-that any thread or process may. The same record gives the same samples.
+What may be done stands in `mixstyle.pipeline.effects.EFFECTS`. `sample_remix` draws a `Remix`, a record of everything
+that is done and in which order: a chain on each stem, and one on the mix. `apply_remix` does it. The same record gives
+the same samples.
+
+A chain on the mix is applied to the stems such that they add up to the mix that it makes: a linear effect to each stem
+alike, and one that multiplies samples by a gain (dynamics, saturation) by the gain that the mix got at each sample.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pedalboard import (
-    Compressor,
-    Gain,
-    HighpassFilter,
-    HighShelfFilter,
-    LowpassFilter,
-    LowShelfFilter,
-    Pedalboard,  # pyright: ignore[reportPrivateImportUsage]
-    Reverb,
-)
+import torch
 
+from mixstyle.pipeline.effects import EFFECTS, PUBLISHED, Parameter
+from mixstyle.pipeline.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 
-PIVOT_HZ = 1000.0
-"""Where a spectral tilt turns."""
-SHELF_LOW_HZ, SHELF_HIGH_HZ = 250.0, 4000.0
-"""Corners of the two shelves that make a tilt: two octaves below and above the pivot."""
-DRY_GAIN = 2.0
-"""pedalboard's Reverb passes the dry signal at twice its `dry_level`."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of an effect: it is drawn between low and high, evenly or (log) evenly by ratio."""
-
-    low: float
-    high: float
-    unit: str
-    doc: str
-    log: bool = False
-    apart: float = 0.0
-    """Values nearer to 0 than this are not drawn: they would hardly be heard."""
-
-    def draw(self, rng: np.random.Generator) -> float:
-        """A value within the bounds."""
-        if self.log:
-            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
-            return min(max(value, self.low), self.high)
-        if not self.apart:
-            return float(rng.uniform(self.low, self.high))
-        size = rng.uniform(min(self.apart, self.high), self.high)
-        return float(size if rng.random() < 0.5 else -size)
-
-
-@dataclass(frozen=True)
-class EffectSpec:
-    """An effect of the registry: what it does, its parameters, and how it is made."""
-
-    doc: str
-    parameters: Mapping[str, Parameter]
-    process: Callable[[np.ndarray, Mapping[str, float], int], np.ndarray]
-    """(audio [2, T], parameters, sample rate) to audio [2, T]."""
+MIX = "mix"
+PLACES = (*STEMS, MIX)
+"""Where a remix has chains."""
+QUIET = 1e-6
+"""Samples of a mix below this (-120 dBFS) do not tell its gain: their neighbours' is taken."""
 
 
 @dataclass(frozen=True)
@@ -74,133 +35,69 @@ class Effect:
     parameters: Mapping[str, float]
 
 
+Chain = tuple[Effect, ...]
+
+
 @dataclass(frozen=True)
 class Remix:
-    """Everything that is done to a clip: a chain for each stem, in the order of `STEMS`; nothing on the sum."""
+    """Everything that is done to a clip, in the order in which it is done.
 
-    stems: tuple[tuple[Effect, ...], ...]
+    stems: a chain for each, in the order of `STEMS`. mix: the chain on their sum. loudness_match: at last, one gain
+    on all stems gives their sum the integrated loudness that it had.
+    """
+
+    stems: tuple[Chain, ...]
+    mix: Chain = ()
+    loudness_match: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types, chains by the stem's name."""
-        return {
-            stem: [{"name": effect.name, **effect.parameters} for effect in chain]
-            for stem, chain in zip(STEMS, self.stems, strict=True)
-        }
+        chains = dict(zip(PLACES, (*self.stems, self.mix), strict=True))
+        plain = {place: [{"name": e.name, **e.parameters} for e in chain] for place, chain in chains.items()}
+        return {**plain, "loudness_match": self.loudness_match}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Remix":
         """Reads what `to_json` made. Raises ValueError for stems or effects that do not exist."""
-        if set(data) != set(STEMS):
-            raise ValueError(f"a remix should name {', '.join(STEMS)}, not {', '.join(data)}")
-        return cls(tuple(tuple(_effect(entry) for entry in data[stem]) for stem in STEMS))
+        if set(data) != {*PLACES, "loudness_match"}:
+            raise ValueError(f"a remix should name {', '.join(PLACES)} and loudness_match, not {', '.join(data)}")
+        *stems, mix = (tuple(_effect(entry) for entry in data[place]) for place in PLACES)
+        return cls(tuple(stems), mix, bool(data["loudness_match"]))
 
 
 @dataclass(frozen=True)
 class RemixSettings:
-    """How remixes are drawn. aug_prob: probability of each effect on each stem. gain_range_db: gains lie within it.
+    """How remixes are drawn; the defaults are the published ones.
 
-    Raises ValueError for a probability outside 0 to 1 and for a range below 0 dB.
+    aug_prob: probability of each effect on each stem. gain_range_db: gains lie within it. effects: which ones.
+    mix_prob: probability of each effect on the mix. shuffle: draw a chain's order, else that of the registry.
+    loudness_match: remixes have the loudness of what they were made from. Raises ValueError for a probability outside
+    0 to 1, for a range below 0 dB and for effects that do not exist.
     """
 
     aug_prob: float = 0.5
     gain_range_db: float = 9.0
+    effects: tuple[str, ...] = PUBLISHED
+    mix_prob: float = 0.0
+    shuffle: bool = False
+    loudness_match: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.aug_prob <= 1:
-            raise ValueError(f"aug_prob={self.aug_prob} should lie between 0 and 1")
+        for name in ("aug_prob", "mix_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} should lie between 0 and 1")
         if not self.gain_range_db >= 0:
             raise ValueError(f"gain_range_db={self.gain_range_db} should not be below 0")
+        unknown = [name for name in self.effects if name not in EFFECTS]
+        if unknown or len(set(self.effects)) != len(self.effects):
+            raise ValueError(f"effects={list(self.effects)} should name some of {', '.join(EFFECTS)}, each once")
+        if not self.active:
+            raise ValueError("effects and gain_range_db leave nothing to do")
 
-
-def _gain(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    return _run([Gain(gain_db=p["gain_db"])], audio, rate)
-
-
-def _tilt(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    # Half of the tilt is a low shelf and half a high one of the opposite sign: the pivot keeps its level.
-    half_db = p["tilt_db"] / 2
-    shelves = [
-        LowShelfFilter(cutoff_frequency_hz=SHELF_LOW_HZ, gain_db=-half_db),
-        HighShelfFilter(cutoff_frequency_hz=_below_nyquist(SHELF_HIGH_HZ, rate), gain_db=half_db),
-    ]
-    return _run(shelves, audio, rate)
-
-
-def _compress(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    # The threshold is relative to the stem's own level, else a quiet stem would never be compressed; the make-up gain
-    # gives the level back, so that compression is heard as such and not as a fader move.
-    level = _rms(audio)
-    if level == 0:
-        return audio.copy()
-    compressor = Compressor(
-        threshold_db=20 * math.log10(level) + p["threshold_db"],
-        ratio=p["ratio"],
-        attack_ms=p["attack_ms"],
-        release_ms=p["release_ms"],
-    )
-    out = _run([compressor], audio, rate)
-    return out * np.float32(level / max(_rms(out), 1e-12))
-
-
-def _bandwidth(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    # Two first-order sections each: 12 dB per octave.
-    low = [HighpassFilter(cutoff_frequency_hz=p["highpass_hz"]) for _ in range(2)]
-    high = [LowpassFilter(cutoff_frequency_hz=_below_nyquist(p["lowpass_hz"], rate)) for _ in range(2)]
-    return _run([*low, *high], audio, rate)
-
-
-def _reverb(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    reverb = Reverb(
-        room_size=p["room_size"],
-        damping=p["damping"],
-        wet_level=p["wet_level"],
-        dry_level=1 / DRY_GAIN,
-        width=p["width"],
-    )
-    return _run([reverb], audio, rate)
-
-
-EFFECTS: Mapping[str, EffectSpec] = {
-    "gain": EffectSpec(
-        "Moves the stem's fader.",
-        {"gain_db": Parameter(-9.0, 9.0, "dB", "gain; the bounds are the settings' gain_range_db", apart=1.5)},
-        _gain,
-    ),
-    "tilt": EffectSpec(
-        f"Tilts the spectrum about {PIVOT_HZ:.0f} Hz with a low and a high shelf.",
-        {"tilt_db": Parameter(-12.0, 12.0, "dB", "highs over lows, far above and below the pivot", apart=3.0)},
-        _tilt,
-    ),
-    "compression": EffectSpec(
-        "Compresses the stem and makes up for the level lost.",
-        {
-            "threshold_db": Parameter(-18.0, -3.0, "dB", "threshold over the stem's RMS level"),
-            "ratio": Parameter(2.0, 10.0, ":1", "input over output above the threshold", log=True),
-            "attack_ms": Parameter(1.0, 30.0, "ms", "attack", log=True),
-            "release_ms": Parameter(50.0, 500.0, "ms", "release", log=True),
-        },
-        _compress,
-    ),
-    "bandwidth": EffectSpec(
-        "Limits the bandwidth at both ends, 12 dB per octave.",
-        {
-            "highpass_hz": Parameter(30.0, 300.0, "Hz", "corner of the high-pass", log=True),
-            "lowpass_hz": Parameter(3000.0, 14000.0, "Hz", "corner of the low-pass", log=True),
-        },
-        _bandwidth,
-    ),
-    "reverb": EffectSpec(
-        "Adds stereo reverb to the stem.",
-        {
-            "room_size": Parameter(0.2, 0.9, "", "size of the room, 0 to 1"),
-            "damping": Parameter(0.1, 0.9, "", "damping of the highs, 0 to 1"),
-            "wet_level": Parameter(0.1, 0.4, "", "gain of the reverberation; the dry sound keeps its level"),
-            "width": Parameter(0.5, 1.0, "", "stereo width of the reverberation, 0 to 1"),
-        },
-        _reverb,
-    ),
-}
-"""Every effect, in the order in which a stem's chain applies them."""
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Effects that are drawn, in the registry's order: at 0 dB a gain is none."""
+        return tuple(name for name in EFFECTS if name in self.effects and (name != "gain" or self.gain_range_db > 0))
 
 
 def sample_remix(rng: np.random.Generator, settings: RemixSettings) -> Remix:
@@ -208,40 +105,82 @@ def sample_remix(rng: np.random.Generator, settings: RemixSettings) -> Remix:
 
     With a gain range below 1.5 dB gains are drawn up to it; at 0 dB gain is no effect and is never drawn.
     """
-    names = [name for name in EFFECTS if name != "gain" or settings.gain_range_db > 0]
+    names = settings.active
     drawn = rng.random((len(STEMS), len(names))) < settings.aug_prob
     if not drawn.any():
         drawn[rng.integers(len(STEMS)), rng.integers(len(names))] = True
-    return Remix(
-        tuple(tuple(_draw(name, rng, settings) for name, on in zip(names, row, strict=True) if on) for row in drawn)
-    )
+    stems = tuple(_draw_chain(rng, names, row, settings) for row in drawn)
+    mix: Chain = ()
+    if settings.mix_prob:
+        mix = _draw_chain(rng, names, rng.random(len(names)) < settings.mix_prob, settings)
+    return Remix(stems, mix, settings.loudness_match)
 
 
 def apply_remix(stems: np.ndarray, remix: Remix, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Stems float32 [4, 2, T] mixed anew, as long as they were; a stem without effects is the same to the bit.
 
-    Tails of reverbs end with the clip. Raises ValueError for another shape, for samples that are not finite (one
-    would make nearly all of pedalboard's output so), and for effects or parameters that do not exist.
+    Tails of reverbs and delays end with the clip. Raises ValueError for another shape, for samples that are not
+    finite (one would make nearly all of pedalboard's output so), and for effects or parameters that do not exist.
     """
     if stems.ndim != 3 or stems.shape[:2] != (len(STEMS), 2):
         raise ValueError(f"stems to remix should be [4, 2, T], not {list(stems.shape)}")
     if not np.isfinite(stems).all():
         raise ValueError("stems to remix hold NaN or infinite samples")
+    for effect in (effect for chain in (*remix.stems, remix.mix) for effect in chain):
+        spec = EFFECTS.get(effect.name)
+        if spec is None or set(effect.parameters) != set(spec.parameters):
+            raise ValueError(f"no effect {effect.name!r} with parameters {', '.join(effect.parameters)}")
     out = np.array(stems, np.float32)
     for i, chain in enumerate(remix.stems):
         for effect in chain:
-            spec = EFFECTS.get(effect.name)
-            if spec is None or set(effect.parameters) != set(spec.parameters):
-                raise ValueError(f"no effect {effect.name!r} with parameters {', '.join(effect.parameters)}")
-            out[i] = spec.process(out[i], effect.parameters, sample_rate)
+            out[i] = EFFECTS[effect.name].process(out[i], effect.parameters, sample_rate)
+    for effect in remix.mix:
+        _on_mix(out, effect, sample_rate)
+    if remix.loudness_match:
+        out *= np.float32(10 ** (_loudness_difference_db(stems, out, sample_rate) / 20))
     return out
 
 
-def _draw(name: str, rng: np.random.Generator, settings: RemixSettings) -> Effect:
+def _on_mix(stems: np.ndarray, effect: Effect, rate: int) -> None:
+    """Applies an effect to the sum of stems, in place."""
+    spec = EFFECTS[effect.name]
+    if spec.kind == "linear":
+        for i in range(len(stems)):
+            stems[i] = spec.process(stems[i], effect.parameters, rate)
+        return
+    mix = stems.sum(0)
+    out = spec.process(mix, effect.parameters, rate)
+    for channel, (before, after) in enumerate(zip(mix, out, strict=True)):
+        told = np.abs(before) > QUIET
+        if not told.any():
+            continue
+        latest = np.maximum.accumulate(np.where(told, np.arange(len(told)), 0))
+        latest[: int(told.argmax())] = int(told.argmax())
+        stems[:, channel] *= (after[latest] / before[latest]).astype(np.float32)
+
+
+def _loudness_difference_db(before: np.ndarray, after: np.ndarray, rate: int) -> float:
+    """Gain that gives `after` the loudness of `before`; 0 dB where one is too short or too quiet to have any."""
+    if before.shape[-1] < 0.4 * rate:
+        return 0.0
+    mixes = torch.from_numpy(np.stack([before.sum(0), after.sum(0)]).astype(np.float32))
+    target, found = integrated_loudness(mixes, rate).tolist()
+    return target - found if min(target, found) > LOUDNESS_FLOOR_LUFS else 0.0
+
+
+def _draw_chain(
+    rng: np.random.Generator, names: tuple[str, ...], chosen: np.ndarray, settings: RemixSettings
+) -> Chain:
+    chain = [_draw(name, rng, settings.gain_range_db) for name, on in zip(names, chosen, strict=True) if on]
+    if settings.shuffle:
+        chain = [chain[i] for i in rng.permutation(len(chain))]
+    return tuple(chain)
+
+
+def _draw(name: str, rng: np.random.Generator, gain_range_db: float) -> Effect:
     if name == "gain":
-        bound = settings.gain_range_db
         apart = EFFECTS["gain"].parameters["gain_db"].apart
-        return Effect("gain", {"gain_db": Parameter(-bound, bound, "dB", "", apart=apart).draw(rng)})
+        return Effect("gain", {"gain_db": Parameter(-gain_range_db, gain_range_db, "dB", "", apart=apart).draw(rng)})
     return Effect(name, {key: parameter.draw(rng) for key, parameter in EFFECTS[name].parameters.items()})
 
 
@@ -252,14 +191,28 @@ def _effect(entry: Mapping[str, Any]) -> Effect:
     return Effect(entry["name"], values)
 
 
-def _run(plugins: list[Any], audio: np.ndarray, rate: int) -> np.ndarray:
-    return Pedalboard(plugins)(np.ascontiguousarray(audio, np.float32), rate)
+CHAIN_PARAMETERS = tuple(
+    name
+    for effect, spec in EFFECTS.items()
+    for name in (f"{effect}_on", *(f"{effect}_{parameter}" for parameter in spec.parameters))
+)
+"""Names of what `chain_vector` holds."""
 
 
-def _below_nyquist(frequency_hz: float, rate: int) -> float:
-    """pedalboard's filters give infinity at half the rate and above."""
-    return min(frequency_hz, 0.45 * rate)
+def chain_vector(chain: Chain) -> np.ndarray:
+    """A chain as numbers [P], float32: for each effect 1 where it is applied, and its parameters between -1 and 1.
+
+    Those of effects that are not applied are 0, and so is a chain of none. Of an effect applied twice the last counts;
+    the order is not told. A gain beyond the registry's bounds goes beyond 1.
+    """
+    values = dict.fromkeys(CHAIN_PARAMETERS, 0.0)
+    for effect in chain:
+        values[f"{effect.name}_on"] = 1.0
+        for name, value in effect.parameters.items():
+            values[f"{effect.name}_{name}"] = EFFECTS[effect.name].parameters[name].normalised(value)
+    return np.array(list(values.values()), np.float32)
 
 
-def _rms(audio: np.ndarray) -> float:
-    return math.sqrt(float(np.mean(np.square(audio, dtype=np.float64))))
+def remix_vector(remix: Remix) -> np.ndarray:
+    """`chain_vector` of each place in turn: the stems, then the mix; [5 P]."""
+    return np.concatenate([chain_vector(chain) for chain in (*remix.stems, remix.mix)])

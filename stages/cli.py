@@ -155,6 +155,7 @@ def train_command(
     encoder_dim: Annotated[int | None, typer.Option(help="Dimensions of the embedding.")] = None,
     aug_prob: Annotated[float | None, typer.Option(help="Probability of each effect on each stem.")] = None,
     aug_gain_range: Annotated[float | None, typer.Option(help="Stem gains lie within plus and minus this, dB.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Processes that share each batch, one a GPU.")] = None,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
@@ -167,6 +168,8 @@ def train_command(
       mixstyle train
 
       mixstyle train --config fma --batch-size 12 --device cuda:0
+
+      mixstyle train --config fma --devices 4
     """
     from mixstyle.stages.train import train
 
@@ -183,6 +186,7 @@ def train_command(
         train__aug_prob=aug_prob,
         train__aug_gain_range_db=aug_gain_range,
         train__device=device,
+        train__processes=devices,
     )
     train(settings, rebuild)
 

@@ -91,7 +91,7 @@ def _loudness(axes: Axes, song: DescribedSong, cached: CachedSongs | None) -> No
     axes.set_xlim(low, high)
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("loudness against the whole mix, LU (0: as loud as the mix)")
+    axes.set_xlabel("loudness against the whole mix, LU")
 
 
 def _width(axes: Axes, song: DescribedSong, cached: CachedSongs | None) -> None:
@@ -115,7 +115,8 @@ def _width(axes: Axes, song: DescribedSong, cached: CachedSongs | None) -> None:
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 25, 50, 75, 100], ["mono 0", "25", "50", "75", "100"])
     axes.axhline(50, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.text(len(names) - 0.52, 52, "above: left and right cancel in mono", fontsize=8, color=GREY, ha="right")
+    told = "above the line: left and\nright cancel in mono"
+    axes.text(len(names) - 0.52, 101, told, fontsize=9, color=GREY, ha="right", va="top", linespacing=1.5)
     axes.grid(axis="x", visible=False)
     axes.set_ylabel("side signal's share, %")
     axes.legend(loc="upper left", ncols=2, fontsize=9, handletextpad=0.1, columnspacing=0.8, borderaxespad=0)

@@ -40,13 +40,14 @@ class _Rate(ProgressColumn):
 class Bar:
     """What `progress` hands out: `advance` counts, `note` shows a short remark beside the bar."""
 
-    def __init__(self, description: str, total: int, unit: str, done: int) -> None:
+    def __init__(self, description: str, total: int, unit: str, done: int, shown: bool = True) -> None:
         self.description, self.total, self.unit = description, total, unit
         self._done = self._resumed = done
         self._note = ""
         self._start = self._last = time.monotonic()
         self._rich: Progress | None = None
-        if sys.stdout.isatty():
+        self._shown = shown
+        if shown and sys.stdout.isatty():
             self._rich = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -74,6 +75,8 @@ class Bar:
             self._rich.update(self._task, note=text)
 
     def _plain(self) -> None:
+        if not self._shown:
+            return
         self._last = time.monotonic()
         elapsed_s = max(self._last - self._start, 1e-9)
         rate = (self._done - self._resumed) / elapsed_s
@@ -98,7 +101,7 @@ class Bar:
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str = "it", done: int = 0) -> Iterator[Bar]:
-    """Yields a `Bar` over `total` units of which `done` were finished by an earlier run."""
-    with Bar(description, total, unit, done) as bar:
+def progress(description: str, total: int, unit: str = "it", done: int = 0, shown: bool = True) -> Iterator[Bar]:
+    """Yields a `Bar` over `total` units of which `done` were finished by an earlier run. shown: else it is silent."""
+    with Bar(description, total, unit, done, shown) as bar:
         yield bar

@@ -30,7 +30,8 @@ from mixstyle.stages.report_figures import LossRow, MapPanel, loss_figure, map_f
 from mixstyle.stages.report_result import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report_text import html
 from mixstyle.stages.settings import Settings
-from mixstyle.stages.train import LOSS, open_inputs
+from mixstyle.stages.train import LOSS
+from mixstyle.stages.train_setup import open_inputs
 from mixstyle.stages.train_log import read_loss
 
 SETTINGS = "settings.json"

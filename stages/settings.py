@@ -126,7 +126,34 @@ class TrainSettings:
     """Probability of each effect on each stem of a negative; at least one effect is always drawn."""
     aug_gain_range_db: float = 9.0
     """Gains are drawn within plus and minus this."""
+    aug_effects: tuple[str, ...] = ("gain", "tilt", "compression", "bandwidth", "reverb")
+    """Which effects are drawn: some of those of `mixstyle.pipeline.effects`."""
+    aug_mix_prob: float = 0.0
+    """Probability of each effect on the mix."""
+    aug_shuffle: bool = False
+    """Draw the order of a chain's effects."""
+    loudness_match: bool = False
+    """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
+    objective: Literal["same-song", "shared-chain"] = "same-song"
+    """Positives: other clips of the anchor's song, or other songs mixed with the anchor's effects."""
+    fx_normalise: bool = False
+    """Bring all stems to the training songs' median spectrum, stereo image and loudness before effects are applied."""
+    chain_weight: float = 0.0
+    """Weight of the loss of a head that tells the effects' parameters from two embeddings; 0: no head."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """What the learning rate does after `warmup_steps`."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
+    accumulate: int = 1
+    """Micro-batches that a batch goes through the encoder in: less memory, the same negatives, a second pass."""
+    processes: int = 1
+    """Processes that share each batch, one a GPU; also on CPUs."""
+    on_not_finite: Literal["stop", "skip"] = "stop"
+    """What a NaN or infinite loss or gradient does, after its batch was written down."""
+    map_every: int = 10
+    """Epochs between retrieval and maps of the validation songs in TensorBoard; 0: never."""
     workers: int = 2
+    """Processes that load and mix clips, for each of `processes`."""
     threads: int = 0
     checkpoint_every: int = 5
     """Epochs between checkpoint_epoch_X.pt."""
@@ -301,14 +328,15 @@ _POSITIVE = (
     "separate.workers features.batch_clips features.workers train.batch_size "
     "train.num_epochs train.learning_rate train.temperature train.clip_duration_s train.n_fft "
     "train.hop_length train.n_mels train.band_mels train.band_step train.encoder_dim train.film_hidden "
-    "train.checkpoint_every train.save_every_steps train.validate_every report.batch_clips"
+    "train.checkpoint_every train.save_every_steps train.validate_every train.accumulate train.processes "
+    "report.batch_clips"
 ).split()
 _NOT_NEGATIVE = (
     "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.lanes separate.batch_chunks "
     "separate.validation_fraction "
     "separate.test_fraction train.seed "
     "train.max_steps train.steps_per_epoch train.weight_decay train.dropout train.aug_gain_range_db "
-    "train.workers train.threads"
+    "train.workers train.threads train.warmup_steps train.chain_weight train.map_every"
 ).split()
 
 
@@ -341,8 +369,11 @@ def check(settings: Settings) -> None:
         refuse("train.batch_size", "should be 2 or more: InfoNCE needs other tracks in the batch")
     if train.clip_duration_s > separate.clip_s:
         refuse("train.clip_duration_s", f"is longer than the cached clips (separate.clip_s={separate.clip_s})")
-    if not 0 <= train.aug_prob <= 1:
-        refuse("train.aug_prob", "should lie between 0 and 1")
+    for name in ("train.aug_prob", "train.aug_mix_prob"):
+        if not 0 <= get(name) <= 1:
+            refuse(name, "should lie between 0 and 1")
+    if train.batch_size % train.processes:
+        refuse("train.batch_size", f"cannot be shared evenly by train.processes={train.processes}")
     if not 0 <= train.dropout < 1:
         refuse("train.dropout", "should lie between 0 and 1")
     if len(train.channels) != 2 or min(train.channels) < 1:

@@ -12,17 +12,34 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mixstyle.cache.stem_cache import CachedTrack, StemCache
+from mixstyle.cache.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.remix import Remix, RemixSettings, apply_remix, sample_remix
-from mixstyle.pipeline.stems import SAMPLE_RATE
+from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""
 Purpose = Literal["train", "validation"]
 ROLES = 3
 """Clips of an item: anchor, positive, negative."""
+NOTHING = Remix(tuple(() for _ in STEMS))
+"""What is done to a clip that is left as it is."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an item's three clips are made.
+
+    objective: `same-song`: the positive is another clip of the anchor's song, the negative the anchor mixed anew; both
+    others are as they are. `shared-chain`: the positive is a clip of another song, mixed with the anchor's effects,
+    and the negative the anchor's clip mixed with others. normalise: what stems are brought to before that, if at all.
+    """
+
+    remix: RemixSettings
+    objective: Literal["same-song", "shared-chain"] = "same-song"
+    normalise: StemTargets | None = None
 
 
 @dataclass(frozen=True)
@@ -30,24 +47,28 @@ class Item:
     """One track's part of a batch.
 
     stems: [3, 4, 2, T], anchor, positive and negative. descriptors: [3, D]; a row of NaN is left to the device.
+    remixes: what was done to each of the three.
     """
 
     track_id: str
     stems: Tensor
     descriptors: Tensor
-    remix: Remix
+    remixes: tuple[Remix, Remix, Remix]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Items of one step, stems [3 B, 4, 2, T] and descriptors [3 B, D]: all anchors, then positives, then negatives."""
+    """Items of one step, stems [3 B, 4, 2, T] and descriptors [3 B, D]: all anchors, then positives, then negatives.
+
+    remixes: of each item, of its anchor, positive and negative.
+    """
 
     epoch: int
     step: int
     track_ids: tuple[str, ...]
     stems: Tensor
     descriptors: Tensor
-    remixes: tuple[Remix, ...]
+    remixes: tuple[tuple[Remix, Remix, Remix], ...]
 
     @property
     def audio_s(self) -> float:
@@ -68,7 +89,7 @@ class Triplets(Dataset[Item]):
         cache: StemCache,
         tracks: Sequence[CachedTrack],
         rows: np.ndarray,
-        remix: RemixSettings,
+        recipe: Recipe,
         *,
         seed: int,
         batch_size: int,
@@ -76,7 +97,7 @@ class Triplets(Dataset[Item]):
         describe_here: bool,
         purpose: Purpose = "train",
     ) -> None:
-        self.cache, self.rows, self.remix, self.seed = cache, rows, remix, seed
+        self.cache, self.rows, self.recipe, self.seed = cache, rows, recipe, seed
         self.tracks = [track for track in tracks if len(track.clips) >= 2]
         if len(self.tracks) < batch_size:
             raise MixstyleError(
@@ -95,33 +116,62 @@ class Triplets(Dataset[Item]):
 
     def track_of(self, key: Key) -> CachedTrack:
         """The track that an item draws from. Steps past an epoch's last start another round of all tracks."""
+        return self.tracks[self._number(key)]
+
+    def _number(self, key: Key) -> int:
         epoch, step, item = key
         turn, place = divmod(step, self.steps_per_epoch)
         if self._permutation is None or self._permutation[0] != (epoch, turn):
             rng = np.random.default_rng([self.seed, self._stream, 0, epoch, turn])
             self._permutation = (epoch, turn), rng.permutation(len(self.tracks))
-        return self.tracks[self._permutation[1][place * self.batch_size + item]]
+        return int(self._permutation[1][place * self.batch_size + item])
 
     def __getitem__(self, key: Key) -> Item:
+        with _one_thread():
+            return self._same_song(key) if self.recipe.objective == "same-song" else self._shared_chain(key)
+
+    def _same_song(self, key: Key) -> Item:
         track = self.track_of(key)
         rng = np.random.default_rng([self.seed, self._stream, 1, *key])
         chosen = rng.choice(len(track.clips), 2, replace=False)
         clips = [track.clips[int(i)] for i in chosen]
-        room = self.cache.clip_frames - self.clip_frames
-        starts = [int(rng.integers(room + 1)) for _ in clips]
-        anchor, positive = (
-            self.cache.read_clip(clip, start, self.clip_frames) for clip, start in zip(clips, starts, strict=True)
-        )
-        remix = sample_remix(rng, self.remix)
+        starts = [int(rng.integers(self._room + 1)) for _ in clips]
+        anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
+        remix = sample_remix(rng, self.recipe.remix)
         stems = torch.from_numpy(np.stack([anchor, positive, apply_remix(anchor, remix)]))
         descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
-        if room == 0:
+        if self._room == 0 and self.recipe.normalise is None:
             descriptors[:2] = torch.from_numpy(self.rows[[clip.row for clip in clips]])
-        if self.describe_here:
-            missing = descriptors.isnan().any(1)
-            with _one_thread():
-                descriptors[missing] = describe(stems[missing])
-        return Item(track.track_id, stems, descriptors, remix)
+        return self._item(track, stems, descriptors, (NOTHING, NOTHING, remix))
+
+    def _shared_chain(self, key: Key) -> Item:
+        track, own = self.track_of(key), self._number(key)
+        rng = np.random.default_rng([self.seed, self._stream, 1, *key])
+        other = self.tracks[(own + 1 + int(rng.integers(len(self.tracks) - 1))) % len(self.tracks)]
+        clips = [source.clips[int(rng.integers(len(source.clips)))] for source in (track, other)]
+        starts = [int(rng.integers(self._room + 1)) for _ in clips]
+        anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
+        shared, another = sample_remix(rng, self.recipe.remix), sample_remix(rng, self.recipe.remix)
+        made = [apply_remix(anchor, shared), apply_remix(positive, shared), apply_remix(anchor, another)]
+        descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
+        return self._item(track, torch.from_numpy(np.stack(made)), descriptors, (shared, shared, another))
+
+    @property
+    def _room(self) -> int:
+        """How many samples later than at its start a crop may begin."""
+        return self.cache.clip_frames - self.clip_frames
+
+    def _read(self, clip: CachedClip, start: int) -> np.ndarray:
+        stems = self.cache.read_clip(clip, start, self.clip_frames)
+        return stems if self.recipe.normalise is None else fx_normalise(stems, self.recipe.normalise)
+
+    def _item(
+        self, track: CachedTrack, stems: Tensor, descriptors: Tensor, remixes: tuple[Remix, Remix, Remix]
+    ) -> Item:
+        missing = descriptors.isnan().any(1)
+        if self.describe_here and missing.any():
+            descriptors[missing] = describe(stems[missing])
+        return Item(track.track_id, stems, descriptors, remixes)
 
 
 @contextlib.contextmanager
@@ -140,13 +190,16 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def load_batches(dataset: Triplets, steps: Iterable[tuple[int, int]], workers: int) -> Iterator[Batch]:
-    """Batches of (epoch, step within it), in order.
+def load_batches(
+    dataset: Triplets, steps: Iterable[tuple[int, int]], workers: int, items: range | None = None
+) -> Iterator[Batch]:
+    """Batches of (epoch, step within it), in order. items: which of a batch's are wanted; None: all.
 
     A worker makes one item at a time and at most 4 wait for each, so memory is bounded by workers and not by batches.
     """
+    wanted = items if items is not None else range(dataset.batch_size)
     mine, theirs = itertools.tee(steps)
-    keys = ((epoch, step, item) for epoch, step in theirs for item in range(dataset.batch_size))
+    keys = ((epoch, step, item) for epoch, step in theirs for item in wanted)
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -157,9 +210,9 @@ def load_batches(dataset: Triplets, steps: Iterable[tuple[int, int]], workers: i
         # A fork shares the index of a large cache; workers use neither CUDA nor more than one thread.
         multiprocessing_context="fork" if workers else None,
     )
-    items = iter(loader)
+    made = iter(loader)
     for epoch, step in mine:
-        yield _collate(epoch, step, list(itertools.islice(items, dataset.batch_size)))
+        yield _collate(epoch, step, list(itertools.islice(made, len(wanted))))
 
 
 class _Keys(Sampler[Key]):
@@ -177,4 +230,4 @@ def _collate(epoch: int, step: int, items: Sequence[Item]) -> Batch:
     stems = torch.stack([item.stems for item in items]).transpose(0, 1).flatten(0, 1)
     descriptors = torch.stack([item.descriptors for item in items]).transpose(0, 1).flatten(0, 1)
     ids = tuple(item.track_id for item in items)
-    return Batch(epoch, step, ids, stems, descriptors, tuple(item.remix for item in items))
+    return Batch(epoch, step, ids, stems, descriptors, tuple(item.remixes for item in items))

@@ -5,9 +5,11 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from mixstyle.cache.atomic import write_text
+from mixstyle.stages.train_watch import watch_step
 
 COLUMNS = (
     "step",
@@ -24,6 +26,10 @@ COLUMNS = (
 """Of loss.csv; only what the same settings give again, so that an unbroken run and a resumed one write equal bytes."""
 
 
+_NAMES = {"train_loss": "loss/train", "validation_loss": "loss/validation", "chain_loss": "loss/chain"}
+"""In TensorBoard."""
+
+
 class TrainLog:
     """Appends a row a step to `loss.csv`, and the same with throughput to TensorBoard.
 
@@ -35,22 +41,25 @@ class TrainLog:
         write_text(csv_path, _rows(read_loss(csv_path), step))
         self._file = csv_path.open("a", newline="", encoding="utf-8")
         log_dir.mkdir(parents=True, exist_ok=True)
-        self._board = SummaryWriter(str(log_dir), purge_step=step + 1 if step else None)
+        self.board = SummaryWriter(str(log_dir), purge_step=step + 1 if step else None)
 
-    def write(self, row: Mapping[str, float | int | None], speed: Mapping[str, float]) -> None:
-        """row: by COLUMNS; what is missing or None stays empty. speed: scalars for TensorBoard alone."""
+    def write(
+        self, row: Mapping[str, float | int | None], speed: Mapping[str, float], embeddings: Tensor | None = None
+    ) -> None:
+        """row: by COLUMNS; what is missing or None stays empty. TensorBoard alone gets what else it has, `speed`, and
+        what `watch_step` tells of the embeddings [3 B, E]."""
         self._file.write(_line([_text(row.get(name)) for name in COLUMNS]))
         self._file.flush()
         step = int(row["step"] or 0)
         for name, value in {**{k: v for k, v in row.items() if k not in ("step", "epoch")}, **speed}.items():
             if value is not None:
-                self._board.add_scalar(
-                    name.replace("train_loss", "loss/train").replace("validation_loss", "loss/validation"), value, step
-                )
+                self.board.add_scalar(_NAMES.get(name, name), value, step)
+        if embeddings is not None:
+            watch_step(self.board, embeddings, step)
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()
+        self.board.close()
 
 
 def read_loss(path: Path) -> list[dict[str, str]]:

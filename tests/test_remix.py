@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from small_cache import stems_of
 
-from mixstyle.pipeline.remix import EFFECTS, Effect, Remix, RemixSettings, apply_remix, sample_remix
+from mixstyle.pipeline.effects import EFFECTS, PUBLISHED
+from mixstyle.pipeline.remix import Effect, Remix, RemixSettings, apply_remix, sample_remix
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 
 SECONDS = 1.0
@@ -161,7 +162,7 @@ def test_the_same_seed_gives_the_same_record_and_bytes() -> None:
 
 def test_draws_stay_within_their_bounds_and_survive_json() -> None:
     rng, settings = np.random.default_rng(0), RemixSettings(0.5, 6.0)
-    counts = dict.fromkeys(EFFECTS, 0)
+    counts = dict.fromkeys(PUBLISHED, 0)
     for _ in range(1000):
         remix = sample_remix(rng, settings)
         assert Remix.from_json(json.loads(json.dumps(remix.to_json()))) == remix
@@ -187,12 +188,12 @@ def test_something_is_always_done(gain_range_db: float) -> None:
         seen.add(effect.name)
         if effect.name == "gain":
             assert 0 < abs(effect.parameters["gain_db"]) <= gain_range_db
-    assert seen == set(EFFECTS) - ({"gain"} if gain_range_db == 0 else set())
+    assert seen == set(PUBLISHED) - ({"gain"} if gain_range_db == 0 else set())
 
 
 def test_everything_at_once_is_finite() -> None:
     remix = sample_remix(np.random.default_rng(2), RemixSettings(1.0, 9.0))
-    assert [len(chain) for chain in remix.stems] == [len(EFFECTS)] * len(STEMS)
+    assert [len(chain) for chain in remix.stems] == [len(PUBLISHED)] * len(STEMS)
     assert np.isfinite(apply_remix(SIGNALS["music"], remix)).all()
     assert np.isfinite(apply_remix(SIGNALS["music"], remix, 11_025)).all(), "corners lie above half of this rate"
 

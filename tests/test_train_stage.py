@@ -24,8 +24,9 @@ from mixstyle.pipeline.infonce import info_nce
 from mixstyle.pipeline.remix import RemixSettings, apply_remix
 from mixstyle.stages.features import features
 from mixstyle.stages.settings import Settings, load_settings
-from mixstyle.stages.train import open_inputs, train
-from mixstyle.stages.train_data import Triplets, load_batches
+from mixstyle.stages.train import train
+from mixstyle.stages.train_data import Recipe, Triplets, load_batches
+from mixstyle.stages.train_setup import open_inputs
 
 CLIP_S = 2.0
 TRAIN = {
@@ -78,7 +79,7 @@ def dataset(settings: Settings, frames: int, purpose: str = "train") -> Triplets
         cache,
         tracks,
         store.values(),
-        RemixSettings(0.5, 9.0),
+        Recipe(RemixSettings(0.5, 9.0)),
         seed=3,
         batch_size=2,
         clip_frames=frames,
@@ -120,7 +121,7 @@ def test_anchor_positive_and_negative_are_what_they_should_be(shared: Path) -> N
     stems = item.stems.numpy()
     found = [next(i for i, clip in enumerate(clips) if np.array_equal(clip, stems[role])) for role in (0, 1)]
     assert found[0] != found[1], "the positive should be another clip of the song"
-    np.testing.assert_array_equal(stems[2], apply_remix(stems[0], item.remix))
+    np.testing.assert_array_equal(stems[2], apply_remix(stems[0], item.remixes[2]))
     assert not np.array_equal(stems[2], stems[0])
     # whole clips take their descriptors from the store, the negative is described anew
     store = FeatureStore.open(settings.features.features_path)
