@@ -30,9 +30,9 @@ from mixstyle.pipeline.loudness import (
     BLOCK_STEPS,
     LOUDNESS_FLOOR_LUFS,
     gated_loudness,
-    k_weighted,
-    step_power,
+    mean_square,
     step_samples,
+    weighted_step_power,
 )
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 
@@ -100,30 +100,27 @@ class _Measured:
 
 
 def _describe(stems: Tensor, sample_rate: int) -> Tensor:
-    measured, mix = [], torch.zeros_like(stems[:, 0])
-    for stem in stems.unbind(1):
-        weighted = k_weighted(stem, sample_rate)
-        mix = mix + weighted  # the filter is linear: the mix's is the sum of the stems'
-        measured.append(_measure(stem, weighted, sample_rate))
+    steps, mix_steps = weighted_step_power(stems, sample_rate)
+    measured = [_measure(stem, steps[:, i], sample_rate) for i, stem in enumerate(stems.unbind(1))]
     together = _Measured(**{name: torch.stack([vars(m)[name] for m in measured], 1) for name in vars(measured[0])})
-    mix_lufs = gated_loudness(step_power(mix, sample_rate))
+    mix_lufs = gated_loudness(mix_steps)
     groups = (_dynamics(together, mix_lufs), _spectral(together), _stereo(together), _masking(together))
     return torch.cat(groups, -1).flatten(1)
 
 
-def _measure(stem: Tensor, weighted: Tensor, sample_rate: int) -> _Measured:
+def _measure(stem: Tensor, steps: Tensor, sample_rate: int) -> _Measured:
     """Measures one stem [B, 2, T] of several clips."""
     samples = stem.shape[-1]
     mid_side = sum_and_difference(stem)
-    powers = _nan_unless_finite(stem.square().mean(-1))
-    ms_powers = _nan_unless_finite(mid_side[..., MARGIN : MARGIN + samples].square().mean(-1))
+    powers = _nan_unless_finite(mean_square(stem))
+    ms_powers = _nan_unless_finite(mean_square(mid_side[..., MARGIN : MARGIN + samples]))
     return _Measured(
         left=powers[..., 0],
         right=powers[..., 1],
         mid=ms_powers[..., 0],
         side=ms_powers[..., 1],
         peak=torch.maximum(stem.amax((-1, -2)), -stem.amin((-1, -2))),
-        steps=step_power(weighted, sample_rate),
+        steps=steps,
         **vars(analyse(mid_side, samples, sample_rate)),
     )
 

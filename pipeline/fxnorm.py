@@ -20,6 +20,8 @@ from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 MOST_DB = 15.0
 """No octave, side signal or channel is moved by more: what lies further off is missing, and raising it raises noise."""
 MOST_LOUDNESS_LU = 30.0
+ROUNDS = 4
+"""A gain that is smooth over frequency reaches into the octaves beside it, so that it is corrected some times."""
 SILENT_RMS = 1e-4
 """-80 dBFS: a stem below it is not there, and stays as it is."""
 
@@ -72,10 +74,14 @@ def _equalised(audio: np.ndarray, target_db: np.ndarray, rate: int) -> np.ndarra
     hz = np.fft.rfftfreq(size, 1 / rate)
     centers = np.array(OCTAVES_HZ)
     edges = [np.searchsorted(hz, (c / math.sqrt(2), c * math.sqrt(2))) for c in centers]
-    octaves = np.array([power[low:high].sum() for low, high in edges])
-    found_db = 10 * np.log10(octaves / octaves.sum() + 1e-12)
-    gain_db = np.clip(target_db - found_db, -MOST_DB, MOST_DB)
-    curve_db = np.interp(np.log2(np.maximum(hz, 1.0)), np.log2(centers), gain_db)
+    place = np.interp(np.log2(np.maximum(hz, 1.0)), np.log2(centers), np.arange(len(centers)))
+    gain_db, curve_db = np.zeros(len(centers)), np.zeros(len(hz))
+    for _ in range(ROUNDS):
+        shaped = power * 10 ** (curve_db / 10)
+        octaves = np.array([shaped[low:high].sum() for low, high in edges])
+        found_db = 10 * np.log10(octaves / octaves.sum() + 1e-12)
+        gain_db = np.clip(gain_db + target_db - found_db, -MOST_DB, MOST_DB)
+        curve_db = np.interp(place, np.arange(len(centers)), gain_db)
     return np.fft.irfft(spectrum * 10 ** (curve_db / 20), size)[:, :samples].astype(np.float32)
 
 

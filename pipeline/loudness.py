@@ -12,6 +12,7 @@ states of all blocks follow from one more such step over groups of blocks. This 
 not an approximation: in float32 it stays within 1e-6 of full scale of a float64 recursion.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,8 +34,10 @@ RELATIVE_GATE_LU = -10.0
 _OFFSET_DB = -0.691  # BS.1770-4 eq. 2: 997 Hz at 0 dBFS in one channel reads -3.01 LKFS
 _CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)  # BS.1770-4 table 3: left, right, centre, surrounds
 
-_BLOCK = 64  # samples that one matrix product filters
-_GROUP = 64  # blocks whose states one matrix product carries on
+_BLOCK = 32  # samples that one matrix product filters
+_SUMMED_AT_ONCE = 8192
+_GROUPS_AT_ONCE = {"cpu": 16}  # on CPUs what is made of them then stays in the cache
+_GROUP = 32  # blocks whose states one matrix product carries on
 
 
 def integrated_loudness(audio: Tensor, sample_rate: int) -> Tensor:
@@ -56,15 +59,53 @@ def step_samples(sample_rate: int) -> int:
 
 def k_weighted(audio: Tensor, sample_rate: int) -> Tensor:
     """Audio [..., T] through BS.1770-4's two filters, starting from rest; float32, same shape."""
+    parts = list(_k_weighted_parts(audio, sample_rate))
+    return torch.cat(parts, -1) if parts else audio.float()
+
+
+def _k_weighted_parts(audio: Tensor, sample_rate: int) -> Iterator[Tensor]:
+    """What `k_weighted` gives, part after part: on CPUs each is small enough to stay in the cache."""
     filters = _on_device(sample_rate, str(audio.device))
-    samples = audio.shape[-1]
-    span = _BLOCK * _GROUP
-    x = F.pad(audio.float(), (0, -samples % span)).reshape(-1, _BLOCK)
-    with exact_float32(audio.device):
-        inputs = (x @ filters.to_state).view(*audio.shape[:-1], -1, _GROUP * filters.order)
-        states = _block_states(inputs, filters).reshape(-1, filters.order)
-        y = torch.addmm(states @ filters.from_state, x, filters.response)
-    return y.view(*audio.shape[:-1], -1)[..., :samples]
+    samples, span = audio.shape[-1], _BLOCK * _GROUP
+    at_once = span * _GROUPS_AT_ONCE.get(audio.device.type, -(-samples // span) or 1)
+    state = audio.new_zeros((*audio.shape[:-1], filters.order), dtype=torch.float32)
+    for start in range(0, samples, at_once):
+        part = audio[..., start : start + at_once].float()
+        x = F.pad(part, (0, -part.shape[-1] % span)).reshape(-1, _BLOCK)
+        with exact_float32(audio.device):
+            inputs = (x @ filters.to_state).view(*audio.shape[:-1], -1, _GROUP * filters.order)
+            states, state = _block_states(inputs, state, filters)
+            y = (states.reshape(-1, filters.order) @ filters.from_state).addmm_(x, filters.response)
+        yield y.view(*audio.shape[:-1], -1)[..., : part.shape[-1]]
+
+
+def weighted_step_power(stems: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """`step_power` of K-weighted stems [..., S, C, T] and of their sum: [..., S, C, steps] and [..., C, steps].
+
+    The filter is linear, so the sum's output is that of the stems; no output is ever held whole. Raises ValueError
+    as `step_power` does.
+    """
+    step = step_samples(sample_rate)
+    steps = _steps(stems.shape[-1], step)
+    powers, sums = [], []
+    rest = stems.new_zeros((*stems.shape[:-1], 0), dtype=torch.float32)
+    for part in _k_weighted_parts(stems, sample_rate):
+        begun = rest.shape[-1]
+        first = torch.cat([rest, part[..., : step - begun]], -1) if begun else part[..., :0]
+        part = part[..., step - begun if begun else 0 :]
+        if 0 < first.shape[-1] < step:
+            rest = first
+            continue
+        count = part.shape[-1] // step
+        for whole in (first.unflatten(-1, (first.shape[-1] // step, step)), part[..., : count * step].unflatten(-1, (count, step))):
+            powers.append(mean_square(whole))
+            sums.append(mean_square(whole.sum(-4)))
+        rest = part[..., count * step :]
+    power, total = torch.cat(powers, -1), torch.cat(sums, -1)
+    if steps > power.shape[-1]:
+        last = F.pad(rest, (0, step - rest.shape[-1]))[..., None, :]
+        power, total = torch.cat([power, mean_square(last)], -1), torch.cat([total, mean_square(last.sum(-4))], -1)
+    return power, total
 
 
 def step_power(weighted: Tensor, sample_rate: int) -> Tensor:
@@ -73,13 +114,23 @@ def step_power(weighted: Tensor, sample_rate: int) -> Tensor:
     As pyloudnorm counts blocks, a last one that reaches less than half a step beyond the end is taken, filled up with
     zeros, and left out otherwise. Raises ValueError for fewer than 400 ms.
     """
-    step = step_samples(sample_rate)
-    samples = weighted.shape[-1]
+    step, samples = step_samples(sample_rate), weighted.shape[-1]
+    steps = _steps(samples, step)
+    whole = F.pad(weighted, (0, max(0, steps * step - samples)))[..., : steps * step]
+    return mean_square(whole.unflatten(-1, (steps, step)))
+
+
+def _steps(samples: int, step: int) -> int:
+    """How many steps of so many samples blocks are made of."""
     if samples < BLOCK_STEPS * step:
         raise ValueError(f"loudness needs {BLOCK_STEPS * step} samples (400 ms) or more, not {samples}")
-    steps = round(samples / step)  # to even at one half, as numpy rounds
-    whole = F.pad(weighted, (0, max(0, steps * step - samples)))[..., : steps * step]
-    return whole.unflatten(-1, (steps, step)).square().mean(-1)
+    return round(samples / step)  # to even at one half, as numpy rounds
+
+
+def mean_square(audio: Tensor) -> Tensor:
+    """Mean square over the last dimension, in one pass over memory; summed by parts, for float32's sake."""
+    parts = [torch.linalg.vector_norm(part, dim=-1).square() for part in audio.split(_SUMMED_AT_ONCE, -1)]
+    return torch.stack(parts).sum(0) / audio.shape[-1]
 
 
 def gated_loudness(power: Tensor) -> Tensor:
@@ -108,15 +159,17 @@ def _power(loudness_lufs: float) -> float:
     return 10 ** ((loudness_lufs - _OFFSET_DB) / 10)
 
 
-def _block_states(inputs: Tensor, filters: "_Filters") -> Tensor:
-    """State [..., blocks, order] at each block's start from what each block adds to it [..., groups, GROUP * order]."""
+def _block_states(inputs: Tensor, state: Tensor, filters: "_Filters") -> tuple[Tensor, Tensor]:
+    """State [..., blocks, order] at each block's start from what each block adds to it [..., groups, GROUP * order],
+    and the state [..., order] after the last; state: that before the first."""
     within = inputs @ filters.within_group  # as if every group started from rest
-    added = inputs @ filters.to_group
-    starts = torch.zeros_like(added)
-    for later, carry in enumerate(filters.over_groups, start=1):
+    # what came before counts as one more group, and the state after the last one is the start of one more
+    added = torch.cat([state[..., None, :], inputs @ filters.to_group], -2)
+    starts = added.clone()
+    for later, carry in enumerate(filters.over_groups[1:], start=1):
         if later < starts.shape[-2]:
             starts[..., later:, :] += added[..., :-later, :] @ carry
-    return within + starts @ filters.into_blocks
+    return within + starts[..., :-1, :] @ filters.into_blocks, starts[..., -1, :]
 
 
 @dataclass(frozen=True)

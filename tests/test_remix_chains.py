@@ -122,8 +122,9 @@ def test_gate_lowers_what_is_quiet(ratio: float) -> None:
     quiet, loud = slice(int(0.15 * SAMPLE_RATE), SAMPLE_RATE // 4), slice(int(0.35 * SAMPLE_RATE), SAMPLE_RATE // 2)
     before = level_db(audio[:, loud]) - level_db(audio[:, quiet])
     after = level_db(out[:, loud]) - level_db(out[:, quiet])
-    below_db = 20 - (level_db(audio) - level_db(audio[:, quiet]))  # how far the quiet part lies below the threshold
-    assert after - before == pytest.approx(-below_db * (ratio - 1), abs=6)  # dB; its detector follows peaks
+    # How far the quiet part lies below the threshold; the detector follows peaks, 4.8 dB over this noise's RMS level.
+    below_db = (level_db(audio) - level_db(audio[:, quiet])) - 20 - 20 * math.log10(math.sqrt(3))
+    assert after - before == pytest.approx(below_db * (ratio - 1), abs=1.5)  # dB
     assert level_db(out) == pytest.approx(level_db(audio), abs=0.01)
 
 
@@ -195,10 +196,10 @@ def test_fx_normalisation_brings_different_stems_to_the_targets() -> None:
     out = np.stack([fx_normalise(stems_of(seed, 2.0), targets) for seed in (11, 12)])
     found = describe(torch.from_numpy(out)).numpy()
     for stem in STEMS:
-        # gains are smooth over frequency, and the octave's own: within 2 dB where music is
+        # gains are smooth over frequency: within 1.5 dB where there is music
         for octave in (250, 500, 1000, 2000, 4000):
             name = f"{stem}_octave_{octave}hz_db"
-            np.testing.assert_allclose(found[:, column[name]], medians[column[name]], atol=2.5, err_msg=name)
+            np.testing.assert_allclose(found[:, column[name]], medians[column[name]], atol=1.5, err_msg=name)
         np.testing.assert_allclose(
             found[:, column[f"{stem}_loudness_lufs"]], medians[column[f"{stem}_loudness_lufs"]], atol=0.05
         )
