@@ -97,7 +97,10 @@ def weighted_step_power(stems: Tensor, sample_rate: int) -> tuple[Tensor, Tensor
             rest = first
             continue
         count = part.shape[-1] // step
-        for whole in (first.unflatten(-1, (first.shape[-1] // step, step)), part[..., : count * step].unflatten(-1, (count, step))):
+        for whole in (
+            first.unflatten(-1, (first.shape[-1] // step, step)),
+            part[..., : count * step].unflatten(-1, (count, step)),
+        ):
             powers.append(mean_square(whole))
             sums.append(mean_square(whole.sum(-4)))
         rest = part[..., count * step :]

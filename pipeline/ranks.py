@@ -3,7 +3,6 @@
 Without torch's process group there is one rank, and nothing here communicates.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -132,5 +131,3 @@ def items_of_rank(batch_size: int) -> range:
         raise ValueError(f"a batch of {batch_size} cannot be shared evenly by {ranks} processes")
     each = batch_size // ranks
     return range(rank * each, (rank + 1) * each)
-
-

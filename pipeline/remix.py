@@ -8,7 +8,6 @@ A chain on the mix is applied to the stems such that they add up to the mix that
 alike, and one that multiplies samples by a gain (dynamics, saturation) by the gain that the mix got at each sample.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -168,9 +167,7 @@ def _loudness_difference_db(before: np.ndarray, after: np.ndarray, rate: int) ->
     return target - found if min(target, found) > LOUDNESS_FLOOR_LUFS else 0.0
 
 
-def _draw_chain(
-    rng: np.random.Generator, names: tuple[str, ...], chosen: np.ndarray, settings: RemixSettings
-) -> Chain:
+def _draw_chain(rng: np.random.Generator, names: tuple[str, ...], chosen: np.ndarray, settings: RemixSettings) -> Chain:
     chain = [_draw(name, rng, settings.gain_range_db) for name, on in zip(names, chosen, strict=True) if on]
     if settings.shuffle:
         chain = [chain[i] for i in rng.permutation(len(chain))]

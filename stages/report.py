@@ -31,8 +31,8 @@ from mixstyle.stages.report_result import COLOURED_ALL, ROWS, TOP, Report, bundl
 from mixstyle.stages.report_text import html
 from mixstyle.stages.settings import Settings
 from mixstyle.stages.train import LOSS
-from mixstyle.stages.train_setup import open_inputs
 from mixstyle.stages.train_log import read_loss
+from mixstyle.stages.train_setup import open_inputs
 
 SETTINGS = "settings.json"
 METRICS = "metrics.json"

@@ -29,6 +29,7 @@ from mixstyle.cache.checkpoints import (
     LATEST,
     describe_encoder,
     epoch_name,
+    load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
@@ -67,18 +68,24 @@ class TrainSummary:
     waited_s: float
 
 
-def train(settings: Settings, rebuild: bool = False) -> TrainSummary | None:
+def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     """Trains until `num_epochs` (or `max_steps`), going on from the newest checkpoint there is.
 
-    With `train.processes` above 1 that many processes are started and waited for, and the result is None; under
-    torchrun, each process is one of those. Raises MixstyleError where stems or descriptors are missing or do not fit,
-    settings have changed, a process ended, or a loss is not finite (the batch is then written down).
+    With `train.processes` above 1 that many processes are started and waited for (how long they waited for data is
+    not known then); under torchrun, each process is one of those. Raises MixstyleError where stems or descriptors are
+    missing or do not fit, settings have changed, a process ended, or a loss is not finite (the batch is then written
+    down).
     """
     folder = settings.train.checkpoint_dir
     with as_rank(settings.train) as joined:
         if not joined and settings.train.processes > 1:
+            began = time.monotonic()
             in_processes(settings, rebuild)
-            return None
+            ended = load_checkpoint(folder / FINAL)
+            wall_s = time.monotonic() - began
+            return TrainSummary(
+                ended["step"], ended["epoch"], ended["loss"], ended["best_loss"], folder / FINAL, wall_s, math.nan
+            )
         if world()[0] == 0:
             with locked(folder, "mixstyle train"):
                 return _Run(settings, rebuild).go()
@@ -105,9 +112,7 @@ class _Run:
         if self.head is not None:
             self.head.to(self.device)
         self.parameters = [*self.encoder.parameters(), *(self.head.parameters() if self.head else ())]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
         try:
             self.items = items_of_rank(options.batch_size)
         except ValueError as error:
@@ -321,9 +326,7 @@ class _Run:
     def _write_bad(self, batch: Batch) -> Path:
         path = self.options.checkpoint_dir / f"not_finite_step_{self.step + 1}.json"
         roles = ("anchor", "positive", "negative")
-        remixes = [
-            {role: remix.to_json() for role, remix in zip(roles, made, strict=True)} for made in batch.remixes
-        ]
+        remixes = [{role: remix.to_json() for role, remix in zip(roles, made, strict=True)} for made in batch.remixes]
         parts = gather_objects({"tracks": list(batch.track_ids), "remixes": remixes})
         content = {name: [entry for part in parts for entry in part[name]] for name in ("tracks", "remixes")}
         if self.leads:

@@ -59,7 +59,8 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
 
 def _end_with_parent() -> None:
     """Ends this process when the one that started it has ended, however it did."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin: its lock, held here, would abort the interpreter's end
+        pass
     os._exit(1)
 
 

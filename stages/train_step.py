@@ -92,7 +92,8 @@ class Stepper:
         stems, descriptors = self._inputs(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             embeddings = self.encoder(self.mel(stems), descriptors)
-        return info_nce(*embeddings.float().chunk(ROLES), self.options.temperature).loss.item()
+        anchor, positive, negative = embeddings.float().chunk(ROLES)
+        return info_nce(anchor, positive, negative, self.options.temperature).loss.item()
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         stems = batch.stems.to(self.device, non_blocking=True)

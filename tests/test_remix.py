@@ -164,7 +164,7 @@ def test_the_same_seed_gives_the_same_record_and_bytes() -> None:
 
 def test_draws_stay_within_their_bounds_and_survive_json() -> None:
     rng, settings = np.random.default_rng(0), RemixSettings(0.5, 6.0)
-    counts = dict.fromkeys(PUBLISHED, 0)
+    counts: dict[str, int] = dict.fromkeys(PUBLISHED, 0)
     for _ in range(1000):
         remix = sample_remix(rng, settings)
         assert Remix.from_json(json.loads(json.dumps(remix.to_json()))) == remix

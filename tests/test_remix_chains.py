@@ -72,7 +72,14 @@ def test_one_stem_alone_is_processed_as_a_mix_is() -> None:
 def test_eq_moves_what_is_at_its_centres() -> None:
     impulse = np.zeros(SAMPLE_RATE)
     impulse[0] = 1
-    setting = {"low_hz": 200.0, "low_gain_db": 9.0, "low_q": 2.0, "high_hz": 4000.0, "high_gain_db": -6.0, "high_q": 2.0}
+    setting = {
+        "low_hz": 200.0,
+        "low_gain_db": 9.0,
+        "low_q": 2.0,
+        "high_hz": 4000.0,
+        "high_gain_db": -6.0,
+        "high_q": 2.0,
+    }
     spectrum = np.abs(np.fft.rfft(apply("eq", stereo(impulse), **setting)[0].astype(np.float64)))
     found = {hz: 20 * math.log10(spectrum[hz]) for hz in (20, 200, 900, 4000, 18_000)}
     assert found[200] == pytest.approx(9.0, abs=0.1)  # dB
@@ -131,7 +138,7 @@ def test_gate_lowers_what_is_quiet(ratio: float) -> None:
 def test_limiter_lowers_the_crest_factor() -> None:
     clicks = 0.02 * np.random.default_rng(1).standard_normal(2 * SAMPLE_RATE)
     clicks[::11_025] = 0.9
-    audio = stereo(scipy.signal.lfilter([1], [1, -0.9], clicks))
+    audio = stereo(np.asarray(scipy.signal.lfilter([1], [1, -0.9], clicks)))
     crest = {}
     for threshold_db in (9.0, 0.0, -3.0):
         out = apply("limiter", audio, threshold_db=threshold_db, release_ms=50.0)
@@ -188,20 +195,31 @@ def test_order_is_drawn_and_recorded() -> None:
         RemixSettings(gain_range_db=0.0, effects=("gain",))
 
 
-def test_fx_normalisation_brings_different_stems_to_the_targets() -> None:
-    column = {d.name: i for i, d in enumerate(DESCRIPTORS)}
+def test_fx_normalisation_undoes_a_mix() -> None:
     names = [d.name for d in DESCRIPTORS]
-    medians = np.median(describe(torch.from_numpy(np.stack([stems_of(s, 2.0) for s in range(5)]))).numpy(), 0)
-    targets = StemTargets.from_medians(names, medians)
-    out = np.stack([fx_normalise(stems_of(seed, 2.0), targets) for seed in (11, 12)])
-    found = describe(torch.from_numpy(out)).numpy()
+    stems = stems_of(5, 3.0)
+    wanted = dict(zip(names, describe(torch.from_numpy(stems[None]))[0].tolist(), strict=True))
+    chain = (
+        Effect("tilt", {"tilt_db": 8.0}),
+        Effect("width", {"side_gain_db": 6.0}),
+        Effect("pan", {"pan": 0.4}),
+        Effect("gain", {"gain_db": -7.0}),
+    )
+    mixed = apply_remix(stems, Remix((chain,) * 4))
+    targets = StemTargets.from_medians(names, np.array(list(wanted.values())))
+    out = fx_normalise(mixed, targets)
+    before, after = (
+        dict(zip(names, describe(torch.from_numpy(x[None]))[0].tolist(), strict=True)) for x in (mixed, out)
+    )
     for stem in STEMS:
-        # gains are smooth over frequency: within 1.5 dB where there is music
-        for octave in (250, 500, 1000, 2000, 4000):
+        for octave in (125, 250, 500, 1000, 2000, 4000, 8000):
             name = f"{stem}_octave_{octave}hz_db"
-            np.testing.assert_allclose(found[:, column[name]], medians[column[name]], atol=1.5, err_msg=name)
-        np.testing.assert_allclose(
-            found[:, column[f"{stem}_loudness_lufs"]], medians[column[f"{stem}_loudness_lufs"]], atol=0.05
-        )
+            # The gain is smooth over octaves, and a lone tone at an edge moves two of them: most of it is undone.
+            assert abs(after[name] - wanted[name]) < max(0.7, 0.4 * abs(before[name] - wanted[name])), name  # dB
+        assert after[f"{stem}_loudness_lufs"] == pytest.approx(wanted[f"{stem}_loudness_lufs"], abs=0.02)  # LU
+        # width is set after balance, and moves it a little where the sides are alike
+        assert after[f"{stem}_mid_side_db"] == pytest.approx(wanted[f"{stem}_mid_side_db"], abs=0.1)  # dB
+        for name in (f"{stem}_level_difference_db", f"{stem}_tilt_db_per_octave"):
+            assert abs(after[name] - wanted[name]) < 0.3 * abs(before[name] - wanted[name]), name
     silent = np.zeros((4, 2, SAMPLE_RATE), np.float32)
     np.testing.assert_array_equal(fx_normalise(silent, targets), silent)

@@ -251,7 +251,7 @@ def test_other_stems_make_a_run_stale(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mixstyle.stages.train as module
+    import mixstyle.stages.train_step as module
 
     calls = iter(range(100))
 
