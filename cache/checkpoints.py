@@ -1,10 +1,11 @@
 """Checkpoints of the encoder's training. Format version 1.
 
 A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `encoder` (state dict),
-`encoder_config`, `mel` (what `StemMel` is built from), `descriptor_names`, `descriptors_version`, `settings` (all of a
-profile, plain), `epoch` and `step` (finished), `optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems
-and features) and `training_seconds`. What is random in a step is a function of seed and step, so that no generator's
-state is needed to go on exactly.
+`encoder_config`, `chain_head` (state dict of the head beside it, or None), `mel` (what `StemMel` is built from),
+`descriptor_names`, `descriptors_version`, `settings` (all of a profile, plain), `epoch` and `step` (finished),
+`optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features) and `training_seconds`. What is
+random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
+state of generators, scheduler or scaler is needed to go on exactly.
 
 Names: `latest.pt` (to go on from), `checkpoint_epoch_X.pt`, `best_model.pt`, `final_model.pt`.
 """
@@ -112,12 +113,19 @@ def newest_checkpoint(
 
 
 def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> LoadedEncoder:
-    """Builds the encoder of a checkpoint.
+    """Builds the encoder of a checkpoint, or of a file that `mixstyle export` wrote.
 
-    Raises MixstyleError where the file is no checkpoint, or was trained with other descriptors than this mixstyle has.
+    Raises MixstyleError where the file is neither, or was trained with other descriptors than this mixstyle has.
     """
-    path = Path(path)
-    content = load_checkpoint(path, device)
+    from mixstyle.cache.exports import SUFFIX, load_export  # which builds on this module
+
+    if Path(path).suffix == SUFFIX:
+        return load_export(path, device)
+    return build_encoder(Path(path), load_checkpoint(Path(path), device), device)
+
+
+def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedEncoder:
+    """Builds the encoder that the content of a file describes; path: for what is raised, as `load_encoder` does."""
     names = [descriptor.name for descriptor in DESCRIPTORS]
     if content["descriptor_names"] != names or content["descriptors_version"] != DESCRIPTORS_VERSION:
         raise MixstyleError(
@@ -127,7 +135,7 @@ def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> Loaded
     config = content["encoder_config"]
     encoder = Encoder(EncoderConfig(**{**config, "channels": tuple(config["channels"])}))
     encoder.load_state_dict(content["encoder"])
-    rest = {name: value for name, value in content.items() if name not in ("encoder", "optimizer")}
+    rest = {name: value for name, value in content.items() if name not in ("encoder", "optimizer", "chain_head")}
     mel = StemMel(**content["mel"])
     return LoadedEncoder(
         encoder.eval().to(device), mel.to(device), content["settings"], content["step"], content["epoch"], rest

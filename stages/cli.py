@@ -191,6 +191,28 @@ def train_command(
     train(settings, rebuild)
 
 
+@app.command("export")
+def export_command(
+    output: Annotated[Path, typer.Argument(help="The file to write, such as encoder.safetensors.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint; the profile's best one if not given.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Weights in float16: half the size.")] = False,
+    card: Annotated[Path | None, typer.Option(help="Markdown that the model card ends with.")] = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Writes a trained encoder as one safetensors file, with settings, descriptor statistics and model card.
+
+    Examples:
+
+      mixstyle export encoder.safetensors
+
+      mixstyle export encoder.safetensors --half --checkpoint checkpoints/checkpoint_epoch_50.pt --card words.md
+    """
+    from mixstyle.stages.export import export
+
+    export(_settings(config, overrides), output, checkpoint, half, card)
+
+
 @app.command("report")
 def report_command(
     device: Device = None, config: Config = "demo", overrides: Set = None, rebuild: Rebuild = False

@@ -1,0 +1,52 @@
+"""`mixstyle export`: a trained encoder as one safetensors file, for others to load without pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.checkpoints import BEST, load_encoder
+from mixstyle.cache.exports import SUFFIX, model_card, save_export
+from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.stages.progress import say
+from mixstyle.stages.settings import Settings
+
+
+def export(
+    settings: Settings, output: Path, checkpoint: Path | None = None, half: bool = False, words: Path | None = None
+) -> Path:
+    """Writes the encoder of a checkpoint (None: the profile's best one) with its settings, statistics and model card.
+
+    words: a Markdown file that the card ends with. Raises MixstyleError for files that are missing or wrong.
+    """
+    if output.suffix != SUFFIX:
+        raise MixstyleError(f"{output}: should end in {SUFFIX}")
+    source = checkpoint or settings.train.checkpoint_dir / BEST
+    loaded = load_encoder(source)
+    if words is not None and not words.is_file():
+        raise MixstyleError(f"{words}: no such file")
+    own_words = words.read_text(encoding="utf-8") if words is not None else ""
+    save_export(output, loaded, model_card(loaded, _metrics(settings, source), own_words), half)
+    size = output.stat().st_size / 1e6
+    say(f"export: wrote {output}: the encoder of {source} at step {loaded.step}, {size:.2f} MB")
+    return output
+
+
+def _metrics(settings: Settings, checkpoint: Path) -> dict[str, Any] | None:
+    """What the profile's report measured of the checkpoint; None where there is no report of it."""
+    path = settings.report.report_dir / "metrics.json"
+    reported = settings.report.checkpoint or settings.train.checkpoint_dir / BEST
+    if not path.is_file() or reported != checkpoint or path.stat().st_mtime < checkpoint.stat().st_mtime:
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MixstyleError(f"{path}: not JSON; run `mixstyle report --rebuild`") from error
+    return _flat(content, "")
+
+
+def _flat(content: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Nested names joined by dots."""
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
