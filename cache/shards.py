@@ -171,18 +171,20 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
     return ShardInfo(shard, tar, fingerprint, digest, size, members, described)
 
 
-def read_shard(stems_dir: Path, shard: int) -> ShardInfo | None:
+def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> ShardInfo | None:
     """The shard as its sidecar tells it; None where it is not done (no sidecar, no tar, or a tar of another length).
+
+    tar_bytes: the tar's length, where it lies elsewhere.
 
     Raises MixstyleError for a sidecar that is damaged or of an unknown version.
     """
     path, tar = sidecar_path(stems_dir, shard), tar_path(stems_dir, shard)
-    if not path.exists() or not tar.exists():
+    if not path.exists() or (tar_bytes is None and not tar.exists()):
         return None
     content = read_json(path)
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise MixstyleError(f"{path}: not a sidecar of version {VERSION}, the one this mixstyle reads")
-    if tar.stat().st_size != content["bytes"]:
+    if (tar.stat().st_size if tar_bytes is None else tar_bytes) != content["bytes"]:
         return None
     members = {name: (offset, size) for name, offset, size in content["members"]}
     return ShardInfo(

@@ -152,6 +152,12 @@ class TrainSettings:
     """What a NaN or infinite loss or gradient does, after its batch was written down."""
     map_every: int = 10
     """Epochs between retrieval and maps of the validation songs in TensorBoard; 0: never."""
+    stems_url: str = ""
+    """Where the shards lie, if not in separate.stems_dir: any URL that fsspec knows, such as s3://bucket/stems."""
+    stems_cache_dir: Path = Path("cache/remote")
+    """Keeps what was read from stems_url."""
+    stems_cache_gb: float = 20.0
+    """How much of it, at most."""
     workers: int = 2
     """Processes that load and mix clips, for each of `processes`."""
     threads: int = 0
@@ -336,7 +342,8 @@ _NOT_NEGATIVE = (
     "separate.validation_fraction "
     "separate.test_fraction train.seed "
     "train.max_steps train.steps_per_epoch train.weight_decay train.dropout train.aug_gain_range_db "
-    "train.workers train.threads train.warmup_steps train.chain_weight train.map_every"
+    "train.workers train.threads train.warmup_steps train.chain_weight train.map_every "
+    "train.stems_cache_gb"
 ).split()
 
 

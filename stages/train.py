@@ -50,7 +50,7 @@ SETTINGS = "settings.json"
 LOSS = "loss.csv"
 NEUTRAL = (
     "checkpoint_dir log_dir device workers threads num_epochs max_steps checkpoint_every save_every_steps "
-    "validate_every processes on_not_finite map_every"
+    "validate_every processes on_not_finite map_every stems_url stems_cache_dir stems_cache_gb"
 ).split()
 """Settings that do not change what a step does: a run may go on with others."""
 

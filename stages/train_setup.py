@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.remote import RemoteStemCache
 from mixstyle.cache.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.chain_head import ChainHead
 from mixstyle.pipeline.encoder import Encoder, EncoderConfig
@@ -22,7 +23,11 @@ from mixstyle.stages.train_data import Purpose, Recipe, Triplets
 
 def open_inputs(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The stems and their descriptors, both finished and belonging together; else MixstyleError says what to run."""
-    cache = StemCache(settings.separate.stems_dir)
+    train = settings.train
+    if train.stems_url:
+        cache: StemCache = RemoteStemCache(train.stems_url, train.stems_cache_dir, 1e9 * train.stems_cache_gb)
+    else:
+        cache = StemCache(settings.separate.stems_dir)
     if not cache.complete:
         raise MixstyleError(
             f"{cache.stems_dir}: {len(cache.shards)} of {cache.n_shards} shards are there; run `mixstyle separate` "
