@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixstyle.cache.checkpoints import load_encoder
+    from mixstyle.cache.exports import load_encoder
     from mixstyle.cache.features_store import FeatureStore
     from mixstyle.cache.stem_cache import StemCache
     from mixstyle.pipeline.chunks import ClipRequest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "cache.checkpoints": ("load_encoder",),
+    "cache.exports": ("load_encoder",),
     "cache.features_store": ("FeatureStore",),
     "cache.stem_cache": ("StemCache",),
     "pipeline.descriptors": ("DESCRIPTORS", "describe"),

@@ -112,18 +112,6 @@ def newest_checkpoint(
     return None
 
 
-def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> LoadedEncoder:
-    """Builds the encoder of a checkpoint, or of a file that `mixstyle export` wrote.
-
-    Raises MixstyleError where the file is neither, or was trained with other descriptors than this mixstyle has.
-    """
-    from mixstyle.cache.exports import SUFFIX, load_export  # which builds on this module
-
-    if Path(path).suffix == SUFFIX:
-        return load_export(path, device)
-    return build_encoder(Path(path), load_checkpoint(Path(path), device), device)
-
-
 def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedEncoder:
     """Builds the encoder that the content of a file describes; path: for what is raised, as `load_encoder` does."""
     names = [descriptor.name for descriptor in DESCRIPTORS]

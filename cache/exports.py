@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mixstyle.cache.atomic import atomic_write
-from mixstyle.cache.checkpoints import LoadedEncoder, build_encoder, mel_settings
+from mixstyle.cache.checkpoints import LoadedEncoder, build_encoder, load_checkpoint, mel_settings
 from mixstyle.pipeline.descriptors import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.errors import MixstyleError
 
@@ -25,6 +25,16 @@ VERSION = 1
 _KEY = "mixstyle"
 _EXACT = ("descriptor_center", "descriptor_scale")
 """Kept in float32: descriptors reach hundreds of their units, and float16 has three digits."""
+
+
+def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> LoadedEncoder:
+    """Builds the encoder of a checkpoint, or of a file that `save_export` wrote.
+
+    Raises MixstyleError where the file is neither, or was trained with other descriptors than this mixstyle has.
+    """
+    if Path(path).suffix == SUFFIX:
+        return load_export(path, device)
+    return build_encoder(Path(path), load_checkpoint(Path(path), device), device)
 
 
 def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False) -> None:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mixstyle.cache.checkpoints import BEST, load_encoder
-from mixstyle.cache.exports import SUFFIX, model_card, save_export
+from mixstyle.cache.checkpoints import BEST
+from mixstyle.cache.exports import SUFFIX, load_encoder, model_card, save_export
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.stages.progress import say
 from mixstyle.stages.settings import Settings

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.atomic import sha256_file, write_json, write_text
-from mixstyle.cache.checkpoints import BEST, LoadedEncoder, load_encoder
+from mixstyle.cache.checkpoints import BEST, LoadedEncoder
+from mixstyle.cache.exports import load_encoder
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.fingerprint import guard
 from mixstyle.cache.stem_cache import CachedTrack, StemCache

@@ -9,8 +9,7 @@ from safetensors import safe_open
 from small_cache import make_cache, stems_of
 from test_train_stage import CLIP_S, settings_of
 
-from mixstyle.cache.checkpoints import load_encoder
-from mixstyle.cache.exports import load_export
+from mixstyle.cache.exports import load_encoder, load_export
 from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.stages.export import export

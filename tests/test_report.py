@@ -20,7 +20,7 @@ from mixed_cache import clip_of, make_stems, settings_of
 from scipy.spatial.distance import cdist
 from test_features_store import digest
 
-from mixstyle.cache.checkpoints import load_encoder
+from mixstyle.cache.exports import load_encoder
 from mixstyle.cache.shards import decode_clip, encode_clip
 from mixstyle.cache.stem_cache import CachedTrack
 from mixstyle.pipeline.descriptors import describe

@@ -15,7 +15,8 @@ import torch
 import yaml
 from small_cache import make_cache
 
-from mixstyle.cache.checkpoints import load_checkpoint, load_encoder, newest_checkpoint
+from mixstyle.cache.checkpoints import load_checkpoint, newest_checkpoint
+from mixstyle.cache.exports import load_encoder
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_cache import StemCache
 from mixstyle.pipeline.descriptors import describe
