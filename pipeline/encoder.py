@@ -12,12 +12,14 @@ dimension they are those of one grouped network.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mixstyle.pipeline.descriptors import DESCRIPTORS
-from mixstyle.pipeline.ranks import BatchNorm2d
+from mixstyle.pipeline.ranks import BatchNorm2d, batch_norm_side_by_side
 from mixstyle.pipeline.stems import CHANNELS
 
 POOL_FIRST = (2, 5)
@@ -83,6 +85,12 @@ class EncoderConfig:
     def min_frames(self) -> int:
         """Fewest mel frames of which the poolings leave one."""
         return POOL_FIRST[1] * POOL_SECOND[1]
+
+
+Form = Literal["loop", "grouped", "channels_last"]
+"""One sub-band after the other; all in grouped convolutions; one after the other with channels last in memory."""
+FASTEST_FORM: dict[str, Form] = {"cpu": "channels_last", "cuda": "grouped"}
+"""By device; benchmarks/training.py measures them."""
 
 
 class FilmConv(nn.Module):
@@ -170,6 +178,10 @@ class Encoder(nn.Module):
         self.attention = TemporalAttention(features, hidden)
         self.projection = nn.Linear(features, config.encoder_dim)
 
+    form: Form | None = None
+    """How the sub-bands are computed; None: as is fastest on the device. All give the same within float32's rounding,
+    but for dropout's masks."""
+
     def set_descriptor_statistics(self, center: Tensor, scale: Tensor) -> None:
         """Normalises descriptors as (d - center) / scale from now on; both [n_descriptors], in the descriptors' units.
 
@@ -205,11 +217,31 @@ class Encoder(nn.Module):
                 f"descriptors should be [{len(mel)}, {config.n_descriptors}], not {list(descriptors.shape)}"
             )
         conditioning = self.condition(descriptors)
+        form = self.form or FASTEST_FORM.get(mel.device.type, "loop")
+        if form == "grouped":
+            return self._grouped(mel, conditioning).transpose(1, 2)
+        if form == "channels_last":
+            mel = mel.contiguous(memory_format=torch.channels_last)
         merged = [
             band(mel[:, :, start : start + config.band_mels], conditioning)
             for band, start in zip(self.bands, config.band_starts, strict=True)
         ]
         return torch.cat(merged, dim=1).transpose(1, 2)
+
+    def _grouped(self, mel: Tensor, conditioning: Tensor) -> Tensor:
+        """All bands in one network of grouped convolutions: [B, bands * band_features, F // 20]."""
+        config, bands = self.config, [band for band in self.bands if isinstance(band, SubBand)]
+        cut = [mel[:, :, start : start + config.band_mels] for start in config.band_starts]
+        x = torch.cat(cut, 1)
+        for layers in ([band.first for band in bands], [band.second for band in bands]):
+            x = F.conv2d(x, torch.cat([f.conv.weight for f in layers]), padding=KERNEL // 2, groups=len(layers))
+            x = batch_norm_side_by_side(x, [f.norm for f in layers])
+            weight, bias = torch.cat([f.film.weight for f in layers]), torch.cat([f.film.bias for f in layers])
+            film = F.linear(conditioning, weight, bias).unflatten(1, (len(layers), 2, -1))
+            gamma, beta = film[:, :, 0].flatten(1), film[:, :, 1].flatten(1)
+            x = torch.addcmul(beta[:, :, None, None], x, 1 + gamma[:, :, None, None])
+            x = layers[0].pool(torch.relu(x))
+        return F.dropout(x, config.dropout, self.training).flatten(1, 2)
 
     def forward(self, mel: Tensor, descriptors: Tensor) -> Tensor:
         """Embeddings [B, encoder_dim] of log-mels [B, 8, n_mels, F] and raw descriptors [B, D].

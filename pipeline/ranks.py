@@ -3,11 +3,13 @@
 Without torch's process group there is one rank, and nothing here communicates.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _statistics_group: Any = None
 
@@ -110,6 +112,31 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.affine:
             normal = normal * self.weight[None, :, None, None] + self.bias[None, :, None, None]
         return normal.to(input.dtype)
+
+
+def batch_norm_side_by_side(x: Tensor, norms: Sequence[BatchNorm2d]) -> Tensor:
+    """What the norms, all alike and without scale and shift, give for their channels of x [B, channels of all, ...].
+
+    One pass for all of them; each follows its own channels' statistics, as when it is called itself.
+    """
+    first = norms[0]
+    if first.training and world()[1] > 1:
+        return torch.cat([norm(part) for norm, part in zip(norms, x.chunk(len(norms), 1), strict=True)], 1)
+    means = torch.cat([_buffer(norm.running_mean) for norm in norms])
+    variances = torch.cat([_buffer(norm.running_var) for norm in norms])
+    out = F.batch_norm(x, means, variances, None, None, first.training, first.momentum or 0.0, first.eps)
+    if first.training:
+        for norm, mean, variance in zip(norms, means.chunk(len(norms)), variances.chunk(len(norms)), strict=True):
+            _buffer(norm.running_mean).copy_(mean)
+            _buffer(norm.running_var).copy_(variance)
+            _buffer(norm.num_batches_tracked).add_(1)
+    return out
+
+
+def _buffer(buffer: Tensor | None) -> Tensor:
+    if buffer is None:
+        raise ValueError("a norm without running statistics cannot be joined with others")
+    return buffer
 
 
 def by_role(gathered: Tensor, roles: int) -> Tensor:

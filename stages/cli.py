@@ -1,5 +1,6 @@
 """The command line: names, help and errors. What the commands do stands in their own modules."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,8 @@ def train_command(
 
       mixstyle train --config fma --devices 4
     """
+    # Threads that wait for each other sleep, else they take the cores that the loader's workers need; before torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mixstyle.stages.train import train
 
     settings = _settings(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixstyle.pipeline.descriptors import DESCRIPTORS
-from mixstyle.pipeline.encoder import Encoder, EncoderConfig, FilmConv, TemporalAttention
+from mixstyle.pipeline.encoder import Encoder, EncoderConfig, FilmConv, Form, TemporalAttention
 from mixstyle.pipeline.infonce import info_nce
 
 SMALL = EncoderConfig(channels=(4, 6), encoder_dim=32, film_hidden=16, n_descriptors=5, dropout=0.0)
@@ -304,3 +304,28 @@ def test_a_few_steps_lower_the_loss_on_a_toy_set() -> None:
                 parameter -= 0.05 * (parameter.grad if parameter.grad is not None else 0.0)
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize("form", ["grouped", "channels_last"])
+@pytest.mark.parametrize("training", [False, True])
+def test_every_form_gives_what_the_loop_gives(form: Form, training: bool) -> None:
+    config = dataclasses.replace(SMALL, dropout=0.0)
+    mel, descriptors = inputs(batch=4, frames=120, config=config)
+    found = []
+    for chosen in ("loop", form):
+        encoder = seeded(config, film=0.3)
+        encoder.form = chosen
+        encoder.train(training)
+        out = encoder(mel, descriptors)
+        out.square().sum().backward()
+        grads = [p.grad for p in encoder.parameters() if p.grad is not None]
+        assert len(grads) == len(list(encoder.parameters()))
+        state = encoder.state_dict()
+        found.append((out.detach(), grads, [state[name] for name in state if "running" in name or "num_" in name]))
+    (out, grads, norms), (other, other_grads, other_norms) = found
+    torch.testing.assert_close(other, out, atol=1e-5, rtol=0)
+    for one, two in zip(grads, other_grads, strict=True):
+        # gradients are sums over frames in another order: within 1e-5 of the largest
+        torch.testing.assert_close(two, one, atol=1e-5 * max(1.0, float(one.abs().max())), rtol=0)
+    for one, two in zip(norms, other_norms, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-6, rtol=1e-5)
