@@ -15,7 +15,6 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-import scipy.signal
 import torch
 from torch import Tensor
 
@@ -100,6 +99,8 @@ def bin_shares(edges: list[tuple[float, float]], window: int, sample_rate: float
 
 def hann(samples: int) -> np.ndarray:
     """Periodic Hann window, torch.stft's usual one."""
+    import scipy.signal  # takes seconds, so where it is needed
+
     return np.asarray(scipy.signal.get_window("hann", samples))
 
 
@@ -172,6 +173,8 @@ def decimator() -> np.ndarray:
     At 44.1 kHz it is flat to 385 Hz, beyond the highest coarse bin that is read and its main lobe, and _ALIAS_DB down
     from 2371 Hz on, which is what decimation folds onto them.
     """
+    import scipy.signal
+
     time = np.arange(_TAPS - 1) - (_TAPS / 2 - 1)
     taps = np.sinc(time / DECIMATION) * np.kaiser(_TAPS - 1, scipy.signal.kaiser_beta(_ALIAS_DB))
     return np.concatenate([[0.0], taps / taps.sum()])

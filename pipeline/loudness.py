@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import scipy.linalg
-import scipy.signal
 import torch
-from pyloudnorm.iirfilter import IIRfilter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -209,6 +206,8 @@ def _on_device(sample_rate: int, device: str) -> _Filters:
 @lru_cache(maxsize=16)
 def _design(sample_rate: int) -> dict[str, np.ndarray]:
     """The matrices of `_Filters` in float64."""
+    import scipy.linalg
+
     A, B, C, D = _balanced(*_state_space(sample_rate))
     order = len(A)
     powers = [np.eye(order)]
@@ -238,6 +237,8 @@ def _design(sample_rate: int) -> dict[str, np.ndarray]:
 
 def k_weighting_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The K-weighting's filters as (b, a): pyloudnorm's, with the arguments of its Meter."""
+    from pyloudnorm.iirfilter import IIRfilter  # loads scipy.signal, which takes seconds
+
     shelf = IIRfilter(4.0, 1 / np.sqrt(2), 1500.0, sample_rate, "high_shelf")
     highpass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
     return [(f.passband_gain * f.b, f.a) for f in (shelf, highpass)]
@@ -245,6 +246,8 @@ def k_weighting_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]
 
 def _state_space(sample_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """The two filters in series: s' = A s + B x, y = C s + D x."""
+    import scipy.signal
+
     (A1, B1, C1, D1), (A2, B2, C2, D2) = (scipy.signal.tf2ss(b, a) for b, a in k_weighting_filters(sample_rate))
     A = np.block([[A1, np.zeros((len(A1), len(A2)))], [B2 @ C1, A2]])
     B = np.concatenate([B1, B2 @ D1])
@@ -260,6 +263,8 @@ def _balanced(
     The high-pass has a double pole next to 1: in its direct form the state reaches 30,000 times the input, and the
     output is the small difference of large numbers, which float32 does not hold.
     """
+    import scipy.linalg
+
     reach = scipy.linalg.solve_discrete_lyapunov(A, B @ B.T)
     observe = scipy.linalg.solve_discrete_lyapunov(A.T, C.T @ C)
     root = scipy.linalg.cholesky(reach, lower=True)

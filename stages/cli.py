@@ -172,7 +172,7 @@ def train_command(
 
       mixstyle train --config fma --devices 4
     """
-    # Threads that wait for each other sleep, else they take the cores that the loader's workers need; before torch loads.
+    # Threads that wait for each other sleep, else they take the cores from the loader's workers. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mixstyle.stages.train import train
 

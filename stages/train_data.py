@@ -198,6 +198,8 @@ def load_batches(
     A worker makes one item at a time and at most 4 wait for each, so memory is bounded by workers and not by batches.
     """
     wanted = items if items is not None else range(dataset.batch_size)
+    if workers and dataset.describe_here:
+        describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # loads and designs what forked workers then have
     mine, theirs = itertools.tee(steps)
     keys = ((epoch, step, item) for epoch, step in theirs for item in wanted)
     loader = DataLoader(

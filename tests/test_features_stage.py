@@ -298,6 +298,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(finished: Path, tmp_pa
     assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_of_which_one_is_killed_lose_nothing(tmp_path: Path) -> None:
     tracks, shards = 16, 8
     make_stems(tmp_path / "two" / "stems", tracks)

@@ -83,6 +83,7 @@ def test_a_worker_on_each_device_gives_the_bytes_of_one_process(
     assert hashes(tmp_path / "stems") == hashes(folder / "stems")
 
 
+@pytest.mark.slow
 def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(
     folder: Path, settings: Settings, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(
     assert hashes(tmp_path / "stems") == hashes(folder / "stems")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_named(settings: Settings, tmp_path: Path) -> None:
     process = start(tmp_path, "--devices", "cpu,cpu")
     children: list[str] = []

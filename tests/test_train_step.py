@@ -174,6 +174,7 @@ def test_two_processes_give_the_step_of_one(shared: Path) -> None:
     assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_and_it_goes_on(shared: Path) -> None:
     path = profile(shared / "dying", processes=2, num_epochs=40, batch_size=4, save_every_steps=1)
     command = [sys.executable, "-P", "-m", "mixstyle.stages.train", "--config", str(path)]

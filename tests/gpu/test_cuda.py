@@ -7,7 +7,7 @@ import torch
 
 from mixstyle.pipeline.chunks import ClipRequest
 from mixstyle.pipeline.descriptors import DESCRIPTORS, describe
-from mixstyle.pipeline.encoder import Encoder, EncoderConfig
+from mixstyle.pipeline.encoder import Encoder, EncoderConfig, Form
 from mixstyle.pipeline.engine import ChunkQueue, Engine
 from mixstyle.pipeline.infonce import info_nce
 from mixstyle.pipeline.mel import StemMel
@@ -108,3 +108,21 @@ def test_a_training_step_under_autocast() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("form", ["grouped", "channels_last"])
+def test_every_form_of_the_encoder_gives_what_the_loop_gives(form: Form) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(channels=(8, 16), dropout=0.0)).cuda()
+    mel, descriptors = noise(6, 8, 128, 120).cuda(), noise(6, len(DESCRIPTORS)).cuda()
+    found = []
+    for chosen in ("loop", form):
+        encoder.form = chosen
+        encoder.zero_grad()
+        out = encoder(mel, descriptors)
+        out.square().sum().backward()
+        found.append((out.detach(), [p.grad.clone() for p in encoder.parameters() if p.grad is not None]))
+    (out, grads), (other, others) = found
+    torch.testing.assert_close(other, out, atol=1e-4, rtol=0)  # other kernels sum in another order
+    for one, two in zip(grads, others, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-3 * max(1.0, float(one.abs().max())), rtol=0)
