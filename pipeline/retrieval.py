@@ -77,6 +77,25 @@ def bootstrap(values: NDArray[np.floating], seed: int = 0, draws: int = BOOTSTRA
     return Estimate(float(values.mean()), float(low), float(high))
 
 
+def bootstrap_groups(
+    values: NDArray[np.floating], groups: NDArray[np.integer], seed: int = 0, draws: int = BOOTSTRAP_DRAWS
+) -> Estimate:
+    """Mean of values `[N]` with an interval from resampling whole groups `[N]` (songs): values of one depend.
+
+    Same values, groups and seed, same interval. Raises ValueError for no values and for shapes that differ.
+    """
+    values, groups = np.asarray(values, dtype=np.float64), np.asarray(groups)
+    if values.ndim != 1 or not len(values) or values.shape != groups.shape:
+        raise ValueError("bootstrap_groups needs a value and a group for each of at least one entry")
+    _, place = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(place, values), np.bincount(place)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(sums), (draws, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
 def principal_components(points: NDArray[np.floating], n: int = 2) -> tuple[NDArray[np.float64], list[float]]:
     """The first n principal components of `[N, E]`: coordinates `[N, n]` and each one's share of the variance.
 

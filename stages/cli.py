@@ -194,6 +194,33 @@ def train_command(
     train(settings, rebuild)
 
 
+@app.command("evaluate")
+def evaluate_command(
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint or exported encoder; may be repeated.")
+    ] = None,
+    styles: Annotated[int | None, typer.Option(help="Styles for each number of effects.")] = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Asks what the embedding knows: same effects on other songs, against baselines, on songs not trained on.
+
+    Examples:
+
+      mixstyle evaluate --config cpu
+
+      mixstyle evaluate --config cpu --checkpoint a/best_model.pt --checkpoint b.safetensors --styles 100
+    """
+    from mixstyle.stages.evaluate import evaluate
+
+    settings = _settings(
+        config, overrides, evaluate__checkpoints=checkpoint or None, evaluate__styles=styles, evaluate__device=device
+    )
+    evaluate(settings, rebuild)
+
+
 @app.command("export")
 def export_command(
     output: Annotated[Path, typer.Argument(help="The file to write, such as encoder.safetensors.")],

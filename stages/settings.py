@@ -183,6 +183,28 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
+class EvaluateSettings:
+    """`mixstyle evaluate`: what embeddings know, on songs that were not trained on."""
+
+    evaluate_dir: Path = Path("evaluation")
+    checkpoints: tuple[Path, ...] = ()
+    """Checkpoints or exported encoders; none takes best_model.pt of the training's checkpoint folder."""
+    models: tuple[str, ...] = ()
+    """Models of your own, as package.module:name, with `name` and `embed(mixtures, stems)`."""
+    styles: int = 500
+    effects: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    """Numbers of effects in a style; each is measured with `styles` styles."""
+    hard_styles: int = 20
+    """Candidates of the content-hard test."""
+    hard_effects: int = 4
+    seed: int = 0
+    device: Device = "auto"
+    batch_clips: int = 8
+    workers: int = 2
+    """Processes that mix and describe clips."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections of a profile."""
 
@@ -193,6 +215,7 @@ class Settings:
     features: FeaturesSettings = field(default_factory=FeaturesSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
 
 
 def load_settings(
@@ -335,7 +358,7 @@ _POSITIVE = (
     "train.num_epochs train.learning_rate train.temperature train.clip_duration_s train.n_fft "
     "train.hop_length train.n_mels train.band_mels train.band_step train.encoder_dim train.film_hidden "
     "train.checkpoint_every train.save_every_steps train.validate_every train.accumulate train.processes "
-    "report.batch_clips"
+    "report.batch_clips evaluate.batch_clips"
 ).split()
 _NOT_NEGATIVE = (
     "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.lanes separate.batch_chunks "
@@ -389,7 +412,12 @@ def check(settings: Settings) -> None:
         refuse("train.band_step", "should be at most train.band_mels, and that at most train.n_mels")
     if train.hop_length > train.n_fft:
         refuse("train.hop_length", f"is longer than train.n_fft={train.n_fft}: frames would skip samples")
-    for name in ("separate.device", "features.device", "train.device", "report.device"):
+    evaluate = settings.evaluate
+    if evaluate.styles < 10 or evaluate.hard_styles < 2:
+        refuse("evaluate.styles", "should be 10 or more, and evaluate.hard_styles 2 or more")
+    if not evaluate.effects or min(evaluate.effects) < 1 or len(set(evaluate.effects)) < len(evaluate.effects):
+        refuse("evaluate.effects", "should name numbers of effects from 1 on, each once")
+    for name in ("separate.device", "features.device", "train.device", "report.device", "evaluate.device"):
         if not _names_a_device(get(name)):
             refuse(name, "should be auto, cpu, cuda or cuda:N")
     for device in separate.devices:
