@@ -63,7 +63,9 @@ def test_a_style_is_the_same_effects_in_the_same_order_on_every_stem(effects: in
     assert len(set(style.effects)) == effects
     for chain in style.remix.stems:
         assert tuple(effect.name for effect in chain) == style.effects
-    assert len({chain[0].parameters.values().__iter__().__next__() for chain in style.remix.stems}) > 1
+    assert len({tuple(chain[0].parameters.values()) for chain in style.remix.stems}) == 4, (
+        "each with its own parameters"
+    )
     with pytest.raises(ValueError, match="1 to 12 effects"):
         draw_style(np.random.default_rng(0), len(EFFECTS) + 1)
 
@@ -73,10 +75,8 @@ def test_styles_set_the_loudness_of_stems_and_mix() -> None:
     stems = stems_of(3, 3.0)
     stems[1] = 0
     # a chain that does nothing shows what else is done
-    still = dataclasses.replace(
-        draw_style(np.random.default_rng(1), 1), remix=draw_style(np.random.default_rng(1), 1).remix
-    )
-    nothing = Style(still.stem_lufs, dataclasses.replace(still.remix, stems=((), (), (), ())))
+    drawn = draw_style(np.random.default_rng(1), 1)
+    nothing = Style(drawn.stem_lufs, dataclasses.replace(drawn.remix, stems=((), (), (), ())))
     out = apply_style(stems, nothing)
     assert meter.integrated_loudness(out.sum(0).T.astype(np.float64)) == pytest.approx(-14, abs=0.05)  # LUFS
     assert not out[1].any(), "a silent stem stays silent"
