@@ -47,6 +47,7 @@ class Bar:
         self._start = self._last = time.monotonic()
         self._rich: Progress | None = None
         self._shown = shown
+        self._told = -1
         if shown and sys.stdout.isatty():
             self._rich = Progress(
                 TextColumn("{task.description}"),
@@ -77,6 +78,7 @@ class Bar:
     def _plain(self) -> None:
         if not self._shown:
             return
+        self._told = self._done
         self._last = time.monotonic()
         elapsed_s = max(self._last - self._start, 1e-9)
         rate = (self._done - self._resumed) / elapsed_s
@@ -96,7 +98,7 @@ class Bar:
     ) -> None:
         if self._rich:
             self._rich.stop()
-        elif kind is None:
+        elif kind is None and self._told != self._done:
             self._plain()
 
 
