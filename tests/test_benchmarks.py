@@ -8,12 +8,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from small_cache import make_cache
 from small_separator import CHUNK, song, write_separator
+from test_train_stage import CLIP_S, profile, settings_of
 from torch import nn
 
 from mixstyle.pipeline.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.scnet import SCNet, form_of
 from mixstyle.pipeline.separator import load_separator
+from mixstyle.stages.features import features
 
 
 def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -87,3 +90,17 @@ def test_features_prints_its_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     out = capsys.readouterr().out
     assert "40 s of clips in 1 shards, 1 threads" in out
     assert "times as long as decoding alone" in out
+
+
+def test_training_prints_every_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_cache(tmp_path / "stems", tracks=6, clips=3, clip_s=CLIP_S, validation=2)
+    config = profile(tmp_path / "run", workers=1)
+    features(settings_of(tmp_path / "run", workers=1))
+    benchmark("training", monkeypatch).main(str(config), None, 1, 1, False)
+    out = capsys.readouterr().out
+    for row in ("loop, fp32, data at hand", "grouped, bf16, data at hand", "channels_last, bf16", "waiting for data"):
+        assert row in out
+    ratio = float(out.split("fp32: a step takes ")[1].split()[0])
+    assert ratio > 0
