@@ -3,7 +3,8 @@
 A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `encoder` (state dict),
 `encoder_config`, `chain_head` (state dict of the head beside it, or None), `mel` (what `StemMel` is built from),
 `descriptor_names`, `descriptors_version`, `settings` (all of a profile, plain), `epoch` and `step` (finished),
-`optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features) and `training_seconds`. What is
+`optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features), `trained_on` (int64 [N], the
+tracks' ids as numbers: `track_numbers`) and `training_seconds`. What is
 random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
 state of generators, scheduler or scaler is needed to go on exactly.
 
@@ -13,7 +14,7 @@ Names: `latest.pt` (to go on from), `checkpoint_epoch_X.pt`, `best_model.pt`, `f
 import dataclasses
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ class LoadedEncoder:
     epoch: int
     content: dict[str, Any]
     """The checkpoint without its weights and optimiser."""
+
+
+def track_numbers(track_ids: Iterable[str]) -> torch.Tensor:
+    """Tracks' ids, which are hexadecimal, as sorted numbers, int64 [N]: a hundred thousand take less than 1 MB."""
+    return torch.tensor(sorted(int(track_id, 16) for track_id in track_ids), dtype=torch.int64)
 
 
 def epoch_name(epoch: int) -> str:

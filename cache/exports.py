@@ -1,7 +1,8 @@
 """Encoders to hand on: one safetensors file that holds weights, sizes, descriptor statistics and a model card.
 
-Format version 1: tensors by the encoder's names (its descriptor statistics are among them), in float32 or float16;
-one metadata entry `mixstyle`, JSON with sorted keys: `version`, `encoder_config`, `mel`, `descriptor_names`,
+Format version 1: tensors by the encoder's names (its descriptor statistics are among them), in float32 or float16, and
+`trained_on`, the numbers of the tracks it was trained on, int64; one metadata entry `mixstyle`, JSON with sorted keys:
+`version`, `encoder_config`, `mel`, `descriptor_names`,
 `descriptors_version`, `settings`, `step`, `epoch`, `made_from`, `best_loss` and `card` (Markdown). Nothing in it can
 run code. Equal encoders and cards give equal bytes.
 """
@@ -16,13 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mixstyle.cache.atomic import atomic_write
-from mixstyle.cache.checkpoints import LoadedEncoder, build_encoder, load_checkpoint, mel_settings
+from mixstyle.cache.checkpoints import LoadedEncoder, build_encoder, load_checkpoint, mel_settings, track_numbers
 from mixstyle.pipeline.descriptors import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.errors import MixstyleError
 
 SUFFIX = ".safetensors"
 VERSION = 1
 _KEY = "mixstyle"
+_TRACKS = "trained_on"
 _EXACT = ("descriptor_center", "descriptor_scale")
 """Kept in float32: descriptors reach hundreds of their units, and float16 has three digits."""
 
@@ -53,6 +55,7 @@ def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False
         "card": card,
     }
     tensors = {name: _packed(name, value, half) for name, value in loaded.encoder.state_dict().items()}
+    tensors[_TRACKS] = loaded.content.get(_TRACKS, track_numbers(()))
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, {_KEY: json.dumps(content, sort_keys=True)})
         load_export(temporary)
@@ -79,6 +82,7 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
         raise MixstyleError(
             f"{path}: version {content.get('version')!r} of the format, and this mixstyle reads {VERSION}"
         )
+    content[_TRACKS] = tensors.pop(_TRACKS, track_numbers(()))
     content["encoder"] = {
         name: value.float() if value.is_floating_point() else value for name, value in tensors.items()
     }

@@ -6,8 +6,13 @@ embeddings on the unit sphere and sim(x, y) = x . y / temperature:
     loss = -1/B sum_i log( exp sim(a_i, p_i) / sum_j [exp sim(a_i, p_j) + exp sim(a_i, n_j)] )
 
 so an anchor has 2B candidates: its positive, its own negative, and the positives and negatives of all others.
+
+Where the negative of item i is mixed with the chain of item i + 1, each chain is on three clips and each anchor's clip
+has two chains. `chain_info_nce` then takes every clip as an anchor with two positives (Khosla et al.: "Supervised
+Contrastive Learning", NeurIPS 2020, eq. 2).
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +55,31 @@ def info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: fl
         target = torch.arange(len(anchor), device=anchor.device)
         loss = F.cross_entropy(cosine / temperature, target)
     return _watched(loss, cosine.detach(), target)
+
+
+def chain_info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> InfoNCE:
+    """The supervised contrastive loss over all 3B clips, of which three at a time share a chain; [B, E] each.
+
+    Chains: item i's on anchor and positive i, and on negative i - 1 (the last one's on the first: a ring). Watched as
+    in `info_nce`. Raises ValueError as that does, and for a batch of one, whose negative would have its anchor's chain.
+
+    >>> same = torch.ones(3, 4)
+    >>> torch.isclose(chain_info_nce(same, same, same, 0.1).loss, torch.tensor(8.0).log()).item()
+    True
+    """
+    watched = info_nce(anchor, positive, negative, temperature)
+    batch = len(anchor)
+    if batch < 2:
+        raise ValueError("a ring of chains needs a batch of 2 or more")
+    with torch.autocast(anchor.device.type, enabled=False):
+        clips = F.normalize(torch.cat([anchor, positive, negative]).float(), dim=-1)
+        itself = torch.eye(3 * batch, dtype=torch.bool, device=clips.device)
+        logits = (clips @ clips.T / temperature).masked_fill(itself, -torch.inf)
+        own = torch.arange(batch, device=clips.device)
+        chain = torch.cat([own, own, (own + 1) % batch])
+        alike = (chain[:, None] == chain) & ~itself
+        told = torch.log_softmax(logits, 1).masked_fill(~alike, 0.0).sum(1) / alike.sum(1)
+    return dataclasses.replace(watched, loss=-told.mean())
 
 
 def _watched(loss: Tensor, cosine: Tensor, target: Tensor) -> InfoNCE:

@@ -22,6 +22,12 @@ from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 MIX = "mix"
 PLACES = (*STEMS, MIX)
 """Where a remix has chains."""
+LEVELS = ("loudness_match", "stem_lufs", "mix_lufs")
+"""What else it says, by name."""
+ABSENT_LU = 30.0
+"""A stem this far below the loudest is what a separator left of the others: raised, it would be an instrument."""
+MOST_GAIN_DB = 60.0
+"""A mix's loudness is set by no more than this."""
 QUIET = 1e-6
 """Samples of a mix below this (-120 dBFS) do not tell its gain: their neighbours' is taken."""
 
@@ -41,27 +47,38 @@ Chain = tuple[Effect, ...]
 class Remix:
     """Everything that is done to a clip, in the order in which it is done.
 
-    stems: a chain for each, in the order of `STEMS`. mix: the chain on their sum. loudness_match: at last, one gain
-    on all stems gives their sum the integrated loudness that it had.
+    stem_lufs: the integrated loudness that each stem is brought to first; of none, stems stay as loud as they are.
+    stems: a chain for each, in the order of `STEMS`. mix: the chain on their sum. At last one gain on all stems gives
+    their sum the loudness mix_lufs, or with loudness_match the one that it had. Raises ValueError for both of these.
     """
 
     stems: tuple[Chain, ...]
     mix: Chain = ()
     loudness_match: bool = False
+    stem_lufs: tuple[float, ...] = ()
+    mix_lufs: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.loudness_match and self.mix_lufs is not None:
+            raise ValueError("a remix has either loudness_match or mix_lufs")
+        if len(self.stem_lufs) not in (0, len(STEMS)):
+            raise ValueError(f"stem_lufs should hold {len(STEMS)} values or none, not {len(self.stem_lufs)}")
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types, chains by the stem's name."""
         chains = dict(zip(PLACES, (*self.stems, self.mix), strict=True))
         plain = {place: [{"name": e.name, **e.parameters} for e in chain] for place, chain in chains.items()}
-        return {**plain, "loudness_match": self.loudness_match}
+        levels = {"stem_lufs": list(self.stem_lufs), "mix_lufs": self.mix_lufs}
+        return {**plain, "loudness_match": self.loudness_match, **levels}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Remix":
         """Reads what `to_json` made. Raises ValueError for stems or effects that do not exist."""
-        if set(data) != {*PLACES, "loudness_match"}:
-            raise ValueError(f"a remix should name {', '.join(PLACES)} and loudness_match, not {', '.join(data)}")
+        if set(data) != {*PLACES, *LEVELS}:
+            raise ValueError(f"a remix should name {', '.join((*PLACES, *LEVELS))}, not {', '.join(data)}")
         *stems, mix = (tuple(_effect(entry) for entry in data[place]) for place in PLACES)
-        return cls(tuple(stems), mix, bool(data["loudness_match"]))
+        lufs, whole = tuple(float(value) for value in data["stem_lufs"]), data["mix_lufs"]
+        return cls(tuple(stems), mix, bool(data["loudness_match"]), lufs, None if whole is None else float(whole))
 
 
 @dataclass(frozen=True)
@@ -118,8 +135,10 @@ def sample_remix(rng: np.random.Generator, settings: RemixSettings) -> Remix:
 def apply_remix(stems: np.ndarray, remix: Remix, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Stems float32 [4, 2, T] mixed anew, as long as they were; a stem without effects is the same to the bit.
 
-    Tails of reverbs and delays end with the clip. Raises ValueError for another shape, for samples that are not
-    finite (one would make nearly all of pedalboard's output so), and for effects or parameters that do not exist.
+    Tails of reverbs and delays end with the clip. A stem that is absent (silent, or 30 LU below the loudest) is brought
+    to no loudness. Raises ValueError for another shape, for samples that are not finite (one would make nearly all of
+    pedalboard's output so), for effects or parameters that do not exist, and where a loudness is to be set for less
+    than 400 ms.
     """
     if stems.ndim != 3 or stems.shape[:2] != (len(STEMS), 2):
         raise ValueError(f"stems to remix should be [4, 2, T], not {list(stems.shape)}")
@@ -130,6 +149,11 @@ def apply_remix(stems: np.ndarray, remix: Remix, sample_rate: int = SAMPLE_RATE)
         if spec is None or set(effect.parameters) != set(spec.parameters):
             raise ValueError(f"no effect {effect.name!r} with parameters {', '.join(effect.parameters)}")
     out = np.array(stems, np.float32)
+    if remix.stem_lufs:
+        found = _loudness(out, sample_rate)
+        present = (found > LOUDNESS_FLOOR_LUFS) & (found > found.max() - ABSENT_LU)
+        gains_db = np.where(present, np.array(remix.stem_lufs) - found, 0.0)
+        out *= (10 ** (gains_db / 20))[:, None, None].astype(np.float32)
     for i, chain in enumerate(remix.stems):
         for effect in chain:
             out[i] = EFFECTS[effect.name].process(out[i], effect.parameters, sample_rate)
@@ -137,6 +161,10 @@ def apply_remix(stems: np.ndarray, remix: Remix, sample_rate: int = SAMPLE_RATE)
         _on_mix(out, effect, sample_rate)
     if remix.loudness_match:
         out *= np.float32(10 ** (_loudness_difference_db(stems, out, sample_rate) / 20))
+    if remix.mix_lufs is not None:
+        whole = float(_loudness(out.sum(0, keepdims=True), sample_rate)[0])
+        if whole > LOUDNESS_FLOOR_LUFS:
+            out *= np.float32(10 ** (np.clip(remix.mix_lufs - whole, -MOST_GAIN_DB, MOST_GAIN_DB) / 20))
     return out
 
 
@@ -156,6 +184,11 @@ def _on_mix(stems: np.ndarray, effect: Effect, rate: int) -> None:
         latest = np.maximum.accumulate(np.where(told, np.arange(len(told)), 0))
         latest[: int(told.argmax())] = int(told.argmax())
         stems[:, channel] *= (after[latest] / before[latest]).astype(np.float32)
+
+
+def _loudness(audio: np.ndarray, rate: int) -> np.ndarray:
+    """[n] in LUFS of [n, 2, T]."""
+    return integrated_loudness(torch.from_numpy(np.ascontiguousarray(audio)), rate).numpy().astype(np.float64)
 
 
 def _loudness_difference_db(before: np.ndarray, after: np.ndarray, rate: int) -> float:

@@ -24,10 +24,11 @@ from mixstyle.cache.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.device import resolve_device
 from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.remix import Remix, apply_remix
 from mixstyle.pipeline.retrieval import bootstrap_groups, hits, ranks, unit
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.styles import Style, apply_style, draw_style
-from mixstyle.stages.evaluate_models import Z_SCORED, Clips, Row, rows_of
+from mixstyle.pipeline.styles import draw_style
+from mixstyle.stages.evaluate_models import Z_SCORED, Clips, EncoderRow, Row, rows_of
 from mixstyle.stages.progress import progress, say
 from mixstyle.stages.settings import Settings, plain
 from mixstyle.stages.train_setup import open_inputs
@@ -41,7 +42,7 @@ class Part:
     """Clips to render: each a place in `clips` and a style. songs: index of each clip's song."""
 
     name: str
-    items: tuple[tuple[CachedClip, Style], ...]
+    items: tuple[tuple[CachedClip, Remix], ...]
     songs: tuple[int, ...]
 
 
@@ -59,7 +60,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         raise MixstyleError(f"{missing}: no such checkpoint; run `mixstyle train` first")
     device = resolve_device(options.device)
     rows = rows_of(checkpoints, options.models, device)
-    songs = held_out(cache)
+    songs = held_out(cache, rows)
     parts = [same_chain(songs, n, options.styles, options.seed) for n in options.effects]
     hard = content_hard(songs, options.hard_styles, options.hard_effects, options.seed)
     with locked(folder, "mixstyle evaluate"):
@@ -91,20 +92,22 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     return metrics
 
 
-def held_out(cache: StemCache) -> list[CachedTrack]:
-    """Songs that no encoder was trained on. Raises MixstyleError for fewer than two."""
-    songs = [track for track in cache.tracks if track.split != "train"]
+def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:
+    """Songs that are not for training, and that no encoder of the rows was trained on: they are known by their path
+    within the music folder. Raises MixstyleError for fewer than two."""
+    known = {int(number) for row in rows if isinstance(row, EncoderRow) for number in row.trained_on}
+    songs = [track for track in cache.tracks if track.split != "train" and int(track.track_id, 16) not in known]
     if len(songs) < 2:
         raise MixstyleError(
-            f"{cache.stems_dir}: {len(songs)} songs outside training, and 2 are needed; separate more music, or raise "
-            "separate.validation_fraction and separate.test_fraction"
+            f"{cache.stems_dir}: {len(songs)} songs that nothing was trained on, and 2 are needed; separate "
+            "more music, or raise separate.validation_fraction and separate.test_fraction"
         )
     return songs
 
 
 def same_chain(songs: Sequence[CachedTrack], effects: int, styles: int, seed: int) -> Part:
     """Queries, then the pool: style i on clips of two different songs."""
-    items: list[list[tuple[CachedClip, Style]]] = [[], []]
+    items: list[list[tuple[CachedClip, Remix]]] = [[], []]
     places: list[list[int]] = [[], []]
     for i in range(styles):
         rng = np.random.default_rng([seed, 0, effects, i])
@@ -136,7 +139,7 @@ class _Rendering(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
         clip, style = self.part.items[place]
-        stems = torch.from_numpy(apply_style(self.cache.read_clip(clip), style))
+        stems = torch.from_numpy(apply_remix(self.cache.read_clip(clip), style))
         return stems, describe(stems[None])[0] if self.describe_here else torch.empty(0)
 
 

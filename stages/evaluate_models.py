@@ -62,11 +62,12 @@ class Row(Protocol):
 
 @dataclass(frozen=True)
 class EncoderRow:
-    """An encoder, by its own mel."""
+    """An encoder, by its own mel. trained_on: numbers of its training tracks."""
 
     name: str
     encoder: Encoder
     mel: StemMel
+    trained_on: tuple[int, ...] = ()
 
     def of(self, clips: Clips) -> Tensor:
         return self.encoder(self.mel(clips.stems), clips.descriptors)
@@ -131,7 +132,10 @@ def rows_of(checkpoints: list[Path], models: tuple[str, ...], device: torch.devi
         while name in loaded:
             name = f"{name}'"
         loaded[name] = load_encoder(path, device)
-    rows: list[Row] = [EncoderRow(name, encoder.encoder, encoder.mel) for name, encoder in loaded.items()]
+    rows: list[Row] = [
+        EncoderRow(name, one.encoder, one.mel, tuple(one.content.get("trained_on", torch.empty(0)).tolist()))
+        for name, one in loaded.items()
+    ]
     first = next(iter(loaded.values()))
     rows.append(EncoderRow("untrained", untrained_like(first.encoder).to(device), first.mel))
     return [*rows, DescriptorRow(), MfccRow(), *(GivenRow(_given(model)) for model in models)]

@@ -134,8 +134,11 @@ class TrainSettings:
     """Draw the order of a chain's effects."""
     loudness_match: bool = False
     """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
-    objective: Literal["same-song", "shared-chain"] = "same-song"
-    """Positives: other clips of the anchor's song, or other songs mixed with the anchor's effects."""
+    style_effects: tuple[int, ...] = ()
+    """[least, most]: draw chains as the styles of `mixstyle evaluate`, of that many effects each; []: by aug_*."""
+    objective: Literal["same-song", "shared-chain", "chain-ring"] = "same-song"
+    """Positives: other clips of the anchor's song, or other songs mixed with the anchor's effects (of a ring: the
+    negative has the effects of the batch's next item)."""
     fx_normalise: bool = False
     """Bring all stems to the training songs' median spectrum, stereo image and loudness before effects are applied."""
     chain_weight: float = 0.0

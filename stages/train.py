@@ -32,6 +32,7 @@ from mixstyle.cache.checkpoints import (
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
+    track_numbers,
 )
 from mixstyle.cache.fingerprint import guard
 from mixstyle.pipeline.device import resolve_device
@@ -282,6 +283,7 @@ class _Run:
             "chain_head": self.head.state_dict() if self.head is not None else None,
             "settings": plain(self.settings),
             "made_from": self.made_from,
+            "trained_on": track_numbers(track.track_id for track in self.data.tracks),
             "epoch": self._epoch,
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),

@@ -18,10 +18,12 @@ from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.remix import Remix, RemixSettings, apply_remix, sample_remix
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.styles import draw_style
 
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""
 Purpose = Literal["train", "validation"]
+Objective = Literal["same-song", "shared-chain", "chain-ring"]
 ROLES = 3
 """Clips of an item: anchor, positive, negative."""
 NOTHING = Remix(tuple(() for _ in STEMS))
@@ -34,12 +36,22 @@ class Recipe:
 
     objective: `same-song`: the positive is another clip of the anchor's song, the negative the anchor mixed anew; both
     others are as they are. `shared-chain`: the positive is a clip of another song, mixed with the anchor's effects,
-    and the negative the anchor's clip mixed with others. normalise: what stems are brought to before that, if at all.
+    and the negative the anchor's clip mixed with others. `chain-ring`: so that these are the next item's. normalise:
+    what stems are brought to before that, if at all. style_effects: draw chains as styles of n effects, n between
+    these two, and not by `remix`.
     """
 
     remix: RemixSettings
-    objective: Literal["same-song", "shared-chain"] = "same-song"
+    objective: Objective = "same-song"
     normalise: StemTargets | None = None
+    style_effects: tuple[int, int] | None = None
+
+    def draw(self, rng: np.random.Generator) -> Remix:
+        """What is done to a clip."""
+        if self.style_effects is None:
+            return sample_remix(rng, self.remix)
+        least, most = self.style_effects
+        return draw_style(rng, int(rng.integers(least, most + 1)))
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ class Triplets(Dataset[Item]):
         clips = [track.clips[int(i)] for i in chosen]
         starts = [int(rng.integers(self._room + 1)) for _ in clips]
         anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
-        remix = sample_remix(rng, self.recipe.remix)
+        remix = self.recipe.draw(rng)
         stems = torch.from_numpy(np.stack([anchor, positive, apply_remix(anchor, remix)]))
         descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
         if self._room == 0 and self.recipe.normalise is None:
@@ -151,10 +163,17 @@ class Triplets(Dataset[Item]):
         clips = [source.clips[int(rng.integers(len(source.clips)))] for source in (track, other)]
         starts = [int(rng.integers(self._room + 1)) for _ in clips]
         anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
-        shared, another = sample_remix(rng, self.recipe.remix), sample_remix(rng, self.recipe.remix)
+        if self.recipe.objective == "chain-ring":
+            epoch, step, item = key
+            shared, another = (self._chain_of((epoch, step, i % self.batch_size)) for i in (item, item + 1))
+        else:
+            shared, another = self.recipe.draw(rng), self.recipe.draw(rng)
         made = [apply_remix(anchor, shared), apply_remix(positive, shared), apply_remix(anchor, another)]
         descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
         return self._item(track, torch.from_numpy(np.stack(made)), descriptors, (shared, shared, another))
+
+    def _chain_of(self, key: Key) -> Remix:
+        return self.recipe.draw(np.random.default_rng([self.seed, self._stream, 2, *key]))
 
     @property
     def _room(self) -> int:

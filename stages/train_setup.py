@@ -11,6 +11,7 @@ from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.remote import RemoteStemCache
 from mixstyle.cache.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.chain_head import ChainHead
+from mixstyle.pipeline.effects import EFFECTS
 from mixstyle.pipeline.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.fxnorm import StemTargets
@@ -90,7 +91,19 @@ def recipe_of(options: TrainSettings, store: FeatureStore) -> Recipe:
     except ValueError as error:
         raise MixstyleError(f"train.aug_{error}") from error
     targets = StemTargets.from_medians(store.names, statistics(store)[0]) if options.fx_normalise else None
-    return Recipe(remix, options.objective, targets)
+    return Recipe(remix, options.objective, targets, style_effects_of(options))
+
+
+def style_effects_of(options: TrainSettings) -> tuple[int, int] | None:
+    """Fewest and most effects of a style. Raises MixstyleError for what is no such pair."""
+    if not options.style_effects:
+        return None
+    if len(options.style_effects) != 2 or not 1 <= options.style_effects[0] <= options.style_effects[1] <= len(EFFECTS):
+        raise MixstyleError(
+            f"train.style_effects={list(options.style_effects)} should be [least, most] within 1 to {len(EFFECTS)}, "
+            "or []"
+        )
+    return options.style_effects[0], options.style_effects[1]
 
 
 def statistics(store: FeatureStore) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

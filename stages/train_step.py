@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mixstyle.pipeline.chain_head import ChainHead, chain_loss
 from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.encoder import Encoder
-from mixstyle.pipeline.infonce import InfoNCE, info_nce
+from mixstyle.pipeline.infonce import InfoNCE, chain_info_nce, info_nce
 from mixstyle.pipeline.mel import StemMel
 from mixstyle.pipeline.ranks import BatchNorm2d, by_role, gather_rows, own_rows, world
 from mixstyle.pipeline.remix import remix_vector
@@ -93,7 +93,7 @@ class Stepper:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             embeddings = self.encoder(self.mel(stems), descriptors)
         anchor, positive, negative = embeddings.float().chunk(ROLES)
-        return info_nce(anchor, positive, negative, self.options.temperature).loss.item()
+        return self._contrast(anchor, positive, negative).loss.item()
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         stems = batch.stems.to(self.device, non_blocking=True)
@@ -118,10 +118,14 @@ class Stepper:
         torch.manual_seed(seed)
         return self._embed(stems, descriptors, self.encoder)
 
+    def _contrast(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> InfoNCE:
+        loss = chain_info_nce if self.options.objective == "chain-ring" else info_nce
+        return loss(anchor, positive, negative, self.options.temperature)
+
     def _loss(self, leaf: Tensor, batch: Batch) -> StepResult:
         """The losses of the whole batch, and their gradients with respect to its embeddings and in the head."""
         anchor, positive, negative = leaf.chunk(ROLES)
-        info = info_nce(anchor, positive, negative, self.options.temperature)
+        info = self._contrast(anchor, positive, negative)
         total, chain = info.loss, None
         if self.head is not None:
             vectors = torch.from_numpy(_vectors(batch)).to(self.device)
