@@ -13,16 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mixstyle.cache.atomic import write_json, write_text
 from mixstyle.cache.decode_pool import Decoder
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.music import UnreadableMusic, frames_at_44100
-from mixstyle.cache.plan import clips_of
-from mixstyle.cache.stem_folders import stem_files
-from mixstyle.pipeline.chunks import ClipRequest
+from mixstyle.cache.music import UnreadableMusic
 from mixstyle.pipeline.descriptors import DESCRIPTORS, DESCRIPTORS_VERSION, describe
 from mixstyle.pipeline.device import resolve_device
 from mixstyle.pipeline.errors import MixstyleError
@@ -32,8 +28,9 @@ from mixstyle.stages.describe_page import page
 from mixstyle.stages.describe_song import ABSENT_LU, CachedSongs, DescribedSong, is_loudness, relative_column
 from mixstyle.stages.describe_text import print_song
 from mixstyle.stages.progress import progress, say
-from mixstyle.stages.separate_tracks import LEAST_CLIPS, SHORTEST_CLIP_S, is_silent, load_for, merged
+from mixstyle.stages.separate_tracks import load_for
 from mixstyle.stages.settings import Settings
+from mixstyle.stages.song_clips import Files, SongClips, clips_of_files, given_stems
 
 VERSION = 1
 """Of the JSON file."""
@@ -69,10 +66,14 @@ def describe_songs(
     described, name = [], ""
     decoder = Decoder()
     try:
-        sources = [({"": song}, song.name) for song in songs] if stems is None else [_given(stems, songs)]
+        if stems is None:
+            sources = [({"": song}, song.name) for song in songs]
+        else:
+            sources = [(_given(stems), songs[0].name if songs else stems.resolve().name)]
         with progress("describe", len(sources), "songs") as bar:
             for files, name in sources:
-                described.append(_describe(settings, files, name, separator, decoder, cached))
+                clips = clips_of_files(settings.separate, files, name, separator, decoder)
+                described.append(_described(clips, cached))
                 bar.advance()
     except UnreadableMusic as error:
         raise MixstyleError(f"{name}: {error}") from error
@@ -94,55 +95,18 @@ def describe_songs(
     return described
 
 
-def _given(stems: Path, songs: Sequence[Path]) -> tuple[dict[str, Path], str]:
-    """The files of a folder of stems, and the song's name."""
-    if not stems.is_dir():
-        raise MixstyleError(f"--stems {stems}: no such folder")
+def _given(stems: Path) -> Files:
     try:
-        return stem_files(stems.parent, stems.name), songs[0].name if songs else stems.resolve().name
-    except UnreadableMusic as error:
-        raise MixstyleError(f"--stems {stems}: {error}") from error
+        return given_stems(stems)
+    except MixstyleError as error:
+        raise MixstyleError(f"--stems {error}") from error
 
 
-def _describe(
-    settings: Settings,
-    files: dict[str, Path],
-    name: str,
-    separator: Separator | None,
-    decoder: Decoder,
-    cached: CachedSongs | None,
-) -> DescribedSong:
-    chosen = settings.separate
-    info = decoder.probe(files)
-    frames = frames_at_44100(info)
-    if frames < SHORTEST_CLIP_S * SAMPLE_RATE:
-        raise UnreadableMusic(f"too short: {info.duration_s:.2f} s long, {SHORTEST_CLIP_S} s are needed")
-    length = round(chosen.clip_s * SAMPLE_RATE)
-    if frames < LEAST_CLIPS * length:
-        length = frames
-    starts = clips_of(frames, name, length, chosen.clips_per_track if length < frames else 1, chosen.seed)
-    clips = [(start, start + length) for start in starts if start is not None]
-    span = separator.clip_span if separator else (lambda track_frames, start, stop: (start, stop))
-    windows = merged([span(frames, start, stop) for start, stop in clips])
-    decoded = decoder.read(files, windows)
-    rows = []
-    for start, stop in clips:
-        place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
-        first, audio = windows[place][0], decoded.audio[place]
-        if is_silent(audio[..., start - first : stop - first], chosen.silence_lufs):
-            continue
-        if separator is None:
-            stems = torch.from_numpy(audio[..., start - first : stop - first].copy())
-        else:
-            stems = separator.separate_clips([ClipRequest(frames, start, stop, first, torch.from_numpy(audio))])[0]
-        rows.append(describe(stems[None], SAMPLE_RATE)[0].numpy())
-    if not rows:
-        raise UnreadableMusic(f"silent: below {chosen.silence_lufs:g} LUFS in all of its clips")
+def _described(clips: SongClips, cached: CachedSongs | None) -> DescribedSong:
+    rows = [describe(stems[None], SAMPLE_RATE)[0].numpy() for stems in clips.stems]
     values = np.median(rows, axis=0).astype(np.float32)
     percentiles = _percentiles(values, cached)
-    return DescribedSong(
-        name, info.duration_s, len(rows), length / SAMPLE_RATE, values, percentiles, given=separator is None
-    )
+    return DescribedSong(clips.name, clips.duration_s, len(rows), clips.clip_s, values, percentiles, clips.given)
 
 
 def _percentiles(values: NDArray[np.float32], cached: CachedSongs | None) -> NDArray[np.float64]:
