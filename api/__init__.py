@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mixstyle.pipeline.separator import Separator, load_separator
     from mixstyle.pipeline.song import render_song
     from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
+    from mixstyle.stages.embedder import EmbeddedSong, Embedder, load
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOME = {
     "pipeline.separator": ("Separator", "load_separator"),
     "pipeline.song": ("render_song",),
     "pipeline.stems": ("SAMPLE_RATE", "STEMS"),
+    "stages.embedder": ("EmbeddedSong", "Embedder", "load"),
 }
 _MODULE = {name: f"mixstyle.{module}" for module, names in _HOME.items() for name in names}
 
@@ -45,6 +47,8 @@ __all__ = [
     "SAMPLE_RATE",
     "STEMS",
     "ClipRequest",
+    "EmbeddedSong",
+    "Embedder",
     "Encoder",
     "EncoderConfig",
     "FeatureStore",
@@ -56,6 +60,7 @@ __all__ = [
     "apply_remix",
     "describe",
     "info_nce",
+    "load",
     "load_encoder",
     "load_separator",
     "render_song",

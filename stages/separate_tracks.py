@@ -21,6 +21,7 @@ from mixstyle.pipeline.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
 from mixstyle.pipeline.separator import Separator, load_separator
 from mixstyle.pipeline.stems import SAMPLE_RATE
 from mixstyle.stages.settings import SeparateSettings
+from mixstyle.stages.shipped import shipped
 
 SHORTEST_CLIP_S = 0.4
 """A block of ITU-R BS.1770."""
@@ -49,8 +50,8 @@ def load_for(chosen: SeparateSettings, device: torch.device) -> Separator | None
     if chosen.input == "stems":
         return None
     return load_separator(
-        chosen.separator_config,
-        chosen.separator_checkpoint,
+        shipped(chosen.separator_config),
+        shipped(chosen.separator_checkpoint),
         device,
         chosen.precision,
         num_overlap=chosen.num_overlap,

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.stages.shipped import shipped
 
 Device = str
 """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
@@ -294,10 +295,10 @@ def _config_path(config: str | Path) -> Path:
         if path.is_file():
             return path
         raise MixstyleError(f"{path}: no such settings file")
-    named = Path("configs") / f"{config}.yaml"
+    named = shipped(Path("configs") / f"{config}.yaml")
     if named.is_file():
         return named
-    known = ", ".join(sorted(p.stem for p in Path("configs").glob("*.yaml"))) or "none found in configs/"
+    known = ", ".join(sorted(p.stem for p in shipped("configs").glob("*.yaml"))) or "none found in configs/"
     raise MixstyleError(f"no profile {str(config)!r} (there are: {known}); give its name or a path to a YAML file")
 
 
