@@ -286,6 +286,99 @@ def describe_command(
     describe_songs(_settings(config, overrides, separate__device=device), songs or [], stems, csv, json, png)
 
 
+Encoder = Annotated[Path | None, typer.Option(help="A checkpoint or exported encoder; the shipped one if not given.")]
+Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in.")]
+
+
+@app.command("embed")
+def embed_command(
+    songs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Music files, or folders of stems.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .parquet or .npy.")],
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Writes the embeddings of songs.
+
+    Examples:
+
+      mixstyle embed ~/music/*.mp3 -o embeddings.parquet
+
+      mixstyle embed a.wav b.wav -o embeddings.npy --encoder encoder.safetensors
+    """
+    from mixstyle.stages.embed import embed
+
+    embed(_settings(config, overrides, embed__encoder=encoder, embed__device=device), songs, output)
+
+
+@app.command("index")
+def index_command(
+    folder: Annotated[Path, typer.Argument(help="A folder of music.")],
+    index_dir: Index = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Embeds a folder of music into an index to search; run again, it takes what is new.
+
+    Examples:
+
+      mixstyle index ~/music
+
+      mixstyle index ~/music --index ~/music.index --encoder encoder.safetensors
+    """
+    from mixstyle.stages.index import index
+
+    settings = _settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
+    index(settings, folder, rebuild)
+
+
+@app.command("search")
+def search_command(
+    song: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
+    k: Annotated[int, typer.Option("-k", help="How many songs.")] = 10,
+    index_dir: Index = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Finds the songs of the index that are mixed most like this one, and tells in what they are alike.
+
+    Example:
+
+      mixstyle search song.wav -k 5
+    """
+    from mixstyle.stages.index import search
+
+    settings = _settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
+    search(settings, song, k)
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+    png: Annotated[Path | None, typer.Option(help="Draws a page.")] = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Tells how two mixes differ: the distance, stem by stem, and descriptor by descriptor.
+
+    Example:
+
+      mixstyle compare mine.wav reference.wav --png compared.png
+    """
+    from mixstyle.stages.compare import compare
+
+    compare(_settings(config, overrides, embed__encoder=encoder, embed__device=device), first, second, png)
+
+
 @app.command("status")
 def status_command(config: Config = "demo", overrides: Set = None) -> None:
     """Tells what each step has done, what is left, what failed, and what is stale and why.

@@ -30,7 +30,7 @@ from mixstyle.stages.describe_text import print_song
 from mixstyle.stages.progress import progress, say
 from mixstyle.stages.separate_tracks import load_for
 from mixstyle.stages.settings import Settings
-from mixstyle.stages.song_clips import Files, SongClips, clips_of_files, given_stems
+from mixstyle.stages.song_clips import Files, SongClips, cut_files, given_stems, stems_of
 
 VERSION = 1
 """Of the JSON file."""
@@ -72,8 +72,8 @@ def describe_songs(
             sources = [(_given(stems), songs[0].name if songs else stems.resolve().name)]
         with progress("describe", len(sources), "songs") as bar:
             for files, name in sources:
-                clips = clips_of_files(settings.separate, files, name, separator, decoder)
-                described.append(_described(clips, cached))
+                song = cut_files(settings.separate, files, name, separator, decoder)
+                described.append(_described(stems_of(song, separator), cached))
                 bar.advance()
     except UnreadableMusic as error:
         raise MixstyleError(f"{name}: {error}") from error

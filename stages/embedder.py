@@ -27,7 +27,7 @@ from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.progress import progress
 from mixstyle.stages.settings import SeparateSettings
 from mixstyle.stages.shipped import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
-from mixstyle.stages.song_clips import SongClips, clips_of_audio, clips_of_files, given_stems
+from mixstyle.stages.song_clips import CutSong, SongClips, cut_audio, cut_files, given_stems, stems_of
 
 Music = str | Path | Tensor | Mapping[str, Tensor]
 """A file, a folder of stems, a mixture [2, T] at 44.1 kHz, or stems by name, [2, T] each."""
@@ -91,22 +91,15 @@ class Embedder:
 
     def song(self, music: Music, name: str = "music") -> EmbeddedSong:
         """All that is known of one piece of music. name: what a tensor is called. Raises as `embed` does."""
-        return self.encode(self.cut(music, name))
+        return self.encode(self.clips(music, name))
 
-    def cut(self, music: Music, name: str = "music") -> SongClips:
+    def clips(self, music: Music, name: str = "music") -> SongClips:
         """The clips of a piece of music, as stems."""
         if isinstance(music, str | Path):
             path = Path(music)
-            name = path.name
-            if path.is_dir():
-                files, separator = given_stems(path), None
-            elif path.is_file():
-                files, separator = {"": path}, self.separator
-            else:
-                raise MixstyleError(f"{path}: no such file")
             self._decoder = self._decoder or Decoder()
             try:
-                return clips_of_files(self.options, files, name, separator, self._decoder)
+                return stems_of(self.cut(path, self._decoder), self.separator)
             except UnreadableMusic as error:
                 raise MixstyleError(f"{path}: {error}") from error
         separator, audio = (None, _stems(music, name)) if isinstance(music, Mapping) else (self.separator, music)
@@ -116,9 +109,17 @@ class Embedder:
         if not torch.isfinite(audio).all():
             raise MixstyleError(f"{name}: holds NaN or infinite samples")
         try:
-            return clips_of_audio(self.options, audio, name, separator)
+            return stems_of(cut_audio(self.options, audio, name, separator), separator)
         except UnreadableMusic as error:
             raise MixstyleError(f"{name}: {error}") from error
+
+    def cut(self, path: Path, decoder: Decoder) -> CutSong:
+        """A file or a folder of stems, cut. Raises UnreadableMusic with the reason, MixstyleError for neither."""
+        if path.is_dir():
+            return cut_files(self.options, given_stems(path), path.name, None, decoder)
+        if not path.is_file():
+            raise MixstyleError(f"{path}: no such file")
+        return cut_files(self.options, {"": path}, path.name, self.separator, decoder)
 
     @torch.inference_mode()
     def encode(self, clips: SongClips) -> EmbeddedSong:

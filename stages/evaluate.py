@@ -23,6 +23,7 @@ from mixstyle.cache.fingerprint import guard
 from mixstyle.cache.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.device import resolve_device
+from mixstyle.pipeline.effects import EFFECTS
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.remix import Remix, apply_remix
 from mixstyle.pipeline.retrieval import bootstrap_groups, hits, ranks, unit
@@ -55,6 +56,9 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     folder = options.evaluate_dir
     cache, _ = open_inputs(settings)
     checkpoints = list(options.checkpoints) or [settings.train.checkpoint_dir / BEST]
+    for name in ("effects", "hard_effects"):
+        if not 1 <= np.max(getattr(options, name)) <= len(EFFECTS):
+            raise MixstyleError(f"evaluate.{name}={getattr(options, name)}: there are {len(EFFECTS)} effects")
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if missing is not None:
         raise MixstyleError(f"{missing}: no such checkpoint; run `mixstyle train` first")

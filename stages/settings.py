@@ -209,6 +209,19 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class EmbedSettings:
+    """`mixstyle embed`, `index`, `search`, `compare` and `browse`. Songs are cut and separated as `separate` says."""
+
+    encoder: Path | None = None
+    """A checkpoint or an exported encoder; none takes the shipped one."""
+    device: Device = "auto"
+    index_dir: Path = Path("index")
+    """What `index` fills, and `search` and `browse` look into."""
+    workers: int = 2
+    """Processes that decode music ahead of the separator."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections of a profile."""
 
@@ -220,6 +233,7 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    embed: EmbedSettings = field(default_factory=EmbedSettings)
 
 
 def load_settings(
@@ -362,7 +376,7 @@ _POSITIVE = (
     "train.num_epochs train.learning_rate train.temperature train.clip_duration_s train.n_fft "
     "train.hop_length train.n_mels train.band_mels train.band_step train.encoder_dim train.film_hidden "
     "train.checkpoint_every train.save_every_steps train.validate_every train.accumulate train.processes "
-    "report.batch_clips evaluate.batch_clips"
+    "report.batch_clips evaluate.batch_clips embed.workers"
 ).split()
 _NOT_NEGATIVE = (
     "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.lanes separate.batch_chunks "
@@ -421,9 +435,9 @@ def check(settings: Settings) -> None:
         refuse("evaluate.styles", "should be 10 or more, and evaluate.hard_styles 2 or more")
     if not evaluate.effects or min(evaluate.effects) < 1 or len(set(evaluate.effects)) < len(evaluate.effects):
         refuse("evaluate.effects", "should name numbers of effects from 1 on, each once")
-    for name in ("separate.device", "features.device", "train.device", "report.device", "evaluate.device"):
-        if not _names_a_device(get(name)):
-            refuse(name, "should be auto, cpu, cuda or cuda:N")
+    for section in ("separate", "features", "train", "report", "evaluate", "embed"):
+        if not _names_a_device(get(f"{section}.device")):
+            refuse(f"{section}.device", "should be auto, cpu, cuda or cuda:N")
     for device in separate.devices:
         if not _names_a_device(device) or device == "auto":
             refuse("separate.devices", "should name cpu, cuda or cuda:N each")

@@ -6,7 +6,6 @@ clips are left out. A song without room for two clips is taken whole.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,19 @@ Windows = Sequence[tuple[int, int]]
 """Half-open, in frames at 44.1 kHz."""
 Files = dict[str, Path]
 """`{"": file}`, or a song's stems by name."""
+
+
+@dataclass(frozen=True)
+class CutSong:
+    """Clips of a song as they were cut, and the audio around them that separating them needs.
+
+    given: whether the requests hold stems already, [4, 2, T], and not mixtures [2, T].
+    """
+
+    name: str
+    duration_s: float
+    requests: tuple[ClipRequest, ...]
+    given: bool
 
 
 @dataclass(frozen=True)
@@ -58,34 +70,41 @@ def given_stems(folder: Path) -> Files:
         raise MixstyleError(f"{folder}: {error}") from error
 
 
-def clips_of_files(
+def cut_files(
     chosen: SeparateSettings, files: Files, name: str, separator: Separator | None, decoder: Decoder
-) -> SongClips:
-    """Clips of a file, separated; without a separator of a song's four stems. Raises UnreadableMusic with the reason.
+) -> CutSong:
+    """Cuts a file, or without a separator a song's four stems. Raises UnreadableMusic with the reason.
 
     name: what the clips between the first and the last are seeded by.
     """
     frames = frames_at_44100(decoder.probe(files))
-    return _clips(chosen, frames, name, separator, lambda windows: decoder.read(files, windows).audio)
+    return _cut(chosen, frames, name, separator, lambda windows: decoder.read(files, windows).audio)
 
 
-def clips_of_audio(chosen: SeparateSettings, audio: Tensor, name: str, separator: Separator | None) -> SongClips:
-    """Clips of a mixture [2, T] at 44.1 kHz, separated; without a separator of stems [4, 2, T]."""
+def cut_audio(chosen: SeparateSettings, audio: Tensor, name: str, separator: Separator | None) -> CutSong:
+    """Cuts a mixture [2, T] at 44.1 kHz, or without a separator stems [4, 2, T]. Raises UnreadableMusic."""
     samples = audio.detach().to("cpu", torch.float32).numpy()
-    return _clips(chosen, samples.shape[-1], name, separator, partial(_windows_of, samples))
+    return _cut(chosen, samples.shape[-1], name, separator, lambda windows: [samples[..., a:b] for a, b in windows])
 
 
-def _windows_of(samples: np.ndarray, windows: Windows) -> list[np.ndarray]:
-    return [samples[..., start:stop] for start, stop in windows]
+def stems_of(song: CutSong, separator: Separator | None) -> SongClips:
+    """The stems of a song's clips, all separated together."""
+    if song.given:
+        stems = tuple(r.audio[..., r.start - r.span_start : r.stop - r.span_start].clone() for r in song.requests)
+    elif separator is None:
+        raise ValueError("a mixture needs a separator")
+    else:
+        stems = tuple(separator.separate_clips(song.requests))
+    return SongClips(song.name, song.duration_s, tuple(r.start for r in song.requests), stems, song.given)
 
 
-def _clips(
+def _cut(
     chosen: SeparateSettings,
     frames: int,
     name: str,
     separator: Separator | None,
     read: Callable[[Windows], list[np.ndarray]],
-) -> SongClips:
+) -> CutSong:
     if frames < SHORTEST_CLIP_S * SAMPLE_RATE:
         raise UnreadableMusic(f"too short: {frames / SAMPLE_RATE:.2f} s long, {SHORTEST_CLIP_S} s are needed")
     length = round(chosen.clip_s * SAMPLE_RATE)
@@ -96,19 +115,12 @@ def _clips(
     span = separator.clip_span if separator else (lambda track_frames, start, stop: (start, stop))
     windows = merged([span(frames, start, stop) for start, stop in clips])
     audio = read(windows)
-    kept: list[int] = []
     requests: list[ClipRequest] = []
     for start, stop in clips:
         place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
         first = windows[place][0]
-        if is_silent(audio[place][..., start - first : stop - first], chosen.silence_lufs):
-            continue
-        kept.append(start)
-        requests.append(ClipRequest(frames, start, stop, first, torch.from_numpy(audio[place])))
-    if not kept:
+        if not is_silent(audio[place][..., start - first : stop - first], chosen.silence_lufs):
+            requests.append(ClipRequest(frames, start, stop, first, torch.from_numpy(audio[place])))
+    if not requests:
         raise UnreadableMusic(f"silent: below {chosen.silence_lufs:g} LUFS in all of its clips")
-    if separator is not None:
-        stems = tuple(separator.separate_clips(requests))
-    else:
-        stems = tuple(r.audio[..., r.start - r.span_start : r.stop - r.span_start].clone() for r in requests)
-    return SongClips(name, frames / SAMPLE_RATE, tuple(kept), stems, given=separator is None)
+    return CutSong(name, frames / SAMPLE_RATE, tuple(requests), given=separator is None)

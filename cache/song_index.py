@@ -1,0 +1,196 @@
+"""An index of songs: their embeddings and descriptors, and a search structure over them. Format version 1.
+
+A folder with `settings.json` (what the embeddings were made with, `mixstyle.cache.fingerprint`), parts
+`songs-<8 digits>.parquet`, and `nearest.faiss`. A part has a row a song: `path` (relative to the music folder, `/`
+between folders; bytes, since a name may be no UTF-8), `bytes` and `modified_ns` of the file when it was read,
+`duration_s`, `embedding` (list of E float32, of unit length), `descriptors` (list of D float32, medians over the song's
+clips) and `reason` (why it has no embedding; empty where it has one). Of several rows of a path that of the highest
+part counts. `nearest.faiss` is an exact index by inner product over the songs that have an embedding, in the order of
+their paths; it follows from the parts, and is made anew where it is not of them (`nearest.json` tells).
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mixstyle.cache.atomic import atomic_write, read_json, write_json
+from mixstyle.pipeline.errors import MixstyleError
+
+if TYPE_CHECKING:
+    import faiss
+
+VERSION = 1
+SETTINGS, NEAREST, STATE = "settings.json", "nearest.faiss", "nearest.json"
+_FIELDS = ("path", "bytes", "modified_ns", "duration_s", "embedding", "descriptors", "reason")
+
+
+@dataclass(frozen=True)
+class IndexedSong:
+    """A row. embedding [E] and descriptors [D] are empty where `reason` tells why there are none."""
+
+    path: str
+    bytes: int
+    modified_ns: int
+    duration_s: float
+    embedding: NDArray[np.float32]
+    descriptors: NDArray[np.float32]
+    reason: str = ""
+
+
+class SongIndex:
+    """The songs in an index, by path; `add` and `keep` change it on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._songs: dict[str, IndexedSong] = {}
+        self._parts = sorted(folder.glob("songs-*.parquet"))
+        for part in self._parts:
+            self._songs.update((song.path, song) for song in _read(part))
+        self._nearest: faiss.Index | None = None
+
+    def __len__(self) -> int:
+        return len(self._songs)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._songs
+
+    def __getitem__(self, path: str) -> IndexedSong:
+        return self._songs[path]
+
+    @property
+    def usable(self) -> list[IndexedSong]:
+        """Songs with an embedding, in the order of their paths."""
+        return [self._songs[path] for path in sorted(self._songs) if not self._songs[path].reason]
+
+    @property
+    def failed(self) -> list[IndexedSong]:
+        """Songs that could not be read, in the order of their paths."""
+        return [self._songs[path] for path in sorted(self._songs) if self._songs[path].reason]
+
+    def add(self, songs: Sequence[IndexedSong]) -> None:
+        """Writes songs as a new part."""
+        if not songs:
+            return
+        number = int(self._parts[-1].stem.removeprefix("songs-")) + 1 if self._parts else 0
+        self._parts.append(self._write(number, songs))
+        self._songs.update((song.path, song) for song in songs)
+        self._nearest = None
+
+    def keep(self, paths: Iterable[str]) -> None:
+        """Forgets songs that are not among `paths`, and merges the parts into one."""
+        kept = {path: song for path in sorted(set(paths)) if (song := self._songs.get(path))}
+        if len(self._parts) <= 1 and kept.keys() == self._songs.keys():
+            return
+        number = int(self._parts[-1].stem.removeprefix("songs-")) + 1 if self._parts else 0
+        merged = self._write(number, list(kept.values()))
+        # Stopped half way, this leaves older rows that the merged part outranks, and songs that the next run forgets.
+        for part in self._parts:
+            part.unlink(missing_ok=True)
+        self._parts, self._songs, self._nearest = [merged], kept, None
+
+    def embeddings(self) -> NDArray[np.float32]:
+        """[songs, E] of `usable`."""
+        return np.stack([song.embedding for song in self.usable])
+
+    def descriptors(self) -> NDArray[np.float32]:
+        """[songs, D] of `usable`."""
+        return np.stack([song.descriptors for song in self.usable])
+
+    def search(self, embedding: NDArray[np.float32], k: int) -> list[tuple[IndexedSong, float]]:
+        """The k nearest songs to an embedding [E] and their cosines, nearest first."""
+        songs = self.usable
+        if not songs:
+            return []
+        self._nearest = self._nearest or self._load_nearest(songs)
+        if embedding.shape != (self._nearest.d,):
+            raise MixstyleError(
+                f"{self.folder}: holds embeddings of {self._nearest.d} dimensions, not {list(embedding.shape)}"
+            )
+        query = np.ascontiguousarray(embedding[None] / max(float(np.linalg.norm(embedding)), 1e-12), np.float32)
+        scores, places = self._nearest.search(query, min(k, len(songs)))
+        return [(songs[place], float(score)) for place, score in zip(places[0], scores[0], strict=True)]
+
+    def write_nearest(self) -> None:
+        """Makes the search structure of the songs that are there, unless it is."""
+        if self.usable:
+            self._nearest = self._load_nearest(self.usable)
+
+    def _load_nearest(self, songs: Sequence[IndexedSong]) -> "faiss.Index":
+        import faiss  # takes a while
+
+        digest = hashlib.sha256()
+        for song in songs:
+            digest.update(os.fsencode(song.path) + b"\0" + song.embedding.tobytes())
+        state = {"version": VERSION, "songs": len(songs), "sha256": digest.hexdigest()}
+        path = self.folder / NEAREST
+        if path.is_file() and (self.folder / STATE).is_file() and read_json(self.folder / STATE) == state:
+            try:
+                found = faiss.read_index(str(path))
+            except RuntimeError:
+                found = None  # torn: it follows from the parts
+            if found is not None and found.ntotal == len(songs):
+                return found
+        made = faiss.IndexFlatIP(len(songs[0].embedding))
+        made.add(np.ascontiguousarray(np.stack([song.embedding for song in songs])))
+        (self.folder / STATE).unlink(missing_ok=True)
+        with atomic_write(path) as temporary:
+            faiss.write_index(made, str(temporary))
+        write_json(self.folder / STATE, state)
+        return made
+
+    def _write(self, number: int, songs: Sequence[IndexedSong]) -> Path:
+        path = self.folder / f"songs-{number:08d}.parquet"
+        columns: Mapping[str, Any] = {name: [getattr(song, name) for song in songs] for name in _FIELDS}
+        vector = pa.list_(pa.float32())
+        table = pa.table(
+            {
+                "path": pa.array([os.fsencode(path) for path in columns["path"]], pa.binary()),
+                "bytes": pa.array(columns["bytes"], pa.int64()),
+                "modified_ns": pa.array(columns["modified_ns"], pa.int64()),
+                "duration_s": pa.array(columns["duration_s"], pa.float64()),
+                "embedding": pa.array(columns["embedding"], vector),
+                "descriptors": pa.array(columns["descriptors"], vector),
+                "reason": pa.array(columns["reason"], pa.string()),
+            }
+        ).replace_schema_metadata({"mixstyle_index": str(VERSION)})
+        with atomic_write(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+            if pq.read_metadata(temporary).num_rows != len(songs):
+                raise MixstyleError(f"{path}: could not be read back; is the disk full?")
+        return path
+
+
+def _read(path: Path) -> list[IndexedSong]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise MixstyleError(f"{path}: cannot be read ({str(error)[:100]}); remove it and index again") from error
+    version = (table.schema.metadata or {}).get(b"mixstyle_index", b"none").decode()
+    if version != str(VERSION) or set(table.column_names) != set(_FIELDS):
+        raise MixstyleError(f"{path}: version {version} of the format, and this mixstyle reads {VERSION}")
+    columns = {name: table.column(name) for name in _FIELDS}
+    vectors = {
+        name: [np.asarray(value.as_py(), np.float32) for value in columns[name]]
+        for name in ("embedding", "descriptors")
+    }
+    plain = {name: columns[name].to_pylist() for name in _FIELDS if name not in vectors}
+    return [
+        IndexedSong(
+            os.fsdecode(plain["path"][i]),
+            plain["bytes"][i],
+            plain["modified_ns"][i],
+            plain["duration_s"][i],
+            vectors["embedding"][i],
+            vectors["descriptors"][i],
+            plain["reason"][i],
+        )
+        for i in range(table.num_rows)
+    ]
