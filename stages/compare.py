@@ -136,7 +136,7 @@ def _matrix(axes: Axes, found: Comparison) -> None:
         axes.text(column, row, text, ha="center", va="center", color="white" if value > 2 else "black")
     axes.set_xticks(range(len(GROUPS)), GROUPS)
     axes.set_yticks(range(len(STEMS)), STEMS)
-    axes.set_title("Distance, in spreads of the training songs")
+    axes.set_title("Distance, in spreads")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -165,7 +165,7 @@ def _bars(axes: Axes, found: Comparison) -> None:
         f"{DESCRIPTORS[c].stem}: {title(DESCRIPTORS[c].name.removeprefix(DESCRIPTORS[c].stem + '_'))}" for c in order
     ]
     axes.set_yticks(range(len(order)), names, fontsize=8.5)
-    far = 1.55 * max(1.0, float(np.abs(found.apart).max()))
+    far = 1.9 * max(1.0, float(np.abs(found.apart).max()))
     axes.set_xlim(-far, far)
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.grid(visible=False, axis="y")

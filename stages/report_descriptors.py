@@ -23,6 +23,7 @@ from mixstyle.pipeline.stems import STEMS
 from mixstyle.stages.report_figures import STEM_COLOURS, STYLE, save
 
 _OCTAVE = re.compile(r"octave_(\d+(?:p\d+)?)hz_db")
+_HZ = re.compile(r"octave_(\d+)hz")
 _MASKED_BY = re.compile(r"masked_by_(\w+)_share")
 _COLUMNS = 3
 _WIDTH_IN = 10.4
@@ -58,7 +59,7 @@ def title(name: str) -> str:
         if name.endswith(tail):
             name = name.removesuffix(tail)
             break
-    name = name.replace("masked", "masked share")
+    name = _HZ.sub(r"octave at \1 Hz", name.replace("masked", "masked share"))
     for short, long in _WORDS.items():
         if name == short or name.startswith(f"{short}_"):
             rest = name.removeprefix(short).strip("_").replace("_", " ")
