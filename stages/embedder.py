@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ class Embedder:
             music = list(music)
         if _is_one(music):
             return self.song(music).embedding
-        pieces = list(music)
+        pieces = cast(Sequence[Music], music)
         if not pieces:
             return torch.empty(0, self.dimensions)
         with progress("embed", len(pieces), "songs", shown=len(pieces) > 1) as bar:

@@ -20,7 +20,7 @@ from mixstyle.pipeline.retrieval import bootstrap_groups
 from mixstyle.pipeline.stems import SAMPLE_RATE
 from mixstyle.pipeline.styles import STEM_LUFS, draw_style
 from mixstyle.stages.evaluate import content_hard, evaluate, hard_of, held_out, retrieval_of, same_chain
-from mixstyle.stages.evaluate_models import rows_of
+from mixstyle.stages.evaluate_models import EncoderRow, rows_of
 from mixstyle.stages.features import features
 from mixstyle.stages.settings import Settings
 from mixstyle.stages.train import train
@@ -165,5 +165,7 @@ def test_songs_that_an_encoder_was_trained_on_are_left_out(trained: Settings) ->
     rows = rows_of([best], (), torch.device("cpu"))
     assert {track.track_id for track in held_out(cache, rows)} == {track.track_id for track in songs_of(trained)}
     # the same music, split in another way: what was trained on before is asked for now
-    turned = dataclasses.replace(rows[0], trained_on=[int(track.track_id, 16) for track in songs_of(trained)[:2]])
+    first = rows[0]
+    assert isinstance(first, EncoderRow)
+    turned = dataclasses.replace(first, trained_on=tuple(int(track.track_id, 16) for track in songs_of(trained)[:2]))
     assert [track.track_id for track in held_out(cache, [turned])] == [t.track_id for t in songs_of(trained)[2:]]

@@ -15,7 +15,7 @@ from mixstyle.cache.song_index import NEAREST, IndexedSong, SongIndex
 from mixstyle.pipeline.descriptors import DESCRIPTORS
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.stages.describe_song import COLUMN
-from mixstyle.stages.embed import embedder_of
+from mixstyle.stages.embed import embedded_songs, embedder_of
 from mixstyle.stages.index import index, open_index, reasons, search
 from mixstyle.stages.settings import Settings
 
@@ -30,11 +30,10 @@ def settings(tmp_path: Path) -> Settings:
 def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the songs that are embedded from now on, as they come."""
     names: list[str] = []
-    real = module.embedded_songs
 
     def counting(embedder, songs, workers):
         names.extend(path.name for path in songs)
-        return real(embedder, songs, workers)
+        return embedded_songs(embedder, songs, workers)
 
     monkeypatch.setattr(module, "embedded_songs", counting)
     return names
@@ -65,10 +64,8 @@ def test_only_what_is_new_or_changed_is_embedded(settings: Settings, monkeypatch
 
 
 def test_a_run_that_is_stopped_keeps_what_it_had(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module.embedded_songs
-
     def stopped(embedder, songs, workers):
-        for place, found in enumerate(real(embedder, songs, workers)):
+        for place, found in enumerate(embedded_songs(embedder, songs, workers)):
             if place == 3:
                 raise KeyboardInterrupt
             yield found
