@@ -379,6 +379,30 @@ def compare_command(
     compare(_settings(config, overrides, embed__encoder=encoder, embed__device=device), first, second, png)
 
 
+@app.command("browse")
+def browse_command(
+    host: Annotated[str, typer.Option(help="Where to listen; others than this machine can reach any other.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8050,
+    index_dir: Index = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Serves a page to look at the songs of an index and to listen to them.
+
+    Example:
+
+      mixstyle browse --index ~/music.index
+    """
+    from mixstyle.stages.browse import browse
+
+    settings = _settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
+    browse(settings, host, port)
+
+
 @app.command("status")
 def status_command(config: Config = "demo", overrides: Set = None) -> None:
     """Tells what each step has done, what is left, what failed, and what is stale and why.

@@ -41,7 +41,8 @@ class Difference:
 
     def __str__(self) -> str:
         d = DESCRIPTORS[self.column]
-        name = f"{d.stem} {title(d.name.removeprefix(f'{d.stem}_')).replace('RMS', 'rms').lower()}"
+        words = title(d.name.removeprefix(f"{d.stem}_"))
+        name = f"{d.stem} {words if words.startswith('RMS') else words[0].lower() + words[1:]}"
         unit = "" if d.unit == "1" else f" {d.unit}"
         digits = 2 if d.unit in ("1", "dB/octave") else 1
         return f"{name} {self.query:.{digits}f} / {self.found:.{digits}f}{unit}"

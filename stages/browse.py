@@ -1,0 +1,131 @@
+"""`mixstyle browse`: a page to look at an index and to listen to it, on this machine alone unless told otherwise.
+
+A map of the songs, and for the one that is clicked its mix and stems to hear, the nearest others, and its descriptors
+beside those of another. The page knows songs by their number in the index: no address names a file, so nothing but
+clips of indexed songs can be had through it. Requests for other hosts' names are refused (a page elsewhere cannot
+reach it by having its own name point here).
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixstyle.cache.song_index import SongIndex
+from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.retrieval import principal_components
+from mixstyle.stages.browse_audio import Player
+from mixstyle.stages.embed import embedder_of
+from mixstyle.stages.index import Difference, open_index, reasons
+from mixstyle.stages.progress import say
+from mixstyle.stages.settings import Settings
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
+NEAREST = 8
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A song near another one: its number, the cosine, and in what the two are most alike and most apart."""
+
+    song: int
+    score: float
+    alike: tuple[Difference, ...]
+    apart: tuple[Difference, ...]
+
+
+class Songs:
+    """The songs of an index as the page shows them, by number."""
+
+    def __init__(self, index: SongIndex) -> None:
+        usable = index.usable
+        self.names = [song.path for song in usable]
+        self.durations_s = [song.duration_s for song in usable]
+        self.embeddings = index.embeddings()
+        self.descriptors = index.descriptors()
+
+    @cached_property
+    def map(self) -> tuple[NDArray[np.float64], list[float]]:
+        """Points [N, 2] along the first two principal components, and the variance that each explains."""
+        if len(self.names) < 3:
+            points = np.zeros((len(self.names), 2))
+            points[:, 0] = range(len(self.names))
+            return points, [0.0, 0.0]
+        return principal_components(self.embeddings)
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """The folder of each song, as far as all songs are told apart by few."""
+        return [name.rpartition("/")[0].split("/")[0] for name in self.names]
+
+    def nearest(self, song: int, k: int = NEAREST) -> list[Neighbour]:
+        """The k songs nearest to one, nearest first."""
+        cosines = self.embeddings @ self.embeddings[song]
+        order = [int(i) for i in np.argsort(-cosines, kind="stable") if i != song][:k]
+        own = self.descriptors[song]
+        return [Neighbour(i, float(cosines[i]), *reasons(own, self.descriptors[i], self.descriptors)) for i in order]
+
+    def cosine(self, first: int, second: int) -> float:
+        return float(self.embeddings[first] @ self.embeddings[second])
+
+    def percentile(self, song: int, column: int) -> float:
+        """Share of the songs below this one in a descriptor, in percent; equal ones count half."""
+        values = self.descriptors[:, column]
+        own = values[song]
+        return float(100 * ((values < own).mean() + 0.5 * (values == own).mean()))
+
+
+class Server:
+    """The page, served from a thread; a context manager. port 0: any that is free."""
+
+    def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 8050) -> None:
+        try:
+            from werkzeug.serving import make_server
+
+            from mixstyle.stages.browse_page import make_page
+        except ImportError as error:
+            raise MixstyleError("browse needs dash: install mixstyle with its extra, mixstyle[browse]") from error
+        embedder = embedder_of(settings)
+        index, root = open_index(settings, embedder)
+        self.songs = Songs(index)
+        self.player = Player(index, root, embedder)
+        app = make_page(self.songs, self.player, root)
+        app.server.config["TRUSTED_HOSTS"] = [*LOOPBACK, host]
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        try:
+            self._server: BaseWSGIServer = make_server(host, port, app.server, threaded=True)
+        except (OSError, SystemExit) as error:  # werkzeug exits where the port is taken
+            raise MixstyleError(f"--host {host} --port {port}: cannot be listened on; name another port") from error
+        self.url = f"http://{host}:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._embedder = embedder
+
+    def __enter__(self) -> "Server":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self.player.close()
+        self._embedder.close()
+
+
+def browse(settings: Settings, host: str, port: int) -> None:
+    """Serves the page until Ctrl-C. Raises MixstyleError where there is no index, or the port is taken."""
+    with Server(settings, host, port) as server:
+        say(f"browse: {len(server.songs.names)} songs at {server.url} (Ctrl-C ends it)")
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            say(f"browse: warning: everyone who reaches {host} can hear these songs")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            say("browse: ended")
