@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.infonce import info_nce
+from mixstyle.pipeline.infonce import chain_info_nce, info_nce
 
 
 def triple(batch: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,3 +141,41 @@ def test_refuses_shapes_that_differ(shapes: tuple[tuple[int, ...], ...]) -> None
     a, p, n = (torch.ones(s) for s in shapes)
     with pytest.raises(ValueError, match="alike"):
         info_nce(a, p, n, 0.1)
+
+
+@pytest.mark.parametrize(("batch", "size", "temperature"), [(2, 3, 0.5), (3, 4, 0.1), (7, 16, 0.2)])
+def test_a_ring_of_chains_equals_the_loop(batch: int, size: int, temperature: float) -> None:
+    a, p, n = (x.double().numpy() for x in triple(batch, size))
+    clips = [(i, x / np.linalg.norm(x)) for i, x in [*enumerate(a), *enumerate(p)]]
+    clips += [((i + 1) % batch, x / np.linalg.norm(x)) for i, x in enumerate(n)]
+    losses = []
+    for me, (chain, x) in enumerate(clips):
+        rest = [(other, float(x @ y)) for place, (other, y) in enumerate(clips) if place != me]
+        total = math.log(sum(math.exp(c / temperature) for _, c in rest))
+        own = [c / temperature - total for other, c in rest if other == chain]
+        assert len(own) == 2
+        losses.append(-float(np.mean(own)))
+    found = chain_info_nce(*triple(batch, size), temperature)
+    assert found.loss.item() == pytest.approx(np.mean(losses), abs=1e-5)  # float32 sums of some ten terms
+    watched = info_nce(*triple(batch, size), temperature)
+    assert found.positive_similarity == watched.positive_similarity
+    assert found.accuracy == watched.accuracy
+
+
+def test_a_ring_needs_two() -> None:
+    with pytest.raises(ValueError, match="2 or more"):
+        chain_info_nce(*triple(1, 4), 0.1)
+
+
+def test_a_ring_pulls_every_clip_towards_its_chain() -> None:
+    """Descending the loss sorts clips by chain, whatever their content."""
+    a, p, n = (x.requires_grad_() for x in triple(5, 8))
+    optimizer = torch.optim.SGD([a, p, n], lr=1.0)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        chain_info_nce(a, p, n, 0.2).loss.backward()
+        optimizer.step()
+    a, p, n = (torch.nn.functional.normalize(x.detach(), dim=-1) for x in (a, p, n))
+    assert (a * p).sum(-1).min() > 0.95
+    assert (a * n.roll(1, 0)).sum(-1).min() > 0.95
+    assert (a * n).sum(-1).max() < 0.5

@@ -114,6 +114,30 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
         torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-3, rtol=1e-3)
 
 
+def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
+    settings = settings_of(shared / "ring", objective="chain-ring", style_effects=[2, 5])
+    cache, store = open_inputs(settings)
+    data, _ = datasets(settings.train, cache, store, describe_here=True)
+    seen = set()
+    for batch in load_batches(data, [(0, 0), (0, 1), (4, 0)], 0):
+        for item, (anchor, positive, negative) in enumerate(batch.remixes):
+            assert anchor == positive != negative
+            assert negative == batch.remixes[(item + 1) % len(batch.remixes)][0]
+            assert 2 <= len(anchor.stems[0]) <= 5
+            assert anchor.mix_lufs == -14
+            seen.add(json.dumps(anchor.to_json()))
+    assert len(seen) == 3 * data.batch_size, "chains are drawn for every step"
+    one, two = (list(load_batches(data, [(0, 1), (1, 0)], workers)) for workers in (0, 2))
+    assert all(torch.equal(a.stems, b.stems) and a.remixes == b.remixes for a, b in zip(one, two, strict=True))
+
+
+def test_styles_of_too_many_effects_are_refused(shared: Path) -> None:
+    for wrong in ([1], [0, 3], [4, 2], [1, 13]):
+        settings = settings_of(shared / "styles", style_effects=wrong)
+        with pytest.raises(MixstyleError, match=r"train\.style_effects=.*\[least, most\]"):
+            datasets(settings.train, *open_inputs(settings), True)
+
+
 def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
     plain, normal = (
         datasets(settings_of(shared / f"n{n}", fx_normalise=n).train, *open_inputs(settings_of(shared / "n")), True)[0]
@@ -127,7 +151,10 @@ def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
     assert torch.isfinite(loudness).all()
 
 
-@pytest.mark.parametrize("changes", [{"objective": "shared-chain", **ALL}, {"fx_normalise": True}])
+RING = {"style_effects": [1, 4], "objective": "chain-ring"}
+
+
+@pytest.mark.parametrize("changes", [{"objective": "shared-chain", **ALL}, {"fx_normalise": True}, RING])
 def test_every_objective_trains_and_goes_on_exactly(shared: Path, changes: dict[str, object]) -> None:
     name = "-".join(changes)[:12]
     more = {**changes, "chain_weight": 0.3, "accumulate": 2, "warmup_steps": 3, "num_epochs": 2}
@@ -157,11 +184,12 @@ def test_the_learning_rate_rises_and_falls(shared: Path) -> None:
     assert learning_rate(settings.train, 6, 6) == pytest.approx(0, abs=1e-12)
 
 
-def test_two_processes_give_the_step_of_one(shared: Path) -> None:
+@pytest.mark.parametrize("objective", ["same-song", "chain-ring"])
+def test_two_processes_give_the_step_of_one(shared: Path, objective: str) -> None:
     ends = []
     for processes in (1, 2):
-        folder = shared / f"ranks-{processes}"
-        changes = {"batch_size": 4, "chain_weight": 0.5, "dropout": 0.0, "max_steps": 1}
+        folder = shared / f"ranks-{objective}-{processes}"
+        changes = {"batch_size": 4, "chain_weight": 0.5, "dropout": 0.0, "max_steps": 1, "objective": objective}
         train(settings_of(folder, **changes, processes=processes))
         ends.append(load_checkpoint(folder / "ckpt" / "final_model.pt"))
         assert len(rows_of(folder)) == 1
