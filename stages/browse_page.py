@@ -7,12 +7,13 @@ import plotly.graph_objects as go
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from flask import Response, abort
 from flask import request as http
+from werkzeug.wrappers import Response as BaseResponse
 
 from mixstyle.pipeline.descriptors import DESCRIPTORS
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.stems import STEMS
-from mixstyle.stages.browse import Neighbour, Songs
 from mixstyle.stages.browse_audio import PARTS, Player
+from mixstyle.stages.browse_songs import Neighbour, Songs
 from mixstyle.stages.describe_song import ABSENT_LU, is_loudness, relative_column
 from mixstyle.stages.report_descriptors import kinds, title
 from mixstyle.stages.report_figures import SONG_COLOURS, STEM_COLOURS
@@ -121,7 +122,7 @@ def _clicks(app: Dash, songs: Songs) -> None:
 
 def _audio(app: Dash, player: Player) -> None:
     @app.server.get("/audio/<int:song>/<part>")
-    def audio(song: int, part: str) -> Response:
+    def audio(song: int, part: str) -> BaseResponse:
         try:
             data = player.part(song, part)
         except KeyError:

@@ -18,7 +18,8 @@ from small_separator import CLIP, CLIP_S, song, write_songs
 from mixstyle.cache.plan import clips_of
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.stems import STEMS
-from mixstyle.stages.browse import Server, Songs
+from mixstyle.stages.browse import Server
+from mixstyle.stages.browse_songs import Songs
 from mixstyle.stages.index import index
 from mixstyle.stages.settings import Settings
 
