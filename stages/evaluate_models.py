@@ -16,7 +16,7 @@ from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.encoder import Encoder
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.mel import StemMel
-from mixstyle.pipeline.stems import SAMPLE_RATE
+from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.report_embed import untrained_like
 
 MFCCS = 20
@@ -113,6 +113,27 @@ class GivenRow:
         if found.ndim != 2 or len(found) != len(clips.stems):
             raise MixstyleError(f"{self.name}: embed gave {list(found.shape)} for {len(clips.stems)} clips, not [B, E]")
         return found
+
+
+class StemFX:
+    """StemFX (`pip install stemfx`), as an example of a model from elsewhere: `evaluate.models=
+    [mixstyle.stages.evaluate_models:StemFX]`. It looks at the first 10 s of a clip. Its weights are those that stemfx
+    downloads, or has downloaded. Raises MixstyleError where it or they are missing.
+    """
+
+    name = "StemFX"
+
+    def __init__(self) -> None:
+        try:
+            stemfx = importlib.import_module("stemfx")
+            self._model = stemfx.load(device="cpu")
+        except ImportError as error:
+            raise MixstyleError(f"evaluate.models: StemFX cannot be imported ({error}); pip install stemfx") from error
+        except Exception as error:
+            raise MixstyleError(f"evaluate.models: StemFX's weights cannot be had ({error})") from error
+
+    def embed(self, mixtures: Tensor, stems: Tensor) -> Tensor:
+        return self._model.embed([dict(zip(STEMS, clip.cpu(), strict=True)) for clip in stems])
 
 
 Z_SCORED = ("raw descriptors", "MFCC statistics")

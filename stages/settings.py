@@ -186,6 +186,9 @@ class ReportSettings:
     """Tracks whose retrieval is reported; `auto`: those outside training where there are at least 10, else all."""
 
 
+EVALUATION_PARTS = ("same-chain", "content-hard", "presets", "parameters", "songs", "robustness", "fingerprint")
+
+
 @dataclass(frozen=True)
 class EvaluateSettings:
     """`mixstyle evaluate`: what embeddings know, on songs that were not trained on."""
@@ -195,12 +198,23 @@ class EvaluateSettings:
     """Checkpoints or exported encoders; none takes best_model.pt of the training's checkpoint folder."""
     models: tuple[str, ...] = ()
     """Models of your own, as package.module:name, with `name` and `embed(mixtures, stems)`."""
+    parts: tuple[str, ...] = EVALUATION_PARTS[:-1]
+    """Which questions are asked; also `fingerprint`, which needs `rendered_dir`."""
+    songs: int = 200
+    """At most this many held-out songs, drawn by the seed."""
     styles: int = 500
     effects: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
     """Numbers of effects in a style; each is measured with `styles` styles."""
     hard_styles: int = 20
     """Candidates of the content-hard test."""
     hard_effects: int = 4
+    """Effects of the styles of all questions but same-chain."""
+    preset_clips: int = 2
+    """Clips of each song that the presets are put on."""
+    parameter_clips: int = 100
+    """Clips that each effect is put on with drawn parameters."""
+    rendered_dir: Path | None = None
+    """Songs with true stems (of `mixstyle demo-songs`), for the separator's fingerprint."""
     seed: int = 0
     device: Device = "auto"
     batch_clips: int = 8
@@ -376,7 +390,7 @@ _POSITIVE = (
     "train.num_epochs train.learning_rate train.temperature train.clip_duration_s train.n_fft "
     "train.hop_length train.n_mels train.band_mels train.band_step train.encoder_dim train.film_hidden "
     "train.checkpoint_every train.save_every_steps train.validate_every train.accumulate train.processes "
-    "report.batch_clips evaluate.batch_clips embed.workers"
+    "report.batch_clips evaluate.batch_clips evaluate.preset_clips embed.workers"
 ).split()
 _NOT_NEGATIVE = (
     "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.lanes separate.batch_chunks "
@@ -433,6 +447,13 @@ def check(settings: Settings) -> None:
     evaluate = settings.evaluate
     if evaluate.styles < 10 or evaluate.hard_styles < 2:
         refuse("evaluate.styles", "should be 10 or more, and evaluate.hard_styles 2 or more")
+    if evaluate.songs < 2 or evaluate.parameter_clips < 10:
+        refuse("evaluate.songs", "should be 2 or more, and evaluate.parameter_clips 10 or more")
+    wrong = [part for part in evaluate.parts if part not in EVALUATION_PARTS]
+    if wrong or not evaluate.parts:
+        refuse("evaluate.parts", f"should name some of {', '.join(EVALUATION_PARTS)}")
+    if "fingerprint" in evaluate.parts and evaluate.rendered_dir is None:
+        refuse("evaluate.rendered_dir", "should be a folder of rendered songs: evaluate.parts has fingerprint")
     if not evaluate.effects or min(evaluate.effects) < 1 or len(set(evaluate.effects)) < len(evaluate.effects):
         refuse("evaluate.effects", "should name numbers of effects from 1 on, each once")
     for section in ("separate", "features", "train", "report", "evaluate", "embed"):

@@ -2,27 +2,50 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyloudnorm
 import pytest
+import soundfile
 import torch
 from small_cache import make_cache, stems_of
+from small_separator import write_separator
 from test_train_stage import CLIP_S, settings_of
 
 import mixstyle.stages.evaluate as module
 from mixstyle.cache.stem_cache import StemCache
 from mixstyle.pipeline.effects import EFFECTS
 from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.presets import PRESETS
 from mixstyle.pipeline.remix import apply_remix
 from mixstyle.pipeline.retrieval import bootstrap_groups
-from mixstyle.pipeline.stems import SAMPLE_RATE
+from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.styles import STEM_LUFS, draw_style
-from mixstyle.stages.evaluate import content_hard, evaluate, hard_of, held_out, retrieval_of, same_chain
-from mixstyle.stages.evaluate_models import EncoderRow, rows_of
+from mixstyle.stages.evaluate import evaluate, held_out, some_of
+from mixstyle.stages.evaluate_measures import (
+    fingerprint_of,
+    hard_of,
+    leakage_of,
+    parameters_of,
+    presets_of,
+    retrieval_of,
+    robustness_of,
+)
+from mixstyle.stages.evaluate_models import EncoderRow, StemFX, rows_of
+from mixstyle.stages.evaluate_parts import (
+    CHANGES,
+    ROBUSTNESS,
+    Part,
+    content_hard,
+    fingerprint,
+    parameters,
+    presets,
+    same_chain,
+)
 from mixstyle.stages.features import features
-from mixstyle.stages.settings import Settings
+from mixstyle.stages.settings import EVALUATION_PARTS, Settings
 from mixstyle.stages.train import train
 
 
@@ -47,7 +70,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def chosen(settings: Settings, folder: Path, **changes: object) -> Settings:
-    options = {"styles": 10, "effects": (1, 3), "hard_styles": 3, "workers": 0, "device": "cpu", **changes}
+    options = {
+        "parts": ("same-chain", "content-hard"),
+        "styles": 10,
+        "effects": (1, 3),
+        "hard_styles": 3,
+        "parameter_clips": 10,
+        "workers": 0,
+        "device": "cpu",
+        **changes,
+    }
     return dataclasses.replace(
         settings, evaluate=dataclasses.replace(settings.evaluate, evaluate_dir=folder, **options)
     )
@@ -87,7 +119,7 @@ def test_styles_set_the_loudness_of_stems_and_mix() -> None:
 
 def test_measures_of_embeddings_with_known_answers(trained: Settings) -> None:
     part = same_chain(songs_of(trained), 2, 40, 0)
-    assert len(part.items) == 80
+    assert len(part) == len(part.items) == 80
     for query, pool in zip(part.items[:40], part.items[40:], strict=True):
         assert query[1] == pool[1]
     assert all(a != b for a, b in zip(part.songs[:40], part.songs[40:], strict=True)), "content should differ"
@@ -169,3 +201,144 @@ def test_songs_that_an_encoder_was_trained_on_are_left_out(trained: Settings) ->
     assert isinstance(first, EncoderRow)
     turned = dataclasses.replace(first, trained_on=tuple(int(track.track_id, 16) for track in songs_of(trained)[:2]))
     assert [track.track_id for track in held_out(cache, [turned])] == [t.track_id for t in songs_of(trained)[2:]]
+
+
+def test_presets_are_told_apart_by_what_they_do(trained: Settings) -> None:
+    part = presets(songs_of(trained), 2, 0)
+    clips = len(part) // len(PRESETS)
+    label = np.repeat(np.arange(len(PRESETS)), clips)
+    assert [remix for _, remix in part.items] == [list(PRESETS.values())[k] for k in label]
+    right = presets_of(np.eye(5, dtype=np.float32)[label], part, "x")
+    assert right["nearest_accuracy"] == right["probe_accuracy"] == right["nearest_f1"] == 1
+    np.testing.assert_array_equal(right["confusion"], np.eye(5))
+    songs = np.eye(10, dtype=np.float32)[list(part.songs)]
+    blind = presets_of(songs, part, "x")
+    assert blind["nearest_accuracy"] < 0.5, "what tells the song alone cannot tell the preset"
+
+
+def test_parameters_are_told_from_what_holds_them(trained: Settings) -> None:
+    part = parameters(songs_of(trained), 40, 0)
+    rng = np.random.default_rng(0)
+    known = np.zeros((len(part), 12), np.float32)
+    for row, (_, remix) in enumerate(part.items):
+        (effect,) = remix.mix
+        values = [EFFECTS[effect.name].parameters[key].normalised(v) for key, v in effect.parameters.items()]
+        known[row, : len(values)] = values
+    known[:, -1] = 10  # unit length keeps the rest linear, nearly
+    found = parameters_of(known, part, "x")
+    assert set(found) == {f"{name}.{key}" for name, spec in EFFECTS.items() for key in spec.parameters}
+    assert min(entry["r2"] for entry in found.values()) > 0.95
+    assert min(entry["spearman"] for entry in found.values()) > 0.95
+    noise = parameters_of(rng.standard_normal(known.shape).astype(np.float32), part, "x")
+    # out of fold, the mean of the others leans away from what is left out: below 0, not around it
+    assert np.mean([entry["spearman"] for entry in noise.values()]) < 0.15
+    assert np.mean([entry["r2"] for entry in noise.values()]) < 0.05
+
+
+def test_leakage_is_what_a_probe_knows_of_the_song(trained: Settings) -> None:
+    part = content_hard(songs_of(trained), 6, 3, 0)
+    songs = len(songs_of(trained))
+    by_song = np.eye(10, dtype=np.float32)[list(part.songs)]
+    by_style = np.repeat(np.eye(6, dtype=np.float32), songs, axis=0)
+    assert leakage_of(by_song, part, 6, "x")["accuracy"] == 1
+    assert leakage_of(by_style, part, 6, "x")["accuracy"] <= leakage_of(by_style, part, 6, "x")["chance"] + 0.1
+
+
+def test_robustness_compares_with_another_style() -> None:
+    songs = 5
+    part = Part("robustness", tuple(range(songs)) * len(ROBUSTNESS), tuple)
+    one = np.repeat(np.eye(2, 8, dtype=np.float32)[:1], songs * (len(ROBUSTNESS) - 1), axis=0)
+    other = np.repeat(np.eye(2, 8, dtype=np.float32)[1:], songs, axis=0)
+    found = robustness_of(np.concatenate([one, other]), part, "x")
+    assert found["polarity"]["cosine"] == found["polarity"]["nearer_than_style"] == 1
+    assert found["another style"]["cosine"] == 0
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_leave_what_they_should(name: str) -> None:
+    mix = stems_of(2, 3.0).sum(0)
+    out = CHANGES[name](mix)
+    assert out.shape == mix.shape
+    assert out.dtype == np.float32
+    gain = {"+6 dB": 10 ** (6 / 20), "-6 dB": 10 ** (-6 / 20), "polarity": -1.0}.get(name, 1.0)
+    middle = slice(4000, -4000)
+    error = np.mean((out - gain * mix)[:, middle] ** 2) / np.mean((gain * mix)[:, middle] ** 2)
+    error_db = 10 * np.log10(max(error, 1e-20))
+    # noise is what codecs are worst at: they leave its highs out; what is aligned wrongly would be above 0 dB
+    assert error_db < {"MP3 at 128 kbit/s": -3, "MP3 at 320 kbit/s": -8, "48 kHz and back": -15}.get(name, -100)
+
+
+def test_the_fingerprint_asks_true_and_separated_stems_alike(tmp_path: Path) -> None:
+    for song in range(3):
+        folder = tmp_path / "stems" / f"song {song}"
+        folder.mkdir(parents=True)
+        for stem, audio in zip(STEMS, stems_of(song, 2.0), strict=True):
+            soundfile.write(folder / f"{stem}.wav", audio.T, SAMPLE_RATE, subtype="FLOAT")
+    seen: list[np.ndarray] = []
+
+    def separate(mix: np.ndarray) -> np.ndarray:
+        seen.append(mix)
+        return np.stack([mix / 4] * 4)
+
+    part = fingerprint(tmp_path, lambda: separate, 1.0, 2, 12, 0)
+    assert not seen, "nothing is separated before it is needed"
+    assert len(part) == 48
+    items = part.items
+    assert len(seen) == 3
+    for place in range(12):
+        (query, style), (pool, same) = items[place], items[12 + place]
+        (own, third), (_, fourth) = items[24 + place], items[36 + place]
+        assert style == same == third == fourth
+        assert part.songs[place] == part.songs[24 + place] != part.songs[12 + place]
+        assert isinstance(query, np.ndarray)
+        assert isinstance(own, np.ndarray)
+        assert isinstance(pool, np.ndarray)
+        np.testing.assert_allclose(own.sum(0), query.sum(0), atol=1e-5)
+        assert not np.array_equal(query, pool)
+    x = np.tile(np.eye(12, dtype=np.float32), (4, 1))
+    found = fingerprint_of(x, part, "x")
+    assert found["true"]["r1"] == found["true_to_separated"]["r1"] == found["same_mix_cosine"] == 1
+    with pytest.raises(MixstyleError, match="has no folder stems"):
+        fingerprint(tmp_path / "stems", lambda: separate, 1.0, 2, 12, 0)
+
+
+def test_every_question_is_answered_on_one_page(
+    trained: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, checkpoint = write_separator(tmp_path / "separator")
+    separate = dataclasses.replace(
+        trained.separate, separator_config=config, separator_checkpoint=checkpoint, input="mixtures"
+    )
+    asked = chosen(dataclasses.replace(trained, separate=separate), tmp_path / "out", parts=EVALUATION_PARTS[:-1])
+    metrics = evaluate(asked)
+    names = ["best_model", "untrained", "raw descriptors", "MFCC statistics"]
+    for part in ("content_hard", "leakage", "presets", "parameters", "song_retrieval", "robustness"):
+        assert list(metrics[part]) == names
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert page.count("<img") == 5
+    for title in ("Same chain", "Content", "Zero-shot style", "Parameters", "Robustness", "Song retrieval"):
+        assert f"<h2>{title}" in page
+    for figure in ("same_chain", "map", "confusion", "parameters", "robustness"):
+        assert (tmp_path / "out" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    # what was left out may be asked later, of the same folder
+    few = dataclasses.replace(asked, evaluate=dataclasses.replace(asked.evaluate, parts=("songs",)))
+    assert list(evaluate(few)["song_retrieval"]) == names
+    given = dataclasses.replace(asked, separate=dataclasses.replace(separate, input="stems"))
+    (tmp_path / "out" / "robustness.npz").unlink()
+    with pytest.raises(MixstyleError, match=r"separate\.input=stems.*robustness"):
+        evaluate(given)
+    assert "other questions" in capsys.readouterr().out
+
+
+def test_at_most_so_many_songs_are_drawn(trained: Settings) -> None:
+    songs = songs_of(trained)
+    some = some_of(songs, 2, 3)
+    assert len(some) == 2
+    assert [track for track in songs if track in some] == some
+    assert some_of(songs, 99, 3) == songs
+
+
+def test_stemfx_without_its_weights_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stemfx", None)
+    with pytest.raises(MixstyleError, match="StemFX cannot be imported"):
+        StemFX()
