@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 PLAIN_INTERVAL_S = 10.0
@@ -37,19 +39,35 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.2f} {unit}/s" if speed else f"- {unit}/s")
 
 
+class _Watched(Progress):
+    """A progress bar below a table of what is going on, once there is something to show."""
+
+    values: Mapping[str, str] = {}
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        if self.values:
+            table = Table.grid(padding=(0, 3))
+            half = -(-len(self.values) // 2)
+            cells = [f"[dim]{name}[/dim] {value}" for name, value in self.values.items()]
+            for left, right in zip_longest(cells[:half], cells[half:], fillvalue=""):
+                table.add_row(left, right)
+            yield table
+        yield self.make_tasks_table(self.tasks)
+
+
 class Bar:
-    """What `progress` hands out: `advance` counts, `note` shows a short remark beside the bar."""
+    """What `progress` hands out: `advance` counts; `note` sets a remark beside the bar, `watch` a table above."""
 
     def __init__(self, description: str, total: int, unit: str, done: int, shown: bool = True) -> None:
         self.description, self.total, self.unit = description, total, unit
         self._done = self._resumed = done
         self._note = ""
         self._start = self._last = time.monotonic()
-        self._rich: Progress | None = None
+        self._rich: _Watched | None = None
         self._shown = shown
         self._told = -1
         if shown and sys.stdout.isatty():
-            self._rich = Progress(
+            self._rich = _Watched(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -74,6 +92,11 @@ class Bar:
         self._note = text
         if self._rich:
             self._rich.update(self._task, note=text)
+
+    def watch(self, values: Mapping[str, str]) -> None:
+        """Shows values by name in a table above the bar, on a terminal alone: plain lines would be too many."""
+        if self._rich:
+            self._rich.values = dict(values)
 
     def _plain(self) -> None:
         if not self._shown:

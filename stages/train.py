@@ -41,7 +41,7 @@ from mixstyle.pipeline.ranks import any_rank, gather_objects, items_of_rank, wai
 from mixstyle.stages.progress import progress, say
 from mixstyle.stages.settings import Settings, plain
 from mixstyle.stages.train_data import Batch, load_batches
-from mixstyle.stages.train_log import TrainLog, read_loss
+from mixstyle.stages.train_log import TrainLog, read_loss, told_row
 from mixstyle.stages.train_processes import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train_setup import datasets, head_of, learning_rate, new_encoder, open_inputs, shapes
 from mixstyle.stages.train_step import Stepper, StepResult
@@ -183,6 +183,7 @@ class _Run:
                 if log is not None:
                     speed = {"speed/steps_per_s": 1 / took, "speed/data_wait_share": waited / took}
                     row = {**self._row(result, norm), "validation_loss": validation}
+                    bar.watch(told_row(row, speed, self.best_loss))
                     log.write(row, {**speed, "speed/audio_per_s": batch.audio_s * world()[1] / took}, result.embeddings)
                     if ended and options.map_every and self._epoch % options.map_every == 0:
                         watch_songs(log.board, self.encoder, self.mel, self.cache, self.store, self.step)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,6 +61,26 @@ class TrainLog:
     def close(self) -> None:
         self._file.close()
         self.board.close()
+
+
+def told_row(row: Mapping[str, float | int | None], speed: Mapping[str, float], best_loss: float) -> dict[str, str]:
+    """What a person at the terminal watches of a step, as text by name."""
+
+    def text(value: float | int | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    return {
+        "loss": text(row["train_loss"]),
+        "best loss": text(best_loss) if math.isfinite(best_loss) else "-",
+        "cosine to positives": text(row["positive_similarity"]),
+        "to own negatives": text(row["negative_similarity"]),
+        "to others": text(row["other_similarity"]),
+        "positives found": f"{100 * float(row['accuracy'] or 0):.0f}%",
+        "chain loss": text(row.get("chain_loss")),
+        "gradient norm": text(row["gradient_norm"], 2),
+        "learning rate": f"{float(row['learning_rate'] or 0):.2e}",
+        "waiting for data": f"{100 * speed['speed/data_wait_share']:.0f}%",
+    }
 
 
 def read_loss(path: Path) -> list[dict[str, str]]:

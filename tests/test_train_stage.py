@@ -1,5 +1,6 @@
 """Training on a small cache: what a step draws, going on after a kill, and what is refused."""
 
+import contextlib
 import csv
 import json
 import os
@@ -273,3 +274,29 @@ def test_ctrl_c_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypa
         load_checkpoint(shared / name / "ckpt" / "final_model.pt")["encoder"] for name in ("interrupted", "unbroken")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_terminal_shows_a_table_and_a_pipe_plain_lines(shared: Path) -> None:
+    def run(name: str, output: int) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-P", "-m", "mixstyle.stages.cli", "train", "--config", str(profile(shared / name))]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "PYTHONPATH": paths, "TERM": "xterm-256color", "COLUMNS": "100"}
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+
+    ours, theirs = os.openpty()
+    process = run("seen", theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # how a terminal tells that nobody writes to it any more
+        while part := os.read(ours, 65536):
+            seen += part
+    os.close(ours)
+    assert process.wait() == 0
+    for words in ("cosine to positives", "gradient norm", "learning rate", "waiting for data", "steps/s"):
+        assert words.encode() in seen
+    plain = run("piped", subprocess.PIPE)
+    told = plain.communicate()[0]
+    assert plain.returncode == 0
+    assert b"cosine to positives" not in told
+    assert b"\x1b[" not in told
+    assert b"training: 6/6 steps" in told
