@@ -100,7 +100,10 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
     metrics: of `mixstyle report`, where there are any. words: the author's own.
     """
     train, separate = loaded.settings.get("train", {}), loaded.settings.get("separate", {})
-    effects = ", ".join(train.get("aug_effects", []))
+    if train.get("style_effects"):
+        effects = "{} to {} of all, as styles".format(*train["style_effects"])
+    else:
+        effects = ", ".join(train.get("aug_effects", []))
     lines = [
         "# mixstyle encoder",
         "",
@@ -115,7 +118,8 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
         f"{'on' if train.get('fx_normalise') else 'off'}; loudness matched: "
         f"{'yes' if train.get('loudness_match') else 'no'}",
         f"- stems {loaded.content.get('made_from', {}).get('stems', 'unknown')} from the separator "
-        f"{Path(str(separate.get('separator_checkpoint', 'unknown'))).name}, split by track",
+        f"{Path(str(separate.get('separator_checkpoint', 'unknown'))).name}, split by track; "
+        f"{len(loaded.content.get(_TRACKS, ()))} songs",
     ]
     if metrics:
         lines += ["", "## What it reached", "", *(f"- {name}: {value}" for name, value in sorted(metrics.items()))]
