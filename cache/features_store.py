@@ -167,8 +167,9 @@ class FeatureStore:
         return cls.open(path, write=True)
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> "FeatureStore":
+    def open(cls, path: Path | str, *, write: bool = False) -> "FeatureStore":
         """Opens a store. Raises MixstyleError where there is none, or one of another format or version."""
+        path = Path(path)
         if not path.is_dir():
             raise MixstyleError(f"{path}: no feature store; run `mixstyle features` first")
         try:

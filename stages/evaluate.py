@@ -5,8 +5,9 @@ On held-out songs alone, all of it seeded. What is rendered for which question s
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mixstyle.cache.atomic import atomic_write, locked, sha256_file, write_json
 from mixstyle.cache.checkpoints import BEST
-from mixstyle.cache.fingerprint import guard
+from mixstyle.cache.fingerprint import differences, guard, read_settings
 from mixstyle.cache.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.pipeline.descriptors import describe
 from mixstyle.pipeline.device import resolve_device
@@ -69,6 +70,9 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         made_from = {"stems": cache.fingerprint, "checkpoints": [sha256_file(path) for path in checkpoints]}
         made_with = {**shaping, "made_from": made_from}
         outputs = [folder / METRICS, folder / PAGE, *folder.glob("*.npz"), *folder.glob("*.png")]
+        if _of_others(folder, made_with):
+            say("evaluate: the encoders or the stems are others than before: measured anew")
+            rebuild = True
         guard(folder / SETTINGS, made_with, stage="evaluate", rebuild=rebuild, remove=outputs)
         total = sum(len(part) for part, _ in asked)
         say(f"evaluate: {len(songs)} held-out songs, {total} clips to embed, {len(rows)} rows, on {device}")
@@ -88,6 +92,18 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         write_page(folder, folder / PAGE, metrics, kept, options.hard_styles)
     say(f"evaluate: wrote {folder / METRICS} and {folder / PAGE}")
     return metrics
+
+
+def _of_others(folder: Path, made_with: Mapping[str, Any]) -> bool:
+    """Whether the folder's figures were asked for in the same way, and are of other encoders or stems."""
+    if not (folder / SETTINGS).is_file():
+        return False
+    changed = {line.partition(":")[0] for line in differences(read_settings(folder / SETTINGS), _plain(made_with))}
+    return bool(changed) and all(name.startswith("made_from") for name in changed)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(settings))
 
 
 def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -175,6 +176,16 @@ def test_a_run_is_complete_seeded_and_goes_on(
     assert (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns == kept
     monkeypatch.setattr(module, "apply_remix", None)
     assert evaluate(first) == metrics
+    # the same questions of another encoder in its place are answered anew
+    shutil.copytree(first.train.checkpoint_dir, tmp_path / "ckpt")
+    moved = dataclasses.replace(first, train=dataclasses.replace(first.train, checkpoint_dir=tmp_path / "ckpt"))
+    content = torch.load(tmp_path / "ckpt" / "best_model.pt", weights_only=True)
+    content["encoder"]["projection.weight"] *= -torch.randn(content["encoder"]["projection.weight"].shape).sign()
+    torch.save(content, tmp_path / "ckpt" / "best_model.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "apply_remix", apply_remix)
+        assert evaluate(moved)["same_chain"] != metrics["same_chain"]
+    assert "measured anew" in capsys.readouterr().out
     with pytest.raises(MixstyleError, match=r"styles: 10 -> 11.*--rebuild"):
         evaluate(chosen(trained, tmp_path / "a", models=("test_evaluate:Levels",), styles=11))
 
