@@ -135,7 +135,9 @@ def questions(settings: Settings, cache: StemCache, songs: Sequence[CachedTrack]
 
     asked: list[tuple[Part, Measure]] = []
     for name in dict.fromkeys(options.parts):
-        if name == "same-chain":
+        if name in ("robustness", "fingerprint") and settings.separate.input == "stems":
+            say(f"evaluate: {name} is left out: it needs a separator, and separate.input is stems")
+        elif name == "same-chain":
             made = [parts.same_chain(songs, n, options.styles, options.seed) for n in options.effects]
             asked += [(part, measures.retrieval_of) for part in made]
         elif name == "content-hard":

@@ -183,11 +183,9 @@ def robustness(
 
 
 def separate_with(separator: Separator | None) -> Separate:
-    """What separates a clip's mixture. Raises MixstyleError without a separator."""
+    """What separates a clip's mixture. Raises ValueError without a separator."""
     if separator is None:
-        raise MixstyleError(
-            "separate.input=stems: evaluate.parts robustness and fingerprint need a separator; leave them out"
-        )
+        raise ValueError("stems that are given have no separator")
 
     def separate(mix: Audio) -> Audio:
         return separator.separate([torch.from_numpy(np.ascontiguousarray(mix))])[0].numpy()
