@@ -276,6 +276,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypa
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_table_and_a_pipe_plain_lines(shared: Path) -> None:
     def run(name: str, output: int) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-P", "-m", "mixstyle.stages.cli", "train", "--config", str(profile(shared / name))]

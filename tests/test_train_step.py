@@ -184,7 +184,7 @@ def test_the_learning_rate_rises_and_falls(shared: Path) -> None:
     assert learning_rate(settings.train, 6, 6) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["same-song", "chain-ring"])
+@pytest.mark.parametrize("objective", [pytest.param("same-song", marks=pytest.mark.slow), "chain-ring"])
 def test_two_processes_give_the_step_of_one(shared: Path, objective: str) -> None:
     ends = []
     for processes in (1, 2):
