@@ -198,7 +198,7 @@ def _parameters(folder: Path, metrics: Mapping[str, Any], colours: Mapping[str, 
         axes.set_yticks(range(len(names)), [name.replace(".", ": ").replace("_", " ") for name in names], fontsize=8.5)
         axes.invert_yaxis()
         axes.set_xlabel("Spearman's rho of the parameter told by a linear probe, on songs it has not seen")
-        axes.set_xlim(-0.5, 1.02)
+        axes.set_xlim(-0.6, 1.02)
         figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         save(figure, path)
     found = metrics["parameters"]

@@ -158,8 +158,12 @@ def _files(root: Path) -> dict[str, tuple[int, int]]:
         raise MixstyleError(str(error).replace("separate.data_path=", "")) from error
     found = {}
     for path in sorted(listing.sizes):
-        stat = (root / path).stat()
-        found[path] = stat.st_size, stat.st_mtime_ns
+        try:
+            stat = (root / path).stat()
+        except OSError:  # a link to nothing, or just removed: told like any song that cannot be read
+            found[path] = -1, 0
+        else:
+            found[path] = stat.st_size, stat.st_mtime_ns
     return found
 
 

@@ -42,11 +42,13 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_only_what_is_new_or_changed_is_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     music = settings.separate.data_path
     (music / "broken.wav").write_bytes(b"RIFF no music")
+    (music / "gone.flac").symlink_to(music / "nowhere.flac")
     names = embedded(monkeypatch)
     first = index(settings, music)
-    assert len(names) == SONGS + 1
+    assert len(names) == SONGS + 2
     assert len(first.usable) == SONGS
-    assert [(song.path, bool(song.reason)) for song in first.failed] == [("broken.wav", True)]
+    assert [song.path for song in first.failed] == ["broken.wav", "gone.flac"]
+    assert first["gone.flac"].reason == "no such file"
     names.clear()
     again = index(settings, music)
     assert names == []
