@@ -34,7 +34,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     >>> differences({"clip_s": 10.0, "mel": {"bands": 128}}, {"clip_s": 5.0, "mel": {"bands": 64}})
     ['clip_s: 10.0 -> 5.0', 'mel.bands: 128 -> 64']
     """
-    return [f"{name}: {before} -> {after}" for name, (before, after) in _changes(old, new).items()]
+    return [f"{name}: {before} -> {after}" for name, (before, after) in _changes(_plain(old), _plain(new)).items()]
 
 
 def guard(

@@ -79,8 +79,7 @@ class SongIndex:
         """Writes songs as a new part."""
         if not songs:
             return
-        number = int(self._parts[-1].stem.removeprefix("songs-")) + 1 if self._parts else 0
-        self._parts.append(self._write(number, songs))
+        self._parts.append(self._write(songs))
         self._songs.update((song.path, song) for song in songs)
         self._nearest = None
 
@@ -89,8 +88,7 @@ class SongIndex:
         kept = {path: song for path in sorted(set(paths)) if (song := self._songs.get(path))}
         if len(self._parts) <= 1 and kept.keys() == self._songs.keys():
             return
-        number = int(self._parts[-1].stem.removeprefix("songs-")) + 1 if self._parts else 0
-        merged = self._write(number, list(kept.values()))
+        merged = self._write(list(kept.values()))
         # Stopped half way, this leaves older rows that the merged part outranks, and songs that the next run forgets.
         for part in self._parts:
             part.unlink(missing_ok=True)
@@ -146,7 +144,9 @@ class SongIndex:
         write_json(self.folder / STATE, state)
         return made
 
-    def _write(self, number: int, songs: Sequence[IndexedSong]) -> Path:
+    def _write(self, songs: Sequence[IndexedSong]) -> Path:
+        """Writes a part that outranks all others."""
+        number = int(self._parts[-1].stem.removeprefix("songs-")) + 1 if self._parts else 0
         path = self.folder / f"songs-{number:08d}.parquet"
         columns: Mapping[str, Any] = {name: [getattr(song, name) for song in songs] for name in _FIELDS}
         vector = pa.list_(pa.float32())

@@ -142,3 +142,8 @@ class ClipRequest:
     stop: int
     span_start: int
     audio: Tensor
+
+    @property
+    def clip(self) -> Tensor:
+        """The clip's own frames of `audio`."""
+        return self.audio[..., self.start - self.span_start : self.stop - self.span_start]

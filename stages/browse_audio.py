@@ -56,8 +56,7 @@ class Player:
         # The clip in the middle: songs begin and end with less than they have.
         request = cut.requests[len(cut.requests) // 2]
         stems = stems_of(CutSong(cut.name, cut.duration_s, (request,), cut.given), self._embedder.separator).stems[0]
-        mix = request.audio[..., request.start - request.span_start : request.stop - request.span_start]
-        return {name: _wav(audio.numpy()) for name, audio in zip(PARTS, (mix, *stems), strict=True)}
+        return {name: _wav(audio.numpy()) for name, audio in zip(PARTS, (request.clip, *stems), strict=True)}
 
 
 def _wav(audio: np.ndarray) -> bytes:

@@ -9,13 +9,12 @@ from flask import Response, abort
 from flask import request as http
 from werkzeug.wrappers import Response as BaseResponse
 
-from mixstyle.pipeline.descriptors import DESCRIPTORS
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.stems import STEMS
 from mixstyle.stages.browse_audio import PARTS, Player
 from mixstyle.stages.browse_songs import Neighbour, Songs
-from mixstyle.stages.describe_song import ABSENT_LU, is_loudness, relative_column
-from mixstyle.stages.report_descriptors import kinds, title
+from mixstyle.stages.describe_song import counts
+from mixstyle.stages.descriptor_words import KINDS, shown, shown_unit, title
 from mixstyle.stages.report_figures import SONG_COLOURS, STEM_COLOURS
 
 CSS = """
@@ -24,7 +23,7 @@ header { padding: 12px 24px; border-bottom: 1px solid #e2e2e2; background: #fff 
 header b { font-size: 18px } header span { color: #666; margin-left: 12px }
 main { display: grid; grid-template-columns: minmax(420px, 1fr) minmax(480px, 1fr); gap: 20px; padding: 20px 24px }
 section { background: #fff; border: 1px solid #e2e2e2; border-radius: 8px; padding: 14px 18px; min-width: 0 }
-.wide { grid-column: 1 / -1 } h2 { font-size: 15px; margin: 0 0 8px; overflow-wrap: anywhere }
+h2 { font-size: 15px; margin: 0 0 8px; overflow-wrap: anywhere }
 h2 small, .dim { color: #666; font-weight: normal } .song { margin-bottom: 14px }
 .part { display: grid; grid-template-columns: 64px 1fr; align-items: center; gap: 8px; margin: 3px 0 }
 .part audio { height: 30px; width: 100% }
@@ -46,8 +45,6 @@ _INDEX = (
     + """</style></head><body>{%app_entry%}
 <footer>{%config%}{%scripts%}{%renderer%}</footer></body></html>"""
 )
-_ROWS = [{"group": d.group, "stem": d.stem, "name": d.name, "unit": d.unit} for d in DESCRIPTORS]
-_GROUPS = tuple(dict.fromkeys(d.group for d in DESCRIPTORS))
 FAR_PERCENT = 50.0
 """Two songs further apart than this, in percentiles of the index, are shown in bold."""
 
@@ -219,12 +216,12 @@ def _nearest(songs: Songs, near: list[Neighbour]) -> list[Any]:
 
 def _values(songs: Songs, chosen: list[int]) -> list[Any]:
     rows: list[Any] = []
-    for group in _GROUPS:
+    for group, of_group in KINDS.items():
         rows.append(html.Tr(html.Td(group, colSpan=len(STEMS) + 2), className="group"))
-        for kind in kinds(_ROWS, group):
+        for kind in of_group:
             cells = [_cell(songs, chosen, kind.columns.get(stem)) for stem in STEMS]
-            unit = "" if kind.unit == "1" else kind.unit
-            rows.append(html.Tr([html.Td(title(kind.name)), html.Td(unit, className="dim"), *cells]))
+            unit = html.Td(shown_unit(kind.unit), className="dim")
+            rows.append(html.Tr([html.Td(title(kind.name)), unit, *cells]))
     head = html.Tr([html.Th(""), html.Th(""), *(html.Th(stem, className="n") for stem in STEMS)])
     if len(chosen) == 1:
         told = "value, and percentile among the songs of the index"
@@ -238,10 +235,9 @@ def _values(songs: Songs, chosen: list[int]) -> list[Any]:
 def _cell(songs: Songs, chosen: list[int], column: int | None) -> html.Td:
     if column is None:
         return html.Td("-", className="n dim")
-    digits = 2 if DESCRIPTORS[column].unit in ("1", "dB/octave") else 1
-    loud = relative_column(DESCRIPTORS[column].stem)
-    there = [is_loudness(column) or songs.descriptors[song, loud] > ABSENT_LU for song in chosen]
-    texts = [f"{songs.descriptors[s, column]:.{digits}f}" if on else "-" for s, on in zip(chosen, there, strict=True)]
+    values = [songs.descriptors[song] for song in chosen]
+    there = [counts(column, own) for own in values]
+    texts = [shown(column, own[column]) if on else "-" for own, on in zip(values, there, strict=True)]
     ranks = [songs.percentile(song, column) for song in chosen]
     if len(chosen) == 1:
         return html.Td([texts[0], html.Small(f" {ranks[0]:.0f}" if there[0] else "", className="dim")], className="n")

@@ -290,6 +290,13 @@ Encoder = Annotated[Path | None, typer.Option(help="A checkpoint or exported enc
 Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in.")]
 
 
+def _to_embed(
+    config: str, overrides: list[str] | None, encoder: Path | None, device: str | None, index_dir: Path | None = None
+) -> Settings:
+    """The settings of the commands that embed songs."""
+    return _settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
+
+
 @app.command("embed")
 def embed_command(
     songs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Music files, or folders of stems.")],
@@ -309,7 +316,7 @@ def embed_command(
     """
     from mixstyle.stages.embed import embed
 
-    embed(_settings(config, overrides, embed__encoder=encoder, embed__device=device), songs, output)
+    embed(_to_embed(config, overrides, encoder, device), songs, output)
 
 
 @app.command("index")
@@ -332,8 +339,7 @@ def index_command(
     """
     from mixstyle.stages.index import index
 
-    settings = _settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
-    index(settings, folder, rebuild)
+    index(_to_embed(config, overrides, encoder, device, index_dir), folder, rebuild)
 
 
 @app.command("search")
@@ -354,8 +360,7 @@ def search_command(
     """
     from mixstyle.stages.index import search
 
-    settings = _settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
-    search(settings, song, k)
+    search(_to_embed(config, overrides, encoder, device, index_dir), song, k)
 
 
 @app.command("compare")
@@ -376,7 +381,7 @@ def compare_command(
     """
     from mixstyle.stages.compare import compare
 
-    compare(_settings(config, overrides, embed__encoder=encoder, embed__device=device), first, second, png)
+    compare(_to_embed(config, overrides, encoder, device), first, second, png)
 
 
 @app.command("browse")
@@ -399,8 +404,7 @@ def browse_command(
     """
     from mixstyle.stages.browse import browse
 
-    settings = _settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
-    browse(settings, host, port)
+    browse(_to_embed(config, overrides, encoder, device, index_dir), host, port)
 
 
 @app.command("status")

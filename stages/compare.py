@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from mixstyle.pipeline.descriptor_table import GROUPS
 from mixstyle.pipeline.descriptors import DESCRIPTORS
 from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.stems import STEMS
-from mixstyle.stages.describe_song import ABSENT_LU, is_loudness, relative_column
-from mixstyle.stages.describe_text import PLAIN_WIDTH
+from mixstyle.stages.describe_song import ABSENT_LU, counts, relative_column
+from mixstyle.stages.describe_text import PLAIN_WIDTH, fill
+from mixstyle.stages.descriptor_words import own_title, shown, shown_unit
 from mixstyle.stages.embed import embedder_of
 from mixstyle.stages.progress import say
-from mixstyle.stages.report_descriptors import kinds, title
 from mixstyle.stages.report_figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
 from mixstyle.stages.settings import Settings
 
-GROUPS = tuple(dict.fromkeys(d.group for d in DESCRIPTORS))
 MOST_BARS = 16
 FAR = 2.0
 """Differences above this many spreads are told in bold."""
@@ -32,15 +33,19 @@ FAR = 2.0
 @dataclass(frozen=True)
 class Comparison:
     """Two songs. names and values [2, D]. cosine: of their embeddings. spread: of each descriptor over the songs that
-    the encoder was trained on [D]. counted: descriptors of stems that both have [D]."""
+    the encoder was trained on [D]."""
 
     names: tuple[str, str]
     values: NDArray[np.float32]
     cosine: float
     spread: NDArray[np.float32]
-    counted: NDArray[np.bool_]
 
-    @property
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Descriptors of stems that both have, and loudness [D]."""
+        return np.array([counts(column, *self.values) for column in range(len(DESCRIPTORS))])
+
+    @cached_property
     def apart(self) -> NDArray[np.float32]:
         """Second less first, in spreads; 0 where it does not count."""
         return np.where(self.counted, (self.values[1] - self.values[0]) / self.spread, 0.0).astype(np.float32)
@@ -69,11 +74,9 @@ def compare(settings: Settings, first: Path, second: Path, png: Path | None = No
     with embedder_of(settings) as embedder:
         songs = [embedder.song(path) for path in (first, second)]
         spread = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
-    values = np.stack([np.median(song.descriptors.numpy(), axis=0) for song in songs])
-    both = {stem: bool((values[:, relative_column(stem)] > ABSENT_LU).all()) for stem in STEMS}
-    counted = np.array([both[d.stem] or is_loudness(column) for column, d in enumerate(DESCRIPTORS)])
+    values = np.stack([song.values for song in songs])
     cosine = float(songs[0].embedding @ songs[1].embedding)
-    found = Comparison((first.name, second.name), values, cosine, np.maximum(spread, 1e-6), counted)
+    found = Comparison((first.name, second.name), values, cosine, np.maximum(spread, 1e-6))
     show(found)
     if png is not None:
         with rc_context(STYLE):
@@ -93,26 +96,20 @@ def show(found: Comparison) -> None:
         cells = [found.distance(stem, group) for group in (*GROUPS, None)]
         stems.add_row(stem, *("-" if np.isnan(cell) else f"{cell:.2f}" for cell in cells))
     console.print(stems)
-    rows = [{"group": d.group, "stem": d.stem, "name": d.name, "unit": d.unit} for d in DESCRIPTORS]
     caption = f"first / second; bold: more than {FAR:g} spreads apart"
     table = Table(title="descriptor by descriptor", title_justify="left", box=None, caption=caption)
     table.add_column("")
     table.add_column("unit", style="dim")
     for stem in STEMS:
         table.add_column(stem, justify="right")
-    for group in GROUPS:
-        table.add_row(f"[bold]{group}[/bold]")
-        for kind in kinds(rows, group):
-            cells = [_cell(found, kind.columns.get(stem)) for stem in STEMS]
-            table.add_row(f"  {title(kind.name)}", kind.unit if kind.unit != "1" else "", *cells)
+    fill(table, partial(_cell, found))
     console.print(table)
 
 
 def _cell(found: Comparison, column: int | None) -> str:
     if column is None or not found.counted[column]:
         return "[dim]-[/dim]"
-    digits = 2 if DESCRIPTORS[column].unit in ("1", "dB/octave") else 1
-    text = " / ".join(f"{value:.{digits}f}" for value in found.values[:, column])
+    text = shown(column, *found.values[:, column])
     return f"[bold]{text}[/bold]" if abs(found.apart[column]) > FAR else text
 
 
@@ -147,10 +144,8 @@ def _bars(axes: Axes, found: Comparison) -> None:
     for place, column in enumerate(order):
         d = DESCRIPTORS[column]
         axes.barh(place, found.apart[column], color=STEM_COLOURS[d.stem], height=0.7)
-        unit = "" if d.unit == "1" else f" {d.unit}"
-        digits = 2 if d.unit in ("1", "dB/octave") else 1
-        before, after = found.values[:, column]
-        text = f"{before:.{digits}f} → {after:.{digits}f}{unit}"
+        before, after = (shown(column, value) for value in found.values[:, column])
+        text = f"{before} → {after} {shown_unit(d.unit)}".rstrip()
         axes.annotate(
             text,
             (float(found.apart[column]), place),
@@ -161,9 +156,7 @@ def _bars(axes: Axes, found: Comparison) -> None:
             fontsize=7.5,
             color=GREY,
         )
-    names = [
-        f"{DESCRIPTORS[c].stem}: {title(DESCRIPTORS[c].name.removeprefix(DESCRIPTORS[c].stem + '_'))}" for c in order
-    ]
+    names = [f"{DESCRIPTORS[column].stem}: {own_title(column)}" for column in order]
     axes.set_yticks(range(len(order)), names, fontsize=8.5)
     far = 1.9 * max(1.0, float(np.abs(found.apart).max()))
     axes.set_xlim(-far, far)

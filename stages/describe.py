@@ -25,7 +25,7 @@ from mixstyle.pipeline.errors import MixstyleError
 from mixstyle.pipeline.separator import Separator
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.describe_page import page
-from mixstyle.stages.describe_song import ABSENT_LU, CachedSongs, DescribedSong, is_loudness, relative_column
+from mixstyle.stages.describe_song import CachedSongs, DescribedSong, counts
 from mixstyle.stages.describe_text import print_song
 from mixstyle.stages.progress import progress, say
 from mixstyle.stages.separate_tracks import load_for
@@ -115,9 +115,8 @@ def _percentiles(values: NDArray[np.float32], cached: CachedSongs | None) -> NDA
     if cached is None:
         return found
     for column, value in enumerate(values):
-        absent = values[relative_column(DESCRIPTORS[column].stem)] <= ABSENT_LU
         songs = cached.of(column)
-        if len(songs) and (is_loudness(column) or not absent):
+        if len(songs) and counts(column, values):
             found[column] = 100 * ((songs < value).sum() + 0.5 * (songs == value).sum()) / len(songs)
     return found
 

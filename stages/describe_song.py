@@ -56,6 +56,13 @@ def is_loudness(column: int) -> bool:
     return "loudness_lu" in DESCRIPTORS[column].name and "peak" not in DESCRIPTORS[column].name
 
 
+def counts(column: int, *songs: NDArray[np.float32]) -> bool:
+    """Whether a descriptor means something for all of the songs, each the values [D] of one: that they have its stem,
+    or that it is a loudness."""
+    loud = relative_column(DESCRIPTORS[column].stem)
+    return is_loudness(column) or all(bool(values[loud] > ABSENT_LU) for values in songs)
+
+
 def mix_lufs(song: DescribedSong) -> float:
     """Loudness of the mix, from that of its loudest stem and how far it lies below the mix."""
     stem = max({d.stem for d in DESCRIPTORS}, key=lambda stem: song.values[relative_column(stem)])

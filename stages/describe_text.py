@@ -2,14 +2,15 @@
 
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
-from mixstyle.pipeline.descriptors import DESCRIPTORS
 from mixstyle.pipeline.stems import STEMS
-from mixstyle.stages.describe_song import COLUMN, DescribedSong, is_loudness, mix_lufs, ordinal, relative_column
-from mixstyle.stages.report_descriptors import kinds, title
+from mixstyle.stages.describe_song import COLUMN, DescribedSong, counts, mix_lufs, ordinal, relative_column
+from mixstyle.stages.descriptor_words import KINDS, shown, shown_unit, title
 
 PLAIN_WIDTH = 110
 """Of tables where there is no terminal."""
@@ -55,20 +56,23 @@ def _table(song: DescribedSong, songs: int) -> Table:
     table.add_column("unit", style="dim")
     for stem in STEMS:
         table.add_column(stem if song.has(stem) else f"{stem} (not there)", justify="right")
-    rows = [{"group": d.group, "stem": d.stem, "name": d.name, "unit": d.unit} for d in DESCRIPTORS]
-    for group in dict.fromkeys(d.group for d in DESCRIPTORS):
-        table.add_section()
-        table.add_row(f"[bold]{group}[/bold]")
-        for kind in kinds(rows, group):
-            cells = [_cell(song, stem, kind.columns.get(stem)) for stem in STEMS]
-            table.add_row(f"  {title(kind.name)}", kind.unit if kind.unit != "1" else "", *cells)
+    fill(table, partial(_cell, song))
     return table
 
 
-def _cell(song: DescribedSong, stem: str, column: int | None) -> str:
-    if column is None or not (song.has(stem) or is_loudness(column)):
+def fill(table: Table, cell: Callable[[int | None], str]) -> None:
+    """Adds a row for each kind of descriptor, by group. cell: the text of a column; of None, which a stem has not."""
+    for group, of_group in KINDS.items():
+        table.add_section()
+        table.add_row(f"[bold]{group}[/bold]")
+        for kind in of_group:
+            cells = [cell(kind.columns.get(stem)) for stem in STEMS]
+            table.add_row(f"  {title(kind.name)}", shown_unit(kind.unit), *cells)
+
+
+def _cell(song: DescribedSong, column: int | None) -> str:
+    if column is None or not counts(column, song.values):
         return "[dim]-[/dim]     "
-    unit, value = DESCRIPTORS[column].unit, song.values[column]
-    text = f"{value:.2f}" if unit in ("1", "dB/octave") else f"{value:.1f}"
     percentile = song.percentiles[column]
+    text = shown(column, song.values[column])
     return f"{text} [dim]{'' if math.isnan(percentile) else ordinal(percentile):>5}[/dim]"

@@ -97,7 +97,7 @@ def _write(output: Path, rows: Sequence[tuple[Path, EmbeddedSong]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    values = np.stack([np.median(song.descriptors.numpy(), axis=0) for _, song in rows])
+    values = np.stack([song.values for _, song in rows])
     columns: dict[str, pa.Array] = {
         "path": pa.array(names, pa.string()),
         "duration_s": pa.array([song.duration_s for _, song in rows], pa.float64()),

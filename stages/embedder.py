@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeGuard, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,6 +46,11 @@ class EmbeddedSong:
     clips: Tensor
     descriptors: Tensor
     starts_s: tuple[float, ...]
+
+    @cached_property
+    def values(self) -> NDArray[np.float32]:
+        """The song's own descriptors [D]: medians over its clips."""
+        return np.median(self.descriptors.numpy(), axis=0).astype(np.float32)
 
 
 class Embedder:

@@ -89,7 +89,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         metrics = json.loads(json.dumps(metrics))
         write_json(folder / METRICS, metrics)
         show(metrics)
-        write_page(folder, folder / PAGE, metrics, kept, options.hard_styles)
+        write_page(folder / PAGE, metrics, kept, options.hard_styles)
     say(f"evaluate: wrote {folder / METRICS} and {folder / PAGE}")
     return metrics
 
@@ -98,12 +98,8 @@ def _of_others(folder: Path, made_with: Mapping[str, Any]) -> bool:
     """Whether the folder's figures were asked for in the same way, and are of other encoders or stems."""
     if not (folder / SETTINGS).is_file():
         return False
-    changed = {line.partition(":")[0] for line in differences(read_settings(folder / SETTINGS), _plain(made_with))}
+    changed = {line.partition(":")[0] for line in differences(read_settings(folder / SETTINGS), made_with)}
     return bool(changed) and all(name.startswith("made_from") for name in changed)
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(settings))
 
 
 def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:

@@ -23,11 +23,9 @@ MOST_MAPPED = 8
 """Styles that the map shows: as many as there are colours that people tell apart, and one."""
 
 
-def write_page(
-    folder: Path, path: Path, metrics: Mapping[str, Any], grid: Mapping[str, NDArray[np.float32]], styles: int
-) -> None:
-    """Writes the figures as PNG and the page that holds them. grid: embeddings of the content-hard part, by row."""
-    rows = metrics["rows"]
+def write_page(path: Path, metrics: Mapping[str, Any], grid: Mapping[str, NDArray[np.float32]], styles: int) -> None:
+    """Writes the page, and beside it the figures that it holds. grid: embeddings of the content-hard part, by row."""
+    rows, folder = metrics["rows"], path.parent
     colours = colours_of(rows)
     sections: list[Section] = []
     if "same_chain" in metrics:

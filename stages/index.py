@@ -16,11 +16,11 @@ from mixstyle.cache.music import UnreadableMusic
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
 from mixstyle.pipeline.descriptors import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.errors import MixstyleError
-from mixstyle.stages.describe_song import ABSENT_LU, is_loudness, relative_column
+from mixstyle.stages.describe_song import counts
+from mixstyle.stages.descriptor_words import own_title, shown, shown_unit
 from mixstyle.stages.embed import embedded_songs, embedder_of
 from mixstyle.stages.embedder import EmbeddedSong, Embedder
 from mixstyle.stages.progress import progress, say
-from mixstyle.stages.report_descriptors import title
 from mixstyle.stages.settings import Settings
 
 KEEP_S = 60.0
@@ -41,11 +41,9 @@ class Difference:
 
     def __str__(self) -> str:
         d = DESCRIPTORS[self.column]
-        words = title(d.name.removeprefix(f"{d.stem}_"))
+        words = own_title(self.column)
         name = f"{d.stem} {words if words.startswith('RMS') else words[0].lower() + words[1:]}"
-        unit = "" if d.unit == "1" else f" {d.unit}"
-        digits = 2 if d.unit in ("1", "dB/octave") else 1
-        return f"{name} {self.query:.{digits}f} / {self.found:.{digits}f}{unit}"
+        return f"{name} {shown(self.column, self.query, self.found)} {shown_unit(d.unit)}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,10 @@ def search(settings: Settings, song: Path, k: int = 10) -> list[Match]:
 
 def matches(songs: SongIndex, query: EmbeddedSong, k: int, without: Path, root: Path) -> list[Match]:
     """The k nearest songs, with reasons."""
-    values = np.median(query.descriptors.numpy(), axis=0)
     everyone = songs.descriptors()
     nearest = songs.search(query.embedding.numpy(), k + 1)
     kept = [(song, score) for song, score in nearest if root / song.path != without][:k]
-    return [Match(song, score, *reasons(values, song.descriptors, everyone)) for song, score in kept]
+    return [Match(song, score, *reasons(query.values, song.descriptors, everyone)) for song, score in kept]
 
 
 def reasons(
@@ -137,11 +134,7 @@ def reasons(
     share = (distance < own).mean(0) + 0.5 * (distance == own).mean(0)
     low, high = np.percentile(everyone, [25, 75], axis=0)
     spreads = own / np.maximum(high - low, 1e-6)
-    counts = [
-        is_loudness(column) or min(query[relative_column(d.stem)], found[relative_column(d.stem)]) > ABSENT_LU
-        for column, d in enumerate(DESCRIPTORS)
-    ]
-    columns = [column for column, counted in enumerate(counts) if counted]
+    columns = [column for column in range(len(DESCRIPTORS)) if counts(column, query, found)]
     order = sorted(columns, key=lambda column: (share[column], spreads[column]))
 
     def told(chosen: list[int]) -> tuple[Difference, ...]:
@@ -201,8 +194,7 @@ def _add(
 def _row(path: str, stat: tuple[int, int], found: EmbeddedSong | UnreadableMusic) -> IndexedSong:
     if isinstance(found, UnreadableMusic):
         return IndexedSong(path, *stat, 0.0, NOTHING, NOTHING, str(found))
-    values = np.median(found.descriptors.numpy(), axis=0).astype(np.float32)
-    return IndexedSong(path, *stat, found.duration_s, found.embedding.numpy(), values)
+    return IndexedSong(path, *stat, found.duration_s, found.embedding.numpy(), found.values)
 
 
 def _print(query: Path, found: list[Match], songs: int) -> None:

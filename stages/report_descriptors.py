@@ -6,7 +6,6 @@ Works from the table (group, stem, name, unit), so new descriptors appear by the
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +19,16 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.stems import STEMS
+from mixstyle.stages.descriptor_words import Kind, kinds, title
 from mixstyle.stages.report_figures import STEM_COLOURS, STYLE, save
 
 _OCTAVE = re.compile(r"octave_(\d+(?:p\d+)?)hz_db")
-_HZ = re.compile(r"octave_(\d+)hz")
 _MASKED_BY = re.compile(r"masked_by_(\w+)_share")
 _COLUMNS = 3
 _WIDTH_IN = 10.4
 _ROW_IN = 1.95
 _CURVES_IN = 2.9
 _MATRIX_IN = 4.0
-_WORDS = {"rms": "RMS", "band": "Band level", "mid_side": "Mid/side ratio", "crest": "Crest factor"}
-_UNIT_TAILS = ("_dbfs", "_db_per_octave", "_lufs", "_lu", "_db", "_share")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A descriptor that every stem has: its name without the stem, its unit and the column for each stem."""
-
-    name: str
-    unit: str
-    columns: Mapping[str, int]
-
-
-def kinds(table: Sequence[Mapping[str, Any]], group: str) -> list[Kind]:
-    """The descriptors of a group, in the order of the table."""
-    found: dict[str, tuple[str, dict[str, int]]] = {}
-    for column, row in enumerate(table):
-        if row["group"] == group:
-            base = row["name"].removeprefix(f"{row['stem']}_")
-            found.setdefault(base, (row["unit"], {}))[1][row["stem"]] = column
-    return [Kind(name, unit, columns) for name, (unit, columns) in found.items()]
-
-
-def title(name: str) -> str:
-    """`mid_side_low_db` as `Mid/side ratio, low`: words for a panel's title, without the unit."""
-    for tail in _UNIT_TAILS:
-        if name.endswith(tail):
-            name = name.removesuffix(tail)
-            break
-    name = _HZ.sub(r"octave at \1 Hz", name.replace("masked", "masked share"))
-    for short, long in _WORDS.items():
-        if name == short or name.startswith(f"{short}_"):
-            rest = name.removeprefix(short).strip("_").replace("_", " ")
-            name = f"{long}, {rest}" if rest else long
-            break
-    text = name.replace("_", " ")
-    return text[0].upper() + text[1:]
 
 
 def group_figure(path: Path, table: Sequence[Mapping[str, Any]], values: NDArray[np.floating], group: str) -> bool:

@@ -20,6 +20,7 @@ from mixstyle.stages.shipped import shipped
 
 Device = str
 """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+Objective = Literal["same-song", "shared-chain", "chain-ring"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class TrainSettings:
     """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
     style_effects: tuple[int, ...] = ()
     """[least, most]: draw chains as the styles of `mixstyle evaluate`, of that many effects each; []: by aug_*."""
-    objective: Literal["same-song", "shared-chain", "chain-ring"] = "same-song"
+    objective: Objective = "same-song"
     """Positives: other clips of the anchor's song, or other songs mixed with the anchor's effects (of a ring: the
     negative has the effects of the batch's next item)."""
     fx_normalise: bool = False

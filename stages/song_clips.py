@@ -90,7 +90,7 @@ def cut_audio(chosen: SeparateSettings, audio: Tensor, name: str, separator: Sep
 def stems_of(song: CutSong, separator: Separator | None) -> SongClips:
     """The stems of a song's clips, all separated together."""
     if song.given:
-        stems = tuple(r.audio[..., r.start - r.span_start : r.stop - r.span_start].clone() for r in song.requests)
+        stems = tuple(request.clip.clone() for request in song.requests)
     elif separator is None:
         raise ValueError("a mixture needs a separator")
     else:

@@ -19,11 +19,11 @@ from mixstyle.pipeline.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.remix import Remix, RemixSettings, apply_remix, sample_remix
 from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.styles import draw_style
+from mixstyle.stages.settings import Objective
 
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""
 Purpose = Literal["train", "validation"]
-Objective = Literal["same-song", "shared-chain", "chain-ring"]
 ROLES = 3
 """Clips of an item: anchor, positive, negative."""
 NOTHING = Remix(tuple(() for _ in STEMS))
