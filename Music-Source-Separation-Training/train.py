@@ -27,11 +27,11 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mixstyle.pipeline.errors import MixstyleError
-from mixstyle.pipeline.msst import read_separator_config
-from mixstyle.pipeline.scnet import SCNet
-from mixstyle.pipeline.separator import load_separator
-from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.separation.msst import read_separator_config
+from mixstyle.pipeline.separation.scnet import SCNet
+from mixstyle.pipeline.separation.separator import load_separator
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "configs" / "scnet_tiny.yaml"

@@ -7,38 +7,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixstyle.cache.exports import load_encoder
     from mixstyle.cache.features_store import FeatureStore
-    from mixstyle.cache.stem_cache import StemCache
-    from mixstyle.pipeline.chunks import ClipRequest
-    from mixstyle.pipeline.descriptors import DESCRIPTORS, describe
-    from mixstyle.pipeline.encoder import Encoder, EncoderConfig
-    from mixstyle.pipeline.errors import MixstyleError
-    from mixstyle.pipeline.infonce import info_nce
-    from mixstyle.pipeline.mel import StemMel
-    from mixstyle.pipeline.remix import apply_remix, sample_remix
-    from mixstyle.pipeline.separator import Separator, load_separator
-    from mixstyle.pipeline.song import render_song
-    from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
-    from mixstyle.stages.embedder import EmbeddedSong, Embedder, load
+    from mixstyle.cache.models.exports import load_encoder
+    from mixstyle.cache.stem_store.stem_cache import StemCache
+    from mixstyle.pipeline.core.errors import MixstyleError
+    from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+    from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+    from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
+    from mixstyle.pipeline.encoder.losses import info_nce
+    from mixstyle.pipeline.encoder.mel import StemMel
+    from mixstyle.pipeline.mixing.remix import apply_remix, sample_remix
+    from mixstyle.pipeline.separation.chunks import ClipRequest
+    from mixstyle.pipeline.separation.separator import Separator, load_separator
+    from mixstyle.pipeline.synth.song import render_song
+    from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder, load
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "cache.exports": ("load_encoder",),
+    "cache.models.exports": ("load_encoder",),
     "cache.features_store": ("FeatureStore",),
-    "cache.stem_cache": ("StemCache",),
-    "pipeline.descriptors": ("DESCRIPTORS", "describe"),
-    "pipeline.encoder": ("Encoder", "EncoderConfig"),
-    "pipeline.errors": ("MixstyleError",),
-    "pipeline.infonce": ("info_nce",),
-    "pipeline.mel": ("StemMel",),
-    "pipeline.remix": ("apply_remix", "sample_remix"),
-    "pipeline.chunks": ("ClipRequest",),
-    "pipeline.separator": ("Separator", "load_separator"),
-    "pipeline.song": ("render_song",),
-    "pipeline.stems": ("SAMPLE_RATE", "STEMS"),
-    "stages.embedder": ("EmbeddedSong", "Embedder", "load"),
+    "cache.stem_store.stem_cache": ("StemCache",),
+    "pipeline.descriptors.compute": ("DESCRIPTORS", "describe"),
+    "pipeline.encoder.encoder": ("Encoder", "EncoderConfig"),
+    "pipeline.core.errors": ("MixstyleError",),
+    "pipeline.encoder.losses": ("info_nce",),
+    "pipeline.encoder.mel": ("StemMel",),
+    "pipeline.mixing.remix": ("apply_remix", "sample_remix"),
+    "pipeline.separation.chunks": ("ClipRequest",),
+    "pipeline.separation.separator": ("Separator", "load_separator"),
+    "pipeline.synth.song": ("render_song",),
+    "pipeline.core.stems": ("SAMPLE_RATE", "STEMS"),
+    "stages.songs.embedder": ("EmbeddedSong", "Embedder", "load"),
 }
 _MODULE = {name: f"mixstyle.{module}" for module, names in _HOME.items() for name in names}
 

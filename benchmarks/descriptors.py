@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mixstyle.cache.stem_cache import StemCache
-from mixstyle.pipeline.descriptor_spectrum import COARSE_HOP, COARSE_WINDOW, DECIMATION, FINE_HOP, FINE_WINDOW
-from mixstyle.pipeline.descriptors import DESCRIPTORS, describe
-from mixstyle.pipeline.mel import StemMel
-from mixstyle.pipeline.song import render_song
-from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.descriptors.spectrum import COARSE_HOP, COARSE_WINDOW, DECIMATION, FINE_HOP, FINE_WINDOW
+from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.synth.song import render_song
 
 CLIP = 10 * SAMPLE_RATE
 CLIPS = 8

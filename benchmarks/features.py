@@ -22,11 +22,11 @@ from typing import Annotated
 import soundfile
 import typer
 
-from mixstyle.cache.stem_cache import StemCache
-from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
-from mixstyle.stages.features import features
-from mixstyle.stages.separate import separate
-from mixstyle.stages.settings import FeaturesSettings, SeparateSettings, Settings
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.stages.common.settings import FeaturesSettings, SeparateSettings, Settings
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.separate.stage import separate
 
 
 def main(
@@ -85,7 +85,7 @@ def decode(data: bytes) -> int:
 
 def rendered(folder: Path, songs: int) -> SeparateSettings:
     """Rendered songs' true stems, cached."""
-    from mixstyle.pipeline.song import render_song
+    from mixstyle.pipeline.synth.song import render_song
 
     for seed in range(songs):
         for name, stem in zip(STEMS, render_song(seed, 24.0).stems, strict=True):

@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from mixstyle.pipeline.scnet import SCNet, SCNetConfig
-from mixstyle.pipeline.song import render_song
-from mixstyle.pipeline.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
+from mixstyle.pipeline.synth.song import render_song
 
 FILES = Path(__file__).parent.parent / "Music-Source-Separation-Training"
 TRACK_S = 240
@@ -305,7 +305,7 @@ class Benchmark:
         if music is None:
             audio = render_song(0, 40.0).stems.sum(0)
         else:
-            from mixstyle.cache.music import frames_at_44100, probe, read_windows
+            from mixstyle.cache.music.reader import frames_at_44100, probe, read_windows
 
             audio = read_windows(music, [(0, frames_at_44100(probe(music)))])[0]
         return np.ascontiguousarray(np.tile(audio, (1, -(-frames // audio.shape[1])))[:, :frames], dtype=np.float32)

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from plain_scnet import as_published, count_flops, separate_plainly
 
-from mixstyle.pipeline.chunks import ClipRequest
-from mixstyle.pipeline.engine import ChunkQueue, Engine
-from mixstyle.pipeline.memory import keep_freed_memory
-from mixstyle.pipeline.msst import read_separator_config, read_state_dict
-from mixstyle.pipeline.scnet import SCNet, form_of
-from mixstyle.pipeline.separator import load_separator
-from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.tuning import lanes_on, tune
+from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.separation.chunks import ClipRequest
+from mixstyle.pipeline.separation.executor import ChunkQueue, Engine
+from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.scnet import SCNet, form_of
+from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.pipeline.separation.tuning import lanes_on, tune
 
 CLIP = 10 * SAMPLE_RATE
 

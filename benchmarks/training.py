@@ -25,15 +25,15 @@ from plain_scnet import as_published
 from rich.console import Console
 from rich.table import Table
 
-from mixstyle.cache.stem_cache import StemCache
-from mixstyle.pipeline.encoder import Form
-from mixstyle.pipeline.remix import apply_remix, sample_remix
-from mixstyle.pipeline.scnet import SCNet, SCNetConfig
-from mixstyle.pipeline.stems import SAMPLE_RATE
-from mixstyle.stages.settings import Settings, load_settings
-from mixstyle.stages.train_data import Batch, Triplets, load_batches
-from mixstyle.stages.train_setup import datasets, head_of, new_encoder, open_inputs, recipe_of, shapes
-from mixstyle.stages.train_step import Stepper
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.encoder.encoder import Form
+from mixstyle.pipeline.mixing.remix import apply_remix, sample_remix
+from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
+from mixstyle.stages.common.settings import Settings, load_settings
+from mixstyle.stages.train.data import Batch, Triplets, load_batches
+from mixstyle.stages.train.setup import datasets, head_of, new_encoder, open_inputs, recipe_of, shapes
+from mixstyle.stages.train.step import Stepper
 
 IMPULSE_RESPONSE_S = 1.0
 

@@ -18,7 +18,7 @@ name, group, stem, unit, formula, source, moves_with_level) and `made_with` (the
 
 The store is made under a temporary name and renamed when whole. After that no metadata changes, so its
 consolidated metadata stay true and `xarray.open_zarr(path)` reads it. What a shard fills is chunked by shard:
-one writer a chunk (`mixstyle.cache.claims` sees to it) loses nothing, whatever number of processes write. Chunks
+one writer a chunk (`mixstyle.cache.storage.locks` sees to it) loses nothing, whatever number of processes write. Chunks
 appear by rename and are fsynced and read back before `done`. Text is variable-length UTF-8, the one text type that
 Zarr v3 specifies.
 """
@@ -42,12 +42,12 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec
 
-from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError
 
 if TYPE_CHECKING:  # neither pandas nor torch is needed to read a store
     import pandas
 
-    from mixstyle.pipeline.descriptors import Descriptor
+    from mixstyle.pipeline.descriptors.compute import Descriptor
 
 FORMAT = "mixstyle-features"
 VERSION = 1

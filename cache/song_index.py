@@ -1,6 +1,6 @@
 """An index of songs: their embeddings and descriptors, and a search structure over them. Format version 1.
 
-A folder with `settings.json` (what the embeddings were made with, `mixstyle.cache.fingerprint`), parts
+A folder with `settings.json` (what the embeddings were made with, `mixstyle.cache.storage.fingerprint`), parts
 `songs-<8 digits>.parquet`, and `nearest.faiss`. A part has a row a song: `path` (relative to the music folder, `/`
 between folders; bytes, since a name may be no UTF-8), `bytes` and `modified_ns` of the file when it was read,
 `duration_s`, `embedding` (list of E float32, of unit length), `descriptors` (list of D float32, medians over the song's
@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mixstyle.cache.atomic import atomic_write, read_json, write_json
-from mixstyle.pipeline.errors import MixstyleError
+from mixstyle.cache.storage.atomic import atomic_write, read_json, write_json
+from mixstyle.pipeline.core.errors import MixstyleError
 
 if TYPE_CHECKING:
     import faiss

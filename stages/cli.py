@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mixstyle.pipeline.errors import MixstyleError
-from mixstyle.stages.settings import Settings, load_settings
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.settings import Settings, load_settings
 
 app = typer.Typer(
     name="mixstyle",
@@ -104,7 +104,7 @@ def separate_command(
 
       mixstyle separate --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
     """
-    from mixstyle.stages.separate import plan, separate
+    from mixstyle.stages.separate.stage import plan, separate
 
     several = [name.strip() for name in devices.split(",")] if devices else None
     settings = _settings(
@@ -140,7 +140,7 @@ def features_command(
 
       mixstyle features --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
     """
-    from mixstyle.stages.features import features
+    from mixstyle.stages.features.stage import features
 
     features(_settings(config, overrides, features__device=device), rebuild, shard_index, num_shards)
 
@@ -174,7 +174,7 @@ def train_command(
     """
     # Threads that wait for each other sleep, else they take the cores from the loader's workers. Before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mixstyle.stages.train import train
+    from mixstyle.stages.train.stage import train
 
     settings = _settings(
         config,
@@ -213,7 +213,7 @@ def evaluate_command(
 
       mixstyle evaluate --config cpu --checkpoint a/best_model.pt --checkpoint b.safetensors --styles 100
     """
-    from mixstyle.stages.evaluate import evaluate
+    from mixstyle.stages.evaluate.stage import evaluate
 
     settings = _settings(
         config, overrides, evaluate__checkpoints=checkpoint or None, evaluate__styles=styles, evaluate__device=device
@@ -255,7 +255,7 @@ def report_command(
 
       mixstyle report --config cpu --set report.split=test
     """
-    from mixstyle.stages.report import report
+    from mixstyle.stages.report.stage import report
 
     report(_settings(config, overrides, report__device=device), rebuild)
 
@@ -281,7 +281,7 @@ def describe_command(
 
       mixstyle describe --config cpu --stems "musdb18hq/test/A - B" --csv mix.csv
     """
-    from mixstyle.stages.describe import describe_songs
+    from mixstyle.stages.songs.describe.stage import describe_songs
 
     describe_songs(_settings(config, overrides, separate__device=device), songs or [], stems, csv, json, png)
 
@@ -314,7 +314,7 @@ def embed_command(
 
       mixstyle embed a.wav b.wav -o embeddings.npy --encoder encoder.safetensors
     """
-    from mixstyle.stages.embed import embed
+    from mixstyle.stages.songs.embed import embed
 
     embed(_to_embed(config, overrides, encoder, device), songs, output)
 
@@ -337,7 +337,7 @@ def index_command(
 
       mixstyle index ~/music --index ~/music.index --encoder encoder.safetensors
     """
-    from mixstyle.stages.index import index
+    from mixstyle.stages.songs.index import index
 
     index(_to_embed(config, overrides, encoder, device, index_dir), folder, rebuild)
 
@@ -358,7 +358,7 @@ def search_command(
 
       mixstyle search song.wav -k 5
     """
-    from mixstyle.stages.index import search
+    from mixstyle.stages.songs.index import search
 
     search(_to_embed(config, overrides, encoder, device, index_dir), song, k)
 
@@ -379,7 +379,7 @@ def compare_command(
 
       mixstyle compare mine.wav reference.wav --png compared.png
     """
-    from mixstyle.stages.compare import compare
+    from mixstyle.stages.songs.compare import compare
 
     compare(_to_embed(config, overrides, encoder, device), first, second, png)
 
@@ -402,7 +402,7 @@ def browse_command(
 
       mixstyle browse --index ~/music.index
     """
-    from mixstyle.stages.browse import browse
+    from mixstyle.stages.songs.browse.server import browse
 
     browse(_to_embed(config, overrides, encoder, device, index_dir), host, port)
 
@@ -430,7 +430,3 @@ def main(run: Callable[[], Any] = app) -> None:
     except KeyboardInterrupt:
         print("mixstyle: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -34,11 +34,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mixstyle.pipeline.errors import MixstyleError
-from mixstyle.pipeline.instruments import soundfont_bytes
-from mixstyle.pipeline.song import MIN_DURATION_S, RENDERER_VERSION, render_song
-from mixstyle.pipeline.stems import SAMPLE_RATE, STEMS
-from mixstyle.stages.progress import progress, say
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.synth.instruments import soundfont_bytes
+from mixstyle.pipeline.synth.song import MIN_DURATION_S, RENDERER_VERSION, render_song
+from mixstyle.stages.common.progress import progress, say
 
 FORMAT = 1
 _OUR_NAME = re.compile(r"\d{4,}-[a-z]+-\d+bpm(\.flac)?(\.partial)?")

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mixstyle.cache.checkpoints import BEST
-from mixstyle.cache.exports import SUFFIX, load_encoder, model_card, save_export
-from mixstyle.pipeline.errors import MixstyleError
-from mixstyle.stages.progress import say
-from mixstyle.stages.settings import Settings
+from mixstyle.cache.models.checkpoints import BEST
+from mixstyle.cache.models.exports import SUFFIX, load_encoder, model_card, save_export
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.settings import Settings
 
 
 def export(

@@ -15,25 +15,25 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mixstyle.cache.atomic import read_json
-from mixstyle.cache.checkpoints import FINAL, newest_checkpoint
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.fingerprint import differences, read_settings
-from mixstyle.cache.ledger import count_by_kind, failures_of
-from mixstyle.cache.listing import describe_change, list_tracks, with_spot_checks
-from mixstyle.cache.plan import load_plan, ordered
-from mixstyle.cache.stem_cache import StemCache
-from mixstyle.pipeline.errors import MixstyleError
-from mixstyle.stages.features import stale_reasons
-from mixstyle.stages.progress import say
-from mixstyle.stages.report import METRICS, made_from
-from mixstyle.stages.report import SETTINGS as REPORT_SETTINGS
-from mixstyle.stages.separate import SPOT_CHECKS
-from mixstyle.stages.separate_lanes import choose_lanes, device_of, settings_that_matter
-from mixstyle.stages.separate_tracks import load_for
-from mixstyle.stages.settings import Settings, plain
-from mixstyle.stages.train import NEUTRAL
-from mixstyle.stages.train import SETTINGS as TRAIN_SETTINGS
+from mixstyle.cache.models.checkpoints import FINAL, newest_checkpoint
+from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
+from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
+from mixstyle.cache.stem_store.manifest import load_plan, ordered
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.atomic import read_json
+from mixstyle.cache.storage.fingerprint import differences, read_settings
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.settings import Settings, plain
+from mixstyle.stages.features.stage import stale_reasons
+from mixstyle.stages.report.stage import METRICS, made_from
+from mixstyle.stages.report.stage import SETTINGS as REPORT_SETTINGS
+from mixstyle.stages.separate.clips import load_for
+from mixstyle.stages.separate.parallelism import choose_lanes, device_of, settings_that_matter
+from mixstyle.stages.separate.stage import SPOT_CHECKS
+from mixstyle.stages.train.stage import NEUTRAL
+from mixstyle.stages.train.stage import SETTINGS as TRAIN_SETTINGS
 
 State = Literal["not started", "partly done", "done", "stale", "damaged"]
 COLOURS: dict[str, str] = {"done": "green", "partly done": "yellow", "stale": "red", "damaged": "red"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SEPARATOR = ROOT / "Music-Source-Separation-Training"
 PROFILE = {
     "profile": "small",
@@ -44,7 +44,7 @@ PROFILE = {
 
 
 def mixstyle(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mixstyle.stages.cli", *arguments]
+    command = [sys.executable, "-m", "mixstyle.stages", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
 
 

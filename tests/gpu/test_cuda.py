@@ -1,20 +1,18 @@
 """What must hold on a CUDA device; skipped where there is none."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from helpers.paths import DATA
 
-from mixstyle.pipeline.chunks import ClipRequest
-from mixstyle.pipeline.descriptors import DESCRIPTORS, describe
-from mixstyle.pipeline.encoder import Encoder, EncoderConfig, Form
-from mixstyle.pipeline.engine import ChunkQueue, Engine
-from mixstyle.pipeline.infonce import info_nce
-from mixstyle.pipeline.mel import StemMel
-from mixstyle.pipeline.separator import load_separator
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig, Form
+from mixstyle.pipeline.encoder.losses import info_nce
+from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.separation.chunks import ClipRequest
+from mixstyle.pipeline.separation.executor import ChunkQueue, Engine
+from mixstyle.pipeline.separation.separator import load_separator
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-DATA = Path(__file__).parent.parent / "data"
 
 
 def noise(*shape: int) -> torch.Tensor:

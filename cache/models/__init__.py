@@ -1,0 +1,1 @@
+"""Trained encoders: checkpoints of a training run, and files to hand on."""

@@ -1,0 +1,140 @@
+"""Checkpoints of the encoder's training. Format version 1.
+
+A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `encoder` (state dict),
+`encoder_config`, `chain_head` (state dict of the head beside it, or None), `mel` (what `StemMel` is built from),
+`descriptor_names`, `descriptors_version`, `settings` (all of a profile, plain), `epoch` and `step` (finished),
+`optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features), `trained_on` (int64 [N], the
+tracks' ids as numbers: `track_numbers`) and `training_seconds`. What is
+random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
+state of generators, scheduler or scaler is needed to go on exactly.
+
+Names: `latest.pt` (to go on from), `checkpoint_epoch_X.pt`, `best_model.pt`, `final_model.pt`.
+"""
+
+import dataclasses
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
+from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
+from mixstyle.pipeline.encoder.mel import StemMel
+
+VERSION = 1
+LATEST, BEST, FINAL = "latest.pt", "best_model.pt", "final_model.pt"
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder ready to use: `encoder(mel(stems), describe(stems))`, in evaluation mode on its device."""
+
+    encoder: Encoder
+    mel: StemMel
+    settings: dict[str, Any]
+    """All settings of the profile that trained it, plain."""
+    step: int
+    epoch: int
+    content: dict[str, Any]
+    """The checkpoint without its weights and optimiser."""
+
+
+def track_numbers(track_ids: Iterable[str]) -> torch.Tensor:
+    """Tracks' ids, which are hexadecimal, as sorted numbers, int64 [N]: a hundred thousand take less than 1 MB."""
+    return torch.tensor(sorted(int(track_id, 16) for track_id in track_ids), dtype=torch.int64)
+
+
+def epoch_name(epoch: int) -> str:
+    """Name of the checkpoint after an epoch, counted from 1."""
+    return f"checkpoint_epoch_{epoch}.pt"
+
+
+def mel_settings(mel: StemMel) -> dict[str, int]:
+    """What `StemMel` is built from."""
+    return {name: getattr(mel, name) for name in ("sample_rate", "n_fft", "hop_length", "n_mels")}
+
+
+def describe_encoder(encoder: Encoder, mel: StemMel) -> dict[str, Any]:
+    """The part of a checkpoint that `load_encoder` builds an encoder from."""
+    return {
+        "encoder": encoder.state_dict(),
+        "encoder_config": dataclasses.asdict(encoder.config),
+        "mel": mel_settings(mel),
+        "descriptor_names": [descriptor.name for descriptor in DESCRIPTORS],
+        "descriptors_version": DESCRIPTORS_VERSION,
+    }
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a checkpoint atomically, after reading it back."""
+    with atomic_write(path) as temporary:
+        torch.save({"version": VERSION, **content}, temporary)
+        _load(temporary, torch.device("cpu"))
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint.
+
+    Raises MixstyleError, naming the file, where it is missing, torn, holds code, or has an unknown version.
+    """
+    if not path.is_file():
+        raise MixstyleError(f"{path}: no such checkpoint; run `mixstyle train` first")
+    try:
+        content = _load(path, torch.device(device))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise MixstyleError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0][:120]})") from error
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != VERSION:
+        raise MixstyleError(f"{path}: version {version!r} of the format, and this mixstyle reads {VERSION}")
+    return content
+
+
+def newest_checkpoint(
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[Path, dict[str, Any], list[str]] | None:
+    """The newest whole checkpoint to go on from, its content, and a line for each newer one that is torn.
+
+    None where there is no whole one.
+    """
+    epochs = {
+        int(match[1]): path
+        for path in folder.glob("checkpoint_epoch_*.pt")
+        if (match := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name))
+    }
+    torn: list[str] = []
+    for path in [folder / LATEST, *(epochs[epoch] for epoch in sorted(epochs, reverse=True))]:
+        if not path.is_file():
+            continue
+        try:
+            return path, load_checkpoint(path, device), torn
+        except MixstyleError as error:
+            torn.append(str(error))
+    return None
+
+
+def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedEncoder:
+    """Builds the encoder that the content of a file describes; path: for what is raised, as `load_encoder` does."""
+    names = [descriptor.name for descriptor in DESCRIPTORS]
+    if content["descriptor_names"] != names or content["descriptors_version"] != DESCRIPTORS_VERSION:
+        raise MixstyleError(
+            f"{path}: was trained on other descriptors (version {content['descriptors_version']}) than this mixstyle "
+            f"computes (version {DESCRIPTORS_VERSION}); train anew"
+        )
+    config = content["encoder_config"]
+    encoder = Encoder(EncoderConfig(**{**config, "channels": tuple(config["channels"])}))
+    encoder.load_state_dict(content["encoder"])
+    rest = {name: value for name, value in content.items() if name not in ("encoder", "optimizer", "chain_head")}
+    mel = StemMel(**content["mel"])
+    return LoadedEncoder(
+        encoder.eval().to(device), mel.to(device), content["settings"], content["step"], content["epoch"], rest
+    )
+
+
+def _load(path: Path, device: torch.device) -> Any:
+    return torch.load(path, map_location=device, weights_only=True)

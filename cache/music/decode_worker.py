@@ -1,0 +1,69 @@
+"""The process that decodes music, so that a decoder's crash costs one track.
+
+It is started as `python -m mixstyle.cache.music.decode_worker`.
+
+It answers one request at a time on its standard input and output, until its input ends. A request is a line of JSON:
+`{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...]}`. Without windows the reply is
+the header's content: `{"ok": true, "info": {...}}`. With windows it is `{"ok": true, "shapes": [[..], ...],
+"content_hash": "..."}` and then the windows' samples, float32, one after the other. `{"ok": false, "reason": "..."}`
+tells a file that cannot be used. Anything else ends the process.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mixstyle.cache.music.content_hash import content_hash
+from mixstyle.cache.music.reader import UnreadableMusic, probe, read_windows
+from mixstyle.cache.music.stem_folders import hash_stems, probe_stems, read_stem_windows
+
+
+def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The reply to a request, and the arrays that follow it."""
+    files = {stem: Path(path) for stem, path in request["files"].items()}
+    stems = "" not in files
+    try:
+        if request["windows"] is None:
+            return {"ok": True, "info": asdict(probe_stems(files) if stems else probe(files[""]))}, []
+        windows = [(start, stop) for start, stop in request["windows"]]
+        audio = read_stem_windows(files, windows) if stems else read_windows(files[""], windows)
+        content = hash_stems(files) if stems else content_hash(files[""])
+    except UnreadableMusic as error:
+        return {"ok": False, "reason": str(error)}, []
+    except OSError as error:
+        return {"ok": False, "reason": f"cannot be read: {error.strerror or error}"}, []
+    except MemoryError:
+        return {"ok": False, "reason": "out of memory: too long to decode at once"}, []
+    shapes = [list(part.shape) for part in audio]
+    return {"ok": True, "shapes": shapes, "content_hash": content}, audio
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answers until `requests` ends."""
+    for line in requests:
+        header, arrays = answer(json.loads(line))
+        replies.write(json.dumps(header).encode() + b"\n")
+        for array in arrays:
+            replies.write(np.ascontiguousarray(array, dtype="<f4").data)
+        replies.flush()
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which closes our input
+    # Decoders print to the standard output: what they print must not get among the replies.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        serve(sys.stdin.buffer, replies)
+    except BrokenPipeError:
+        os._exit(1)  # the parent is gone
+
+
+if __name__ == "__main__":
+    main()

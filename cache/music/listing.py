@@ -1,0 +1,209 @@
+"""Which music there is: the tracks of a folder, of a list, or of folders of stems, before any of it is opened."""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mixstyle.cache.music.content_hash import audio_bytes, quick_hash
+from mixstyle.cache.music.reader import AUDIO_SUFFIXES
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+
+STEM_SUFFIXES = (".wav", ".flac", ".mp3")
+EXTRA_STEMS = ("guitar", "piano")
+"""Stems of six-stem separators: what they hold is missing from `other`."""
+STEM_NAMES = frozenset({*STEMS, *EXTRA_STEMS})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Tracks by their path (posix, relative to `root`; a list may also hold absolute ones).
+
+    sizes: bytes of each track's file, or of its stems together; -1 where there is no file. artists, licences: of those
+    tracks whose list names them. spot: hashes of a few tracks' ends, which tell that a folder was filled anew with
+    files of the same names and sizes.
+    """
+
+    root: Path
+    sizes: Mapping[str, int]
+    artists: Mapping[str, str] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
+    spot: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of all of it."""
+        digest = hashlib.sha256()
+        for path in sorted(self.sizes):
+            told = (self.sizes[path], self.artists.get(path, ""), self.licences.get(path, ""), self.spot.get(path, ""))
+            digest.update(os.fsencode(path) + b"\0" + repr(told).encode() + b"\n")
+        return digest.hexdigest()[:16]
+
+
+def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
+    """Lists a folder (all below it, links followed, each folder once), a .txt list or a .csv list.
+
+    A list's relative paths are relative to its folder. A CSV has a column `path`, and may have `artist` and `licence`.
+    With kind `stems` a track is a folder that holds stems. Raises MixstyleError where there is nothing to list.
+    """
+    if data_path.is_dir():
+        listing = Listing(data_path, _song_folders(data_path) if kind == "stems" else _music_files(data_path))
+    elif not data_path.exists():
+        raise MixstyleError(f"separate.data_path={data_path}: no such folder or list")
+    elif data_path.suffix.lower() in (".txt", ".csv"):
+        listing = _read_list(data_path, kind)
+    else:
+        raise MixstyleError(f"separate.data_path={data_path}: should be a folder, a .txt list or a .csv list")
+    if not listing.sizes:
+        looked_for = "folders with stems (vocals, bass, drums, other)" if kind == "stems" else "audio files"
+        raise MixstyleError(f"separate.data_path={data_path}: no {looked_for} there")
+    return listing
+
+
+def describe_change(before: Listing, now: Listing) -> str:
+    """What happened to a folder since, such as `12 files added, 3 removed since the plan`."""
+    added = len(now.sizes.keys() - before.sizes.keys())
+    removed = len(before.sizes.keys() - now.sizes.keys())
+    changed = sum(
+        now.sizes[path] != before.sizes[path]
+        or now.spot.get(path, before.spot.get(path)) != before.spot.get(path, now.spot.get(path))
+        for path in now.sizes.keys() & before.sizes.keys()
+    )
+    counts = [(added, "added"), (removed, "removed"), (changed, "changed")]
+    told = [f"{count} {what}" for count, what in counts if count]
+    if not told:
+        return "its artists or licences changed since the plan"
+    first, *rest = told
+    number, word = first.split()
+    return ", ".join([f"{number} file{'' if number == '1' else 's'} {word}", *rest]) + " since the plan"
+
+
+def track_files(root: Path, path: str, kind: Literal["mixtures", "stems"]) -> dict[str, Path]:
+    """The files of a track: `{"": file}`, or of a folder of stems those that are there, by stem."""
+    if kind == "mixtures":
+        return {"": root / path}
+    try:
+        names = sorted(os.listdir(root / path))  # noqa: PTH208 (names alone, ten times as fast)
+    except OSError:
+        return {}
+    # by suffix wav, flac, mp3: where a stem is there twice, the better one is taken
+    found: dict[str, tuple[int, Path]] = {}
+    for name in names:
+        stem, suffix = os.path.splitext(name.lower())  # noqa: PTH122
+        if stem in STEM_NAMES and suffix in STEM_SUFFIXES:
+            rank = STEM_SUFFIXES.index(suffix)
+            if stem not in found or rank < found[stem][0]:
+                found[stem] = (rank, root / path / name)
+    return {stem: file for stem, (_, file) in found.items()}
+
+
+def with_spot_checks(listing: Listing, paths: Iterable[str], kind: Literal["mixtures", "stems"]) -> Listing:
+    """The listing with hashes of the ends of those tracks' files."""
+    spot = {}
+    for path in paths:
+        told = []
+        for file in track_files(listing.root, path, kind).values():
+            try:
+                told.append(quick_hash(file, audio_bytes(file)) if file.is_file() else "no file")
+            except OSError:
+                told.append("unreadable")
+        spot[path] = " ".join(told)
+    return Listing(listing.root, listing.sizes, listing.artists, listing.licences, spot)
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Folders below `root` with their entries. Links are followed last, and no folder is entered twice: so loops end,
+    and a folder is told by its own path rather than by a link's."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [str(root)], []
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        try:
+            status = os.stat(folder)  # noqa: PTH116 (text paths: half a million of them)
+            identity = (status.st_dev, status.st_ino)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            with os.scandir(folder) as scan:
+                entries = sorted((e for e in scan if not e.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError:
+            continue  # a folder that this user may not read
+        found, linked = [], []
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found.append(entry.path)
+            elif entry.is_symlink() and _is_folder(entry):
+                linked.append(entry.path)
+        folders.extend(reversed(found))
+        links.extend(linked)
+        yield folder, entries
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that goes round in a circle
+        return False
+
+
+def _music_files(root: Path) -> dict[str, int]:
+    sizes = {}
+    skip = len(str(root).rstrip(os.sep)) + 1
+    for _, entries in _walk(root):
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+            if suffix in AUDIO_SUFFIXES and not _is_folder(entry):
+                sizes[entry.path[skip:].replace(os.sep, "/")] = _size(entry)
+    return sizes
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return -1
+
+
+def _song_folders(root: Path) -> dict[str, int]:
+    sizes = {}
+    skip = len(str(root).rstrip(os.sep)) + 1
+    for folder, entries in _walk(root):
+        split = [(entry, *os.path.splitext(entry.name.lower())) for entry in entries]  # noqa: PTH122
+        stems = [entry for entry, stem, suffix in split if stem in STEMS and suffix in STEM_SUFFIXES]
+        if stems:
+            sizes[folder[skip:].replace(os.sep, "/") or "."] = sum(_size(entry) for entry in stems)
+    return sizes
+
+
+def _read_list(path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MixstyleError(f"separate.data_path={path}: cannot be read as UTF-8 text ({error})") from error
+    if path.suffix.lower() == ".csv":
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if "path" not in (reader.fieldnames or []):
+            raise MixstyleError(f"separate.data_path={path}: has no column `path`")
+        rows = list(reader)
+    else:
+        rows = [{"path": line} for line in text.splitlines() if not line.lstrip().startswith("#")]
+    root = path.parent
+    sizes: dict[str, int] = {}
+    artists: dict[str, str] = {}
+    licences: dict[str, str] = {}
+    for row in rows:
+        name = (row.get("path") or "").strip()
+        if not name:
+            continue
+        name = Path(name).as_posix()
+        files = [file for file in track_files(root, name, kind).values() if file.is_file()]
+        sizes[name] = sum(file.stat().st_size for file in files) if files else -1
+        for column, target in (("artist", artists), ("licence", licences), ("license", licences)):
+            if value := (row.get(column) or "").strip():
+                target[name] = value
+    return Listing(root, sizes, artists, licences)

@@ -1,0 +1,269 @@
+"""The plan: which tracks there are, in which order, in which shard, on which side of the split, and where clips lie.
+
+`plan.jsonl.gz` beside the shards, format version 1: JSON lines. The first says `version`, `root`, `tracks`,
+`grouped_by`; each further one is a track in the order of the plan: `track_id`, `path`, `size`, `group`, `split` and,
+where known, `artist`, `licence`, `spot`. Equal music and settings give equal bytes. Everything in it follows from the
+listing and the settings, never from the order in which a disk lists its files.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from mixstyle.cache.music.content_hash import duplicates
+from mixstyle.cache.music.listing import Listing, track_files
+from mixstyle.cache.storage.atomic import write_bytes
+from mixstyle.pipeline.core.errors import MixstyleError
+
+VERSION = 1
+LEAST_FOLDERS = 10
+"""Top folders count as artists from this many on: fewer could not be shared out among three sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrack:
+    """A track of the plan. index: its place. path: posix, relative to the music folder. group: what the split keeps
+    together."""
+
+    index: int
+    track_id: str
+    path: str
+    group: str
+    split: str
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tracks in order. grouped_by: what the split went by, for people."""
+
+    listing: Listing
+    tracks: tuple[PlannedTrack, ...]
+    grouped_by: str
+
+    def n_shards(self, tracks_per_shard: int) -> int:
+        return -(-len(self.tracks) // tracks_per_shard)
+
+    def shard(self, number: int, tracks_per_shard: int) -> tuple[PlannedTrack, ...]:
+        """The tracks of one shard."""
+        return self.tracks[number * tracks_per_shard : (number + 1) * tracks_per_shard]
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """What the split goes by. Fractions are of the groups."""
+
+    seed: int
+    validation_fraction: float
+    test_fraction: float
+    tracks_csv: Path | None = None
+
+
+def track_id_of(path: str) -> str:
+    """12 hex digits of the SHA-256 of a track's relative path."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+
+
+def ordered(listing: Listing, seed: int) -> list[str]:
+    """Paths in the order of the plan: by a hash of seed and path, so that every shard is a mixture of the whole."""
+    return sorted(listing.sizes, key=lambda path: hashlib.sha256(f"{seed}|".encode() + os.fsencode(path)).digest())
+
+
+def clips_of(track_frames: int, path: str, clip_frames: int, clips_per_track: int, seed: int) -> list[int | None]:
+    """Start frames of a track's clips, in the order of time; all at 44.1 kHz.
+
+    The first clip begins with the track and the last ends with it; the rest lie between, seeded by the path. Clips
+    never overlap. A track too short for all of them has as many as fit, and None for the others, at the end.
+
+    >>> clips_of(100, "a.mp3", 40, 4, seed=0)
+    [0, 60, None, None]
+    """
+    fit = min(clips_per_track, track_frames // clip_frames)
+    starts: list[int | None] = []
+    if fit == 1:
+        starts = [0]
+    elif fit >= 2:
+        digest = hashlib.sha256(f"{seed}|clips|".encode() + os.fsencode(path)).digest()
+        # random.Random.random() is the same in every version of Python; other draws are not promised to be
+        draw = random.Random(int.from_bytes(digest[:8], "big"))
+        free = track_frames - fit * clip_frames
+        gaps = sorted(int(draw.random() * (free + 1)) for _ in range(fit - 2))
+        starts = [0, *(gap + (i + 1) * clip_frames for i, gap in enumerate(gaps)), track_frames - clip_frames]
+    return starts + [None] * (clips_per_track - fit)
+
+
+def make_plan(
+    listing: Listing, kind: Literal["mixtures", "stems"], split: SplitSettings, find_duplicates: bool = True
+) -> Plan:
+    """Orders the tracks and splits them by artist where it is known, else by track.
+
+    The artist comes from FMA's tracks.csv, from the list's column `artist`, from song folders named `Artist - Title`
+    (stems), or is the top folder where there are at least 10 that are not mere numbers, as FMA's are. Tracks with
+    identical audio go to one side, and so does all that is grouped with them. A side with a fraction above 0 gets at
+    least one group where there are three.
+    """
+    groups, licences, grouped_by = _groups(listing, kind, split.tracks_csv)
+    if find_duplicates:
+        _join_duplicates(listing, kind, groups)
+    sides = _sides(sorted(set(groups.values())), split)
+    tracks = tuple(
+        PlannedTrack(index, track_id_of(path), path, groups[path], sides[groups[path]], licences.get(path, ""))
+        for index, path in enumerate(ordered(listing, split.seed))
+    )
+    by_id: dict[str, str] = {}
+    for track in tracks:
+        other = by_id.setdefault(track.track_id, track.path)
+        if other != track.path:
+            raise MixstyleError(f"{track.path}: has the same hash as {other}; rename one of them")
+    return Plan(listing, tracks, grouped_by)
+
+
+def store_plan(path: Path, plan: Plan) -> None:
+    """Writes a plan atomically."""
+    listing = plan.listing
+    head = {"version": VERSION, "root": str(listing.root), "tracks": len(plan.tracks), "grouped_by": plan.grouped_by}
+    lines = [json.dumps(head, sort_keys=True)]
+    for track in plan.tracks:
+        entry = {
+            "track_id": track.track_id,
+            "path": track.path,
+            "size": listing.sizes[track.path],
+            "group": track.group,
+            "split": track.split,
+            "licence": track.licence,
+            "artist": listing.artists.get(track.path, ""),
+            "listed_licence": listing.licences.get(track.path, ""),
+            "spot": listing.spot.get(track.path, ""),
+        }
+        lines.append(json.dumps({key: value for key, value in entry.items() if value != ""}, sort_keys=True))
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
+        file.write("".join(line + "\n" for line in lines).encode())
+    write_bytes(path, buffer.getvalue())
+
+
+def load_plan(path: Path) -> Plan | None:
+    """The stored plan; None where there is none. Raises MixstyleError for a damaged one or an unknown version."""
+    if not path.exists():
+        return None
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        head, *entries = [json.loads(line) for line in lines]
+    except (OSError, EOFError, ValueError) as error:
+        raise MixstyleError(f"{path}: a damaged plan ({error}); delete it, and it is made again") from error
+    if head.get("version") != VERSION or head.get("tracks") != len(entries):
+        raise MixstyleError(f"{path}: not a whole plan of version {VERSION}; use --rebuild to make it again")
+
+    def column(name: str) -> dict[str, str]:
+        return {entry["path"]: entry[name] for entry in entries if name in entry}
+
+    sizes = {entry["path"]: entry["size"] for entry in entries}
+    listing = Listing(Path(head["root"]), sizes, column("artist"), column("listed_licence"), column("spot"))
+    tracks = tuple(
+        PlannedTrack(index, entry["track_id"], entry["path"], entry["group"], entry["split"], entry.get("licence", ""))
+        for index, entry in enumerate(entries)
+    )
+    return Plan(listing, tracks, head["grouped_by"])
+
+
+def _groups(listing: Listing, kind: str, tracks_csv: Path | None) -> tuple[dict[str, str], dict[str, str], str]:
+    """Each track's group, the licences that a list or tracks.csv tells, and what the groups are."""
+    groups = {path: f"track {path}" for path in listing.sizes}
+    licences = dict(listing.licences)
+    if tracks_csv is not None:
+        artists, told = read_fma_tracks(tracks_csv)
+        numbers = {path: int(name) for path in groups if (name := PurePosixPath(path).stem).isdecimal()}
+        groups.update({path: f"artist {artists[n]}" for path, n in numbers.items() if n in artists})
+        licences.update({path: told[n] for path, n in numbers.items() if n in told})
+        return groups, licences, f"artist, by {tracks_csv.name}"
+    if listing.artists:
+        groups.update({path: f"artist {artist}" for path, artist in listing.artists.items()})
+        return groups, licences, "artist, by the list"
+    if kind == "stems":
+        named = {path: PurePosixPath(path).name.partition(" - ") for path in groups}
+        known = {path: f"artist {artist.strip()}" for path, (artist, dash, _) in named.items() if dash}
+        if known:
+            groups.update(known)
+            return groups, licences, "artist, by the song folders' names"
+    folders = {path: parts[0] for path in groups if len(parts := PurePosixPath(path).parts) > 1 and parts[0] != "/"}
+    if len(set(folders.values())) >= LEAST_FOLDERS and not all(name.isdecimal() for name in folders.values()):
+        groups.update({path: f"artist {folder}" for path, folder in folders.items()})
+        return groups, licences, "artist, by top folder"
+    return groups, licences, "track"
+
+
+def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Artists and licences by track number from FMA's tracks.csv, whose first two rows name the columns.
+
+    Raises MixstyleError where it is no such file.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            names = list(zip(next(rows, []), next(rows, []), strict=False))
+            if ("artist", "id") not in names:
+                raise MixstyleError(f"separate.tracks_csv={path}: has no column artist/id; FMA's tracks.csv has")
+            artist = names.index(("artist", "id"))
+            licence = names.index(("track", "license")) if ("track", "license") in names else None
+            kept = [row for row in rows if row and row[0].isdecimal() and len(row) == len(names)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MixstyleError(f"separate.tracks_csv={path}: cannot be read ({error})") from error
+    artists = {int(row[0]): row[artist] for row in kept if row[artist]}
+    licences = {int(row[0]): row[licence] for row in kept if row[licence]} if licence is not None else {}
+    return artists, licences
+
+
+def _join_duplicates(listing: Listing, kind: Literal["mixtures", "stems"], groups: dict[str, str]) -> None:
+    """Gives the groups of tracks with identical audio one name, the first of theirs in the alphabet."""
+    files = {path: tuple(track_files(listing.root, path, kind).values()) for path in listing.sizes}
+    first_of = {
+        path: same[0] for same in duplicates(file for several in files.values() for file in several) for path in same
+    }
+    by_content: dict[tuple[Path, ...], list[str]] = defaultdict(list)
+    for path, several in files.items():
+        if several:
+            by_content[tuple(first_of.get(file, file) for file in several)].append(path)
+    parent = {group: group for group in groups.values()}
+
+    def top(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    for same in by_content.values():
+        tops = sorted({top(groups[path]) for path in same})
+        for other in tops[1:]:
+            parent[other] = tops[0]
+    for path, group in groups.items():
+        groups[path] = top(group)
+
+
+def _sides(groups: Sequence[str], split: SplitSettings) -> dict[str, str]:
+    """A group's side hangs on its own hash alone, but for the one that an empty side is given."""
+
+    def place(group: str) -> float:
+        digest = hashlib.sha256(f"{split.seed}|split|".encode() + os.fsencode(group)).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+    places = {group: place(group) for group in groups}
+    sides = {}
+    left = sorted(groups, key=places.__getitem__)
+    limit = 0.0
+    for side, fraction in (("validation", split.validation_fraction), ("test", split.test_fraction)):
+        limit += fraction
+        taken = [group for group in left if places[group] < limit]
+        if not taken and fraction > 0 and len(groups) >= 3:
+            taken = left[:1]
+        sides.update(dict.fromkeys(taken, side))
+        left = left[len(taken) :]
+    return {**sides, **dict.fromkeys(left, "train")}

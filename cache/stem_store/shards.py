@@ -1,0 +1,276 @@
+"""Shards of stems on disk: WebDataset tars, each with a sidecar that says what is in it. Format version 1.
+
+`stems-000000.tar` holds the tracks of one shard of the plan, a sample a track:
+
+- `<track_id>.c<slot>.flac`, one a clip: FLAC, 44.1 kHz, 16 bit, 8 channels (vocals L R, bass L R, drums L R, other
+  L R). The stems are these samples times the clip's `scale`, which is above 1 only where a stem would have clipped.
+- `<track_id>.json`: `version`, `track_id`, `path`, `split`, `group`, what is known of the source (`source_rate` in Hz,
+  `source_channels`, `source_frames`, `source_format`, `duration_s`, `content_hash`, `licence`), `separator` (its
+  fingerprint) and lists with an entry a clip: `clip_id`, `slot`, `start_frame` (at 44.1 kHz), `scale`, `file`.
+
+Tar members are plain files with time 0, owner 0 and mode 644, so equal content gives equal bytes. Tracks and clips
+that failed are not in the tar. `stems-000000.json` is written after the tar and lists all of them: `version`, `shard`,
+`fingerprint` (of the settings that made it), `sha256` and `bytes` of the tar, `samples`, `members`
+(`[name, offset, size]`) and `tracks` (`track_id`, `path`, `split`, `status`, `reason`, and `clips` with `clip_id`,
+`status`, `reason`, `start_frame`, `scale`). A track whose chunks could not go through the separator in the planned
+batches, for want of memory, has `batch_chunks`: the sizes that were allowed. A shard is done when its sidecar is there
+and names the tar's length.
+"""
+
+import hashlib
+import io
+import json
+import math
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import soundfile
+
+from mixstyle.cache.storage.atomic import atomic_write, read_json, sha256_file, write_text
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import CHANNELS, SAMPLE_RATE, STEMS
+
+VERSION = 1
+FULL_SCALE = 32768
+"""int16 steps from 0 to 1.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRecord:
+    """A clip of the plan as it came out.
+
+    start_frame: at 44.1 kHz; None where the plan has no place for the clip. flac: empty for a clip that failed, and
+    `reason` says why.
+    """
+
+    clip_id: str
+    slot: int
+    start_frame: int | None
+    scale: float = 1.0
+    flac: bytes = b""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """A track of the plan as it came out.
+
+    reason: why the track failed, empty for one that did not. source: what the sample's JSON says of the source.
+    batch_chunks: the sizes of batches that were allowed, where memory did not suffice for the planned one.
+    """
+
+    track_id: str
+    path: str
+    split: str
+    clips: tuple[ClipRecord, ...]
+    reason: str = ""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    batch_chunks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """A finished shard. tracks: the entries of its sidecar."""
+
+    shard: int
+    tar: Path
+    fingerprint: str
+    sha256: str
+    size: int
+    members: dict[str, tuple[int, int]]
+    tracks: list[dict[str, Any]]
+
+
+def encode_clip(stems: np.ndarray) -> tuple[bytes, float]:
+    """Stems [4, 2, T] as an 8-channel 16-bit FLAC at 44.1 kHz, and the scale that decoding multiplies by.
+
+    Rounded to the nearest step without dither: equal stems give equal bytes. Raises ValueError for another shape and
+    for samples that are not finite.
+    """
+    if stems.ndim != 3 or stems.shape[:2] != (len(STEMS), 2) or stems.shape[2] == 0:
+        raise ValueError(f"stems to encode should be [4, 2, T], not {list(stems.shape)}")
+    peak = float(np.abs(stems).max())
+    if not math.isfinite(peak):
+        raise ValueError("stems to encode hold NaN or infinite samples")
+    scale = 1.0
+    if peak * FULL_SCALE > FULL_SCALE - 1:
+        # the next multiple of 1/1024: short in JSON, exact in binary
+        scale = math.ceil(peak * FULL_SCALE / (FULL_SCALE - 1) * 1024) / 1024
+    steps = np.rint(stems.reshape(len(CHANNELS), -1).T * (FULL_SCALE / scale))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, steps.astype(np.int16), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue(), scale
+
+
+def decode_clip(data: bytes, scale: float, start: int = 0, frames: int = -1) -> np.ndarray:
+    """Stems [4, 2, frames] float32 from frame `start` on; `frames=-1` means to the end.
+
+    Raises ValueError for data that is no clip, and for frames that it does not hold.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.channels != len(CHANNELS) or file.samplerate != SAMPLE_RATE:
+                raise ValueError(f"a clip of stems with {file.channels} channels at {file.samplerate} Hz")
+            wanted = file.frames - start if frames < 0 else frames
+            if start:
+                file.seek(start)
+            audio = file.read(wanted, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"a clip of stems that cannot be decoded ({error})") from error
+    if len(audio) != wanted:
+        raise ValueError(f"a clip of stems that ends after {start + len(audio)} frames")
+    stems = np.ascontiguousarray(audio.T).reshape(len(STEMS), 2, -1)
+    return stems if scale == 1.0 else stems * np.float32(scale)
+
+
+def tar_path(stems_dir: Path, shard: int) -> Path:
+    return stems_dir / f"stems-{shard:06d}.tar"
+
+
+def sidecar_path(stems_dir: Path, shard: int) -> Path:
+    return stems_dir / f"stems-{shard:06d}.json"
+
+
+def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fingerprint: str) -> ShardInfo:
+    """Writes a shard from its tracks, in their order, as they come: the tar, then its sidecar, each all or nothing.
+
+    The tar is read back and compared before it gets its name. Raises MixstyleError when what the disk gives back is
+    not what was written; whatever `tracks` raises passes through and leaves no shard.
+    """
+    tar = tar_path(stems_dir, shard)
+    sidecar_path(stems_dir, shard).unlink(missing_ok=True)  # never a new tar beside an old sidecar
+    described: list[dict[str, Any]] = []
+    members: dict[str, tuple[int, int]] = {}
+    with atomic_write(tar) as temporary:
+        with temporary.open("wb") as file:
+            stream = _Hashing(file)
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="w", format=tarfile.USTAR_FORMAT) as archive:
+                for track in tracks:
+                    for name, data in _members(track):
+                        members[name] = (_add(archive, name, data), len(data))
+                    described.append(_describe(track))
+        digest, size = stream.digest.hexdigest(), stream.size
+        if sha256_file(temporary) != digest:
+            raise MixstyleError(f"{tar}: reading back gives other bytes than were written; check the disk")
+    content = {
+        "version": VERSION,
+        "shard": shard,
+        "fingerprint": fingerprint,
+        "sha256": digest,
+        "bytes": size,
+        "samples": sum(track["status"] == "ok" for track in described),
+        "members": [[name, offset, length] for name, (offset, length) in members.items()],
+        "tracks": described,
+    }
+    text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    write_text(sidecar_path(stems_dir, shard), text + "\n")
+    return ShardInfo(shard, tar, fingerprint, digest, size, members, described)
+
+
+def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> ShardInfo | None:
+    """The shard as its sidecar tells it; None where it is not done (no sidecar, no tar, or a tar of another length).
+
+    tar_bytes: the tar's length, where it lies elsewhere.
+
+    Raises MixstyleError for a sidecar that is damaged or of an unknown version.
+    """
+    path, tar = sidecar_path(stems_dir, shard), tar_path(stems_dir, shard)
+    if not path.exists() or (tar_bytes is None and not tar.exists()):
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise MixstyleError(f"{path}: not a sidecar of version {VERSION}, the one this mixstyle reads")
+    if (tar.stat().st_size if tar_bytes is None else tar_bytes) != content["bytes"]:
+        return None
+    members = {name: (offset, size) for name, offset, size in content["members"]}
+    return ShardInfo(
+        shard, tar, content["fingerprint"], content["sha256"], content["bytes"], members, content["tracks"]
+    )
+
+
+def shard_numbers(stems_dir: Path) -> list[int]:
+    """Numbers of the shards that have a sidecar, in order."""
+    names = (path.stem.removeprefix("stems-") for path in stems_dir.glob("stems-*.json"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+class _Hashing:
+    """A file to write to that hashes and counts what passes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Adds a member; returns where its bytes begin in the tar."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    archive.addfile(info, io.BytesIO(data))
+    # a USTAR header is one block, and the content fills whole blocks up to where the archive stands now
+    return archive.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _kept(track: TrackRecord) -> list[ClipRecord]:
+    return [] if track.reason else [clip for clip in track.clips if not clip.reason]
+
+
+def _members(track: TrackRecord) -> list[tuple[str, bytes]]:
+    kept = _kept(track)
+    if not kept:
+        return []
+    files = [f"{track.track_id}.c{clip.slot}.flac" for clip in kept]
+    sample = {
+        "version": VERSION,
+        "track_id": track.track_id,
+        "path": track.path,
+        "split": track.split,
+        **track.source,
+        "sample_rate": SAMPLE_RATE,
+        "channels": list(CHANNELS),
+        "clip_id": [clip.clip_id for clip in kept],
+        "slot": [clip.slot for clip in kept],
+        "start_frame": [clip.start_frame for clip in kept],
+        "scale": [clip.scale for clip in kept],
+        "file": files,
+    }
+    text = json.dumps(sample, sort_keys=True, allow_nan=False)
+    audio = [(name, clip.flac) for name, clip in zip(files, kept, strict=True)]
+    return [*audio, (f"{track.track_id}.json", text.encode("utf-8"))]
+
+
+def _describe(track: TrackRecord) -> dict[str, Any]:
+    kept = {clip.slot for clip in _kept(track)}
+    halved = {"batch_chunks": list(track.batch_chunks)} if track.batch_chunks else {}
+    return {
+        **halved,
+        "track_id": track.track_id,
+        "path": track.path,
+        "split": track.split,
+        "status": "ok" if kept else "failed",
+        "reason": track.reason,
+        "clips": [
+            {
+                "clip_id": clip.clip_id,
+                "status": "ok" if clip.slot in kept else "failed",
+                "reason": clip.reason or track.reason,
+                "start_frame": clip.start_frame,
+                "scale": clip.scale,
+            }
+            for clip in track.clips
+        ],
+    }

@@ -1,0 +1,174 @@
+"""Random access to cached stems: every clip of every shard by its place in the plan, in constant time."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixstyle.cache.stem_store.shards import ShardInfo, decode_clip, read_shard, shard_numbers, sidecar_path
+from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.fingerprint import fingerprint, read_settings
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class CachedClip:
+    """A clip that is there.
+
+    row: plan index of its track * clips_per_track + slot, its row in every table of clips. start_frame: in the track
+    at 44.1 kHz. scale: what its samples are multiplied by. offset, size: its FLAC in the shard's tar, bytes.
+    """
+
+    clip_id: str
+    row: int
+    start_frame: int
+    scale: float
+    shard: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedTrack:
+    """A track with at least one clip; clips are in the order of time.
+
+    path: relative to the music folder. metadata: offset and size of its JSON in the tar, bytes.
+    """
+
+    track_id: str
+    path: str
+    split: str
+    index: int
+    shard: int
+    clips: tuple[CachedClip, ...]
+    metadata: tuple[int, int]
+
+
+class StemCache:
+    """What `mixstyle separate` has finished in a folder, as it was when this was opened.
+
+    Reading uses no shared file position: any number of threads and forked processes may read from one instance.
+    Raises MixstyleError for a folder without stems, and for shards that are cut short or were made with other
+    settings, by name.
+    """
+
+    def __init__(self, stems_dir: Path | str) -> None:
+        self.stems_dir = Path(stems_dir)
+        path = self.stems_dir / "settings.json"
+        if not path.exists():
+            raise MixstyleError(f"{self.stems_dir}: no stems here yet; run `mixstyle separate` first")
+        self.settings: dict[str, Any] = read_settings(path)
+        """What `separate` stored: its settings that matter, and `tracks`, how many the plan has."""
+        self.clips_per_track: int = self.settings["clips_per_track"]
+        self.tracks_per_shard: int = self.settings["tracks_per_shard"]
+        self.clip_frames: int = round(self.settings["clip_s"] * SAMPLE_RATE)
+        made_with = fingerprint(self.settings)
+        self.shards: list[ShardInfo] = [self._shard(k, made_with) for k in shard_numbers(self.stems_dir)]
+        """Finished shards, in order."""
+        self.tracks: list[CachedTrack] = [track for shard in self.shards for track in self._tracks(shard)]
+        """Tracks that have clips, in the order of the plan."""
+        self._tars = {shard.shard: shard.tar for shard in self.shards}
+
+    @property
+    def n_tracks(self) -> int:
+        """Tracks of the plan, failed ones among them."""
+        return self.settings["tracks"]
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the plan."""
+        return -(-self.n_tracks // self.tracks_per_shard)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of a table with one row for each clip of the plan, failed ones among them."""
+        return self.n_tracks * self.clips_per_track
+
+    @property
+    def rows_per_shard(self) -> int:
+        return self.tracks_per_shard * self.clips_per_track
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard of the plan is finished."""
+        return len(self.shards) == self.n_shards
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the settings and of every shard's content; another shard or another byte changes it."""
+        content = [fingerprint(self.settings), *([shard.shard, shard.sha256] for shard in self.shards)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    def read_clip(self, clip: CachedClip, start: int = 0, frames: int = -1) -> np.ndarray:
+        """Stems [4, 2, frames] float32 of a clip from its frame `start` on; `frames=-1` means to its end.
+
+        Raises MixstyleError, naming shard and clip, for damaged data.
+        """
+        try:
+            return decode_clip(self._read(clip.shard, clip.offset, clip.size), clip.scale, start, frames)
+        except ValueError as error:
+            raise self._damaged(clip.shard, f"clip {clip.clip_id} is {error}") from error
+
+    def read_metadata(self, track: CachedTrack) -> dict[str, Any]:
+        """The JSON of a track's sample, as described in `mixstyle.cache.stem_store.shards`."""
+        try:
+            return json.loads(self._read(track.shard, *track.metadata))
+        except ValueError as error:
+            raise self._damaged(track.shard, f"track {track.track_id} has no JSON") from error
+
+    def verify(self) -> None:
+        """Reads every shard and compares its length and SHA-256. Raises MixstyleError naming the first that differs."""
+        for shard in self.shards:
+            if shard.tar.stat().st_size != shard.size or sha256_file(shard.tar) != shard.sha256:
+                raise self._damaged(shard.shard, "its bytes are not those that were written")
+
+    def _read(self, shard: int, offset: int, size: int) -> bytes:
+        # opened anew each time: microseconds, while thousands of shards held open would pass the system's limit
+        handle = os.open(self._tars[shard], os.O_RDONLY)
+        try:
+            return os.pread(handle, size, offset)
+        finally:
+            os.close(handle)
+
+    def _damaged(self, shard: int, what: str) -> MixstyleError:
+        sidecar = sidecar_path(self.stems_dir, shard)
+        return MixstyleError(
+            f"{sidecar.with_suffix('.tar')}: {what}; delete {sidecar} and run `mixstyle separate` again"
+        )
+
+    def _shard(self, number: int, made_with: str) -> ShardInfo:
+        shard = read_shard(self.stems_dir, number)
+        if shard is None:
+            raise self._damaged(number, "is missing or cut short")
+        if shard.fingerprint != made_with:
+            raise self._damaged(number, "was made with other settings")
+        return shard
+
+    def _tracks(self, shard: ShardInfo) -> list[CachedTrack]:
+        tracks = []
+        for place, entry in enumerate(shard.tracks):
+            if entry["status"] != "ok":
+                continue
+            index = shard.shard * self.tracks_per_shard + place
+            clips = tuple(
+                CachedClip(
+                    clip["clip_id"],
+                    index * self.clips_per_track + slot,
+                    clip["start_frame"],
+                    clip["scale"],
+                    shard.shard,
+                    *shard.members[f"{entry['track_id']}.c{slot}.flac"],
+                )
+                for slot, clip in enumerate(entry["clips"])
+                if clip["status"] == "ok"
+            )
+            metadata = shard.members[f"{entry['track_id']}.json"]
+            tracks.append(
+                CachedTrack(entry["track_id"], entry["path"], entry["split"], index, shard.shard, clips, metadata)
+            )
+        return tracks

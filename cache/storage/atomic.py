@@ -1,0 +1,96 @@
+"""Files that are either whole or not there: written under a temporary name, flushed to the disk, then renamed.
+
+A process killed at any moment leaves the old file or the new one, never a torn one; what it may leave is a
+`.<name>.partial`, which the next write of the same file replaces.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mixstyle.pipeline.core.errors import MixstyleError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` to write to; at the end it is flushed and renamed to `path`.
+
+    An exception inside removes the temporary file and leaves `path` as it was. Check what was written inside the
+    block. Two processes must not write one path at once; `locked` keeps them apart.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 to `path` atomically; line ends stay as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as JSON to `path` atomically: sorted keys, two blanks of indentation, equal values equal bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`. Raises MixstyleError, naming the file, where it cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise MixstyleError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def sha256_file(path: Path) -> str:
+    """64 hex digits of the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Holds `<folder>/.lock` so that one process at a time writes there; the lock dies with its process.
+
+    what: the command, for the message. Raises MixstyleError when another process holds it. File systems without
+    locks go unguarded.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MixstyleError(f"{folder}: another `{what}` is writing there; wait for it or stop it") from None
+        except OSError:
+            pass  # network file systems without locks
+        yield
+    finally:
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    """Has the kernel write a file's bytes, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,78 @@
+"""What tuning found on this machine, kept so that it is measured once.
+
+`$XDG_CACHE_HOME/mixstyle/tunings/<fingerprint of the case>.json` (`~/.cache` unless set), version 1:
+`{"version": 1, "case": {...}, "threads_per_lane": n, "batch_chunks": n, "chunk_s": {choice: seconds}}`. It is a cache:
+files that cannot be read, or of other versions, count as not there, and a folder that cannot be written is no error.
+"""
+
+import contextlib
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixstyle.cache.storage.atomic import read_json, write_json
+from mixstyle.cache.storage.fingerprint import fingerprint
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.tuning import Tuning
+
+VERSION = 1
+
+
+def tunings_folder() -> Path:
+    """Where tunings are kept."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if home else Path("~/.cache").expanduser()) / "mixstyle" / "tunings"
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What of the machine a tuning hangs on."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = next(iter(_processor()), platform.processor() or platform.machine())
+    return {"device": name, "torch": torch.__version__}
+
+
+def load_tuning(case: Mapping[str, Any]) -> Tuning | None:
+    """The tuning kept for this case, if any."""
+    path = _path(case)
+    if not path.exists():
+        return None
+    with contextlib.suppress(MixstyleError, KeyError, TypeError):
+        stored = read_json(path)
+        if stored["version"] == VERSION:
+            return Tuning(int(stored["threads_per_lane"]), int(stored["batch_chunks"]), dict(stored["chunk_s"]))
+    return None
+
+
+def store_tuning(case: Mapping[str, Any], tuning: Tuning) -> Path | None:
+    """Keeps a tuning; where it stands, or None where the folder cannot be written."""
+    path = _path(case)
+    content = {
+        "version": VERSION,
+        "case": dict(case),
+        "threads_per_lane": tuning.threads_per_lane,
+        "batch_chunks": tuning.batch_chunks,
+        "chunk_s": tuning.chunk_s,
+    }
+    try:
+        write_json(path, content)
+    except OSError:
+        return None
+    return path
+
+
+def _path(case: Mapping[str, Any]) -> Path:
+    return tunings_folder() / f"{fingerprint(case)}.json"
+
+
+def _processor() -> list[str]:
+    """The processor's name as Linux tells it, if it does."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return []

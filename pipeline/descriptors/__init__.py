@@ -1,0 +1,1 @@
+"""Mixing descriptors: their table, the spectra and loudness they are read from, and their computation."""

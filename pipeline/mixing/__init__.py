@@ -1,0 +1,1 @@
+"""Mixing stems anew: effects, chains of them, presets, and FX normalisation."""

@@ -1,0 +1,250 @@
+"""Runs chunks of many clips through one separator: full batches, several lanes at once, bounded memory.
+
+A *lane* is a thread that takes batches through the network. On CPUs, several lanes of one thread each do more than
+one lane of several threads: an LSTM has thousands of steps, and threads that share one wait for each other at every
+step (for very long when anything else wants a core). On a GPU two lanes, each with its own stream, copy and compute
+at the same time.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.chunks import ClipRequest, OverlapAdd
+
+
+class ChunkSeparator(Protocol):
+    """What an engine needs of a separator; `Separator` is one."""
+
+    device: torch.device
+
+    def run_network(self, chunks: Tensor) -> Tensor: ...
+
+    def prepare(self, request: ClipRequest) -> tuple[Tensor, float, float]: ...
+
+    def overlap_add(self, request: ClipRequest) -> OverlapAdd: ...
+
+
+class Engine:
+    """Lanes through a separator's network. A context manager: leaving it ends the lanes.
+
+    lanes: batches at once. threads: CPU threads of each lane. batch_chunks: the most chunks in a batch; a device that
+    is out of memory halves it, and `on_halved` is called with what is left.
+    """
+
+    def __init__(
+        self,
+        separator: ChunkSeparator,
+        lanes: int = 1,
+        threads: int = 1,
+        batch_chunks: int = 1,
+        on_halved: Callable[[int], None] | None = None,
+    ) -> None:
+        self.separator, self.lanes, self.threads, self.batch_chunks = separator, lanes, threads, batch_chunks
+        self.lane_s = 0.0
+        """Seconds spent in the network, summed over the lanes."""
+        self.active_s = 0.0
+        """Seconds in which at least one lane was in the network."""
+        self._limit, self._on_halved = batch_chunks, on_halved
+        self._lock = threading.Lock()
+        self._active, self._since = 0, 0.0
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(threads)  # of MKL they are one number for all threads: never another while lanes run
+        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane", initializer=self._begin)
+
+    def submit(self, chunks: Sequence[Tensor]) -> "Future[tuple[list[Tensor], int]]":
+        """Chunks [2, chunk] each -> their stems [4, 2, chunk] each, and how many at most went through together."""
+        return self._pool.submit(self._run, chunks)
+
+    def close(self) -> None:
+        """Ends the lanes; what is under way is finished, what waits is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(self._threads_before)
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        torch.set_num_threads(self.threads)
+        if self.separator.device.type == "cuda":
+            torch.cuda.set_device(self.separator.device)
+            torch.cuda.set_stream(torch.cuda.Stream(self.separator.device))
+
+    def _run(self, chunks: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+        with self._lock:
+            if self._active == 0:
+                self._since = time.perf_counter()
+            self._active += 1
+        start = time.perf_counter()
+        try:
+            return self._in_parts(chunks)
+        finally:
+            now = time.perf_counter()
+            with self._lock:
+                self._active -= 1
+                self.lane_s += now - start
+                if self._active == 0:
+                    self.active_s += now - self._since
+
+    def _in_parts(self, chunks: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+        stems: list[Tensor] = []
+        smallest = self._limit
+        while len(stems) < len(chunks):
+            limit = self._limit
+            part = chunks[len(stems) : len(stems) + limit]
+            try:
+                stems.extend(self.separator.run_network(torch.stack(list(part))))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(limit, len(part))
+            smallest = min(smallest, limit)
+        return stems, smallest
+
+    def _halve(self, limit: int, size: int) -> None:
+        """Half of what failed is allowed from now on. Raises MixstyleError where it was a single chunk."""
+        if size == 1 and limit == 1:
+            raise MixstyleError(
+                f"{self.separator.device}: out of memory with a single chunk; use fewer separate.lanes, "
+                "separate.precision=bf16, or a device with more memory"
+            )
+        with self._lock:
+            if self._limit < limit:  # another lane has halved it meanwhile
+                return
+            self._limit = (min(limit, size) + 1) // 2
+            left = self._limit
+        if self.separator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._on_halved is not None:
+            self._on_halved(left)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device's or the CPU's memory was used up; torch tells the latter by its text alone."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+@dataclass
+class _Clip:
+    request: ClipRequest
+    audio: Tensor
+    mean: float
+    std: float
+    overlap_add: OverlapAdd
+
+    @property
+    def chunks(self) -> range:
+        return self.overlap_add.grid.touching(self.request.start, self.request.stop)
+
+
+@dataclass
+class _Group:
+    """Clips of one track under way. sizes: how many chunks at most went through together, for each of its batches."""
+
+    key: Hashable
+    clips: list[_Clip]
+    waiting: int
+    sizes: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class SeparatedGroup:
+    """What came of one `put`: stems [4, 2, stop - start] of each clip, in order.
+
+    batch_chunks: how many chunks were allowed to go through together, in increasing order: one number, unless the
+    device ran out of memory.
+    """
+
+    key: Hashable
+    stems: list[Tensor]
+    batch_chunks: tuple[int, ...]
+
+
+class ChunkQueue:
+    """One queue of chunks of all clips and tracks, so that batches are full: `put` groups in, take `finished` out.
+
+    Chunks go in the order of `put`, each once even where several clips of a group touch it. Membership of a batch
+    hangs on that order alone; `flush` ends a batch early. Memory is bounded by `ahead` batches more than there are
+    lanes: `put` waits for the oldest.
+    """
+
+    def __init__(self, engine: Engine, ahead: int = 1) -> None:
+        self.engine, self.most_in_flight = engine, engine.lanes + ahead
+        self.waited_s = 0.0
+        """Seconds that `put` and `flush` waited for the network."""
+        self._batch: list[tuple[_Group, int, Tensor]] = []
+        self._in_flight: deque[tuple[list[tuple[_Group, int]], Future[tuple[list[Tensor], int]]]] = deque()
+        self._groups: deque[_Group] = deque()
+
+    def put(self, key: Hashable, requests: Sequence[ClipRequest]) -> None:
+        """Clips that share their audio, a track's. Raises as `Separator.separate_clips` does."""
+        separator = self.engine.separator
+        prepared = {id(request.audio): separator.prepare(request) for request in requests}
+        clips: list[_Clip] = []
+        readers: dict[int, _Clip] = {}  # a clip whose audio holds the chunk
+        for request in requests:
+            clip = _Clip(request, *prepared[id(request.audio)], separator.overlap_add(request))
+            clips.append(clip)
+            for index in clip.chunks:
+                readers.setdefault(index, clip)
+        group = _Group(key, clips, len(readers))
+        self._groups.append(group)
+        for index, clip in sorted(readers.items(), key=lambda item: item[0]):
+            grid = clip.overlap_add.grid
+            self._batch.append((group, index, grid.cut(index, clip.audio, clip.request.span_start)))
+            if len(self._batch) == self.engine.batch_chunks:
+                self.flush()
+
+    def flush(self) -> None:
+        """Sends what is gathered, full or not."""
+        if not self._batch:
+            return
+        places = [(group, index) for group, index, _ in self._batch]
+        self._in_flight.append((places, self.engine.submit([chunk for _, _, chunk in self._batch])))
+        self._batch = []
+        while len(self._in_flight) > self.most_in_flight:
+            self._take()
+
+    def finished(self, wait: bool = False) -> Iterator[SeparatedGroup]:
+        """Groups that are through, in the order of `put`. wait: for all that has been put, after a flush."""
+        if wait:
+            self.flush()
+        while self._in_flight and (wait or self._in_flight[0][1].done()):
+            self._take()
+            yield from self._through()
+        yield from self._through()
+
+    def _through(self) -> Iterator[SeparatedGroup]:
+        while self._groups and self._groups[0].waiting == 0:
+            group = self._groups.popleft()
+            stems = [clip.overlap_add.result() * clip.std + clip.mean for clip in group.clips]
+            yield SeparatedGroup(group.key, stems, tuple(sorted(group.sizes)))
+
+    def _take(self) -> None:
+        """Waits for the oldest batch and adds its chunks to their clips."""
+        places, future = self._in_flight.popleft()
+        start = time.perf_counter()
+        stems, size = future.result()
+        self.waited_s += time.perf_counter() - start
+        for (group, index), chunk_stems in zip(places, stems, strict=True):
+            for clip in group.clips:
+                if index in clip.chunks:
+                    clip.overlap_add.add(index, chunk_stems)
+            group.waiting -= 1
+            group.sizes.add(size)

@@ -1,0 +1,140 @@
+"""Reads the two files that a separator is published as: MSST's YAML and a checkpoint. The one place in pipeline/
+that opens files, both only for reading and neither able to run code."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.separation.scnet import SCNetConfig
+
+WRAPPERS = ("state", "state_dict", "model_state_dict")
+"""Keys under which training programs put the weights, beside their optimiser's."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads `!!python/tuple`, which the published files carry."""
+
+
+def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise yaml.constructor.ConstructorError(None, None, "a tuple should be a sequence", node.start_mark)
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
+
+
+@dataclass(frozen=True)
+class SeparatorFile:
+    """What a separator's YAML says, as far as separation needs it."""
+
+    model: SCNetConfig
+    instruments: tuple[str, ...]
+    """The sources in the order of the network's output."""
+    chunk: int
+    num_overlap: int
+    normalize: bool
+
+
+def read_separator_config(path: str | Path) -> SeparatorFile:
+    """Reads an MSST YAML.
+
+    Raises MixstyleError, naming file and setting, where it is missing, malformed or not a stereo four-stem SCNet.
+    """
+    path = Path(path)
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        try:
+            data = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except OSError as error:
+        raise MixstyleError(f"{path}: cannot read the separator's YAML ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MixstyleError(f"{path}: not a safe YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
+        raise MixstyleError(f"{path}: has no `model` section; give the YAML that was published with the checkpoint")
+    try:
+        model = SCNetConfig.from_mapping(data["model"])
+    except MixstyleError as error:
+        raise MixstyleError(f"{path}: {error}") from error
+    audio, inference, training = (_section(path, data, name) for name in ("audio", "inference", "training"))
+    target = training.get("target_instrument")
+    if target is not None:
+        raise MixstyleError(f"{path}: training.target_instrument={target}: one stem alone; all four are needed")
+    instruments = tuple(training.get("instruments") or model.sources)
+    if sorted(instruments) != sorted(STEMS):
+        raise MixstyleError(f"{path}: training.instruments={list(instruments)}: only {', '.join(STEMS)} can be used")
+    rate = audio.get("sample_rate", SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        raise MixstyleError(f"{path}: audio.sample_rate={rate}: only {SAMPLE_RATE} Hz can be used")
+    chunk = inference.get("chunk_size") or audio.get("chunk_size")
+    if not isinstance(chunk, int) or chunk < model.nfft:
+        raise MixstyleError(f"{path}: audio.chunk_size={chunk}: should be a number of samples above model.nfft")
+    num_overlap = inference.get("num_overlap", 1)
+    if not isinstance(num_overlap, int) or num_overlap < 1:
+        raise MixstyleError(f"{path}: inference.num_overlap={num_overlap}: should be a whole number from 1 on")
+    return SeparatorFile(model, instruments, chunk, num_overlap, bool(inference.get("normalize", False)))
+
+
+def _section(path: Path, data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = data.get(name) or {}
+    if not isinstance(section, dict):
+        raise MixstyleError(f"{path}: `{name}` should be a section")
+    return section
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Reads weights from .safetensors, or from a .ckpt/.pt/.th, bare or under `state`, `state_dict`, ...
+
+    Raises MixstyleError where the file is missing, is no checkpoint, or is a pickle that wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MixstyleError(f"{path}: no such checkpoint; see Music-Source-Separation-Training/README.md")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise MixstyleError(f"{path}: not a safetensors file ({error})") from error
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise MixstyleError(
+            f"{path}: refused: the checkpoint is damaged, or holds more than tensors and would run code when loaded "
+            f"({reason}); convert it to .safetensors where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise MixstyleError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    for _ in WRAPPERS:  # some programs wrap twice
+        inner = next((data[k] for k in WRAPPERS if isinstance(data, dict) and isinstance(data.get(k), dict)), None)
+        if inner is None:
+            break
+        data = inner
+    state = {str(k): v for k, v in data.items() if isinstance(v, Tensor)} if isinstance(data, dict) else {}
+    if not state:
+        raise MixstyleError(f"{path}: holds no weights, neither bare nor under {', '.join(WRAPPERS)}")
+    # DistributedDataParallel puts `module.` before every name.
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values: the same weights have the same digest in any file format."""
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes())
+    return sha.hexdigest()

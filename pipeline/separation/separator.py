@@ -1,0 +1,171 @@
+"""Separates music into stems with SCNet, whole tracks or clips out of them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest, OverlapAdd
+from mixstyle.pipeline.separation.executor import ChunkQueue, Engine
+from mixstyle.pipeline.separation.msst import SeparatorFile, digest, read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.scnet import SCNet, form_of
+from mixstyle.pipeline.separation.scnet_inference import InferenceSCNet
+
+Precision = Literal["fp32", "bf16", "fp16"]
+INFERENCE_VERSION = 2
+"""Counts changes to the forward pass that move the last bits of the stems."""
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Separator:
+    """A loaded separator. Stems come out in the order of `STEMS`; `load_separator` makes one."""
+
+    def __init__(
+        self,
+        network: SCNet,
+        file: SeparatorFile,
+        weights: str,
+        device: torch.device,
+        precision: Precision,
+        batch: int,
+    ) -> None:
+        self.network = InferenceSCNet(network, DTYPES[precision]).to(device)
+        self.file, self.device, self.precision, self.batch_chunks = file, device, precision, batch
+        self._order = [file.instruments.index(stem) for stem in STEMS]
+        rules = {**asdict(file), "form": network.form, "weights": weights}
+        self.fingerprint = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
+        """Hex of the weights and every setting that shapes the stems; not of device or precision."""
+        parameters = sum(p.numel() for p in network.parameters())
+        self.description = (
+            f"SCNet {network.form}, {parameters / 1e6:.2f} M parameters, chunks of {file.chunk / 44_100:.1f} s, "
+            f"num_overlap {file.num_overlap}"
+        )
+
+    @property
+    def chunk_frames(self) -> int:
+        return self.file.chunk
+
+    @property
+    def needs_whole_track(self) -> bool:
+        """Whether a clip depends on all of its track, as `inference.normalize` makes it."""
+        return self.file.normalize
+
+    def grid(self, track_frames: int) -> ChunkGrid:
+        return ChunkGrid(self.file.chunk, self.file.num_overlap, track_frames)
+
+    def clip_span(self, track_frames: int, start: int, stop: int) -> tuple[int, int]:
+        """Frames of the track (half-open) that `separate_clips` needs for the clip from start to stop."""
+        if self.needs_whole_track:
+            return 0, track_frames
+        return self.grid(track_frames).span(start, stop)
+
+    def separate(self, mixtures: Sequence[Tensor]) -> list[Tensor]:
+        """Separates whole mixtures [2, T_i] at 44.1 kHz into stems [4, 2, T_i].
+
+        Raises MixstyleError for audio that is not stereo, empty or not finite.
+        """
+        return self.separate_clips([ClipRequest(m.shape[-1], 0, m.shape[-1], 0, m) for m in mixtures])
+
+    def separate_clips(self, requests: Sequence[ClipRequest]) -> list[Tensor]:
+        """Separates clips [4, 2, stop - start]; chunks of several share batches, in the order given.
+
+        On a CPU, as many chunks at once as torch may use threads, with a thread each.
+        """
+        chunks = sum(len(self.grid(r.track_frames).touching(r.start, r.stop)) for r in requests)
+        lanes, threads = 2, torch.get_num_threads()
+        if self.device.type == "cpu":
+            lanes = threads if -(-chunks // self.batch_chunks) >= threads else 1
+            threads //= lanes
+        with Engine(self, lanes, threads, self.batch_chunks) as engine:
+            queue = ChunkQueue(engine)
+            for i, request in enumerate(requests):
+                queue.put(i, [request])
+            return [stems for group in queue.finished(wait=True) for stems in group.stems]
+
+    @torch.inference_mode()
+    def run_network(self, chunks: Tensor) -> Tensor:
+        """Chunks [B, 2, chunk] -> stems [B, 4, 2, chunk] on the CPU, in the order of `STEMS`, fp32.
+
+        May be called from several threads at once; on a GPU each should have a stream of its own.
+        """
+        if self.device.type != "cuda":
+            return self.network(chunks)[:, self._order]
+        # From pinned memory to pinned memory, so that copies wait for this stream alone.
+        stems = self.network(chunks.pin_memory().to(self.device, non_blocking=True))[:, self._order]
+        out = torch.empty(stems.shape, pin_memory=True).copy_(stems, non_blocking=True)
+        torch.cuda.current_stream(self.device).synchronize()
+        return out
+
+    def prepare(self, request: ClipRequest) -> tuple[Tensor, float, float]:
+        """The request's audio as the network wants it, and the mean and deviation that its stems are to get back.
+
+        Raises MixstyleError for audio that is not stereo or not finite, ValueError for too little of it.
+        """
+        audio = request.audio
+        if audio.ndim != 2 or audio.shape[0] != 2:
+            raise MixstyleError(f"audio to separate should be [2, T], not {list(audio.shape)}; repeat a mono channel")
+        if not torch.isfinite(audio).all():
+            raise MixstyleError("audio to separate holds NaN or infinite samples")
+        audio = audio.detach().to("cpu", torch.float32)
+        first, last = self.clip_span(request.track_frames, request.start, request.stop)
+        if request.span_start > first or request.span_start + audio.shape[1] < last:
+            raise ValueError(f"the clip needs frames {first} to {last}, more than its audio holds")
+        if not self.file.normalize:
+            return audio, 0.0, 1.0
+        mono = audio.mean(0)
+        mean, std = float(mono.mean()), float(mono.std(correction=0))
+        std = std if std > 0 else 1.0  # digital silence stays what it is
+        return (audio - mean) / std, mean, std
+
+    def overlap_add(self, request: ClipRequest) -> OverlapAdd:
+        """What gathers the chunks of a clip."""
+        return OverlapAdd(self.grid(request.track_frames), request.start, request.stop, (len(STEMS), 2))
+
+
+def load_separator(
+    config_path: str | Path,
+    checkpoint_path: str | Path,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    *,
+    num_overlap: int | None = None,
+    batch_chunks: int = 1,
+) -> Separator:
+    """Loads an SCNet from MSST's YAML and a checkpoint (.ckpt, .pt, .th or .safetensors; plain or masked form).
+
+    num_overlap: instead of the YAML's. batch_chunks: chunks that go through the network together.
+    Raises MixstyleError, naming the file, where the two do not fit or cannot be loaded.
+    """
+    file = read_separator_config(config_path)
+    if num_overlap is not None:
+        file = SeparatorFile(file.model, file.instruments, file.chunk, num_overlap, file.normalize)
+    ChunkGrid(file.chunk, file.num_overlap, file.chunk)  # refuses what cannot be cut before any work
+    device = torch.device(device)
+    if precision not in DTYPES:
+        raise MixstyleError(f"precision={precision!r} should be fp32, bf16 or fp16")
+    if precision == "fp16" and device.type == "cpu":
+        raise MixstyleError("precision=fp16 needs a GPU; use bf16 or fp32 on a CPU")
+    if batch_chunks < 1:
+        raise MixstyleError(f"batch_chunks={batch_chunks} should be 1 or more")
+    state = {k: v.float() if v.is_floating_point() else v for k, v in read_state_dict(checkpoint_path).items()}
+    network = SCNet(file.model, form_of(state))
+    own = network.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or extra:
+        told = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the network has not"
+        raise MixstyleError(f"{checkpoint_path}: does not fit {config_path}: {told}")
+    wrong = next((k for k in own if own[k].shape != state[k].shape), None)
+    if wrong is not None:
+        raise MixstyleError(
+            f"{checkpoint_path}: does not fit {config_path}: {wrong} has shape {list(state[wrong].shape)}, "
+            f"the YAML makes it {list(own[wrong].shape)}"
+        )
+    network.load_state_dict(state)
+    return Separator(network, file, digest(state), device, precision, batch_chunks)

@@ -1,0 +1,1 @@
+"""The song composer: from a seed to four true stems, for demos and tests."""

@@ -1,0 +1,1 @@
+"""What commands share: settings, progress, files that are shipped."""

@@ -1,0 +1,30 @@
+"""Files that come with mixstyle: the small separator, the encoder, the profiles; found in a checkout and in a wheel."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from mixstyle.pipeline.core.errors import MixstyleError
+
+SEPARATOR_CONFIG = Path("Music-Source-Separation-Training/configs/scnet_tiny.yaml")
+SEPARATOR = Path("Music-Source-Separation-Training/scnet_tiny.safetensors")
+ENCODER = Path("api/encoder.safetensors")
+_INSTALLED = {"Music-Source-Separation-Training": "separators", "configs": "configs", "api": ""}
+"""Folders of the checkout, and what they are called inside the package."""
+
+
+def shipped(path: Path | str) -> Path:
+    """Where a shipped file lies, by its path in the checkout: here if the command runs in one, else in the package."""
+    path = Path(path)
+    if path.exists() or path.is_absolute() or path.parts[0] not in _INSTALLED:
+        return path
+    inside = files("mixstyle").joinpath(_INSTALLED[path.parts[0]], *path.parts[1:])
+    installed = Path(str(inside))
+    return installed if installed.exists() else path
+
+
+def shipped_encoder() -> Path:
+    """The encoder. Raises MixstyleError where this installation has none."""
+    path = Path(str(files("mixstyle").joinpath(ENCODER.name)))
+    if not path.is_file():
+        raise MixstyleError("this installation of mixstyle has no encoder in it; name a checkpoint of your own")
+    return path

@@ -1,0 +1,1 @@
+"""`mixstyle evaluate`: what embeddings know."""

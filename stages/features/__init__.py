@@ -1,0 +1,1 @@
+"""`mixstyle features`: the descriptors of cached clips."""

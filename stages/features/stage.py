@@ -1,0 +1,328 @@
+"""`mixstyle features`: the descriptors of every cached clip, shard by shard, into a Zarr store.
+
+A shard of stems is checked against its sidecar, threads decode and describe its clips batch by batch, and its rows
+are written as one chunk. What is done is told by the store alone, so a killed run goes on with the shard that it was
+in. Shards that `separate` has not finished yet are left for a later run. Several processes, on one machine or on many,
+fill one store by taking shares of its shards; whoever finds the last one done writes the statistics.
+"""
+
+import contextlib
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows
+from mixstyle.cache.stem_store.manifest import load_plan
+from mixstyle.cache.stem_store.shards import ShardInfo
+from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
+from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.fingerprint import differences, fingerprint
+from mixstyle.cache.storage.locks import Claims
+from mixstyle.pipeline.core.device import resolve_device
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
+from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.settings import Settings
+
+
+@dataclass(frozen=True)
+class FeaturesSummary:
+    """What a run of `features` did."""
+
+    features_path: Path
+    shards: int
+    """Shards of the plan."""
+    shards_computed: int
+    shards_waiting: int
+    """Shards that `separate` has not finished."""
+    shards_elsewhere: int
+    """Shards that are separated, and left to other shares or in the hands of other processes."""
+    clips: int
+    """Clips with descriptors, those of earlier runs among them."""
+    clips_failed: int
+    """Clips without, in shards that are done."""
+    clips_per_s: float
+    """Of this run; 0 where nothing was left to do."""
+    times_real_time: float
+    """Seconds of audio described in a second, all stems of a clip together."""
+
+
+def made_with(cache: StemCache) -> dict[str, Any]:
+    """What every row of the store depends on: the settings behind the stems, and the descriptors."""
+    columns = {"names": [d.name for d in DESCRIPTORS], "units": [d.unit for d in DESCRIPTORS]}
+    return {
+        "separate": cache.settings,
+        "descriptors_version": DESCRIPTORS_VERSION,
+        "descriptors_columns": fingerprint(columns),
+    }
+
+
+def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
+    """Why a store does not fit the stems that are there now: settings that changed, else shards with other bytes."""
+    changed = differences(store.made_with, made_with(cache))
+    if changed:
+        return changed
+    known = store.shard_sha256
+    return [
+        f"{shard.tar.name} holds other stems now"
+        for shard in cache.shards
+        if known[shard.shard] and known[shard.shard] != shard.sha256
+    ]
+
+
+def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> FeaturesSummary:
+    """Fills the store with what is missing, or with share `shard_index` of `num_shards` of it.
+
+    A share is every num_shards-th shard of the plan. Any number of processes may fill a store at once, with equal
+    shares or others: a shard that another one is computing is left to it.
+
+    Raises MixstyleError where there are no stems, where a shard is damaged, where the store was made from other stems
+    or descriptors and `rebuild` is not set, and where other processes hold all that is left of the share.
+    """
+    if not 0 <= shard_index < num_shards:
+        raise MixstyleError(f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1")
+    chosen = settings.features
+    device = resolve_device(chosen.device)
+    cache = StemCache(settings.separate.stems_dir)
+    share = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
+    with Claims(chosen.features_path, "mixstyle features") as claims:
+        with claims.door():
+            store = _fresh_store(chosen.features_path, cache, rebuild, claims)
+            todo = _claimed(store, share, claims)
+        started = time.monotonic()
+        computed = _fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
+        elapsed_s = max(time.monotonic() - started, 1e-9)
+        with claims.door():
+            if store.complete and (todo or store.stored_statistics() is None):
+                store.write_statistics(*store.statistics())
+    summary = _summary(store, cache, len(todo), computed / elapsed_s)
+    _tell(summary, settings)
+    return summary
+
+
+def _claimed(store: FeatureStore, share: Sequence[ShardInfo], claims: Claims) -> list[ShardInfo]:
+    """Shards of the share that are not done, as far as no other process is at them."""
+    done = store.done
+    wanted = [shard for shard in share if not done[shard.shard]]
+    mine = set(claims.take(shard.shard for shard in wanted))
+    if wanted and not mine:
+        raise claims.refusal()
+    done = store.done  # again: what was done meanwhile is nobody's any more
+    return [shard for shard in wanted if shard.shard in mine and not done[shard.shard]]
+
+
+def _summary(store: FeatureStore, cache: StemCache, shards_computed: int, clips_per_s: float) -> FeaturesSummary:
+    done = store.done
+    there = np.isfinite(store.values()).all(axis=1)
+    in_done = np.repeat(done, store.rows_per_shard)[: store.n_rows]
+    return FeaturesSummary(
+        store.path,
+        store.n_shards,
+        shards_computed,
+        cache.n_shards - len(cache.shards),
+        sum(not done[shard.shard] for shard in cache.shards),
+        int((there & in_done).sum()),
+        int((~there & in_done).sum()),
+        clips_per_s,
+        clips_per_s * cache.clip_frames / SAMPLE_RATE,
+    )
+
+
+def _tell(summary: FeaturesSummary, settings: Settings) -> None:
+    done = f"features: {summary.clips} clips with {len(DESCRIPTORS)} descriptors in {summary.features_path}"
+    failed = f", {summary.clips_failed} without (their reasons are in the store)" if summary.clips_failed else ""
+    rate = f"; {summary.clips_per_s:.1f} clips/s, {summary.times_real_time:.0f} x real time"
+    say(done + failed + (rate if summary.shards_computed else "; nothing was left to do"))
+    if summary.shards_waiting:
+        say(
+            f"features: {summary.shards_waiting} of {summary.shards} shards of {settings.separate.stems_dir} are not "
+            "separated yet; run `mixstyle separate`, then this again"
+        )
+    if summary.shards_elsewhere:
+        say(f"features: {summary.shards_elsewhere} of {summary.shards} shards are left to other processes")
+
+
+def _fresh_store(path: Path, cache: StemCache, rebuild: bool, claims: Claims) -> FeatureStore:
+    """The store, made where there is none; stale ones are refused, or made anew with `rebuild`, behind the door."""
+    if path.exists():
+        try:
+            store = FeatureStore.open(path, write=True)
+            wrong = stale_reasons(store, cache)
+            trouble = f"was made from other stems or descriptors ({'; '.join(wrong)})" if wrong else ""
+        except MixstyleError:
+            if not rebuild:
+                raise
+            trouble = "is not a store that this mixstyle reads"
+        else:
+            if not trouble:
+                return store
+        if not rebuild:
+            raise MixstyleError(f"{path}: {trouble}; go back to what it was, or make it anew with --rebuild")
+        with claims.all():  # nobody is filling it
+            # Renamed first: a run killed while deleting must not leave half a store under its name.
+            condemned = path.with_name(f".{path.name}.condemned")
+            shutil.rmtree(condemned, ignore_errors=True)
+            path.rename(condemned)
+            shutil.rmtree(condemned)
+    return FeatureStore.create(
+        path,
+        descriptors=DESCRIPTORS,
+        descriptors_version=DESCRIPTORS_VERSION,
+        keys=_keys(cache),
+        rows_per_shard=cache.rows_per_shard,
+        made_with=made_with(cache),
+    )
+
+
+def _keys(cache: StemCache) -> RowKeys:
+    """Clip ids, track ids, paths and splits of all rows: as the shards tell, or the plan until all are there."""
+    if cache.complete:
+        tracks = [(track["track_id"], track["path"], track["split"]) for s in cache.shards for track in s.tracks]
+    else:
+        plan = load_plan(cache.stems_dir / "plan.jsonl.gz")
+        tracks = [(track.track_id, track.path, track.split) for track in plan.tracks] if plan else []
+    if len(tracks) != cache.n_tracks:
+        raise MixstyleError(f"{cache.stems_dir}: its plan is missing or of other music; run `mixstyle separate`")
+    rows = [(*track, slot) for track in tracks for slot in range(cache.clips_per_track)]
+    return RowKeys(
+        clip_id=[f"{track_id}_{slot}" for track_id, _, _, slot in rows],
+        track_id=[track_id for track_id, _, _, _ in rows],
+        path=[_utf8(path) for _, path, _, _ in rows],
+        split=[split for _, _, split, _ in rows],
+    )
+
+
+def _utf8(text: str) -> str:
+    """Names on disk may be no UTF-8; the store's text is."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _fill(
+    store: FeatureStore,
+    cache: StemCache,
+    todo: Sequence[ShardInfo],
+    device: torch.device,
+    batch_clips: int,
+    workers: int,
+) -> int:
+    """Computes and writes shards, one after the other; how many clips that were."""
+    clips_of = {shard.shard: [] for shard in todo}
+    for track in cache.tracks:
+        if track.shard in clips_of:
+            clips_of[track.shard].extend(track.clips)
+    total = sum(map(len, clips_of.values()))
+    if not todo:
+        return 0
+    describer = _Describer(cache, device)
+    with progress("features", total, "clips") as bar, describer.pool(workers) as pool:
+        batches = [
+            clips[start : start + batch_clips]
+            for clips in clips_of.values()
+            for start in range(0, len(clips), batch_clips)
+        ]
+        # The pool runs ahead over the ends of shards too, so that no thread waits while a shard is written.
+        values = _ahead(pool, describer, batches, 2 * workers)
+        for shard in todo:
+            _check(shard)
+            clips = clips_of[shard.shard]
+            computed = []
+            for _ in range(0, len(clips), batch_clips):
+                computed.append(next(values))
+                bar.advance(len(computed[-1]))
+            store.write_shard(shard.shard, _rows(store, cache, shard, clips, computed))
+    return total
+
+
+class _Describer:
+    """Reads a batch of clips and describes it, in the pool's threads.
+
+    On a CPU each thread computes with one thread of torch's: batches side by side keep all cores at work, while
+    threads inside an operation would fight with those that decode; and the values hang on no number of cores.
+    """
+
+    def __init__(self, cache: StemCache, device: torch.device) -> None:
+        self._cache, self._device = cache, device
+        # One batch at a time on a GPU, whose memory is not shared out by the number of threads here.
+        self._turn = contextlib.nullcontext() if device.type == "cpu" else threading.Lock()
+
+    @contextlib.contextmanager
+    def pool(self, workers: int) -> Iterator[ThreadPoolExecutor]:
+        """Threads for `self`; torch's own threads are as before afterwards."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield pool
+        finally:
+            torch.set_num_threads(before)
+
+    def __call__(self, clips: Sequence[CachedClip]) -> NDArray[np.float32]:
+        """Descriptors [n, D] of n clips."""
+        stems = torch.from_numpy(np.stack([self._cache.read_clip(clip) for clip in clips]))
+        with self._turn, torch.inference_mode():
+            return describe(stems.to(self._device)).cpu().numpy()
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, describer: _Describer, batches: Iterable[Sequence[CachedClip]], depth: int
+) -> Iterator[NDArray[np.float32]]:
+    """Descriptors of batches, in order, with at most `depth` of them in the pool's hands."""
+    waiting: deque[Future[NDArray[np.float32]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(describer, batch))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _check(shard: ShardInfo) -> None:
+    """Refuses a shard whose bytes are not those that its sidecar tells."""
+    if shard.tar.stat().st_size != shard.size or sha256_file(shard.tar) != shard.sha256:
+        sidecar = shard.tar.with_suffix(".json")
+        raise MixstyleError(
+            f"{shard.tar}: its bytes are not those that were written; delete {sidecar} and run "
+            "`mixstyle separate` again"
+        )
+
+
+def _rows(
+    store: FeatureStore,
+    cache: StemCache,
+    shard: ShardInfo,
+    clips: Sequence[CachedClip],
+    values: Sequence[NDArray[np.float32]],
+) -> ShardRows:
+    """A shard's rows: what was computed in its places, NaN and the reason for clips that failed."""
+    place = store.shard_rows(shard.shard)
+    n = place.stop - place.start
+    table = np.full((n, len(DESCRIPTORS)), np.nan, np.float32)
+    start_s, reason = np.full(n, np.nan), ["not in the shard"] * n
+    for index, track in enumerate(shard.tracks):
+        for slot, clip in enumerate(track["clips"]):
+            row = index * cache.clips_per_track + slot
+            reason[row] = _utf8(clip["reason"])
+            if clip["start_frame"] is not None:
+                start_s[row] = clip["start_frame"] / SAMPLE_RATE
+    for clip, row in zip(clips, np.concatenate(values) if values else (), strict=True):
+        index = clip.row - place.start
+        if np.isfinite(row).all():
+            table[index] = row
+        else:
+            reason[index] = "descriptors: not finite"
+    return ShardRows(table, start_s, reason, shard.sha256)

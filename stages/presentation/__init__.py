@@ -1,0 +1,1 @@
+"""How figures, pages and descriptors' names look, for every command."""

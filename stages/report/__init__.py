@@ -1,0 +1,1 @@
+"""`mixstyle report`: one page about a trained encoder."""

@@ -1,0 +1,85 @@
+"""Embeddings of cached clips for the report: by the trained encoder and by one that never learned anything."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.models.checkpoints import LoadedEncoder
+from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
+from mixstyle.pipeline.encoder.encoder import DESCRIPTOR_LIMIT, Encoder
+from mixstyle.stages.common.progress import progress
+
+UNTRAINED_SEED = 0
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What three ways to look at a clip say of the same N clips."""
+
+    trained: NDArray[np.float32]
+    """[N, E]."""
+    untrained: NDArray[np.float32]
+    """[N, E]: the same architecture with random weights."""
+    raw: NDArray[np.float32]
+    """[N, D]: descriptors as the encoder gets them, (d - center) / scale within +-5."""
+
+
+def untrained_like(trained: Encoder) -> Encoder:
+    """An encoder of the same sizes and descriptor statistics with the weights that a seed gives, for evaluation."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNTRAINED_SEED)
+        encoder = Encoder(trained.config)
+    encoder.set_descriptor_statistics(trained.descriptor_center.cpu(), trained.descriptor_scale.cpu())
+    return encoder.eval()
+
+
+def embed(
+    cache: StemCache,
+    store: FeatureStore,
+    loaded: LoadedEncoder,
+    clips: Sequence[CachedClip],
+    *,
+    device: torch.device,
+    batch_clips: int,
+    workers: int,
+) -> Embeddings:
+    """Embeds whole clips, in their order, with the descriptors that the store holds of them.
+
+    Clips are taken whole, also where the encoder was trained on shorter crops: attention pools any length, and the
+    descriptors in the store are those of whole clips. float32 throughout.
+    """
+    descriptors = store.rows([clip.row for clip in clips])
+    untrained = untrained_like(loaded.encoder).to(device)
+    trained_rows, untrained_rows = [], []
+    with progress("embedding", len(clips), "clips") as bar, torch.inference_mode():
+        start = 0
+        for stems in _batches(cache, clips, batch_clips, workers):
+            mel = loaded.mel(torch.from_numpy(stems).to(device))
+            conditions = torch.from_numpy(descriptors[start : start + len(stems)]).to(device)
+            trained_rows.append(loaded.encoder(mel, conditions).float().cpu().numpy())
+            untrained_rows.append(untrained(mel, conditions).float().cpu().numpy())
+            start += len(stems)
+            bar.advance(len(stems))
+    center = loaded.encoder.descriptor_center.cpu().numpy()
+    scale = loaded.encoder.descriptor_scale.cpu().numpy()
+    raw = np.clip((descriptors - center) / scale, -DESCRIPTOR_LIMIT, DESCRIPTOR_LIMIT).astype(np.float32)
+    return Embeddings(np.concatenate(trained_rows), np.concatenate(untrained_rows), raw)
+
+
+def _batches(
+    cache: StemCache, clips: Sequence[CachedClip], batch_clips: int, workers: int
+) -> Iterator[NDArray[np.float32]]:
+    """Stems [n, 4, 2, T] of the clips, in order, read by threads one batch ahead."""
+    waiting: deque[Future[NDArray[np.float32]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(clips), batch_clips):
+            while len(waiting) < 2 * batch_clips and start + len(waiting) < len(clips):
+                waiting.append(pool.submit(cache.read_clip, clips[start + len(waiting)]))
+            n = min(batch_clips, len(clips) - start)
+            yield np.stack([waiting.popleft().result() for _ in range(n)])

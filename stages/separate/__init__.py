@@ -1,0 +1,1 @@
+"""`mixstyle separate`: music to cached stems."""

@@ -1,0 +1,281 @@
+"""`mixstyle separate --plan`: what a run will need, from a sample of headers and a short trial."""
+
+import shutil
+import statistics
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mixstyle.cache.music.decode_pool import DecodePool, Decoder
+from mixstyle.cache.music.listing import list_tracks
+from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100
+from mixstyle.cache.stem_store.failures import Failure, count_by_kind
+from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, SplitSettings, clips_of, make_plan
+from mixstyle.cache.stem_store.shards import encode_clip, read_shard, shard_numbers
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.separation.executor import Engine
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.settings import SeparateSettings, Settings
+from mixstyle.stages.separate.clips import (
+    LEAST_CLIPS,
+    ClipRules,
+    decode_track,
+    files_of,
+    load_for,
+    rules_of,
+)
+from mixstyle.stages.separate.parallelism import choose_lanes, device_of
+
+SAMPLE_TRACKS = 400
+SAMPLE_S = 12.0
+"""Seconds that reading headers may take: slow disks answer with a smaller sample."""
+TRIAL_TRACKS = 8
+TRIAL_S = 10.0
+"""Seconds after which no further track is tried."""
+BYTES_A_CLIP_SECOND = 230_000
+"""An 8-channel 16-bit FLAC of separated music, for the case that nothing can be tried."""
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a run will need.
+
+    hours: of music, from `sampled` headers; unusable: tracks of the sample by the kind of their reason. clips:
+    expected, in all. disk_bytes: of all shards, disk_left_bytes: of those still to be made, disk_free_bytes: where
+    they go. expected_s: for what is left; None where no separator could be tried.
+    """
+
+    tracks: int
+    shards: int
+    shards_done: int
+    splits: dict[str, int]
+    grouped_by: str
+    sampled: int
+    unusable: dict[str, int]
+    hours: float
+    clips: int
+    disk_bytes: int
+    disk_left_bytes: int
+    disk_free_bytes: int
+    expected_s: float | None
+
+    @property
+    def enough_disk(self) -> bool:
+        return self.disk_left_bytes <= self.disk_free_bytes
+
+
+@dataclass
+class _Sample:
+    """Headers of some tracks. A usable track has its frames at 44.1 kHz."""
+
+    read: int = 0
+    duration_s: float = 0.0
+    failures: list[Failure] = field(default_factory=list)
+    usable: list[tuple[PlannedTrack, int]] = field(default_factory=list)
+
+
+@dataclass
+class _Trial:
+    """Measurements on single chunks. network_s: of one chunk; encode_s, bytes: of one second of clip."""
+
+    network_s: float = 0.0
+    encode_s: float = 0.0
+    bytes: float = 0.0
+
+
+def plan(settings: Settings) -> PlanSummary:
+    """Prints tracks, hours, disk and time that `separate` will need, and makes nothing.
+
+    Identical files are looked for only when the plan is made for good: it may change on which side some tracks are.
+    Raises MixstyleError for music that cannot be found.
+    """
+    chosen = settings.separate
+    device = device_of(chosen)
+    listing = list_tracks(chosen.data_path, chosen.input)
+    split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
+    planned = make_plan(listing, chosen.input, split, find_duplicates=False)
+    separator, missing = None, ""
+    try:
+        separator = load_for(chosen, device)
+    except MixstyleError as error:
+        missing = str(error)
+    rules = rules_of(chosen, listing.root, separator)
+    lanes = choose_lanes(chosen, separator, device, measure=False)
+    with DecodePool(chosen.workers) as pool, ExitStack() as stack:
+        sample = _sample(planned, rules, pool)
+        engine = None
+        if separator is not None:
+            engine = stack.enter_context(Engine(separator, lanes.lanes, lanes.threads_per_lane, lanes.batch_chunks))
+        trial = None if missing else _try(sample, rules, engine, separator, pool)
+    summary = _estimate(chosen, planned, sample, rules, separator, trial)
+    _print(chosen, summary, trial, separator, missing)
+    return summary
+
+
+def _sample(planned: Plan, rules: ClipRules, pool: DecodePool) -> _Sample:
+    """Headers of the plan's first tracks, which its order makes a random sample."""
+
+    def header(decoder: Decoder, track: PlannedTrack) -> tuple[PlannedTrack, float, int, str]:
+        try:
+            info = decoder.probe(files_of(rules, track))
+        except UnreadableMusic as error:
+            return track, 0.0, 0, str(error)
+        return track, info.duration_s, frames_at_44100(info), ""
+
+    sample, stop = _Sample(), time.monotonic() + SAMPLE_S
+    for track, duration_s, frames, reason in pool.map(header, planned.tracks[:SAMPLE_TRACKS]):
+        sample.read += 1
+        sample.duration_s += duration_s
+        if not reason and frames < LEAST_CLIPS * rules.clip_frames:
+            reason = "too short"
+        if reason:
+            sample.failures.append(Failure(track.track_id, track.path, "", "separate", reason))
+        else:
+            sample.usable.append((track, frames))
+        if time.monotonic() > stop:
+            break
+    return sample
+
+
+def _try(
+    sample: _Sample, rules: ClipRules, engine: Engine | None, separator: Separator | None, pool: DecodePool
+) -> _Trial | None:
+    """Separates and encodes a chunk of a few tracks, each of another of its clips: songs begin and end quietly."""
+    trials: list[_Trial] = []
+    stop = time.monotonic() + TRIAL_S
+    tracks = [track for track, _ in sample.usable[: 2 * TRIAL_TRACKS]]
+    for decoded in pool.map(lambda decoder, track: decode_track(decoder, track, rules), tracks):
+        if decoded.reason:
+            continue
+        clip = decoded.usable[len(trials) % len(decoded.usable)]
+        audio = torch.from_numpy(clip.cut(rules.clip_frames))
+        network_s, stems = (0.0, audio) if not engine or not separator else time_network(engine, separator, audio)
+        start = time.perf_counter()
+        flac, _ = encode_clip(np.nan_to_num(stems.numpy()))
+        seconds = stems.shape[-1] / SAMPLE_RATE
+        trials.append(_Trial(network_s, (time.perf_counter() - start) / seconds, len(flac) / seconds))
+        if len(trials) == TRIAL_TRACKS or time.monotonic() > stop:
+            break
+    if not trials:
+        return None
+    return _Trial(
+        statistics.median(trial.network_s for trial in trials),
+        statistics.median(trial.encode_s for trial in trials),
+        statistics.mean(trial.bytes for trial in trials),
+    )
+
+
+def time_network(engine: Engine, separator: Separator, audio: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """Seconds that the lanes take for one chunk, and stems [4, 2, T] of the beginning of `audio` [2, n].
+
+    An eighth of a chunk goes first: it warms the network up, and stands for the whole where that would take long.
+    """
+    chunk = separator.chunk_frames
+    audio = audio[:, :chunk]
+    audio = torch.nn.functional.pad(audio, (0, chunk - audio.shape[1]))
+
+    def run(frames: int) -> tuple[float, torch.Tensor]:
+        start = time.perf_counter()
+        batches = [engine.submit([audio[:, :frames]] * engine.batch_chunks) for _ in range(engine.lanes)]
+        stems = [batch.result()[0] for batch in batches]
+        return (time.perf_counter() - start) / (engine.lanes * engine.batch_chunks), stems[0][0]
+
+    network_s, short = run(chunk // 8)
+    network_s *= chunk / (chunk // 8)
+    return (network_s, short) if network_s * engine.lanes * engine.batch_chunks > TRIAL_S else run(chunk)
+
+
+def _estimate(
+    chosen: SeparateSettings,
+    planned: Plan,
+    sample: _Sample,
+    rules: ClipRules,
+    separator: Separator | None,
+    trial: _Trial | None,
+) -> PlanSummary:
+    tracks, read = len(planned.tracks), max(sample.read, 1)
+    clips, chunks = 0, 0
+    for track, frames in sample.usable:
+        starts = clips_of(frames, track.path, rules.clip_frames, rules.clips_per_track, rules.seed)
+        begun = [start for start in starts if start is not None]
+        clips += len(begun)
+        if separator is not None:
+            grid = separator.grid(frames)
+            chunks += sum(len(grid.touching(start, start + rules.clip_frames)) for start in begun)
+    shards = planned.n_shards(chosen.tracks_per_shard)
+    done = [shard for k in shard_numbers(chosen.stems_dir) if (shard := read_shard(chosen.stems_dir, k))]
+    cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
+    all_clips = round(clips / read * tracks)
+    if cached:
+        a_clip = sum(shard.size for shard in done) / cached
+    else:
+        a_clip = (trial.bytes if trial else BYTES_A_CLIP_SECOND) * chosen.clip_s
+    left = max(0.0, 1 - len(done) / shards)
+    expected_s = None
+    if trial is not None:
+        in_network_s = chunks / read * tracks * trial.network_s
+        expected_s = left * (in_network_s + all_clips * chosen.clip_s * trial.encode_s)
+    return PlanSummary(
+        tracks=tracks,
+        shards=shards,
+        shards_done=len(done),
+        splits={side: sum(t.split == side for t in planned.tracks) for side in ("train", "validation", "test")},
+        grouped_by=planned.grouped_by,
+        sampled=sample.read,
+        unusable=count_by_kind(sample.failures),
+        hours=sample.duration_s / read * tracks / 3600,
+        clips=all_clips,
+        disk_bytes=round(all_clips * a_clip),
+        disk_left_bytes=round(all_clips * a_clip * left),
+        disk_free_bytes=shutil.disk_usage(_existing(chosen.stems_dir)).free,
+        expected_s=expected_s,
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there already."""
+    return next(folder for folder in [path.absolute(), *path.absolute().parents] if folder.is_dir())
+
+
+def _print(
+    chosen: SeparateSettings, summary: PlanSummary, trial: _Trial | None, separator: Separator | None, missing: str
+) -> None:
+    sides = ", ".join(f"{count:,} {side}" for side, count in summary.splits.items())
+    say(f"plan: {summary.tracks:,} tracks in {chosen.data_path}, split by {summary.grouped_by}: {sides}")
+    whole = summary.sampled == summary.tracks
+    told = ", ".join(f"{count} {kind}" for kind, count in summary.unusable.items()) or "all usable"
+    of = "all headers read" if whole else f"from {summary.sampled} headers"
+    say(f"plan: {'' if whole else 'about '}{summary.hours:,.1f} hours of music ({of}: {told})")
+    say(
+        f"plan: {'' if whole else 'about '}{summary.clips:,} clips of {chosen.clip_s:g} s in {summary.shards:,} "
+        f"shards, of which {summary.shards_done:,} are there"
+    )
+    enough = "" if summary.enough_disk else ": NOT ENOUGH"
+    say(
+        f"plan: about {summary.disk_bytes / 1e9:,.2f} GB in {chosen.stems_dir}, of which "
+        f"{summary.disk_left_bytes / 1e9:,.2f} GB are still to come; "
+        f"{summary.disk_free_bytes / 1e9:,.1f} GB are free{enough}"
+    )
+    if summary.expected_s is None or trial is None:
+        say(f"plan: no estimate of the time: {missing or 'no track of the sample could be decoded'}")
+        return
+    how = f"{trial.network_s:.2f} s a chunk, {separator.description}" if separator else "encoding alone was measured"
+    say(f"plan: about {duration(summary.expected_s)} for what is left ({how})")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(95), duration(7300), duration(400_000)
+    ('1.6 minutes', '2.0 hours', '4.6 days')
+    """
+    for name, length_s in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= length_s * (2 if name == "days" else 1):
+            return f"{seconds / length_s:.1f} {name}"
+    return f"{seconds:.0f} s"

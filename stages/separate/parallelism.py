@@ -1,0 +1,158 @@
+"""How chunks go through the separator: lanes, threads and batch, as the settings say or as a measurement finds.
+
+Threads of a lane and chunks of a batch move the last bits of the stems, so a folder keeps those it was begun with:
+they stand in its `settings.json`, and every later run and every other machine takes them from there.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixstyle.cache.music.listing import Listing
+from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
+from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.fingerprint import read_settings
+from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuning, tunings_folder
+from mixstyle.pipeline.core.device import resolve_device
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
+from mixstyle.pipeline.separation.tuning import Tuning, lanes_on, tune
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.settings import SeparateSettings
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """How many batches are in the network at once, the CPU threads of each, and how many chunks a batch has."""
+
+    lanes: int
+    threads_per_lane: int
+    batch_chunks: int
+
+
+def device_of(chosen: SeparateSettings) -> torch.device:
+    """The device that the settings name; of several the first, after a look at all.
+
+    Raises MixstyleError for devices that are not there, or not of one kind: their last bits differ.
+    """
+    devices = [resolve_device(name) for name in chosen.devices] or [resolve_device(chosen.device)]
+    if len({device.type for device in devices}) > 1:
+        raise MixstyleError(f"separate.devices={','.join(chosen.devices)}: should all be of one kind")
+    return devices[0]
+
+
+def threads_of(chosen: SeparateSettings) -> int:
+    """Threads of the network on a CPU: those that the settings name, else every core this process may use."""
+    return chosen.threads or len(os.sched_getaffinity(0))
+
+
+def choose_lanes(
+    chosen: SeparateSettings, separator: Separator | None, device: torch.device, measure: bool = True
+) -> Lanes:
+    """Lanes as the settings name them; for those left open what the folder was begun with, else a measurement.
+
+    measure: False takes one chunk and one thread instead, so that nothing is run.
+    """
+    threads = threads_of(chosen)
+    on_cpu = device.type == "cpu"
+    per_lane = max(1, threads // chosen.lanes) if chosen.lanes else 0
+    batch = chosen.batch_chunks
+    if separator is None:
+        return Lanes(1, 1, 1)
+    if not per_lane or not batch:
+        begun = _begun_with(chosen, separator, device)
+        per_lane = per_lane or begun.get("threads_per_lane") or 0
+        batch = batch or begun.get("batch_chunks") or 0
+    if not on_cpu or (threads == 1 and not per_lane):
+        per_lane = 1
+    if (not per_lane or not batch) and measure:
+        tuning = _tuned(separator, threads, per_lane, batch)
+        per_lane, batch = tuning.threads_per_lane, tuning.batch_chunks
+    per_lane, batch = per_lane or 1, batch or 1
+    return Lanes(chosen.lanes or lanes_on(device, threads, per_lane), per_lane, batch)
+
+
+def settings_that_matter(
+    chosen: SeparateSettings, listing: Listing, separator: Separator | None, device: torch.device, lanes: Lanes
+) -> dict[str, Any]:
+    """All that the bytes of the shards hang on; not where they go, nor how many processes and lanes make them."""
+    table = chosen.tracks_csv
+    if table is not None and not table.is_file():
+        raise MixstyleError(f"separate.tracks_csv={table}: no such file")
+    matter: dict[str, Any] = {
+        "format": SHARD_VERSION,
+        "data_path": chosen.data_path,
+        "input": chosen.input,
+        "listing": listing.digest,
+        "tracks": len(listing.sizes),
+        "clip_s": chosen.clip_s,
+        "clips_per_track": chosen.clips_per_track,
+        "tracks_per_shard": chosen.tracks_per_shard,
+        "seed": chosen.seed,
+        "validation_fraction": chosen.validation_fraction,
+        "test_fraction": chosen.test_fraction,
+        "tracks_csv": f"{table} ({sha256_file(table)[:16]})" if table else None,
+        "silence_lufs": chosen.silence_lufs,
+        "separator": separator.fingerprint if separator else "stems",
+    }
+    if separator is not None:
+        matter |= {
+            "num_overlap": separator.file.num_overlap,
+            "precision": chosen.precision,
+            "device": device.type,
+            "inference_version": INFERENCE_VERSION,
+            "batch_chunks": lanes.batch_chunks,
+            # a GPU's results do not hang on the CPU's threads
+            "threads_per_lane": lanes.threads_per_lane if device.type == "cpu" else None,
+        }
+    return matter
+
+
+def _begun_with(chosen: SeparateSettings, separator: Separator, device: torch.device) -> dict[str, Any]:
+    """The settings of the folder, where they are those of the same network in the same precision; else nothing."""
+    path = chosen.stems_dir / "settings.json"
+    if not path.exists():
+        return {}
+    try:
+        stored = read_settings(path)
+    except MixstyleError:  # told where the settings are compared
+        return {}
+    now = {"separator": separator.fingerprint, "precision": chosen.precision, "device": device.type}
+    return stored if all(stored.get(name) == value for name, value in now.items()) else {}
+
+
+def _tuned(separator: Separator, threads: int, threads_per_lane: int, batch_chunks: int) -> Tuning:
+    """What an earlier tuning found for this case, else what one finds now."""
+    on_cpu = separator.device.type == "cpu"
+    case: Mapping[str, Any] = {
+        **machine(separator.device),
+        "separator": separator.fingerprint,
+        "inference_version": INFERENCE_VERSION,
+        "precision": separator.precision,
+        "threads": threads if on_cpu else None,
+        "threads_per_lane": threads_per_lane,
+        "batch_chunks": batch_chunks,
+    }
+    tuning = load_tuning(case)
+    how = f"from {tunings_folder()}"
+    if tuning is None:
+        say("separate: measuring how many chunks and threads to use together (once for this machine and separator)")
+        tuning = tune(separator, threads, threads_per_lane, batch_chunks, available_memory())
+        how = "measured" if store_tuning(case, tuning) else f"measured; {tunings_folder()} cannot be written"
+    told = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
+    threads_told = f", {tuning.threads_per_lane} threads a lane" if on_cpu else ""
+    say(f"separate: batches of {tuning.batch_chunks}{threads_told} ({told}; {how})")
+    return tuning
+
+
+def available_memory() -> float:
+    """Bytes of the machine's memory that could be had now; infinity where that cannot be told."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return float("inf")

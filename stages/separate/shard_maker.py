@@ -1,0 +1,169 @@
+"""Making shards: one at a time and idempotent, or all of a share that nobody else holds."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
+from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack
+from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, write_shard
+from mixstyle.cache.storage.locks import Claims
+from mixstyle.pipeline.separation.executor import Engine
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.settings import SeparateSettings
+from mixstyle.stages.separate.clips import ClipRules
+from mixstyle.stages.separate.parallelism import Lanes
+from mixstyle.stages.separate.pipeline import Flow, Waits
+
+
+@dataclass(frozen=True)
+class SeparationRun:
+    """What making a shard needs. separator: None where the stems exist already."""
+
+    settings: SeparateSettings
+    plan: Plan
+    separator: Separator | None
+    rules: ClipRules
+    fingerprint: str
+    lanes: Lanes
+
+    @property
+    def n_shards(self) -> int:
+        return self.plan.n_shards(self.settings.tracks_per_shard)
+
+
+@dataclass
+class Work:
+    """What one process did: shards made, seconds of clips in them, and how its time went.
+
+    wall_s: from its first track to its last shard. active_s: of that, with at least one lane in the network. busy:
+    share of the lanes' time that was spent in the network. waits: of the thread that feeds it. smallest_batch: where
+    memory did not suffice for more, else 0.
+    """
+
+    shards: list[int] = field(default_factory=list)
+    audio_s: float = 0.0
+    wall_s: float = 0.0
+    active_s: float = 0.0
+    busy: float = 0.0
+    waits: Waits = field(default_factory=Waits)
+    smallest_batch: int = 0
+
+
+def make_shard(run: SeparationRun, number: int) -> ShardInfo:
+    """Makes shard `number` of the plan, or returns it where it is done."""
+    done = finished_shard(run, number)
+    if done is not None:
+        return done
+    with ExitStack() as stack:
+        engine = engine_of(run, stack)
+        tracks = ((number, track) for track in run.plan.shard(number, run.settings.tracks_per_shard))
+        flow = stack.enter_context(_flow(run, tracks, engine))
+        records = (record for _, record in flow)
+        return write_shard(run.settings.stems_dir, number, records, run.fingerprint)
+
+
+def finished_shard(run: SeparationRun, number: int) -> ShardInfo | None:
+    """The shard where it is done with these settings, else None."""
+    shard = read_shard(run.settings.stems_dir, number)
+    return shard if shard is not None and shard.fingerprint == run.fingerprint else None
+
+
+def work(run: SeparationRun, share: Iterable[int], claims: Claims, advance: Callable[[], None]) -> Work:
+    """Makes those shards of a share that are not done and that no other process holds.
+
+    advance: called after every track.
+    """
+    done, tallies = Work(), refreshed(run, {})
+    with ExitStack() as stack:
+        engine = engine_of(run, stack, done)
+        flow = stack.enter_context(_flow(run, _claimed(run, share, claims), engine))
+        start = time.perf_counter()
+        for number, items in groupby(flow, key=lambda item: item[0]):
+            records = _counted((record for _, record in items), advance)
+            shard = write_shard(run.settings.stems_dir, number, records, run.fingerprint)
+            done.shards.append(number)
+            done.audio_s += Tally.of(shard).clips_done * run.settings.clip_s
+            with claims.door():
+                tallies = refreshed(run, tallies)
+                write_ledger(run.settings.stems_dir, tallies)
+        done.wall_s = max(time.perf_counter() - start, 1e-9)
+        done.waits = flow.waits
+    if engine is not None:
+        done.active_s, done.busy = engine.active_s, engine.lane_s / (engine.lanes * done.wall_s)
+    return done
+
+
+def engine_of(run: SeparationRun, stack: ExitStack, work: Work | None = None) -> Engine | None:
+    """The lanes through the run's separator, ended with the stack; None where there is none."""
+    if run.separator is None:
+        return None
+    device, lanes = run.separator.device, run.lanes
+
+    def halved(left: int) -> None:
+        say(f"separate: {device} is out of memory with more than {left} chunks at once; going on with {left}")
+        if work is not None:
+            work.smallest_batch = left
+
+    engine = Engine(run.separator, lanes.lanes, lanes.threads_per_lane, lanes.batch_chunks, halved)
+    return stack.enter_context(engine)
+
+
+def _flow(run: SeparationRun, tracks: Iterable[tuple[int, PlannedTrack]], engine: Engine | None) -> Flow:
+    separator = run.separator.fingerprint if run.separator else "stems"
+    return Flow(tracks, run.rules, engine, separator, run.settings.workers)
+
+
+def _claimed(run: SeparationRun, share: Iterable[int], claims: Claims) -> Iterator[tuple[int, PlannedTrack]]:
+    """The tracks of a share's shards, each shard claimed when its first track is asked for."""
+    for number in share:
+        # looked at again with the claim in hand: another process may have finished it in between
+        if finished_shard(run, number) or not claims.take([number]) or finished_shard(run, number):
+            continue
+        for track in run.plan.shard(number, run.settings.tracks_per_shard):
+            yield number, track
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the summary and the ledger need of a shard, which is little: there may be thousands."""
+
+    tracks: int
+    tracks_done: int
+    clips_done: int
+    size: int
+    failures: list[Failure]
+
+    @classmethod
+    def of(cls, shard: ShardInfo) -> "Tally":
+        done = [track for track in shard.tracks if track["status"] == "ok"]
+        clips = sum(clip["status"] == "ok" for track in done for clip in track["clips"])
+        return cls(len(shard.tracks), len(done), clips, shard.size, failures_of([shard]))
+
+
+def refreshed(run: SeparationRun, tallies: dict[int, Tally]) -> dict[int, Tally]:
+    """The tallies of all finished shards, given those that are known already."""
+    for number in range(run.n_shards):
+        if number not in tallies and (shard := finished_shard(run, number)) is not None:
+            tallies[number] = Tally.of(shard)
+    return tallies
+
+
+def _counted(records: Iterable[TrackRecord], advance: Callable[[], None]) -> Iterator[TrackRecord]:
+    for record in records:
+        advance()
+        yield record
+
+
+def ledger_path(stems_dir: Path) -> Path:
+    """Where the failures stand."""
+    return stems_dir / "failures.csv"
+
+
+def write_ledger(stems_dir: Path, tallies: dict[int, Tally]) -> None:
+    """Writes the failures of all finished shards, in the order of the plan."""
+    write_failures(ledger_path(stems_dir), [failure for k in sorted(tallies) for failure in tallies[k].failures])

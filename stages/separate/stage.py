@@ -1,0 +1,261 @@
+"""`mixstyle separate`: music to cached stems, shard by shard.
+
+Everything that decides what a shard holds is in the plan and the settings, so `make_shard` gives equal bytes whoever
+calls it, however often, at equal device, precision, batch size and threads of a lane. A killed run loses the shards
+under way. Any number of processes, on one machine or on many, may fill one folder: each claims a shard before it makes
+it, and leaves those alone that another one holds.
+"""
+
+import errno
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
+from mixstyle.cache.stem_store.failures import count_by_kind
+from mixstyle.cache.stem_store.manifest import Plan, SplitSettings, load_plan, make_plan, ordered, store_plan
+from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.cache.storage.locks import Claims
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.separate.clips import load_for, rules_of
+from mixstyle.stages.separate.dry_run import PlanSummary, plan
+from mixstyle.stages.separate.launcher import work_on_devices
+from mixstyle.stages.separate.parallelism import choose_lanes, device_of, settings_that_matter
+from mixstyle.stages.separate.pipeline import Waits
+from mixstyle.stages.separate.shard_maker import (
+    SeparationRun,
+    Tally,
+    Work,
+    ledger_path,
+    make_shard,
+    refreshed,
+    work,
+    write_ledger,
+)
+
+__all__ = ["PlanSummary", "SeparateSummary", "SeparationRun", "make_shard", "open_run", "plan", "separate"]
+
+SPOT_CHECKS = 64
+"""Tracks whose files' ends are compared on every run, to notice a folder that was filled anew."""
+COMMAND = "mixstyle separate"
+
+
+@dataclass
+class SeparateSummary:
+    """What a run did. Tracks, clips and bytes are of all shards there are, this run's, earlier ones' and others'.
+
+    failures_by_reason: failed tracks by the kind of their reason. clips_failed: clips that failed in tracks that did
+    not. shards_elsewhere: not made yet, and left to other shares or in the hands of other processes. made_audio_s,
+    wall_s, network_s: seconds of clips made in this run, how long the run took, and for how much of that the network
+    was at work. busy: share of its lanes' time. bottleneck: what was waited for longest.
+    """
+
+    tracks_planned: int
+    shards: int
+    tracks_done: int = 0
+    tracks_failed: int = 0
+    clips_done: int = 0
+    clips_failed: int = 0
+    failures_by_reason: dict[str, int] = field(default_factory=dict)
+    shards_made: int = 0
+    shards_elsewhere: int = 0
+    made_audio_s: float = 0.0
+    wall_s: float = 0.0
+    network_s: float = 0.0
+    busy: float = 0.0
+    bottleneck: str = ""
+    disk_bytes: int = 0
+
+    @property
+    def audio_s_per_s(self) -> float:
+        """Seconds of clips made in a second."""
+        return self.made_audio_s / self.wall_s if self.wall_s > 0 else 0.0
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds that a second of clips took."""
+        return self.wall_s / self.made_audio_s if self.made_audio_s > 0 else 0.0
+
+
+def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> SeparateSummary:
+    """Makes the shards that are not there yet, or share `shard_index` of `num_shards` of them; prints a summary.
+
+    A share is every num_shards-th shard of the plan. With `separate.devices` a worker process runs on each of them.
+
+    Raises MixstyleError for settings that do not fit what is there (unless `rebuild`), for music or a separator that
+    cannot be found, where other processes hold all that is left, when the disk is full, when a worker process died,
+    and when no track at all can be used.
+    """
+    if not 0 <= shard_index < num_shards:
+        raise MixstyleError(f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1")
+    chosen, start = settings.separate, time.perf_counter()
+    keep_freed_memory()
+    with told_in_a_line(chosen.stems_dir), Claims(chosen.stems_dir, COMMAND) as claims:
+        run = open_run(settings, rebuild, claims)
+        share = range(shard_index, run.n_shards, num_shards)
+        tallies = refreshed(run, {})
+        left = [number for number in share if number not in tallies]
+        works: list[Work] = []
+        if left:
+            _announce(run)
+            tracks = sum(len(run.plan.shard(number, chosen.tracks_per_shard)) for number in share)
+            there = sum(tallies[number].tracks for number in share if number in tallies)
+            with progress("separate", tracks, "tracks", there) as bar:
+                if len(chosen.devices) > 1:
+                    run = _without_separator(run)
+                    works = work_on_devices(settings, shard_index, num_shards, bar.advance)
+                else:
+                    works = [work(run, share, claims, bar.advance)]
+            if not any(done.shards for done in works) and any(n not in refreshed(run, tallies) for n in left):
+                raise claims.refusal()
+        with claims.door():
+            tallies = refreshed(run, tallies)
+            write_ledger(chosen.stems_dir, tallies)
+    summary = _summed(run, tallies, works, time.perf_counter() - start)
+    ledger = ledger_path(chosen.stems_dir)
+    if summary.tracks_done == 0 and len(tallies) == run.n_shards:
+        raise MixstyleError(f"{chosen.data_path}: none of {summary.tracks_planned} tracks can be used; see {ledger}")
+    _print(summary, run, works, ledger)
+    return summary
+
+
+def open_run(settings: Settings, rebuild: bool = False, claims: Claims | None = None) -> SeparationRun:
+    """Finds the music, loads the separator, and makes or loads the plan, refusing what does not fit the shards there.
+
+    claims: of a caller that shares the folder with others; it is then done behind their door. Raises MixstyleError as
+    `separate` does.
+    """
+    with ExitStack() as stack:
+        if claims is not None:
+            stack.enter_context(claims.door())
+            if rebuild:
+                stack.enter_context(claims.all())  # nothing is thrown away under another's hands
+        return _open_run(settings, rebuild)
+
+
+def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
+    chosen = settings.separate
+    device = device_of(chosen)
+    listing = list_tracks(chosen.data_path, chosen.input)
+    listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
+    separator = load_for(chosen, device)
+    lanes = choose_lanes(chosen, separator, device)
+    folder = chosen.stems_dir
+    plan_path = folder / "plan.jsonl.gz"
+    stored = _stored_plan(plan_path, rebuild)
+    change = describe_change(stored.listing, listing) if stored else "other music than in the plan"
+    made_with = guard(
+        folder / "settings.json",
+        settings_that_matter(chosen, listing, separator, device, lanes),
+        stage="separate",
+        rebuild=rebuild,
+        remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, ledger_path(folder)],
+        notes={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
+    )
+    if stored is None or not plan_path.exists() or stored.listing.digest != listing.digest:
+        split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
+        stored = make_plan(listing, chosen.input, split)
+        store_plan(plan_path, stored)
+    return SeparationRun(chosen, stored, separator, rules_of(chosen, listing.root, separator), made_with, lanes)
+
+
+def _summed(run: SeparationRun, tallies: dict[int, Tally], works: Sequence[Work], wall_s: float) -> SeparateSummary:
+    failures = [failure for tally in tallies.values() for failure in tally.failures]
+    of_tracks = [failure for failure in failures if not failure.clip]
+    waits = Waits()
+    for done in works:
+        waits += done.waits
+    return SeparateSummary(
+        tracks_planned=len(run.plan.tracks),
+        shards=run.n_shards,
+        tracks_done=sum(tally.tracks_done for tally in tallies.values()),
+        tracks_failed=len(of_tracks),
+        clips_done=sum(tally.clips_done for tally in tallies.values()),
+        clips_failed=len(failures) - len(of_tracks),
+        failures_by_reason=count_by_kind(of_tracks),
+        shards_made=sum(len(done.shards) for done in works),
+        shards_elsewhere=run.n_shards - len(tallies),
+        made_audio_s=sum(done.audio_s for done in works),
+        wall_s=wall_s,
+        network_s=max((done.active_s for done in works), default=0.0),
+        busy=sum(done.busy for done in works) / max(len(works), 1),
+        bottleneck=waits.bottleneck if works else "",
+        disk_bytes=sum(tally.size for tally in tallies.values()),
+    )
+
+
+def _stored_plan(path: Path, rebuild: bool) -> Plan | None:
+    try:
+        return load_plan(path)
+    except MixstyleError:
+        if rebuild:
+            return None
+        raise
+
+
+def _without_separator(run: SeparationRun) -> SeparationRun:
+    """The run without the separator: its memory on the first device is for the worker there."""
+    run = replace(run, separator=None)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return run
+
+
+@contextmanager
+def told_in_a_line(stems_dir: Path) -> Iterator[None]:
+    """Turns what a full disk or a full device raises into a line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:  # not of a batch: those are halved
+        raise MixstyleError("the device has no memory for the separator itself; stop what else runs there") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MixstyleError(
+            f"{stems_dir}: the disk is full; make room and give the same command, it goes on from there"
+        ) from error
+
+
+def _announce(run: SeparationRun) -> None:
+    if run.separator is None:
+        say("separate: the stems are there, no separator needed")
+        return
+    chosen, lanes = run.settings, run.lanes
+    device = ", ".join(chosen.devices) or str(run.separator.device)
+    threads = f" of {lanes.threads_per_lane} threads" if run.separator.device.type == "cpu" else ""
+    say(f"separate: {run.separator.description}")
+    say(
+        f"separate: {run.separator.precision} on {device}, {lanes.lanes} lanes{threads}, "
+        f"batches of {lanes.batch_chunks}"
+    )
+
+
+def _print(summary: SeparateSummary, run: SeparationRun, works: Sequence[Work], ledger: Path) -> None:
+    told = ", ".join(f"{count} {reason}" for reason, count in summary.failures_by_reason.items())
+    failed = f"{summary.tracks_failed} failed ({told}; see {ledger})" if summary.tracks_failed else "none failed"
+    clips = f"{summary.clips_done} clips" + (f", {summary.clips_failed} not usable" if summary.clips_failed else "")
+    say(f"separate: {summary.tracks_done} of {summary.tracks_planned} tracks done ({clips}), {failed}")
+    say(f"separate: {summary.shards} shards, {summary.disk_bytes / 1e6:.1f} MB on disk")
+    if summary.shards_elsewhere:
+        say(f"separate: {summary.shards_elsewhere} shards are left to other shares, or in other processes' hands")
+    if not summary.shards_made:
+        say("separate: nothing was left to do")
+        return
+    say(
+        f"separate: this run made {summary.made_audio_s:.0f} s of clips in {summary.wall_s:.0f} s: "
+        f"{summary.audio_s_per_s:.1f} s of audio a second, real-time factor {summary.real_time_factor:.3f}"
+    )
+    if run.lanes and works and summary.busy:
+        halved = min((done.smallest_batch for done in works if done.smallest_batch), default=0)
+        less = f"; batches had to be halved down to {halved} for want of memory" if halved else ""
+        say(
+            f"separate: precision {run.settings.precision}; the network was busy {summary.busy:.0%} of the time; "
+            f"bottleneck: {summary.bottleneck}{less}"
+        )

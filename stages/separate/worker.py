@@ -1,0 +1,59 @@
+"""The process that separates on one device: `python -m mixstyle.stages.separate.worker`; see `separate_workers`."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+from typing import Any, TextIO
+
+from mixstyle.cache.storage.locks import Claims
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.stages.common.settings import from_plain
+from mixstyle.stages.separate.shard_maker import Work, work
+from mixstyle.stages.separate.stage import COMMAND, open_run, told_in_a_line
+
+
+def answer(request: dict[str, Any], events: TextIO) -> Work:
+    """Works on the share that the request names."""
+
+    def tell(event: dict[str, Any]) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    settings = from_plain(request["settings"])
+    folder = settings.separate.stems_dir
+    with told_in_a_line(folder), Claims(folder, COMMAND) as claims:
+        run = open_run(settings, claims=claims)
+        share = range(request["shard_index"], run.n_shards, request["num_shards"])
+        done = work(run, share, claims, lambda: tell({"track": 1}))
+    tell({"done": dataclasses.asdict(done)})
+    return done
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us
+    # What is printed here must not get among the events.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    keep_freed_memory()
+    with open(0, "rb", buffering=0, closefd=False) as requests:  # nothing held back from the thread below
+        request = json.loads(requests.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        answer(request, events)
+    except MixstyleError as error:
+        events.write(json.dumps({"error": str(error)}) + "\n")
+        events.flush()
+        raise SystemExit(1) from None
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):  # not sys.stdin, whose lock the interpreter wants at its end
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

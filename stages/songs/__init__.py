@@ -1,0 +1,1 @@
+"""Commands about songs: embed, index, search, compare, describe, browse."""

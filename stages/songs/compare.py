@@ -1,0 +1,166 @@
+"""`mixstyle compare`: how two songs' mixes differ, as a distance, stem by stem and descriptor by descriptor."""
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.table import GROUPS
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.presentation.descriptor_names import own_title, shown, shown_unit
+from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
+from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
+from mixstyle.stages.songs.embed import embedder_of
+
+MOST_BARS = 16
+FAR = 2.0
+"""Differences above this many spreads are told in bold."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two songs. names and values [2, D]. cosine: of their embeddings. spread: of each descriptor over the songs that
+    the encoder was trained on [D]."""
+
+    names: tuple[str, str]
+    values: NDArray[np.float32]
+    cosine: float
+    spread: NDArray[np.float32]
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Descriptors of stems that both have, and loudness [D]."""
+        return np.array([is_meaningful(column, *self.values) for column in range(len(DESCRIPTORS))])
+
+    @cached_property
+    def apart(self) -> NDArray[np.float32]:
+        """Second less first, in spreads; 0 where it does not count."""
+        return np.where(self.counted, (self.values[1] - self.values[0]) / self.spread, 0.0).astype(np.float32)
+
+    def distance(self, stem: str, group: str | None = None) -> float:
+        """Root mean square of a stem's differences, in spreads; NaN where none counts."""
+        chosen = [
+            column
+            for column, d in enumerate(DESCRIPTORS)
+            if d.stem == stem and self.counted[column] and group in (None, d.group)
+        ]
+        return float(np.sqrt(np.square(self.apart[chosen]).mean())) if chosen else float("nan")
+
+    def has(self, song: int, stem: str) -> bool:
+        """Whether the first (0) or the second (1) has a stem to speak of."""
+        return bool(self.values[song, relative_column(stem)] > ABSENT_LU)
+
+
+def compare(settings: Settings, first: Path, second: Path, png: Path | None = None) -> Comparison:
+    """Compares two songs (files, or folders of stems), prints tables, and draws a page where it is asked to.
+
+    Raises MixstyleError for songs that cannot be read.
+    """
+    if png is not None and png.suffix.lower() != ".png":
+        raise MixstyleError(f"{png}: should end in .png")
+    with embedder_of(settings) as embedder:
+        songs = [embedder.song(path) for path in (first, second)]
+        spread = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
+    values = np.stack([song.values for song in songs])
+    cosine = float(songs[0].embedding @ songs[1].embedding)
+    found = Comparison((first.name, second.name), values, cosine, np.maximum(spread, 1e-6))
+    show(found)
+    if png is not None:
+        with rc_context(STYLE):
+            save(draw(found), png)
+        say(f"compare: wrote {png}")
+    return found
+
+
+def show(found: Comparison) -> None:
+    """Prints the distance, a table of stems, and one of descriptors."""
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console.print(f"{found.names[0]} and {found.names[1]}: cosine {found.cosine:.3f}", markup=False)
+    stems = Table(title="how far apart, in spreads of the training songs", title_justify="left", box=None)
+    for column in ("", *GROUPS, "all"):
+        stems.add_column(column, justify="right" if column else "left")
+    for stem in STEMS:
+        cells = [found.distance(stem, group) for group in (*GROUPS, None)]
+        stems.add_row(stem, *("-" if np.isnan(cell) else f"{cell:.2f}" for cell in cells))
+    console.print(stems)
+    caption = f"first / second; bold: more than {FAR:g} spreads apart"
+    table = Table(title="descriptor by descriptor", title_justify="left", box=None, caption=caption)
+    table.add_column("")
+    table.add_column("unit", style="dim")
+    for stem in STEMS:
+        table.add_column(stem, justify="right")
+    add_descriptor_rows(table, partial(_cell, found))
+    console.print(table)
+
+
+def _cell(found: Comparison, column: int | None) -> str:
+    if column is None or not found.counted[column]:
+        return "[dim]-[/dim]"
+    text = shown(column, *found.values[:, column])
+    return f"[bold]{text}[/bold]" if abs(found.apart[column]) > FAR else text
+
+
+def draw(found: Comparison) -> Figure:
+    """The page: how far apart each stem is in each group, and the descriptors that differ most."""
+    figure = Figure(figsize=(11.5, 6.4))
+    grid = figure.add_gridspec(1, 2, width_ratios=(1, 1.5), left=0.08, right=0.97, top=0.8, bottom=0.11, wspace=0.75)
+    names = [label(name, 48) for name in found.names]
+    figure.text(0.02, 0.95, f"{names[0]}  →  {names[1]}", fontsize=14, fontweight="bold", va="center")
+    figure.text(0.02, 0.9, f"cosine of their embeddings {found.cosine:.3f}", color=GREY, va="center")
+    _matrix(figure.add_subplot(grid[0, 0]), found)
+    _bars(figure.add_subplot(grid[0, 1]), found)
+    return figure
+
+
+def _matrix(axes: Axes, found: Comparison) -> None:
+    values = np.array([[found.distance(stem, group) for group in GROUPS] for stem in STEMS])
+    axes.imshow(np.nan_to_num(values), cmap="Purples", vmin=0, vmax=max(3.0, float(np.nanmax(values))), aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        text = "-" if np.isnan(value) else f"{value:.1f}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if value > 2 else "black")
+    axes.set_xticks(range(len(GROUPS)), GROUPS)
+    axes.set_yticks(range(len(STEMS)), STEMS)
+    axes.set_title("Distance, in spreads")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _bars(axes: Axes, found: Comparison) -> None:
+    order = np.argsort(-np.abs(found.apart), kind="stable")[:MOST_BARS][::-1]
+    for place, column in enumerate(order):
+        d = DESCRIPTORS[column]
+        axes.barh(place, found.apart[column], color=STEM_COLOURS[d.stem], height=0.7)
+        before, after = (shown(column, value) for value in found.values[:, column])
+        text = f"{before} → {after} {shown_unit(d.unit)}".rstrip()
+        axes.annotate(
+            text,
+            (float(found.apart[column]), place),
+            (4 if found.apart[column] >= 0 else -4, 0),
+            textcoords="offset points",
+            ha="left" if found.apart[column] >= 0 else "right",
+            va="center",
+            fontsize=7.5,
+            color=GREY,
+        )
+    names = [f"{DESCRIPTORS[column].stem}: {own_title(column)}" for column in order]
+    axes.set_yticks(range(len(order)), names, fontsize=8.5)
+    far = 1.9 * max(1.0, float(np.abs(found.apart).max()))
+    axes.set_xlim(-far, far)
+    axes.axvline(0, color=FAINT, linewidth=1)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("second less first, in spreads of the training songs")
+    axes.set_title("What differs most")

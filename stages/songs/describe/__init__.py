@@ -1,0 +1,1 @@
+"""`mixstyle describe`: one song's mix, for people."""

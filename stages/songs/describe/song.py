@@ -1,0 +1,60 @@
+"""A song's descriptors beside those of the cached songs: what `describe` computes, prints and draws."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, COLUMN, is_loudness, relative_column
+
+
+@dataclass(frozen=True)
+class CachedSongs:
+    """Descriptors [songs, D] of the songs in the store, medians over their clips; separator: what made their stems."""
+
+    values: NDArray[np.float32]
+    separator: str
+
+    def of(self, column: int) -> NDArray[np.float32]:
+        """A descriptor's values over the songs that have the stem; over all songs for loudness itself."""
+        values = self.values[:, column]
+        stem = DESCRIPTORS[column].stem
+        return values if is_loudness(column) else values[self.values[:, relative_column(stem)] > ABSENT_LU]
+
+
+@dataclass(frozen=True)
+class DescribedSong:
+    """A song's descriptors. values: [D]. percentiles: [D] among the cached songs, NaN where there are none.
+
+    given: whether the stems were given, not separated.
+    """
+
+    name: str
+    duration_s: float
+    clips: int
+    clip_s: float
+    values: NDArray[np.float32]
+    percentiles: NDArray[np.float64]
+    given: bool
+
+    def has(self, stem: str) -> bool:
+        """Whether the song has that stem to speak of."""
+        return bool(self.values[relative_column(stem)] > ABSENT_LU)
+
+
+def mix_lufs(song: DescribedSong) -> float:
+    """Loudness of the mix, from that of its loudest stem and how far it lies below the mix."""
+    stem = max({d.stem for d in DESCRIPTORS}, key=lambda stem: song.values[relative_column(stem)])
+    return float(song.values[COLUMN[f"{stem}_loudness_lufs"]] - song.values[relative_column(stem)])
+
+
+def ordinal(percentile: float) -> str:
+    """A percentile in words.
+
+    >>> ordinal(82.6), ordinal(1.2), ordinal(11.8), ordinal(0.3)
+    ('83rd', '1st', '12th', '0th')
+    """
+    n = round(percentile)
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"

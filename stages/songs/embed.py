@@ -1,0 +1,109 @@
+"""`mixstyle embed`: the embeddings of songs, as Parquet or NumPy."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mixstyle.cache.models.exports import load_encoder
+from mixstyle.cache.music.decode_pool import DecodePool, Decoder
+from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.pipeline.core.device import resolve_device
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
+from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.separate.clips import load_for
+from mixstyle.stages.songs.clips import CutSong, stems_of
+from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
+
+SUFFIXES = (".parquet", ".npy")
+
+
+def embedder_of(settings: Settings) -> Embedder:
+    """The encoder and separator of a profile. Raises MixstyleError for files that are missing or wrong."""
+    device = resolve_device(settings.embed.device)
+    encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)
+    separator = load_for(settings.separate, device)
+    if separator is None:
+        raise MixstyleError("separate.input=stems: songs to embed have to be separated; name a profile of mixtures")
+    return Embedder(encoder, separator, settings.separate, device)
+
+
+def embedded_songs(embedder: Embedder, songs: Sequence[Path], workers: int) -> Iterator[EmbeddedSong | UnreadableMusic]:
+    """Each song's embedding, in order, or why it has none; decoded ahead in other processes."""
+
+    def cut(decoder: Decoder, song: Path) -> CutSong | UnreadableMusic:
+        try:
+            return embedder.cut(song, decoder)
+        except UnreadableMusic as error:
+            return error
+        except MixstyleError as error:
+            return UnreadableMusic(str(error).removeprefix(f"{song}: "))
+
+    with DecodePool(workers) as pool:
+        for found in pool.map(cut, songs):
+            if isinstance(found, UnreadableMusic):
+                yield found
+                continue
+            try:
+                yield embedder.encode(stems_of(found, embedder.separator))
+            except MixstyleError as error:
+                yield UnreadableMusic(str(error).removeprefix(f"{found.name}: "))
+
+
+def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
+    """Embeds songs (files, or folders of stems) and writes them in the order given; how many there are.
+
+    Parquet: a row a song with `path`, `duration_s`, `embedding` and a column for each descriptor (medians over the
+    clips). NumPy: [N, E] float32, and the paths in a text file beside it. Songs that cannot be read are told, left out,
+    and end in MixstyleError once the others are written.
+    """
+    if output.suffix not in SUFFIXES:
+        raise MixstyleError(f"{output}: should end in .parquet or .npy")
+    missing = next((song for song in songs if not song.exists()), None)
+    if missing is not None or not songs:
+        raise MixstyleError(f"{missing}: no such file" if songs else "no songs are given")
+    rows: list[tuple[Path, EmbeddedSong]] = []
+    failed: list[str] = []
+    with progress("embed", len(songs), "songs") as bar:
+        embedder = embedder_of(settings)
+        for path, found in zip(songs, embedded_songs(embedder, songs, settings.embed.workers), strict=True):
+            if isinstance(found, UnreadableMusic):
+                failed.append(f"{path}: {found}")
+                say(f"embed: left out {failed[-1]}")
+            else:
+                rows.append((path, found))
+            bar.advance()
+    if rows:
+        _write(output, rows)
+        say(f"embed: wrote {output}: {len(rows)} songs, {embedder.dimensions} dimensions")
+    if failed:
+        raise MixstyleError(failed[0] if len(failed) == 1 else f"{len(failed)} songs could not be embedded")
+    return len(rows)
+
+
+def _write(output: Path, rows: Sequence[tuple[Path, EmbeddedSong]]) -> None:
+    embeddings = np.stack([song.embedding.numpy() for _, song in rows])
+    names = [str(path).encode(errors="replace").decode() for path, _ in rows]
+    if output.suffix == ".npy":
+        with atomic_write(output) as temporary, temporary.open("wb") as file:
+            np.save(file, embeddings)
+        with atomic_write(output.with_suffix(".txt")) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = np.stack([song.values for _, song in rows])
+    columns: dict[str, pa.Array] = {
+        "path": pa.array(names, pa.string()),
+        "duration_s": pa.array([song.duration_s for _, song in rows], pa.float64()),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1]),
+    }
+    for column, descriptor in enumerate(DESCRIPTORS):
+        columns[descriptor.name] = pa.array(values[:, column], pa.float32())
+    with atomic_write(output) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")

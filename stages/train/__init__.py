@@ -1,0 +1,1 @@
+"""`mixstyle train`: the encoder."""

@@ -1,0 +1,162 @@
+"""Several processes that train one encoder: started here on one machine, or by torchrun on any number of them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import yaml
+
+from mixstyle.pipeline.core.device import resolve_device
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks
+from mixstyle.stages.common.settings import Settings, TrainSettings, plain
+
+POLL_S = 0.1
+WATCHED = "MIXSTYLE_TRAIN_WATCHED"
+"""Set where a process should end as soon as its standard input does."""
+GRACE_S = 60.0
+"""How long processes may take to end when they are asked to: the step that is under way is finished and saved."""
+
+
+@contextmanager
+def as_rank(options: TrainSettings) -> Iterator[bool]:
+    """Joins the processes that torchrun's environment variables tell of; yields whether there are any.
+
+    Raises MixstyleError where another process ends before this one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield False
+        return
+    if WATCHED in os.environ:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    device = device_of_rank(options)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        join_ranks("nccl" if device.type == "cuda" else "gloo")
+        yield True
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise MixstyleError(
+                "train: another process of this run ended; what it said stands above, and the same command goes on "
+                "from the last checkpoint"
+            ) from error
+        raise
+    finally:
+        if dist.is_initialized():
+            leave_ranks()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, however it did."""
+    while os.read(0, 1):  # not sys.stdin: its lock, held here, would abort the interpreter's end
+        pass
+    os._exit(1)
+
+
+def device_of_rank(options: TrainSettings) -> torch.device:
+    """This process' device: a GPU of its own, unless the settings say `cpu`. Raises MixstyleError for too few GPUs."""
+    device = resolve_device(options.device)
+    if device.type != "cuda":
+        return device
+    place = int(os.environ.get("LOCAL_RANK", "0"))
+    if place >= torch.cuda.device_count():
+        raise MixstyleError(f"train.processes: process {place + 1} has no GPU, there are {torch.cuda.device_count()}")
+    return torch.device("cuda", place)
+
+
+def in_processes(settings: Settings, rebuild: bool) -> None:
+    """Runs `train.processes` processes on this machine until they end.
+
+    Raises MixstyleError with what the first one said that failed; the others are ended then. KeyboardInterrupt after
+    a Ctrl-C, when all have saved and ended.
+    """
+    count = settings.train.processes
+    with tempfile.TemporaryDirectory(prefix="mixstyle-train-") as folder:
+        profile = Path(folder) / "settings.yaml"
+        profile.write_text(yaml.safe_dump(plain(settings)), encoding="utf-8")
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
+        address |= {WATCHED: "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        if sys.platform == "linux":
+            address["GLOO_SOCKET_IFNAME"] = "lo"
+        threads = settings.train.threads or max(1, torch.get_num_threads() // count)
+        command = [sys.executable, "-P", "-m", "mixstyle.stages", "train", "--config", str(profile)]
+        processes, told = [], []
+        for rank in range(count):
+            told.append(Path(folder) / f"rank{rank}.txt")
+            with told[-1].open("wb") as stderr:
+                place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": str(threads)}
+                first = ["--rebuild"] if rebuild and rank == 0 else []
+                environment = {**os.environ, **address, **place}
+                processes.append(
+                    subprocess.Popen([*command, *first], env=environment, stdin=subprocess.PIPE, stderr=stderr)
+                )
+        try:
+            failed = _wait(processes)
+        finally:
+            _end(processes)
+        if failed is not None:
+            raise MixstyleError(_why(settings, failed, processes[failed].returncode, told[failed]))
+
+
+def _wait(processes: list["subprocess.Popen[bytes]"]) -> int | None:
+    """Waits until all have ended well, or one has not: its number, one that was killed before one that complains."""
+    interrupted = False
+    while True:
+        try:
+            codes = [process.poll() for process in processes]
+            if any(codes) and not interrupted:
+                time.sleep(POLL_S)  # those that miss it complain at once, too
+                codes = [process.poll() for process in processes]
+                bad = [rank for rank, code in enumerate(codes) if code]
+                return min(bad, key=lambda rank: (codes[rank] or 0) > 0)
+            if None not in codes:
+                if interrupted:
+                    raise KeyboardInterrupt
+                return None
+            time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            if interrupted or None not in [process.poll() for process in processes]:
+                raise
+            interrupted = True  # they have been told, too: a terminal tells all of its processes
+
+
+def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_S
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _why(settings: Settings, rank: int, code: int, told: Path) -> str:
+    lines = told.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if code == 1 and lines and lines[-1].startswith("mixstyle: error: "):
+        return lines[-1].removeprefix("mixstyle: error: ")
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    sys.stderr.writelines(f"{line}\n" for line in lines)
+    return (
+        f"train: process {rank + 1} of {settings.train.processes} {how}; the same command goes on from the last "
+        f"checkpoint in {settings.train.checkpoint_dir}"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

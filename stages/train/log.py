@@ -1,0 +1,106 @@
+"""What training writes down as it goes: loss.csv for reports and DVC, and TensorBoard."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from mixstyle.cache.storage.atomic import write_text
+from mixstyle.stages.train.monitor import watch_step
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "train_loss",
+    "validation_loss",
+    "positive_similarity",
+    "negative_similarity",
+    "other_similarity",
+    "accuracy",
+    "gradient_norm",
+    "learning_rate",
+)
+"""Of loss.csv; only what the same settings give again, so that an unbroken run and a resumed one write equal bytes."""
+
+
+_NAMES = {"train_loss": "loss/train", "validation_loss": "loss/validation", "chain_loss": "loss/chain"}
+"""In TensorBoard."""
+
+
+class TrainLog:
+    """Appends a row a step to `loss.csv`, and the same with throughput to TensorBoard.
+
+    step: the last step that counts; what an earlier run logged after it is dropped.
+    """
+
+    def __init__(self, csv_path: Path, log_dir: Path, step: int) -> None:
+        self._path = csv_path
+        write_text(csv_path, _rows(read_loss(csv_path), step))
+        self._file = csv_path.open("a", newline="", encoding="utf-8")
+        log_dir.mkdir(parents=True, exist_ok=True)
+        self.board = SummaryWriter(str(log_dir), purge_step=step + 1 if step else None)
+
+    def write(
+        self, row: Mapping[str, float | int | None], speed: Mapping[str, float], embeddings: Tensor | None = None
+    ) -> None:
+        """row: by COLUMNS; what is missing or None stays empty. TensorBoard alone gets what else it has, `speed`, and
+        what `watch_step` tells of the embeddings [3 B, E]."""
+        self._file.write(_line([_text(row.get(name)) for name in COLUMNS]))
+        self._file.flush()
+        step = int(row["step"] or 0)
+        for name, value in {**{k: v for k, v in row.items() if k not in ("step", "epoch")}, **speed}.items():
+            if value is not None:
+                self.board.add_scalar(_NAMES.get(name, name), value, step)
+        if embeddings is not None:
+            watch_step(self.board, embeddings, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self.board.close()
+
+
+def told_row(row: Mapping[str, float | int | None], speed: Mapping[str, float], best_loss: float) -> dict[str, str]:
+    """What a person at the terminal watches of a step, as text by name."""
+
+    def text(value: float | int | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    return {
+        "loss": text(row["train_loss"]),
+        "best loss": text(best_loss) if math.isfinite(best_loss) else "-",
+        "cosine to positives": text(row["positive_similarity"]),
+        "to own negatives": text(row["negative_similarity"]),
+        "to others": text(row["other_similarity"]),
+        "positives found": f"{100 * float(row['accuracy'] or 0):.0f}%",
+        "chain loss": text(row.get("chain_loss")),
+        "gradient norm": text(row["gradient_norm"], 2),
+        "learning rate": f"{float(row['learning_rate'] or 0):.2e}",
+        "waiting for data": f"{100 * speed['speed/data_wait_share']:.0f}%",
+    }
+
+
+def read_loss(path: Path) -> list[dict[str, str]]:
+    """Rows of a loss.csv; a last row that a killed run left torn is dropped, and a missing file has none."""
+    if not path.is_file():
+        return []
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    return [row for row in rows if None not in row and None not in row.values() and row.get("step", "").isdecimal()]
+
+
+def _rows(rows: list[dict[str, str]], last_step: int) -> str:
+    kept = [row for row in rows if int(row["step"]) <= last_step]
+    return _line(COLUMNS) + "".join(_line([row.get(name, "") for name in COLUMNS]) for row in kept)
+
+
+def _line(cells: list[str] | tuple[str, ...]) -> str:
+    return ",".join(cells) + "\n"
+
+
+def _text(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.8g}"

@@ -1,0 +1,364 @@
+"""`mixstyle train`: the encoder, by InfoNCE over cached stems.
+
+For each track of a batch there are an anchor clip, a positive and a hard negative (`mixstyle.stages.train.data` tells
+which); all three go through the encoder in one pass, so they share batch statistics.
+
+Everything random in a step follows from (seed, step), so a run that was killed goes on from its last checkpoint and
+ends, on a CPU with as many threads, with the very same weights as one that was not. There is no other state: the
+learning rate is a function of the step, and bf16 needs no scaling of losses.
+"""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from mixstyle.cache.models.checkpoints import (
+    BEST,
+    FINAL,
+    LATEST,
+    describe_encoder,
+    epoch_name,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    track_numbers,
+)
+from mixstyle.cache.storage.atomic import locked, write_json
+from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.pipeline.core.device import resolve_device
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
+from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.settings import Settings, plain
+from mixstyle.stages.train.data import Batch, load_batches
+from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
+from mixstyle.stages.train.log import TrainLog, read_loss, told_row
+from mixstyle.stages.train.monitor import watch_songs
+from mixstyle.stages.train.setup import datasets, head_of, learning_rate, new_encoder, open_inputs, shapes
+from mixstyle.stages.train.step import Stepper, StepResult
+
+SETTINGS = "settings.json"
+LOSS = "loss.csv"
+NEUTRAL = (
+    "checkpoint_dir log_dir device workers threads num_epochs max_steps checkpoint_every save_every_steps "
+    "validate_every processes on_not_finite map_every stems_url stems_cache_dir stems_cache_gb"
+).split()
+"""Settings that do not change what a step does: a run may go on with others."""
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """How a run ended. loss: mean over the last epoch; None where nothing was left to do."""
+
+    steps: int
+    epochs: int
+    loss: float | None
+    best_loss: float
+    checkpoint: Path
+    wall_s: float
+    waited_s: float
+
+
+def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
+    """Trains until `num_epochs` (or `max_steps`), going on from the newest checkpoint there is.
+
+    With `train.processes` above 1 that many processes are started and waited for (how long they waited for data is
+    not known then); under torchrun, each process is one of those. Raises MixstyleError where stems or descriptors are
+    missing or do not fit, settings have changed, a process ended, or a loss is not finite (the batch is then written
+    down).
+    """
+    folder = settings.train.checkpoint_dir
+    with as_rank(settings.train) as joined:
+        if not joined and settings.train.processes > 1:
+            began = time.monotonic()
+            in_processes(settings, rebuild)
+            ended = load_checkpoint(folder / FINAL)
+            wall_s = time.monotonic() - began
+            return TrainSummary(
+                ended["step"], ended["epoch"], ended["loss"], ended["best_loss"], folder / FINAL, wall_s, math.nan
+            )
+        if world()[0] == 0:
+            with locked(folder, "mixstyle train"):
+                return _Run(settings, rebuild).go()
+        return _Run(settings, rebuild=False).go()
+
+
+class _Run:
+    """One run: what it reads, the network, and where it stands. On each rank; the first one writes."""
+
+    def __init__(self, settings: Settings, rebuild: bool) -> None:
+        self.settings, self.options = settings, settings.train
+        options = self.options
+        self.leads = world()[0] == 0
+        self.device = device_of_rank(options) if world()[1] > 1 else resolve_device(options.device)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.cache, self.store = cache, store = open_inputs(settings)
+        self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
+        self.mel, config = shapes(options, len(store.names), cache)
+        self.data, self.validation = datasets(options, cache, store, describe_here=self.device.type == "cpu")
+        self.encoder = new_encoder(config, store, options.seed).to(self.device)
+        self.head = head_of(options)
+        self.mel.to(self.device)
+        if self.head is not None:
+            self.head.to(self.device)
+        self.parameters = [*self.encoder.parameters(), *(self.head.parameters() if self.head else ())]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
+        try:
+            self.items = items_of_rank(options.batch_size)
+        except ValueError as error:
+            raise MixstyleError(f"train.batch_size: {error}") from error
+        self.steps_per_epoch = options.steps_per_epoch or self.data.steps_per_epoch
+        self.total = self.steps_per_epoch * options.num_epochs
+        if options.max_steps:
+            self.total = min(self.total, options.max_steps)
+        self.step, self.best_loss, self.seconds = 0, math.inf, 0.0
+        if self.leads:
+            self._guard(rebuild)  # last: settings that cannot work leave no trace
+        wait_for_ranks()
+
+    def go(self) -> TrainSummary:
+        self._resume()
+        options, folder = self.options, self.options.checkpoint_dir
+        if self.step >= self.total:
+            if not (folder / FINAL).is_file():
+                self._save(FINAL, None)
+            self._say(f"train: nothing to do, {self.step} steps are done ({folder / FINAL})")
+            return TrainSummary(self.step, self._epoch, None, self.best_loss, folder / FINAL, 0.0, 0.0)
+        parameters = sum(p.numel() for p in self.encoder.parameters())
+        ranks = f", {world()[1]} processes" if world()[1] > 1 else ""
+        self._say(
+            f"train: {len(self.data.tracks)} tracks, {self.steps_per_epoch} steps of {options.batch_size} tracks an "
+            f"epoch, {self.total} steps in all; encoder of {parameters / 1e6:.2f} M parameters on {self.device}{ranks}"
+        )
+        self.stepper = Stepper(self.encoder, self.mel, self.head, options, self.device)
+        log = TrainLog(folder / LOSS, options.log_dir, self.step) if self.leads else None
+        began, self.waited_s, loss = time.monotonic(), 0.0, None
+        try:
+            with _CtrlC(self.leads) as ctrl_c:
+                loss = self._loop(log, ctrl_c)
+        finally:
+            if log is not None:
+                log.close()
+        self._save(LATEST, loss)
+        self._save(FINAL, loss)
+        wait_for_ranks()
+        wall_s = time.monotonic() - began
+        self._say(
+            f"train: step {self.step} of {self.total}, loss {loss:.4f}, best {self.best_loss:.4f}; "
+            f"{wall_s:.0f} s, of which {self.waited_s:.0f} s waiting for data; {folder / FINAL}"
+        )
+        return TrainSummary(self.step, self._epoch, loss, self.best_loss, folder / FINAL, wall_s, self.waited_s)
+
+    def _loop(self, log: TrainLog | None, ctrl_c: "_CtrlC") -> float:
+        options = self.options
+        losses, mean = self._epoch_losses(), math.nan
+        batches = load_batches(self.data, self._places(), options.workers, self.items)
+        with progress("training", total=self.total, unit="steps", done=self.step, shown=self.leads) as bar:
+            while self.step < self.total:
+                start = time.monotonic()
+                batch = next(batches)
+                waited = time.monotonic() - start
+                result, norm = self._train_step(batch)
+                self.step += 1
+                loss = result.info.loss.item()
+                if math.isfinite(loss):
+                    losses.append(loss)
+                took = time.monotonic() - start
+                self.waited_s += waited
+                self.seconds += took
+                ended = self.step % self.steps_per_epoch == 0 or self.step == self.total
+                validation = self._validate() if ended and self._validates else None
+                # Logged before it is saved: a run killed in between then repeats the row and does not lack it.
+                if log is not None:
+                    speed = {"speed/steps_per_s": 1 / took, "speed/data_wait_share": waited / took}
+                    row = {**self._row(result, norm), "validation_loss": validation}
+                    bar.watch(told_row(row, speed, self.best_loss))
+                    log.write(row, {**speed, "speed/audio_per_s": batch.audio_s * world()[1] / took}, result.embeddings)
+                    if ended and options.map_every and self._epoch % options.map_every == 0:
+                        watch_songs(log.board, self.encoder, self.mel, self.cache, self.store, self.step)
+                if ended:
+                    self._end_epoch(losses, validation)
+                elif self.step % options.save_every_steps == 0:
+                    self._save(LATEST, None)
+                bar.note(f"loss {loss:.3f}")
+                bar.advance()
+                mean = sum(losses) / max(len(losses), 1)
+                if ended:
+                    losses.clear()
+                if any_rank(ctrl_c.pressed, self.device):
+                    self._save(LATEST, None)
+                    wait_for_ranks()
+                    raise KeyboardInterrupt
+        return mean
+
+    def _train_step(self, batch: Batch) -> tuple[StepResult, float]:
+        self.encoder.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.options, self.step, self.total)
+        # Dropout draws from torch's generator: seeded by the step, it needs no state in the checkpoint.
+        result = self.stepper.gradients(batch, self.options.seed * 1_000_003 + self.step)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]).item()
+        wrong = "loss" if not math.isfinite(result.loss) else "gradient" if not math.isfinite(norm) else None
+        if wrong is None:
+            self.optimizer.step()
+            return result, norm
+        told = f"train: the {wrong} of step {self.step + 1} is not finite; its batch stands in {self._write_bad(batch)}"
+        if self.options.on_not_finite == "stop":
+            raise MixstyleError(f"{told}; lower train.learning_rate, or leave those tracks out")
+        self._say(f"{told}; the step is skipped")
+        return result, norm
+
+    def _validate(self) -> float | None:
+        """Mean loss over the validation split's own batches, which are the same in every epoch; on the first rank."""
+        if self.validation is None:
+            return None
+        loss = math.nan
+        if self.leads:
+            self.encoder.eval()
+            steps = [(0, step) for step in range(self.validation.steps_per_epoch)]
+            batches = load_batches(self.validation, steps, self.options.workers)
+            loss = sum(self.stepper.loss(batch) for batch in batches) / len(steps)
+        return gather_objects(loss)[0]
+
+    @property
+    def _validates(self) -> bool:
+        """Whether this step, the last of an epoch or of the run, is followed by a validation."""
+        return self._epoch % self.options.validate_every == 0 or self.step == self.total
+
+    def _end_epoch(self, losses: list[float], validation: float | None) -> None:
+        """Saves what an epoch's end asks for. An epoch cut short by max_steps counts as one."""
+        epoch, options = self._epoch, self.options
+        judged = validation if self.validation is not None else sum(losses) / len(losses)
+        if judged is not None and judged < self.best_loss:
+            self.best_loss = judged
+            self._save(BEST, judged)
+        if epoch % options.checkpoint_every == 0 and self.step % self.steps_per_epoch == 0:
+            self._save(epoch_name(epoch), judged)
+        self._save(LATEST, judged)
+
+    @property
+    def _epoch(self) -> int:
+        """Epochs begun, counted from 1; a finished one counts until the next begins."""
+        return -(-self.step // self.steps_per_epoch)
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        for step in range(self.step, self.total):
+            yield divmod(step, self.steps_per_epoch)
+
+    def _row(self, result: StepResult, norm: float) -> dict[str, float | int | None]:
+        watched = (field.name for field in fields(result.info) if field.name != "loss")
+        values = {name: getattr(result.info, name).item() for name in watched}
+        return {
+            "step": self.step,
+            "epoch": self._epoch,
+            "train_loss": result.info.loss.item(),
+            **values,
+            "chain_loss": None if result.chain_loss is None else result.chain_loss.item(),
+            "gradient_norm": norm,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+
+    def _epoch_losses(self) -> list[float]:
+        """Losses of the epoch that a resumed run is in the middle of, so that its mean is that of the whole epoch."""
+        begun = self.step - self.step % self.steps_per_epoch
+        rows = read_loss(self.options.checkpoint_dir / LOSS)
+        return [float(row["train_loss"]) for row in rows if begun < int(row["step"]) <= self.step]
+
+    def _save(self, name: str, loss: float | None) -> None:
+        if not self.leads:
+            return
+        content: dict[str, Any] = {
+            **describe_encoder(self.encoder, self.mel),
+            "chain_head": self.head.state_dict() if self.head is not None else None,
+            "settings": plain(self.settings),
+            "made_from": self.made_from,
+            "trained_on": track_numbers(track.track_id for track in self.data.tracks),
+            "epoch": self._epoch,
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "loss": loss,
+            "best_loss": self.best_loss,
+            "training_seconds": self.seconds,
+        }
+        save_checkpoint(self.options.checkpoint_dir / name, content)
+
+    def _resume(self) -> None:
+        found = newest_checkpoint(self.options.checkpoint_dir, self.device)
+        if found is None:
+            return
+        path, content, torn = found
+        for line in torn:
+            self._say(f"train: warning: passed over {line}")
+        self.encoder.load_state_dict(content["encoder"])
+        if self.head is not None:
+            self.head.load_state_dict(content["chain_head"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
+        if self.step < self.total:
+            self._say(f"train: going on from step {self.step} ({path})")
+
+    def _guard(self, rebuild: bool) -> None:
+        folder = self.options.checkpoint_dir
+        shaping = {name: value for name, value in plain(self.options).items() if name not in NEUTRAL}
+        outputs = [*folder.glob("*.pt"), folder / LOSS, *self.options.log_dir.glob("events.out.tfevents.*")]
+        notes = {
+            "made_from.stems": "the cached stems are others than those it was trained on",
+            "made_from.features": "the descriptors are others than those it was trained on",
+        }
+        guard(
+            folder / SETTINGS,
+            {**shaping, "made_from": self.made_from},
+            stage="train",
+            rebuild=rebuild,
+            remove=outputs,
+            notes=notes,
+        )
+
+    def _write_bad(self, batch: Batch) -> Path:
+        path = self.options.checkpoint_dir / f"not_finite_step_{self.step + 1}.json"
+        roles = ("anchor", "positive", "negative")
+        remixes = [{role: remix.to_json() for role, remix in zip(roles, made, strict=True)} for made in batch.remixes]
+        parts = gather_objects({"tracks": list(batch.track_ids), "remixes": remixes})
+        content = {name: [entry for part in parts for entry in part[name]] for name in ("tracks", "remixes")}
+        if self.leads:
+            write_json(path, json.loads(json.dumps({"step": self.step + 1, **content})))
+        return path
+
+    def _say(self, line: str) -> None:
+        if self.leads:
+            say(line)
+
+
+class _CtrlC:
+    """Lets the first Ctrl-C wait for the end of the step, so that what is saved is whole; a second one ends at once."""
+
+    def __init__(self, tells: bool) -> None:
+        self.pressed, self._tells = False, tells
+        self._before: Any = None
+
+    def __enter__(self) -> "_CtrlC":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+        if self._tells:
+            say("train: stopping after this step; once more to stop at once")

@@ -1,0 +1,165 @@
+"""The gradients of one optimiser step: over micro-batches that fit into memory, and over the ranks of a run.
+
+InfoNCE needs the embeddings of the whole batch at once, wherever they were made. So the embeddings are computed,
+gathered, the loss is differentiated with respect to them, and each rank carries its share of that gradient back
+through its own encoder. With micro-batches the first pass keeps nothing of the network, and a second one with the
+same dropout carries the gradient back, one micro-batch after the other (GradCache: Gao, Zhang, Han, Callan: "Scaling
+Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP 2021).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.encoder.chain_head import ChainHead, chain_loss
+from mixstyle.pipeline.encoder.distributed import BatchNorm2d, by_role, gather_rows, own_rows, world
+from mixstyle.pipeline.encoder.encoder import Encoder
+from mixstyle.pipeline.encoder.losses import InfoNCE, chain_info_nce, info_nce
+from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.mixing.remix import remix_vector
+from mixstyle.stages.common.settings import TrainSettings
+from mixstyle.stages.train.data import ROLES, Batch
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step found. embeddings: [3 B, E] of all ranks, anchors, positives, negatives, without gradients."""
+
+    info: InfoNCE
+    chain_loss: Tensor | None
+    loss: float
+    """All that is minimised: InfoNCE's loss and the weighted chain loss."""
+    embeddings: Tensor
+
+
+class Stepper:
+    """Computes losses and gradients of batches for an encoder and the head beside it."""
+
+    def __init__(
+        self, encoder: Encoder, mel: StemMel, head: ChainHead | None, options: TrainSettings, device: torch.device
+    ) -> None:
+        self.encoder, self.mel, self.head, self.options, self.device = encoder, mel, head, options, device
+        self.autocast = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")
+        self._network: nn.Module = encoder
+        if world()[1] > 1:
+            # its buffers are the same on all ranks already: batch statistics are those of all of them
+            self._network = DistributedDataParallel(encoder, broadcast_buffers=False)
+
+    def gradients(self, batch: Batch, seed: int) -> StepResult:
+        """Sets the gradients of encoder and head. seed: of dropout, which then needs no state to go on exactly.
+
+        A loss that is not finite is returned without gradients.
+        """
+        rank, ranks = world()
+        stems, descriptors = self._inputs(batch)
+        parts = self._parts(len(stems))
+        seeds = [(seed * ranks + rank) * len(parts) + i for i in range(len(parts))]
+        if len(parts) == 1:
+            torch.manual_seed(seeds[0])
+            made = [self._embed(stems, descriptors, self._network)]
+        else:
+            with torch.no_grad(), _norms_at_rest(self.encoder):
+                made = [self._seeded(stems[p], descriptors[p], s) for p, s in zip(parts, seeds, strict=True)]
+        own = torch.empty_like(torch.cat(made).detach())
+        for part, embeddings in zip(parts, made, strict=True):
+            own[part] = embeddings.detach()
+        leaf = by_role(gather_rows(own), ROLES).requires_grad_()
+        result = self._loss(leaf, batch)
+        if not torch.isfinite(torch.tensor(result.loss)):
+            return result
+        # DistributedDataParallel takes the mean over the ranks, and each has a part of one loss: their sum is wanted
+        gradient = own_rows(_gradient_of(leaf), ROLES) * ranks
+        if len(parts) == 1:
+            made[0].backward(gradient)
+            return result
+        for i, (part, s) in enumerate(zip(parts, seeds, strict=True)):
+            last = i == len(parts) - 1
+            with nullcontext() if last or ranks == 1 else _not_yet(self._network):
+                torch.manual_seed(s)
+                self._embed(stems[part], descriptors[part], self._network).backward(gradient[part])
+        return result
+
+    @torch.no_grad()
+    def loss(self, batch: Batch) -> float:
+        """InfoNCE's loss of a batch on this rank alone, as the encoder stands."""
+        stems, descriptors = self._inputs(batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            embeddings = self.encoder(self.mel(stems), descriptors)
+        anchor, positive, negative = embeddings.float().chunk(ROLES)
+        return self._contrast(anchor, positive, negative).loss.item()
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        stems = batch.stems.to(self.device, non_blocking=True)
+        descriptors = batch.descriptors.to(self.device)
+        missing = descriptors.isnan().any(1)
+        if missing.any():
+            descriptors[missing] = describe(stems[missing])
+        return stems, descriptors
+
+    def _parts(self, clips: int) -> list[Tensor]:
+        """Rows of each micro-batch: all three clips of its items."""
+        items = clips // ROLES
+        count = min(self.options.accumulate, items)
+        rows = torch.arange(clips).unflatten(0, (ROLES, items))
+        return [rows[:, part].flatten().to(self.device) for part in torch.arange(items).chunk(count)]
+
+    def _embed(self, stems: Tensor, descriptors: Tensor, network: nn.Module) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return network(self.mel(stems), descriptors).float()
+
+    def _seeded(self, stems: Tensor, descriptors: Tensor, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return self._embed(stems, descriptors, self.encoder)
+
+    def _contrast(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> InfoNCE:
+        loss = chain_info_nce if self.options.objective == "chain-ring" else info_nce
+        return loss(anchor, positive, negative, self.options.temperature)
+
+    def _loss(self, leaf: Tensor, batch: Batch) -> StepResult:
+        """The losses of the whole batch, and their gradients with respect to its embeddings and in the head."""
+        anchor, positive, negative = leaf.chunk(ROLES)
+        info = self._contrast(anchor, positive, negative)
+        total, chain = info.loss, None
+        if self.head is not None:
+            vectors = torch.from_numpy(_vectors(batch)).to(self.device)
+            before, after = by_role(gather_rows(vectors), 2).chunk(2)
+            chain = chain_loss(self.head(anchor, negative), before, after)
+            total = total + self.options.chain_weight * chain
+        if torch.isfinite(total):
+            total.backward()
+        return StepResult(info, None if chain is None else chain.detach(), total.item(), leaf.detach())
+
+
+def _vectors(batch: Batch) -> np.ndarray:
+    """[2 b, P]: what was done to the anchors, then to the negatives."""
+    return np.stack([remix_vector(remixes[role]) for role in (0, 2) for remixes in batch.remixes])
+
+
+def _gradient_of(leaf: Tensor) -> Tensor:
+    return leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
+
+
+@contextmanager
+def _norms_at_rest(encoder: Encoder) -> Iterator[None]:
+    """Batch statistics are used but not followed: the second pass over the same clips does that."""
+    norms = [module for module in encoder.modules() if isinstance(module, BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _not_yet(network: nn.Module) -> Any:
+    """Gradients stay on their rank until the last micro-batch."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()

@@ -1,0 +1,107 @@
+"""The benchmarks measure what they say: the plain way separates as ours does, and each prints its rows."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from helpers.paths import ROOT
+from helpers.small_cache import make_cache
+from helpers.small_separator import CHUNK, song, write_separator
+from helpers.training import CLIP_S, profile, settings_of
+from torch import nn
+
+from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.scnet import SCNet, form_of
+from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.stages.features.stage import features
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module(name)
+
+
+@pytest.mark.parametrize(("num_overlap", "frames"), [(2, 5 * CHUNK + 100), (4, 4 * CHUNK), (1, CHUNK // 2)])
+def test_the_plain_way_gives_the_same_stems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_overlap: int, frames: int
+) -> None:
+    plain = benchmark("plain_scnet", monkeypatch)
+    files = write_separator(tmp_path)
+    state = read_state_dict(files[1])
+    file = read_separator_config(files[0])
+    network = SCNet(file.model, form_of(state))
+    network.load_state_dict(state)
+    mixture = torch.from_numpy(song(0, frames / 44_100).T.copy())
+    stems = plain.separate_plainly(plain.as_published(network), mixture, CHUNK, num_overlap, False)
+    separator = load_separator(*files, num_overlap=num_overlap)
+    ours = separator.separate([mixture])[0]
+    order = [file.instruments.index(stem) for stem in ("vocals", "bass", "drums", "other")]
+    # full scale is 1: float32 sums in another order
+    torch.testing.assert_close(stems[order], ours, atol=1e-5, rtol=0)
+
+
+def test_matrix_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = benchmark("plain_scnet", monkeypatch)
+
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(2, 6, 3, padding=1, groups=2)
+            self.lstm = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+            self.linear = nn.Linear(10, 7)
+            self.up = nn.ConvTranspose1d(7, 3, 4, stride=4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.linear(self.lstm(self.conv(x).mT)[0])
+            return self.up(x.mT)
+
+    frames = 11
+    conv = frames * 6 * 1 * 3
+    lstm = frames * 2 * 4 * 5 * ((6 + 5) + (10 + 5))
+    linear, up = frames * 10 * 7, frames * 7 * 3 * 4
+    assert plain.count_flops(Layers(), frames) == 2 * (conv + lstm + linear + up)
+
+
+def test_si_sdr(monkeypatch: pytest.MonkeyPatch) -> None:
+    separation = benchmark("separation", monkeypatch)
+    rng = np.random.default_rng(0)
+    signal, noise = rng.standard_normal((2, 2, 50_000))
+    noise -= signal * (noise.ravel() @ signal.ravel()) / (signal.ravel() @ signal.ravel())
+    noise *= 0.01 * np.linalg.norm(signal) / np.linalg.norm(noise)
+    assert separation.si_sdr_db(signal, 3.0 * (signal + noise)) == pytest.approx(40.0, abs=1e-6)
+
+
+def test_descriptors_prints_every_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark("descriptors", monkeypatch).main(None, 1, True)
+    out = capsys.readouterr().out
+    for row in ("ours, batch 1, 1 threads", "ours, batch 8, 1 threads", "plain loop", "floor, one thread", "sharing"):
+        assert row in out
+    assert "StemFX" in out  # its rows, or the line that says it is missing
+    found = float(out.split("gated loudness: at most ")[1].split()[0])
+    assert found < 0.05  # LU
+
+
+def test_features_prints_its_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark("features", monkeypatch).main(None, 1, 1, 2)
+    out = capsys.readouterr().out
+    assert "40 s of clips in 1 shards, 1 threads" in out
+    assert "times as long as decoding alone" in out
+
+
+def test_training_prints_every_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_cache(tmp_path / "stems", tracks=6, clips=3, clip_s=CLIP_S, validation=2)
+    config = profile(tmp_path / "run", workers=1)
+    features(settings_of(tmp_path / "run", workers=1))
+    benchmark("training", monkeypatch).main(str(config), None, 1, 1, False)
+    out = capsys.readouterr().out
+    for row in ("loop, fp32, data at hand", "grouped, bf16, data at hand", "channels_last, bf16", "waiting for data"):
+        assert row in out
+    ratio = float(out.split("fp32: a step takes ")[1].split()[0])
+    assert ratio > 0

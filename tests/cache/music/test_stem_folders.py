@@ -1,0 +1,92 @@
+"""Stems that exist already: folders as MUSDB18-HQ, MSST and Demucs write them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mixstyle.cache.music.listing import list_tracks
+from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.stem_folders import hash_stems, probe_stems, read_stem_windows, stem_files
+from mixstyle.cache.stem_store.manifest import SplitSettings, make_plan
+from mixstyle.pipeline.core.stems import STEMS
+
+RATE = 44_100
+
+
+def song(folder: Path, suffix: str = "wav", seed: int = 0, seconds: float = 1.0, **frames: int) -> Path:
+    """A folder of four stems; `frames` overrides a stem's length."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, stem in enumerate(STEMS):
+        rng = np.random.default_rng(10 * seed + i)
+        audio = 0.1 * rng.standard_normal((frames.get(stem, round(seconds * RATE)), 2))
+        soundfile.write(folder / f"{stem}.{suffix}", audio, RATE)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
+def test_windows_hold_the_stems_in_their_order(tmp_path: Path, suffix: str) -> None:
+    song(tmp_path / "a song", suffix)
+    soundfile.write(tmp_path / "a song" / "mixture.wav", np.ones((5, 2)), RATE)  # passed over, whatever it holds
+    files = stem_files(tmp_path, "a song")
+    assert tuple(files) == STEMS
+    info = probe_stems(files)
+    assert (info.rate, info.frames) == (RATE, RATE)
+    (window,) = read_stem_windows(files, [(1_000, 30_000)])
+    for i, stem in enumerate(STEMS):
+        audio, _ = soundfile.read(tmp_path / "a song" / f"{stem}.{suffix}", dtype="float32")
+        np.testing.assert_array_equal(window[i], audio[1_000:30_000].T)
+
+
+def test_folders_are_found_in_any_tree(tmp_path: Path) -> None:
+    song(tmp_path / "train" / "Band A - Song 1")
+    song(tmp_path / "train" / "Band A - Song 2", "flac", seed=1)
+    song(tmp_path / "test" / "Band B - Song 3", "mp3", seed=2)
+    incomplete = song(tmp_path / "test" / "demo", seed=3)
+    (incomplete / "drums.wav").rename(incomplete / "Drums.WAV")
+    (incomplete / "bass.wav").unlink()
+    (tmp_path / "test" / "empty").mkdir()
+    listing = list_tracks(tmp_path, "stems")
+    assert sorted(listing.sizes) == [
+        "test/Band B - Song 3", "test/demo", "train/Band A - Song 1", "train/Band A - Song 2",
+    ]  # fmt: skip
+    plan = make_plan(listing, "stems", SplitSettings(0, 0.3, 0.3))
+    assert plan.grouped_by == "artist, by the song folders' names"
+    groups = {track.path: track.group for track in plan.tracks}
+    assert groups["train/Band A - Song 1"] == groups["train/Band A - Song 2"] == "artist Band A"
+    with pytest.raises(UnreadableMusic, match=r"^missing stem: bass$"):
+        stem_files(tmp_path, "test/demo")
+
+
+def test_songs_of_the_same_four_stems_are_the_same(tmp_path: Path) -> None:
+    one, two, other = song(tmp_path / "a"), song(tmp_path / "b"), song(tmp_path / "c", seed=1)
+    (other / "vocals.wav").write_bytes((one / "vocals.wav").read_bytes())  # no voice in either, say
+    hashes = [hash_stems(stem_files(tmp_path, name.name)) for name in (one, two, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    plan = make_plan(list_tracks(tmp_path, "stems"), "stems", SplitSettings(0, 0.3, 0.3))
+    groups = {track.path: track.group for track in plan.tracks}
+    assert groups["a"] == groups["b"] != groups["c"]
+
+
+def test_what_does_not_fit_together_is_told(tmp_path: Path) -> None:
+    song(tmp_path / "six")
+    soundfile.write(tmp_path / "six" / "piano.wav", np.zeros((RATE, 2)), RATE)
+    with pytest.raises(UnreadableMusic, match=r"^extra stem: piano"):
+        stem_files(tmp_path, "six")
+    song(tmp_path / "uneven", drums=RATE - 1)
+    with pytest.raises(UnreadableMusic, match=r"^unequal stems: vocals is 1\.000 s long, drums"):
+        probe_stems(stem_files(tmp_path, "uneven"))
+    (song(tmp_path / "broken") / "other.wav").write_bytes(b"no music")
+    with pytest.raises(UnreadableMusic, match=r"^not music: other: "):
+        probe_stems(stem_files(tmp_path, "broken"))
+    with pytest.raises(UnreadableMusic, match=r"^missing stem: vocals, bass, drums, other"):
+        stem_files(tmp_path, "nowhere")
+
+
+def test_the_better_of_two_files_of_a_stem_is_taken(tmp_path: Path) -> None:
+    song(tmp_path / "a", "mp3", seed=1)
+    song(tmp_path / "a", "flac", seed=2)
+    assert {file.suffix for file in stem_files(tmp_path, "a").values()} == {".flac"}
+    (tmp_path / "a" / "bass.flac").unlink()
+    assert [file.suffix for file in stem_files(tmp_path, "a").values()] == [".flac", ".mp3", ".flac", ".flac"]

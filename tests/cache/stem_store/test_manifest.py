@@ -1,0 +1,287 @@
+"""The plan: every track once, in an order of its own, clips apart, and nothing on two sides of the split."""
+
+import hashlib
+import itertools
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mixstyle.cache.music.listing import Listing, describe_change, list_tracks, with_spot_checks
+from mixstyle.cache.stem_store.manifest import (
+    SplitSettings,
+    clips_of,
+    load_plan,
+    make_plan,
+    ordered,
+    read_fma_tracks,
+    store_plan,
+)
+from mixstyle.pipeline.core.errors import MixstyleError
+
+SPLIT = SplitSettings(seed=0, validation_fraction=0.1, test_fraction=0.2)
+
+
+def listing_of(paths: list[str]) -> Listing:
+    return Listing(Path("music"), dict.fromkeys(paths, 1))
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def write(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio = np.random.default_rng(seed).integers(-3_000, 3_000, (4_410, 2)).astype(np.int16)
+    soundfile.write(path, audio, 44_100)
+    return path
+
+
+def test_a_tree_is_walked_once_whatever_links_there_are(tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    for name in (
+        "b/song.MP3",
+        "b/ä ö/lied nr. 1.flac",
+        "a.ogg",
+        "b/.hidden.mp3",
+        ".trash/x.mp3",
+        "b/cover.jpg",
+        "list.txt",
+    ):
+        touch(music / name)
+    (music / "a_loop").symlink_to(music)
+    (music / "b" / "up").symlink_to("..")
+    (music / "b" / "again").symlink_to(music / "b" / "ä ö")
+    elsewhere = touch(tmp_path / "elsewhere" / "more" / "x.wav")
+    (music / "linked").symlink_to(elsewhere.parent.parent)
+    (elsewhere.parent / "back").symlink_to(music)
+    (music / "gone.mp3").symlink_to("nowhere.mp3")
+    (music / "circle.mp3").symlink_to("circle.mp3")
+    (music / "folder.mp3").mkdir()
+    touch(music / "folder.mp3" / "in.wav")
+    listing = list_tracks(music, "mixtures")
+    assert sorted(listing.sizes) == [
+        "a.ogg", "b/song.MP3", "b/ä ö/lied nr. 1.flac", "circle.mp3", "folder.mp3/in.wav", "gone.mp3",
+        "linked/more/x.wav",
+    ]  # fmt: skip
+    assert listing.sizes["gone.mp3"] == listing.sizes["circle.mp3"] == -1
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp3")
+    try:
+        touch(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system allows UTF-8 names only")
+    touch(tmp_path / "b.mp3")
+    plan = make_plan(list_tracks(tmp_path, "mixtures"), "mixtures", SPLIT)
+    store_plan(tmp_path / "plan.gz", plan)
+    loaded = load_plan(tmp_path / "plan.gz")
+    assert loaded == plan
+    assert loaded is not None
+    assert (tmp_path / next(t.path for t in loaded.tracks if t.path != "b.mp3")).exists()
+
+
+def test_lists_are_relative_to_their_folder(tmp_path: Path) -> None:
+    one, two = touch(tmp_path / "lists" / "one.mp3"), touch(tmp_path / "two, too.mp3")
+    text = tmp_path / "lists" / "some.txt"
+    text.write_text(f"# comment\none.mp3\n\n{two}\none.mp3\n./gone.mp3\n", encoding="utf-8-sig")
+    listing = list_tracks(text, "mixtures")
+    assert listing.root == one.parent
+    assert dict(listing.sizes) == {"one.mp3": 0, str(two): 0, "gone.mp3": -1}
+    table = tmp_path / "lists" / "some.csv"
+    table.write_text(f'artist,path,licence\nA,one.mp3,CC0\n,"{two}",\n')
+    listing = list_tracks(table, "mixtures")
+    assert dict(listing.artists) == {"one.mp3": "A"}
+    assert dict(listing.licences) == {"one.mp3": "CC0"}
+    assert make_plan(listing, "mixtures", SPLIT).grouped_by == "artist, by the list"
+
+
+def test_what_cannot_be_listed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MixstyleError, match=r"separate\.data_path=.*: no such folder or list"):
+        list_tracks(tmp_path / "none", "mixtures")
+    with pytest.raises(MixstyleError, match="no audio files there"):
+        list_tracks(tmp_path, "mixtures")
+    with pytest.raises(MixstyleError, match="no folders with stems"):
+        list_tracks(tmp_path, "stems")
+    with pytest.raises(MixstyleError, match=r"should be a folder, a \.txt list or a \.csv list"):
+        list_tracks(touch(tmp_path / "a.mp3"), "mixtures")
+    (tmp_path / "a.csv").write_text("file\na.mp3\n")
+    with pytest.raises(MixstyleError, match="has no column `path`"):
+        list_tracks(tmp_path / "a.csv", "mixtures")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_clips_lie_within_the_track_and_apart(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    clip, wanted = int(rng.integers(1, 500)), int(rng.integers(2, 6))
+    frames = int(rng.integers(1, 5_000))
+    starts = clips_of(frames, f"{seed}.mp3", clip, wanted, seed)
+    assert len(starts) == wanted
+    fit = min(wanted, frames // clip)
+    there = [start for start in starts if start is not None]
+    assert starts == [*there, *[None] * (wanted - fit)]
+    assert len(there) == fit
+    assert all(later - earlier >= clip for earlier, later in itertools.pairwise(there))
+    if fit:
+        assert there[0] == 0
+        assert there[-1] <= frames - clip
+    if fit >= 2:
+        assert there[-1] == frames - clip
+    assert clips_of(frames, f"{seed}.mp3", clip, wanted, seed) == starts
+
+
+def test_clips_are_seeded_by_path_and_reach_everywhere() -> None:
+    middles = np.array([clips_of(1_000, f"{i}.mp3", 100, 3, 0)[1] for i in range(2_000)], dtype=float)
+    # uniform over 100 to 800: mean 450 and deviation 700 / sqrt(12), whose error over 2,000 draws is 4.5
+    assert abs(middles.mean() - 450) < 4 * 4.5
+    assert abs(middles.std() - 700 / 12**0.5) < 10
+    assert (middles.min(), middles.max()) >= (100, 780)
+    assert middles.max() <= 800
+    assert clips_of(1_000, "a.mp3", 100, 3, 0) != clips_of(1_000, "a.mp3", 100, 3, 1)
+    # the fixed point of all caches: if this changes, every cache there is gets stale without its fingerprint saying so
+    assert clips_of(10_584_000, "000/000002.mp3", 441_000, 4, 0) == [0, 6_450_428, 8_529_050, 10_143_000]
+
+
+def test_order_and_ids_hang_on_paths_alone() -> None:
+    paths = [f"{i // 10}/{i}.mp3" for i in range(200)]
+    plan = make_plan(listing_of(paths), "mixtures", SPLIT, find_duplicates=False)
+    backwards = make_plan(listing_of(paths[::-1]), "mixtures", SPLIT, find_duplicates=False)
+    assert plan.tracks == backwards.tracks
+    assert [t.index for t in plan.tracks] == list(range(200))
+    assert sorted(t.path for t in plan.tracks) == sorted(paths)
+    assert [t.path for t in plan.tracks] != sorted(paths)
+    assert all(t.track_id == hashlib.sha256(t.path.encode()).hexdigest()[:12] for t in plan.tracks)
+    fewer = make_plan(listing_of(paths[:100]), "mixtures", SPLIT, find_duplicates=False)
+    kept = [t.path for t in plan.tracks if t.path in set(paths[:100])]
+    assert [t.path for t in fewer.tracks] == kept
+    shards = [plan.shard(k, 32) for k in range(plan.n_shards(32))]
+    assert [len(shard) for shard in shards] == [32] * 6 + [8]
+    assert tuple(itertools.chain(*shards)) == plan.tracks
+
+
+def test_the_split_has_its_fractions_and_keeps_a_tracks_side() -> None:
+    paths = [f"{i}.mp3" for i in range(5_000)]
+    plan = make_plan(listing_of(paths), "mixtures", SPLIT, find_duplicates=False)
+    assert plan.grouped_by == "track"
+    counts = Counter(t.split for t in plan.tracks)
+    # binomial deviations are 21 and 28 tracks
+    assert abs(counts["validation"] - 500) < 4 * 21
+    assert abs(counts["test"] - 1_000) < 4 * 28
+    fewer = make_plan(listing_of(paths[::2]), "mixtures", SPLIT, find_duplicates=False)
+    sides = {t.path: t.split for t in plan.tracks}
+    assert all(sides[t.path] == t.split for t in fewer.tracks)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_side_is_empty_where_three_can_be_filled(seed: int) -> None:
+    split = SplitSettings(seed, 0.01, 0.01)
+    plan = make_plan(listing_of(["a.mp3", "b.mp3", "c.mp3"]), "mixtures", split, find_duplicates=False)
+    assert Counter(t.split for t in plan.tracks) == {"train": 1, "validation": 1, "test": 1}
+    none = make_plan(listing_of(["a.mp3", "b.mp3", "c.mp3"]), "mixtures", SplitSettings(seed, 0, 0), False)
+    assert {t.split for t in none.tracks} == {"train"}
+
+
+def test_top_folders_are_artists_unless_they_are_numbers_or_few() -> None:
+    artists = [f"artist {a}/album {b}/{c}.mp3" for a in range(30) for b in range(2) for c in range(3)]
+    plan = make_plan(listing_of(artists), "mixtures", SPLIT, find_duplicates=False)
+    assert plan.grouped_by == "artist, by top folder"
+    sides: dict[str, set[str]] = {}
+    for t in plan.tracks:
+        sides.setdefault(t.path.partition("/")[0], set()).add(t.split)
+    assert all(len(found) == 1 for found in sides.values())
+    assert len({side for found in sides.values() for side in found}) == 3
+    fma = [f"{i:03d}/{i:03d}{j:03d}.mp3" for i in range(30) for j in range(5)]
+    assert make_plan(listing_of(fma), "mixtures", SPLIT, False).grouped_by == "track"
+    few = [f"{name}/{i}.mp3" for name in "abc" for i in range(9)]
+    assert make_plan(listing_of(few), "mixtures", SPLIT, False).grouped_by == "track"
+
+
+def test_fma_tracks_csv_tells_artists_and_licences(tmp_path: Path) -> None:
+    table = tmp_path / "tracks.csv"
+    rows = [f'{i},x,{i % 40},"Attribution, {i}"' for i in range(200)]
+    table.write_text(",album,artist,track\n,title,id,license\ntrack_id,,,\n" + "\n".join(rows) + "\n")
+    artists, licences = read_fma_tracks(table)
+    assert artists[45] == "5"
+    assert licences[45] == "Attribution, 45"
+    paths = [f"{i // 100:03d}/{i:06d}.mp3" for i in range(210)]
+    split = SplitSettings(0, 0.1, 0.2, table)
+    plan = make_plan(listing_of(paths), "mixtures", split, find_duplicates=False)
+    assert plan.grouped_by == "artist, by tracks.csv"
+    sides: dict[str, set[str]] = {}
+    for t in plan.tracks:
+        number = int(Path(t.path).stem)
+        known = number < 200
+        assert t.licence == (f"Attribution, {number}" if known else "")
+        sides.setdefault(str(number % 40) if known else t.path, set()).add(t.split)
+    assert len(sides) == 50
+    assert all(len(found) == 1 for found in sides.values())
+    table.write_text("a,b\nc,d\n")
+    with pytest.raises(MixstyleError, match=r"separate\.tracks_csv=.*has no column artist/id"):
+        read_fma_tracks(table)
+
+
+def test_identical_audio_never_lies_on_two_sides(tmp_path: Path) -> None:
+    # each artist shares a song with the next one, so all of them belong together, whatever their own hashes say
+    for artist in range(12):
+        write(tmp_path / f"artist {artist}" / "own.wav", seed=artist)
+        write(tmp_path / f"artist {artist}" / "shared.flac", seed=100 + artist)
+        write(tmp_path / f"artist {(artist + 1) % 12}" / "borrowed.wav", seed=100 + artist)
+    for lone in range(30):
+        write(tmp_path / f"lone {lone}" / "song.wav", seed=1_000 + lone)
+    listing = list_tracks(tmp_path, "mixtures")
+    apart = make_plan(listing, "mixtures", SPLIT, find_duplicates=False)
+    assert len({t.split for t in apart.tracks if t.path.startswith("artist")}) > 1  # they would be torn apart
+    plan = make_plan(listing, "mixtures", SPLIT)
+    assert len({t.split for t in plan.tracks if t.path.startswith("artist")}) == 1
+    assert len({t.split for t in plan.tracks}) == 3
+
+
+def test_a_plan_comes_back_and_has_equal_bytes(tmp_path: Path) -> None:
+    for i in range(5):
+        write(tmp_path / "music" / f"lied {i} ü.wav", seed=i)
+    listing = list_tracks(tmp_path / "music", "mixtures")
+    listing = with_spot_checks(listing, ordered(listing, 0)[:3], "mixtures")
+    plan = make_plan(listing, "mixtures", SPLIT)
+    path = tmp_path / "plan.jsonl.gz"
+    assert load_plan(path) is None
+    store_plan(path, plan)
+    first = path.read_bytes()
+    loaded = load_plan(path)
+    assert loaded == plan
+    assert loaded is not None
+    assert loaded.listing.digest == listing.digest
+    store_plan(path, loaded)
+    assert path.read_bytes() == first
+    path.write_bytes(first[:-20])
+    with pytest.raises(MixstyleError, match=r"plan\.jsonl\.gz: a damaged plan"):
+        load_plan(path)
+
+
+def test_a_changed_folder_is_described(tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    for i in range(5):
+        write(music / f"{i}.wav", seed=i)
+
+    def listed() -> Listing:
+        listing = list_tracks(music, "mixtures")
+        return with_spot_checks(listing, ordered(listing, 0), "mixtures")
+
+    before = listed()
+    assert listed().digest == before.digest
+    (music / "0.wav").unlink()
+    write(music / "5.wav", seed=5)
+    write(music / "6.wav", seed=6)
+    write(music / "1.wav", seed=7)  # the same name and size, other audio
+    now = listed()
+    assert now.digest != before.digest
+    assert describe_change(before, now) == "2 files added, 1 removed, 1 changed since the plan"
+    write(music / "1.wav", seed=1)
+    (music / "5.wav").unlink()
+    (music / "6.wav").unlink()
+    assert describe_change(before, listed()) == "1 file removed since the plan"

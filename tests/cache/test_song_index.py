@@ -1,0 +1,182 @@
+"""The index takes what is new, forgets what is gone, survives being stopped, and finds what is nearest."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_separator import RATE, song, write_songs
+
+import mixstyle.stages.songs.index as module
+from mixstyle.cache.song_index import NEAREST, IndexedSong, SongIndex
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
+from mixstyle.pipeline.descriptors.presence import COLUMN
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.songs.embed import embedded_songs, embedder_of
+from mixstyle.stages.songs.index import index, open_index, reasons, search
+
+SONGS = 5
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return embedding_profile(tmp_path, write_songs(tmp_path / "music", SONGS))
+
+
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the songs that are embedded from now on, as they come."""
+    names: list[str] = []
+
+    def counting(embedder, songs, workers):
+        names.extend(path.name for path in songs)
+        return embedded_songs(embedder, songs, workers)
+
+    monkeypatch.setattr(module, "embedded_songs", counting)
+    return names
+
+
+def test_only_what_is_new_or_changed_is_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    music = settings.separate.data_path
+    (music / "broken.wav").write_bytes(b"RIFF no music")
+    (music / "gone.flac").symlink_to(music / "nowhere.flac")
+    names = embedded(monkeypatch)
+    first = index(settings, music)
+    assert len(names) == SONGS + 2
+    assert len(first.usable) == SONGS
+    assert [song.path for song in first.failed] == ["broken.wav", "gone.flac"]
+    assert first["gone.flac"].reason == "no such file"
+    names.clear()
+    again = index(settings, music)
+    assert names == []
+    np.testing.assert_array_equal(again.embeddings(), first.embeddings())
+    (music / "deep").mkdir()
+    soundfile.write(music / "deep" / "new.flac", song(77), RATE)
+    soundfile.write(music / "song 1.flac", song(78), RATE)
+    (music / "song 0.flac").unlink()
+    third = index(settings, music)
+    assert sorted(names) == ["new.flac", "song 1.flac"]
+    assert [song.path for song in third.usable] == ["deep/new.flac", *(f"song {i}.flac" for i in range(1, SONGS))]
+    np.testing.assert_array_equal(third["song 2.flac"].embedding, first["song 2.flac"].embedding)
+    assert not np.allclose(third["song 1.flac"].embedding, first["song 1.flac"].embedding)
+    assert len(list(settings.embed.index_dir.glob("songs-*.parquet"))) == 1, "parts should be merged"
+
+
+def test_a_run_that_is_stopped_keeps_what_it_had(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(embedder, songs, workers):
+        for place, found in enumerate(embedded_songs(embedder, songs, workers)):
+            if place == 3:
+                raise KeyboardInterrupt
+            yield found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "embedded_songs", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            index(settings, settings.separate.data_path)
+    assert len(SongIndex(settings.embed.index_dir)) == 3
+    names = embedded(monkeypatch)
+    assert len(index(settings, settings.separate.data_path)) == SONGS
+    assert names == ["song 3.flac", "song 4.flac"]
+
+
+def test_the_nearest_are_those_of_the_largest_cosine(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    music = settings.separate.data_path
+    songs = index(settings, music)
+    query = music / "song 3.flac"
+    found = search(settings, query, 3)
+    with embedder_of(settings) as embedder:
+        cosines = songs.embeddings() @ embedder.embed(query).numpy()
+    order = [i for i in np.argsort(-cosines) if songs.usable[i].path != "song 3.flac"][:3]
+    assert [match.song.path for match in found] == [songs.usable[i].path for i in order]
+    assert [match.score for match in found] == pytest.approx([cosines[i] for i in order], abs=1e-5)
+    printed = capsys.readouterr().out
+    assert all(match.song.path in printed for match in found)
+    # a copy under another name is found first, and is the same
+    shutil.copy(query, settings.embed.index_dir.parent / "copy.flac")
+    copied = search(settings, settings.embed.index_dir.parent / "copy.flac", 99)
+    assert len(copied) == SONGS
+    best = next(match for match in copied if match.song.path == "song 3.flac")
+    # the clip in the middle is seeded by the name, the first and the last are the same
+    assert best.score > 0.5
+    with pytest.raises(MixstyleError, match="-k 0"):
+        search(settings, query, 0)
+
+
+def test_what_is_made_otherwise_is_refused(settings: Settings, tmp_path: Path) -> None:
+    music = settings.separate.data_path
+    index(settings, music)
+    other = dataclasses.replace(
+        settings, embed=dataclasses.replace(settings.embed, encoder=write_encoder(tmp_path / "o.safetensors", 1))
+    )
+    with pytest.raises(MixstyleError, match=r"index\.encoder.*--rebuild"):
+        index(other, music)
+    with pytest.raises(MixstyleError, match=r"index\.encoder"):
+        search(other, music / "song 0.flac")
+    elsewhere = write_songs(tmp_path / "elsewhere", 1, seed=9)
+    with pytest.raises(MixstyleError, match=r"index\.music.*--rebuild"):
+        index(settings, elsewhere)
+    assert len(index(settings, elsewhere, rebuild=True).usable) == 1
+    with pytest.raises(MixstyleError, match="no such folder"):
+        index(settings, tmp_path / "nowhere")
+    empty = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "none"))
+    with pytest.raises(MixstyleError, match="no index there; `mixstyle index FOLDER`"):
+        open_index(empty)
+
+
+def rows(count: int, dimensions: int = 8) -> list[IndexedSong]:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((count, dimensions)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return [IndexedSong(f"{i:03}", i, i, 1.0, vector, vector[:3]) for i, vector in enumerate(vectors)]
+
+
+def test_a_torn_search_structure_is_made_anew(tmp_path: Path) -> None:
+    songs = SongIndex(tmp_path)
+    songs.add(rows(30))
+    expected = [song.path for song, _ in songs.search(rows(30)[7].embedding, 5)]
+    assert expected[0] == "007"
+    (tmp_path / NEAREST).write_bytes((tmp_path / NEAREST).read_bytes()[:50])
+    assert [song.path for song, _ in SongIndex(tmp_path).search(rows(30)[7].embedding, 5)] == expected
+    # one of other songs is not taken for these
+    more = SongIndex(tmp_path)
+    more.add([IndexedSong("new", 1, 1, 1.0, rows(30)[7].embedding, np.zeros(3, np.float32))])
+    assert {song.path for song, _ in SongIndex(tmp_path).search(rows(30)[7].embedding, 2)} == {"007", "new"}
+    with pytest.raises(MixstyleError, match="8 dimensions, not"):
+        more.search(np.zeros(5, np.float32), 1)
+
+
+def test_a_later_row_counts_and_names_may_be_any_bytes(tmp_path: Path) -> None:
+    songs = SongIndex(tmp_path)
+    first, second, *_ = rows(2)
+    odd = b"caf\xe9 \xff.mp3".decode("utf-8", "surrogateescape")
+    songs.add([dataclasses.replace(first, path=odd)])
+    songs.add([dataclasses.replace(second, path=odd)])
+    again = SongIndex(tmp_path)
+    assert len(again) == 1
+    np.testing.assert_array_equal(again[odd].embedding, second.embedding)
+    part = next(tmp_path.glob("songs-*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(MixstyleError, match=f"{part.name}: cannot be read"):
+        SongIndex(tmp_path)
+
+
+def test_reasons_are_what_sets_two_songs_apart_from_the_others() -> None:
+    rng = np.random.default_rng(1)
+    everyone = rng.standard_normal((200, len(DESCRIPTORS))).astype(np.float32)
+    query, found = everyone[0].copy(), everyone[1].copy()
+    alike, apart = COLUMN["drums_crest_db"], COLUMN["vocals_tilt_db_per_octave"]
+    query[alike] = found[alike] = 9.0  # both far from all others, and equal
+    query[apart], found[apart] = -9.0, 9.0
+    near, far = reasons(query, found, everyone)
+    assert near[0].column == alike
+    assert near[0].share < 0.01
+    assert far[0].column == apart
+    assert far[0].share > 0.99
+    assert str(near[0]) == "drums crest factor 9.0 / 9.0 dB"
+    # of a stem that one has not, its loudness alone may count
+    found[COLUMN["vocals_relative_loudness_lu"]] = -60
+    _, far = reasons(query, found, everyone)
+    assert far[0].column == COLUMN["vocals_relative_loudness_lu"]

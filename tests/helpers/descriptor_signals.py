@@ -1,0 +1,51 @@
+"""Clips for the tests of the descriptors, and their values by name."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+
+RATE = 44_100
+INDEX = {d.name: i for i, d in enumerate(DESCRIPTORS)}
+
+
+def coloured(rng: np.random.Generator, samples: int, slope_db: float) -> np.ndarray:
+    """Noise [samples] of unit mean square whose density falls by slope_db each octave above 20 Hz."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    hz = np.fft.rfftfreq(samples, 1 / RATE)
+    noise = np.fft.irfft(spectrum * np.maximum(hz / 20, 1) ** (slope_db / 6.0206), samples)
+    return noise / noise.std()
+
+
+def music(samples: int = RATE + 1234, seed: int = 0) -> Tensor:
+    """A clip [1, 4, 2, samples] with what matters here: colours, panning, width, pulses, and levels in phrases."""
+    rng = np.random.default_rng(seed)
+    stems = np.zeros((4, 2, samples))
+    colours, widths, pans = (-4.0, -8.0, 0.5, -3.0), (0.1, 0.02, 0.4, 0.9), (1.0, 0.95, 0.7, 1.3)
+    for i in range(4):
+        mid, side = coloured(rng, samples, colours[i]), coloured(rng, samples, colours[i] + 2)
+        envelope = 0.02 + np.abs(np.sin(np.arange(samples) * (2 + 3 * i) / RATE)) ** (1 + 4 * (i == 2))
+        stems[i] = 0.05 * envelope * np.stack([mid + widths[i] * side, pans[i] * (mid - widths[i] * side)])
+    return torch.from_numpy(stems[None]).float()
+
+
+def named(values: Tensor) -> dict[str, float]:
+    return dict(zip(INDEX, values.tolist(), strict=True))
+
+
+def one(vocals: np.ndarray, bass: np.ndarray | None = None) -> dict[str, float]:
+    """Descriptors of a clip whose first stem is [2, T] and whose others, but for the bass, are silent."""
+    stems = torch.zeros(1, 4, 2, vocals.shape[-1])
+    stems[0, 0] = torch.from_numpy(np.asarray(vocals, dtype=np.float32))
+    if bass is not None:
+        stems[0, 1] = torch.from_numpy(np.asarray(bass, dtype=np.float32))
+    return named(describe(stems)[0])
+
+
+def sine(hz: float, seconds: float = 1.0, amplitude: float = 0.5) -> np.ndarray:
+    return amplitude * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)
+
+
+def both(channel: np.ndarray) -> np.ndarray:
+    return np.stack([channel, channel])

@@ -1,0 +1,47 @@
+"""A profile that trains a few thousand weights in seconds, and what its training wrote down."""
+
+import csv
+from pathlib import Path
+
+import yaml
+
+from mixstyle.stages.common.settings import Settings, load_settings
+
+CLIP_S = 2.0
+TRAIN = {
+    "batch_size": 2,
+    "num_epochs": 3,
+    "clip_duration_s": 1.5,
+    "channels": [2, 4],
+    "encoder_dim": 8,
+    "film_hidden": 8,
+    "hop_length": 512,
+    "learning_rate": 0.003,
+    "save_every_steps": 1,
+    "checkpoint_every": 1,
+    "workers": 0,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
+def profile(folder: Path, **changes: object) -> Path:
+    """A profile whose stems and descriptors are shared, and whose training has a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    shared = folder.parent
+    data = {
+        "separate": {"stems_dir": str(shared / "stems")},
+        "features": {"features_path": str(shared / "features.zarr"), "device": "cpu"},
+        "train": {**TRAIN, "checkpoint_dir": str(folder / "ckpt"), "log_dir": str(folder / "logs"), **changes},
+    }
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def settings_of(folder: Path, **changes: object) -> Settings:
+    return load_settings(profile(folder, **changes))
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "ckpt" / "loss.csv").open()))

@@ -1,0 +1,144 @@
+"""Descriptors of the signals that break such things: silence, constants, single samples, what is no number."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from helpers.descriptor_signals import INDEX, RATE, music, named, one, sine
+from torch import Tensor
+
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Clips this short only make two threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+SAMPLES = RATE
+
+
+def _impulse(amplitude: float, at: int) -> Tensor:
+    stems = torch.zeros(1, 4, 2, SAMPLES)
+    stems[0, 0, 0, at] = amplitude
+    return stems
+
+
+def _square(period: int) -> Tensor:
+    wave = torch.where(torch.arange(SAMPLES) % period < period // 2, 1.0, -1.0)
+    return wave.expand(1, 4, 2, -1).clone()
+
+
+HARD: dict[str, Callable[[], Tensor]] = {
+    "silence": lambda: torch.zeros(1, 4, 2, SAMPLES),
+    "mono": lambda: music(SAMPLES)[:, :, :1].expand(-1, -1, 2, -1),
+    "silent left": lambda: music(SAMPLES) * torch.tensor([0.0, 1.0])[:, None],
+    "silent stem": lambda: music(SAMPLES) * torch.tensor([1.0, 0.0, 1.0, 1.0])[:, None, None],
+    "one stem": lambda: music(SAMPLES) * torch.tensor([0.0, 0.0, 1.0, 0.0])[:, None, None],
+    "constant": lambda: torch.full((1, 4, 2, SAMPLES), 0.5),
+    "opposite constants": lambda: torch.tensor([1.0, -1.0])[:, None].expand(1, 4, 2, SAMPLES),
+    "full-scale square": lambda: _square(100),
+    "square at half the rate": lambda: _square(2),
+    "one sample": lambda: _impulse(1.0, 12_345),
+    "first sample": lambda: _impulse(1.0, 0),
+    "last sample": lambda: _impulse(-1.0, SAMPLES - 1),
+    "one faint sample": lambda: _impulse(2.0**-15, 12_345),
+    "faintest sample": lambda: _impulse(1e-38, 12_345),
+    "faint noise": lambda: music(SAMPLES) * 1e-6,
+    "loud noise": lambda: music(SAMPLES) * 1e4,
+    "cancelling stems": lambda: torch.tensor([1.0, -1, 1, -1])[:, None, None] * music(SAMPLES)[:, :1],
+    "shortest clip": lambda: music(17_640),
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_every_value_is_finite_and_within_its_limits(kind: str) -> None:
+    stems = HARD[kind]()
+    for name, value in named(describe(stems)[0]).items():
+        assert np.isfinite(value), name
+        low, high = {
+            "dbfs": (-120, 100),
+            "lufs": (-70, 100),
+            "lu": (-60, 60),
+            "octave": (-60, 60),
+            "share": (0, 1),
+            "correlation": (-1, 1),
+        }.get(name.rsplit("_", 1)[1], (-80, 60))
+        if "crest" in name:  # one sample of many: 10 log10(2 T)
+            low, high = 0, 10 * np.log10(2 * SAMPLES) + 1e-3
+        assert low <= value <= high + 1e-5, name
+
+
+def test_silence_has_the_documented_values() -> None:
+    expected = {
+        "rms_left_dbfs": -120,
+        "rms_right_dbfs": -120,
+        "crest_db": 0,
+        "loudness_lufs": -70,
+        "relative_loudness_lu": -60,
+        "peak_to_loudness_lu": 0,
+        "tilt_db_per_octave": 0,
+        "flatness_db": -60,
+        "masking_db": 30,
+        "correlation": 0,
+        "level_difference_db": 0,
+    }
+    for name, value in named(describe(torch.zeros(1, 4, 2, RATE))[0]).items():
+        rest = name.split("_", 1)[1]
+        if rest.startswith(("band", "octave")):
+            assert value == -80, name
+        elif rest.startswith("mid_side"):
+            assert value == 0, name
+        elif rest.startswith("masked"):
+            assert value == 1, name
+        else:
+            assert value == expected[rest], name
+
+
+def test_a_silent_stem_leaves_the_others_as_they_are() -> None:
+    stems = music(RATE)
+    stems[:, 3] = 0
+    faint = stems.clone()
+    faint[:, 3] = 1e-8
+    a, b = named(describe(stems)[0]), named(describe(faint)[0])
+    assert all(a[n] == pytest.approx(b[n], abs=1e-3) for n in INDEX)
+
+
+def test_a_constant_has_a_level_but_no_spectrum() -> None:
+    values = one(np.full((2, RATE), 0.5))
+    assert values["vocals_rms_left_dbfs"] == pytest.approx(-6.0206, abs=1e-4)
+    assert values["vocals_crest_db"] == pytest.approx(0, abs=1e-4)
+    assert {v for n, v in values.items() if n.startswith("vocals_octave")} == {-80.0}
+    assert values["vocals_tilt_db_per_octave"] == 0
+
+
+def test_a_full_scale_square_reads_0_dbfs() -> None:
+    values = named(describe(HARD["full-scale square"]())[0])
+    assert values["drums_rms_right_dbfs"] == pytest.approx(0, abs=1e-5)
+    assert values["drums_crest_db"] == pytest.approx(0, abs=1e-5)
+
+
+def test_one_silent_channel_is_at_the_limits() -> None:
+    values = one(np.stack([np.zeros(2 * RATE), sine(300.0, 2.0)]))
+    assert values["vocals_rms_left_dbfs"] == -120
+    assert values["vocals_level_difference_db"] == -60
+    assert values["vocals_correlation"] == 0
+    assert values["vocals_mid_side_db"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_number_is_not_described_as_one(bad: float) -> None:
+    clips = torch.cat([music(RATE), music(RATE)])
+    plain = describe(clips)
+    clips[0, 1, 0, 5000] = bad
+    result = describe(clips)
+    for d in DESCRIPTORS:
+        concerned = d.stem == "bass" or d.group == "masking" or d.name.endswith("relative_loudness_lu")
+        right = d.name == "bass_rms_right_dbfs"  # the channel that is whole
+        assert result[0, INDEX[d.name]].isnan() == (concerned and not right), d.name
+    assert torch.equal(result[1], plain[1])

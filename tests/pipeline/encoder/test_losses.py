@@ -1,0 +1,181 @@
+"""InfoNCE against a float64 loop, closed forms, and its gradient."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mixstyle.pipeline.encoder.losses import chain_info_nce, info_nce
+
+
+def triple(batch: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    a, p, n = (torch.randn(batch, size, generator=generator) for _ in range(3))
+    return a, p, n
+
+
+def loop(a: np.ndarray, p: np.ndarray, n: np.ndarray, temperature: float) -> dict[str, float]:
+    """The definition, candidate by candidate."""
+
+    def cosine(x: np.ndarray, y: np.ndarray) -> float:
+        return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+
+    batch = len(a)
+    losses, own, hard, other, hits = [], [], [], [], 0
+    for i in range(batch):
+        own.append(cosine(a[i], p[i]))
+        hard.append(cosine(a[i], n[i]))
+        rest = [cosine(a[i], x[j]) for j in range(batch) if j != i for x in (p, n)]
+        other += rest
+        candidates = [own[-1], hard[-1], *rest]
+        assert len(candidates) == 2 * batch
+        losses.append(-own[-1] / temperature + math.log(sum(math.exp(c / temperature) for c in candidates)))
+        hits += own[-1] > max(candidates[1:])
+    return {
+        "loss": float(np.mean(losses)),
+        "positive_similarity": float(np.mean(own)),
+        "negative_similarity": float(np.mean(hard)),
+        "other_similarity": float(np.mean(other)) if other else math.nan,
+        "accuracy": hits / batch,
+    }
+
+
+@pytest.mark.parametrize(("batch", "size", "temperature"), [(1, 8, 0.1), (2, 3, 0.5), (7, 16, 0.1), (24, 768, 0.05)])
+def test_equals_the_loop(batch: int, size: int, temperature: float) -> None:
+    a, p, n = triple(batch, size)
+    p = p + 0.5 * a  # some anchors find their positive, some do not
+    expected = loop(a.double().numpy(), p.double().numpy(), n.double().numpy(), temperature)
+    result = info_nce(a, p, n, temperature)
+    for name, value in expected.items():
+        # float32 rounding of cosines, times up to 1 / temperature = 20
+        assert getattr(result, name).item() == pytest.approx(value, abs=1e-5, nan_ok=True), name
+
+
+@pytest.mark.parametrize("batch", [1, 3, 24])
+def test_equal_embeddings_give_the_log_of_all_candidates(batch: int) -> None:
+    same = torch.ones(batch, 5)
+    result = info_nce(same, same, same, 0.1)
+    assert result.loss.item() == pytest.approx(math.log(2 * batch), abs=1e-6)
+    assert result.accuracy.item() == 0  # a tie is no hit
+
+
+def test_orthogonal_songs_in_closed_form() -> None:
+    batch, temperature = 4, 0.2
+    axes = torch.eye(2 * batch)
+    result = info_nce(axes[:batch], axes[:batch], axes[batch:], temperature)
+    expected = -math.log(math.exp(1 / temperature) / (math.exp(1 / temperature) + 2 * batch - 1))
+    assert result.loss.item() == pytest.approx(expected, rel=1e-5)
+    assert result.accuracy.item() == 1
+    assert (result.positive_similarity.item(), result.other_similarity.item()) == (1, 0)
+
+
+def test_length_of_the_embeddings_does_not_matter() -> None:
+    a, p, n = triple(5, 16)
+    scaled = info_nce(3 * a, 0.01 * p, 1000 * n, 0.1).loss
+    torch.testing.assert_close(scaled, info_nce(a, p, n, 0.1).loss)
+
+
+def test_the_order_of_a_batch_does_not_matter() -> None:
+    a, p, n = triple(6, 16)
+    order = torch.tensor([3, 0, 5, 1, 2, 4])
+    torch.testing.assert_close(info_nce(a[order], p[order], n[order], 0.1).loss, info_nce(a, p, n, 0.1).loss)
+
+
+def test_gradient_is_that_of_finite_differences_of_the_loop() -> None:
+    a, p, n = (x.requires_grad_() for x in triple(3, 4))
+    info_nce(a, p, n, 0.3).loss.backward()
+    arrays = [x.detach().double().numpy() for x in (a, p, n)]
+    for which, tensor in enumerate((a, p, n)):
+        assert tensor.grad is not None
+        for index in np.ndindex(3, 4):
+            step = np.zeros((3, 4))
+            step[index] = 1e-5
+            ends = []
+            for sign in (1, -1):
+                moved = [x + sign * step if k == which else x for k, x in enumerate(arrays)]
+                ends.append(loop(moved[0], moved[1], moved[2], 0.3)["loss"])
+            slope = (ends[0] - ends[1]) / 2e-5
+            assert tensor.grad[index].item() == pytest.approx(slope, abs=1e-5)
+
+
+def test_what_is_watched_carries_no_gradient() -> None:
+    a, p, n = (x.requires_grad_() for x in triple(3, 4))
+    result = info_nce(a, p, n, 0.3)
+    assert result.loss.requires_grad
+    watched = (result.positive_similarity, result.negative_similarity, result.other_similarity, result.accuracy)
+    assert not any(x.requires_grad for x in watched)
+
+
+def test_is_float32_under_autocast() -> None:
+    a, p, n = triple(8, 64)
+    plain = info_nce(a, p, n, 0.05).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = info_nce(a, p, n, 0.05).loss
+    assert cast.dtype == torch.float32
+    assert cast.item() == plain.item()
+    half = info_nce(a.bfloat16(), p.bfloat16(), n.bfloat16(), 0.05).loss
+    assert half.dtype == torch.float32
+
+
+def test_a_collapsed_embedding_stays_finite() -> None:
+    zeros = torch.zeros(3, 4, requires_grad=True)
+    loss = info_nce(zeros, zeros, zeros, 0.1).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(6))
+    assert zeros.grad is not None
+    assert zeros.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.1, math.nan])
+def test_refuses_a_temperature_that_is_not_above_0(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        info_nce(*triple(2, 4), temperature)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((2, 4), (3, 4), (2, 4)), ((2, 4), (2, 4), (2, 5)), ((4,), (4,), (4,)), ((0, 4),) * 3]
+)
+def test_refuses_shapes_that_differ(shapes: tuple[tuple[int, ...], ...]) -> None:
+    a, p, n = (torch.ones(s) for s in shapes)
+    with pytest.raises(ValueError, match="alike"):
+        info_nce(a, p, n, 0.1)
+
+
+@pytest.mark.parametrize(("batch", "size", "temperature"), [(2, 3, 0.5), (3, 4, 0.1), (7, 16, 0.2)])
+def test_a_ring_of_chains_equals_the_loop(batch: int, size: int, temperature: float) -> None:
+    a, p, n = (x.double().numpy() for x in triple(batch, size))
+    clips = [(i, x / np.linalg.norm(x)) for i, x in [*enumerate(a), *enumerate(p)]]
+    clips += [((i + 1) % batch, x / np.linalg.norm(x)) for i, x in enumerate(n)]
+    losses = []
+    for me, (chain, x) in enumerate(clips):
+        rest = [(other, float(x @ y)) for place, (other, y) in enumerate(clips) if place != me]
+        total = math.log(sum(math.exp(c / temperature) for _, c in rest))
+        own = [c / temperature - total for other, c in rest if other == chain]
+        assert len(own) == 2
+        losses.append(-float(np.mean(own)))
+    found = chain_info_nce(*triple(batch, size), temperature)
+    assert found.loss.item() == pytest.approx(np.mean(losses), abs=1e-5)  # float32 sums of some ten terms
+    watched = info_nce(*triple(batch, size), temperature)
+    assert found.positive_similarity == watched.positive_similarity
+    assert found.accuracy == watched.accuracy
+
+
+def test_a_ring_needs_two() -> None:
+    with pytest.raises(ValueError, match="2 or more"):
+        chain_info_nce(*triple(1, 4), 0.1)
+
+
+def test_a_ring_pulls_every_clip_towards_its_chain() -> None:
+    """Descending the loss sorts clips by chain, whatever their content."""
+    a, p, n = (x.requires_grad_() for x in triple(5, 8))
+    optimizer = torch.optim.SGD([a, p, n], lr=1.0)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        chain_info_nce(a, p, n, 0.2).loss.backward()
+        optimizer.step()
+    a, p, n = (torch.nn.functional.normalize(x.detach(), dim=-1) for x in (a, p, n))
+    assert (a * p).sum(-1).min() > 0.95
+    assert (a * n.roll(1, 0)).sum(-1).min() > 0.95
+    assert (a * n).sum(-1).max() < 0.5

@@ -1,0 +1,66 @@
+"""What comes with mixstyle: found from anywhere, whole, and saying what it is."""
+
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.paths import ROOT
+from helpers.small_separator import song
+
+import mixstyle
+from mixstyle.cache.models.exports import load_export
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
+from mixstyle.stages.common.settings import load_settings
+
+
+def test_it_is_found_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings("cpu").profile == "cpu"
+    with pytest.raises(MixstyleError, match=r"there are: .*cpu.*demo.*fma"):
+        load_settings("nosuch")
+    for path in (SEPARATOR, SEPARATOR_CONFIG):
+        assert shipped(path).is_file()
+    with mixstyle.load(device="cpu") as model:
+        found = model.song(torch.from_numpy(song(1, 4.0).T.copy()))
+    assert found.embedding.shape == (768,)
+    assert found.embedding.norm().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_encoder_says_what_it_is() -> None:
+    path = shipped_encoder()
+    assert path.stat().st_size <= 12_000_000
+    loaded = load_export(path)
+    for title in ("## Training", "## What it reached", "## Data", "## Limits"):
+        assert title in loaded.content["card"]
+    assert len(loaded.content["trained_on"]) >= 60
+    values = [value for section in loaded.settings.values() if isinstance(section, dict) for value in section.values()]
+    assert len(values) > 50
+    assert not [value for value in values if isinstance(value, str) and value.startswith("/")], "paths of a machine"
+
+
+def test_its_separator_is_the_shipped_one() -> None:
+    model = mixstyle.load(device="cpu")
+    card = load_export(shipped_encoder()).content["card"]
+    assert f"separator {SEPARATOR.name}" in card
+    assert model.separator.description.startswith("SCNet")
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_all_of_it(tmp_path: Path) -> None:
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("needs uv")
+    subprocess.run([uv, "build", "--wheel", "-q", "-o", str(tmp_path), str(ROOT)], check=True)
+    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    assert {
+        "mixstyle/encoder.safetensors",
+        "mixstyle/py.typed",
+        "mixstyle/configs/fma.yaml",
+        "mixstyle/separators/scnet_tiny.safetensors",
+        "mixstyle/separators/configs/scnet_tiny.yaml",
+    } <= names
+    assert not [name for name in names if name.startswith(("tests", "docs", "benchmarks"))]

@@ -1,0 +1,308 @@
+"""The separation stage: what is cached is the separation, and nothing but the settings decides its bytes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.small_separator import CLIP, CLIP_S, RATE, hashes, profile, song, write_separator, write_songs
+
+from mixstyle.cache.stem_store.failures import read_failures
+from mixstyle.cache.stem_store.manifest import clips_of
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.separator import Separator, load_separator
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.separate.stage import SeparateSummary, make_shard, open_run, plan, separate
+
+SONGS = 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Threads on a busy machine wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("separate")
+    write_songs(folder / "music", SONGS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path) -> Settings:
+    return profile(folder, folder / "music")
+
+
+@pytest.fixture(scope="module")
+def summary(settings: Settings) -> SeparateSummary:
+    return separate(settings)
+
+
+@pytest.fixture(scope="module")
+def separator(settings: Settings) -> Separator:
+    return load_separator(settings.separate.separator_config, settings.separate.separator_checkpoint)
+
+
+@pytest.fixture
+def copy(folder: Path, summary: SeparateSummary, tmp_path: Path) -> Settings:
+    """A finished run of its own, to change and damage."""
+    shutil.copytree(folder / "separator", tmp_path / "separator")
+    shutil.copytree(folder / "stems", tmp_path / "stems")
+    shutil.copytree(folder / "music", tmp_path / "music")
+    return profile(tmp_path, folder / "music")
+
+
+def test_the_summary_counts_everything(summary: SeparateSummary, settings: Settings) -> None:
+    assert (summary.tracks_planned, summary.tracks_done, summary.tracks_failed) == (SONGS, SONGS, 0)
+    assert (summary.shards, summary.shards_made, summary.clips_done, summary.clips_failed) == (3, 3, 15, 0)
+    assert summary.made_audio_s == 15 * CLIP_S
+    assert 0 < summary.network_s <= summary.wall_s
+    assert summary.audio_s_per_s == pytest.approx(1 / summary.real_time_factor)
+    assert summary.disk_bytes == sum(p.stat().st_size for p in settings.separate.stems_dir.glob("*.tar"))
+
+
+def test_a_cached_clip_is_those_seconds_of_the_whole_tracks_separation(
+    summary: SeparateSummary, settings: Settings, separator: Separator, folder: Path
+) -> None:
+    cache = StemCache(settings.separate.stems_dir)
+    assert cache.complete
+    for track in cache.tracks[:2]:
+        audio, _ = soundfile.read(folder / "music" / track.path, dtype="float32")
+        whole = separator.separate([torch.from_numpy(audio.T.copy())])[0].numpy()
+        assert [clip.start_frame for clip in track.clips] == clips_of(len(audio), track.path, CLIP, 3, 0)
+        for clip in track.clips:
+            expected = whole[..., clip.start_frame : clip.start_frame + CLIP]
+            # half a 16-bit step, and 1e-5 for float32 sums in another order
+            atol = clip.scale / 65_536 + 1e-5
+            np.testing.assert_allclose(cache.read_clip(clip), expected, atol=atol, rtol=0)
+        told = cache.read_metadata(track)
+        assert (told["source_rate"], told["source_frames"], told["duration_s"]) == (RATE, 3 * RATE, 3.0)
+        assert told["separator"] == separator.fingerprint
+        assert len(told["content_hash"]) == 32
+
+
+def test_run_again_it_does_nothing(copy: Settings) -> None:
+    folder = copy.separate.stems_dir
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("stems-*")}
+    again = separate(copy)
+    assert (again.shards_made, again.tracks_done) == (0, SONGS)
+    assert torch.get_num_threads() == 1  # left as it was
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("stems-*")} == before
+
+
+def test_bytes_hang_on_the_plan_alone(folder: Path, summary: SeparateSummary, tmp_path: Path) -> None:
+    """Other shards first, more workers, elsewhere: the same bytes."""
+    shutil.copytree(folder / "separator", tmp_path / "separator")
+    chosen = profile(tmp_path, folder / "music", workers=3)
+    run = open_run(chosen)
+    third = make_shard(run, 2)
+    assert third.tar.read_bytes() == (folder / "stems" / "stems-000002.tar").read_bytes()
+    written = third.tar.stat().st_mtime_ns
+    assert make_shard(run, 2) == third  # idempotent
+    assert third.tar.stat().st_mtime_ns == written
+    made = separate(chosen)
+    assert made.shards_made == 2
+    assert hashes(tmp_path / "stems") == hashes(folder / "stems")
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes], timeout_s: float = 120) -> None:
+    stop = time.monotonic() + timeout_s
+    while not path.exists():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < stop, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    "moment", ["stems-000000.json", pytest.param(".stems-000001.tar.partial", marks=pytest.mark.slow)]
+)
+def test_killed_and_run_again_it_ends_as_an_unbroken_run(
+    folder: Path, summary: SeparateSummary, tmp_path: Path, moment: str
+) -> None:
+    shutil.copytree(folder / "separator", tmp_path / "separator")
+    chosen = profile(tmp_path, folder / "music")
+    command = [sys.executable, "-m", "mixstyle.stages", "separate", "--config", str(tmp_path / "profile.yaml")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        wait_for(tmp_path / "stems" / moment, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    stems = tmp_path / "stems"
+    kept = {path: path.stat().st_mtime_ns for path in stems.glob("stems-*.json")}
+    assert 1 <= len(kept) < 3, "killed too late to tell anything"
+    again = separate(chosen)
+    assert again.shards_made == 3 - len(kept)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # finished shards were not made again
+    assert hashes(stems) == hashes(folder / "stems")
+    assert not list(stems.glob(".*partial"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"clip_s": 0.6}, r"separate\.clip_s: 0\.5 -> 0\.6"),
+        ({"clips_per_track": 2}, r"separate\.clips_per_track: 3 -> 2"),
+        ({"seed": 1}, r"separate\.seed: 0 -> 1"),
+        ({"num_overlap": 1}, r"separate\.num_overlap: 2 -> 1"),
+        ({"threads": 2, "lanes": 1}, r"separate\.threads_per_lane: 1 -> 2"),
+        ({"batch_chunks": 2}, r"separate\.batch_chunks: 1 -> 2"),
+        ({"precision": "bf16"}, r"separate\.precision: fp32 -> bf16"),
+        ({"silence_lufs": -50.0}, r"separate\.silence_lufs: -60\.0 -> -50\.0"),
+    ],
+)
+def test_a_changed_setting_is_named_and_nothing_is_mixed(copy: Settings, change: dict[str, object], told: str) -> None:
+    changed = replace(copy, separate=replace(copy.separate, **change))
+    before = hashes(copy.separate.stems_dir)
+    with pytest.raises(MixstyleError, match=rf"stems: was made with other settings \(.*{told}.*--rebuild"):
+        separate(changed)
+    assert hashes(copy.separate.stems_dir) == before
+    assert separate(replace(copy, separate=replace(copy.separate, workers=3))).shards_made == 0  # does not matter
+
+
+def test_another_separator_is_noticed(copy: Settings, tmp_path: Path) -> None:
+    write_separator(tmp_path / "separator", seed=1)
+    with pytest.raises(MixstyleError, match=r"separate\.separator: "):
+        separate(copy)
+
+
+def test_a_changed_folder_is_told_and_rebuilt(
+    copy: Settings, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    music = tmp_path / "music"
+    moved = profile(tmp_path, music)
+    with pytest.raises(MixstyleError, match=r"separate\.data_path: "):
+        separate(moved)
+    separate(moved, rebuild=True)
+    assert hashes(tmp_path / "stems", ["*.tar"]) == hashes(folder / "stems", ["*.tar"])
+
+    soundfile.write(music / "new.wav", song(99), RATE)
+    (music / "song 0.flac").unlink()
+    with pytest.raises(MixstyleError, match=r"music: 1 file added, 1 removed since the plan\); .*--rebuild"):
+        separate(moved)
+    rebuilt = separate(moved, rebuild=True)
+    assert rebuilt.shards_made == 3
+    assert {track.path for track in StemCache(tmp_path / "stems").tracks} >= {"new.wav"}
+
+    write_songs(music, SONGS, seed=7)  # the same names, other songs
+    with pytest.raises(MixstyleError, match=r"music: 1 file added, 4 changed since the plan"):
+        separate(moved)
+
+
+def test_a_lost_plan_is_made_again_and_a_damaged_shard_too(copy: Settings, folder: Path) -> None:
+    stems = copy.separate.stems_dir
+    (stems / "plan.jsonl.gz").unlink()
+    tar = stems / "stems-000001.tar"
+    tar.write_bytes(tar.read_bytes()[:1000])
+    assert separate(copy).shards_made == 1
+    assert hashes(stems) == hashes(folder / "stems")
+
+
+def test_stems_that_exist_are_taken_as_they_are(tmp_path: Path) -> None:
+    stems = {}
+    for i in range(3):
+        for j, stem in enumerate(("vocals", "bass", "drums", "other")):
+            path = tmp_path / "songs" / f"Band {i} - Song" / f"{stem}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stems[i, j] = song(10 * i + j, seconds=2.0)
+            soundfile.write(path, stems[i, j], RATE, subtype="FLOAT")
+    (tmp_path / "songs" / "Band 2 - Song" / "bass.wav").unlink()
+    chosen = profile(tmp_path, tmp_path / "songs", input="stems", separator_checkpoint="there is none")
+    summary = separate(chosen)
+    assert (summary.tracks_done, summary.failures_by_reason) == (2, {"missing stem": 1})
+    assert [f.reason for f in read_failures(tmp_path / "stems" / "failures.csv")] == ["missing stem: bass"]
+    cache = StemCache(tmp_path / "stems")
+    assert cache.read_metadata(cache.tracks[0])["separator"] == "stems"
+    for track in cache.tracks:
+        i = int(track.path.split()[1])
+        for clip in track.clips:
+            for j in range(4):
+                expected = stems[i, j][clip.start_frame : clip.start_frame + CLIP].T
+                np.testing.assert_allclose(cache.read_clip(clip)[j], expected, atol=clip.scale / 65_000, rtol=0)
+
+
+def test_whole_track_normalisation_sees_the_whole_track(tmp_path: Path) -> None:
+    write_separator(tmp_path / "separator", normalize=True)
+    audio = song(0) * np.linspace(0.1, 1.5, 3 * RATE)[:, None].astype(np.float32)  # its clips differ in level
+    (tmp_path / "music").mkdir()
+    soundfile.write(tmp_path / "music" / "a.wav", audio, RATE, subtype="FLOAT")
+    chosen = profile(tmp_path, tmp_path / "music")
+    separate(chosen)
+    network = load_separator(chosen.separate.separator_config, chosen.separate.separator_checkpoint)
+    assert network.needs_whole_track
+    whole = network.separate([torch.from_numpy(audio.T.copy())])[0].numpy()
+    cache = StemCache(tmp_path / "stems")
+    for clip in cache.tracks[0].clips:
+        expected = whole[..., clip.start_frame : clip.start_frame + CLIP]
+        np.testing.assert_allclose(cache.read_clip(clip), expected, atol=clip.scale / 65_536 + 1e-5, rtol=0)
+
+
+def test_without_a_usable_track_it_says_where_the_reasons_are(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.mp3").write_text("no music")
+    with pytest.raises(MixstyleError, match=r"music: none of 1 tracks can be used; see .*failures\.csv"):
+        separate(profile(tmp_path, tmp_path / "music"))
+    assert [failure.kind for failure in read_failures(tmp_path / "stems" / "failures.csv")] == ["not music"]
+    chosen = profile(tmp_path, tmp_path / "music")
+    with pytest.raises(MixstyleError, match=r"separate\.clip_s=0\.3: should be 0\.4 s or more"):
+        separate(replace(chosen, separate=replace(chosen.separate, clip_s=0.3)), rebuild=True)
+
+
+def test_the_plan_tells_what_the_run_then_does(
+    summary: SeparateSummary, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "music", tmp_path / "music")
+    soundfile.write(tmp_path / "music" / "short.wav", song(0, seconds=0.7), RATE)
+    chosen = profile(tmp_path, tmp_path / "music")
+    told = plan(chosen)
+    assert not (tmp_path / "stems").exists()
+    assert (told.tracks, told.sampled, told.unusable) == (SONGS + 1, SONGS + 1, {"too short": 1})
+    assert told.hours == pytest.approx((SONGS * 3.0 + 0.7) / 3600)
+    assert (told.clips, told.shards, told.shards_done) == (summary.clips_done, 3, 0)
+    assert sum(told.splits.values()) == SONGS + 1
+    # every song is alike noise, so a chunk of one tells the size of all: 15% for what chunks and clips differ in
+    assert told.disk_bytes == pytest.approx(summary.disk_bytes, rel=0.15)
+    assert told.enough_disk
+    assert told.expected_s is not None
+    # a busy machine is off by some factor; a count of chunks gone wrong would be by more
+    assert 0.1 < told.expected_s / summary.network_s < 10
+    printed = capsys.readouterr().out
+    assert "plan: 6 tracks in " in printed
+    assert "GB are free" in printed
+
+
+def test_the_plan_needs_no_separator_to_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_songs(tmp_path / "music", 2)
+    told = plan(profile(tmp_path, tmp_path / "music", separator_checkpoint="gone.ckpt"))
+    assert told.expected_s is None
+    assert "no estimate of the time: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_plan_of_106574_tracks_takes_less_than_a_minute(tmp_path: Path) -> None:
+    sources = write_songs(tmp_path / "source", 20)
+    sources = sorted(sources.iterdir())
+    for number in range(106_574):
+        path = tmp_path / "music" / f"{number // 1_000:03d}" / f"{number:06d}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(sources[number % 20], path)
+    start = time.perf_counter()
+    told = plan(profile(tmp_path, tmp_path / "music", tracks_per_shard=32))
+    assert time.perf_counter() - start < 60
+    assert (told.tracks, told.shards) == (106_574, 3_331)
+    assert told.clips == 3 * 106_574
+    assert told.hours == pytest.approx(106_574 * 3 / 3600)

@@ -1,0 +1,226 @@
+"""Several processes fill one folder of stems: they share the shards out, and the bytes are those of one process."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from helpers.small_separator import RATE, hashes, profile, song, write_separator, write_songs
+from torch import Tensor
+
+from mixstyle.cache.music.decode_pool import DecodedWindows, Decoder, Files
+from mixstyle.cache.stem_store.shards import read_shard
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.separate.stage import separate
+
+SONGS, SHARDS = 8, 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Music, a separator, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("parallel")
+    write_songs(folder / "music", SONGS)
+    (folder / "music" / "broken.mp3").write_text("no music")
+    (folder / "music" / "song 7.flac").unlink()
+    separate(profile(folder, folder / "music", threads=2, lanes=2))
+    return folder
+
+
+@pytest.fixture
+def settings(folder: Path, tmp_path: Path) -> Settings:
+    """The same, still to be made."""
+    shutil.copytree(folder / "separator", tmp_path / "separator")
+    return profile(tmp_path, folder / "music", threads=2, lanes=2)
+
+
+def start(tmp_path: Path, *options: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "mixstyle.stages", "separate", "--config", str(tmp_path / "profile.yaml")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*command, *options], env=environment, text=True, **pipes)  # type: ignore[call-overload]
+
+
+def test_shares_side_by_side_give_the_bytes_of_one_process(folder: Path, settings: Settings, tmp_path: Path) -> None:
+    processes = [start(tmp_path, "--shard-index", str(i), "--num-shards", "3") for i in range(3)]
+    for process in processes:
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "8 shards" not in out
+    assert hashes(tmp_path / "stems") == hashes(folder / "stems")
+    assert StemCache(tmp_path / "stems").complete
+
+
+def test_a_worker_on_each_device_gives_the_bytes_of_one_process(
+    folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "--devices", "cpu,cpu")
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "7 of 8 tracks done" in out
+    assert hashes(tmp_path / "stems") == hashes(folder / "stems")
+
+
+@pytest.mark.slow
+def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(
+    folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "--devices", "cpu,cpu")
+    stop = time.monotonic() + 120
+    while not list((tmp_path / "stems").glob("stems-*.json")):
+        assert process.poll() is None
+        assert time.monotonic() < stop
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)  # ends with the workers, who hold its standard error
+    made = len(list((tmp_path / "stems").glob("stems-*.json")))
+    assert separate(settings).shards_made == SHARDS - made
+    assert hashes(tmp_path / "stems") == hashes(folder / "stems")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_named(settings: Settings, tmp_path: Path) -> None:
+    process = start(tmp_path, "--devices", "cpu,cpu")
+    children: list[str] = []
+    while len(children) < 2 and process.poll() is None:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        time.sleep(0.005)
+    os.kill(int(children[0]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "the worker on cpu ended (SIGKILL); the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    assert separate(settings).tracks_done == SONGS - 1
+
+
+HOLD = """
+import sys, pathlib
+from mixstyle.cache.storage.locks import Claims
+with Claims(pathlib.Path(sys.argv[1]), "mixstyle separate") as claims:
+    print(claims.take(range(int(sys.argv[2]))), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_shards_in_other_hands_are_left_alone(settings: Settings, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    stems = tmp_path / "stems"
+    for held in (3, SHARDS):
+        command = [sys.executable, "-c", HOLD, str(stems), str(held)]
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert json.loads(holder.stdout.readline()) == list(range(held))
+            if held < SHARDS:
+                summary = separate(settings)
+                assert (summary.shards_made, summary.shards_elsewhere) == (1, 3)
+            else:
+                with pytest.raises(MixstyleError, match="another `mixstyle separate` is writing it; wait for it"):
+                    separate(settings)
+                with pytest.raises(MixstyleError, match="another `mixstyle separate` is writing it"):
+                    separate(settings, rebuild=True)  # nothing is thrown away under another's hands
+            assert (stems / "stems-000003.json").exists()
+            holder.communicate()
+    assert separate(settings).shards_made == 3
+
+
+def test_shares_and_devices_that_cannot_be_are_told(settings: Settings) -> None:
+    with pytest.raises(MixstyleError, match=r"--shard-index 3: should lie between 0 and --num-shards 3 less 1"):
+        separate(settings, shard_index=3, num_shards=3)
+    elsewhere = replace(settings, separate=replace(settings.separate, devices=("cpu", "cuda:99")))
+    with pytest.raises(MixstyleError, match="cuda:99"):
+        separate(elsewhere)
+
+
+def test_a_halved_batch_is_told_and_recorded_with_its_shard(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Memory is made to end after the first batch of the second shard."""
+    shutil.copytree(folder / "separator", tmp_path / "separator")
+    chosen = profile(tmp_path, folder / "music", batch_chunks=4)
+    whole, full = Separator.run_network, 4
+
+    def scarce(self: Separator, chunks: Tensor) -> Tensor:
+        nonlocal full
+        if len(chunks) > full:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if (tmp_path / "stems" / "stems-000000.json").exists():
+            full = 2
+        return whole(self, chunks)
+
+    monkeypatch.setattr(Separator, "run_network", scarce)
+    separate(chosen)
+    out = capsys.readouterr().out
+    assert out.count("cpu is out of memory with more than 2 chunks at once; going on with 2") == 1
+    assert "halved down to 2" in out
+    sizes = []
+    for number in range(SHARDS):
+        shard = read_shard(tmp_path / "stems", number)
+        assert shard is not None
+        sizes.append([track.get("batch_chunks") for track in shard.tracks if track["status"] == "ok"])
+    assert sizes[0] == [None] * len(sizes[0])
+    assert sizes[-1] == [[2]] * len(sizes[-1])
+    theirs, ours = StemCache(folder / "stems"), StemCache(tmp_path / "stems")
+    for one, other in zip(theirs.tracks, ours.tracks, strict=True):
+        for clip, same in zip(one.clips, other.clips, strict=True):
+            # a step of 16 bits, and float32 sums in another order
+            np.testing.assert_allclose(theirs.read_clip(clip), ours.read_clip(same), atol=clip.scale / 32_768 + 1e-6)
+
+
+def test_a_clip_costs_its_own_chunks_and_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clips of 10 s from 4 minutes, the published chunk and overlap: 15 of 94 chunks, a fifth of the seconds."""
+    config, _ = write_separator(tmp_path / "separator")
+    content = yaml.safe_load(config.read_text())
+    content["audio"]["chunk_size"], content["inference"]["num_overlap"] = 485_100, 4
+    config.write_text(yaml.safe_dump(content))
+    (tmp_path / "music").mkdir()
+    soundfile.write(tmp_path / "music" / "song.flac", np.tile(song(0, 10.0), (24, 1)), RATE)
+    chunks, decoded = [], []
+    whole, read = Separator.run_network, Decoder.read
+
+    def counted(self: Separator, batch: Tensor) -> Tensor:
+        chunks.append(len(batch))
+        return whole(self, batch)
+
+    def noted(self: Decoder, files: Files, windows: list[tuple[int, int]]) -> DecodedWindows:
+        result = read(self, files, windows)
+        decoded.append(sum(part.shape[-1] for part in result.audio))
+        return result
+
+    monkeypatch.setattr(Separator, "run_network", counted)
+    monkeypatch.setattr(Decoder, "read", noted)
+    chosen = profile(tmp_path, tmp_path / "music", clip_s=10.0, clips_per_track=2, batch_chunks=4)
+    chosen = replace(chosen, train=replace(chosen.train, clip_duration_s=10.0))
+    separate(chosen)
+    step, length = 485_100 // 4, 240 * RATE
+    border = 485_100 - step
+    every = -(-(length + 2 * border) // step)  # chunks of the whole track
+    assert every == 94
+    # chunk i covers the track's frames i*step - border on; those that reach into one of the clips:
+    starts = [i * step - border for i in range(every)]
+    needed = [s for s in starts if s < 10 * RATE or length - 10 * RATE - 485_100 < s < length]
+    assert sum(chunks) == len(needed) == 15
+    assert chunks[:-1] == [4] * (len(chunks) - 1)  # one queue: only the last batch is not full
+    # each clip's seconds, and at most a chunk beyond them on one side (the other side is the track's end)
+    assert sum(decoded) <= 2 * (10 * RATE + 485_100)

@@ -1,0 +1,203 @@
+"""`mixstyle describe`: values are the descriptors', percentiles those of the cached songs, and the page shows both."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_songs
+from scipy.stats import percentileofscore
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.stem_store.manifest import clips_of
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, relative_column
+from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.songs.describe.page import draw, side_share
+from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
+from mixstyle.stages.songs.describe.stage import describe_songs
+
+SONGS = 6
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A profile with cached songs and their descriptors."""
+    folder = tmp_path_factory.mktemp("describe")
+    chosen = profile(folder, write_songs(folder / "music", SONGS))
+    chosen = replace(chosen, features=replace(chosen.features, features_path=folder / "features.zarr", device="cpu"))
+    separate(chosen)
+    features(chosen)
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def described(settings: Settings) -> DescribedSong:
+    return describe_songs(settings, [settings.separate.data_path / "song 3.flac"])[0]
+
+
+def test_a_cached_song_has_the_values_of_its_clips_in_the_store(settings: Settings, described: DescribedSong) -> None:
+    store = FeatureStore.open(settings.features.features_path)
+    rows = [i for i, path in enumerate(store.to_dataframe()["path"]) if path == "song 3.flac"]
+    assert (described.clips, described.clip_s, len(rows)) == (3, CLIP_S, 3)
+    # the store's stems are rounded to 16 bits, which moves what is far down by more than what is loud
+    expected = np.median(store.rows(rows), axis=0)
+    loud = [i for i, d in enumerate(DESCRIPTORS) if d.name.endswith(("loudness_lufs", "correlation", "rms_left_dbfs"))]
+    np.testing.assert_allclose(described.values[loud], expected[loud], atol=0.05)
+
+
+def test_percentiles_are_among_songs_that_have_the_stem(settings: Settings, described: DescribedSong) -> None:
+    frame = FeatureStore.open(settings.features.features_path).to_dataframe()
+    medians = frame.groupby("track_id")[[d.name for d in DESCRIPTORS]].median().to_numpy()
+    for column, d in enumerate(DESCRIPTORS):
+        there = medians[:, relative_column(d.stem)] > ABSENT_LU
+        among = medians[:, column] if is_loudness(column) else medians[there, column]
+        expected = percentileofscore(among, described.values[column], kind="mean") if len(among) else np.nan
+        assert described.percentiles[column] == pytest.approx(expected, nan_ok=True, abs=1e-9)
+
+
+def test_files_hold_every_value_and_equal_runs_equal_bytes(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [settings.separate.data_path / f"song {i}.flac" for i in (0, 1)]
+    written = []
+    for run in ("a", "b"):
+        out = tmp_path / run
+        songs = describe_songs(settings, files, None, out / "x.csv", out / "x.json", out / "pages")
+        written.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")})
+    assert written[0] == written[1]
+    assert {str(path) for path in written[0]} == {"x.csv", "x.json", "pages/song 0.png", "pages/song 1.png"}
+    assert (tmp_path / "a" / "pages" / "song 0.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((tmp_path / "a" / "x.csv").open()))
+    assert [row["name"] for row in rows] == 2 * [d.name for d in DESCRIPTORS]
+    content = json.loads((tmp_path / "a" / "x.json").read_text())
+    assert (content["version"], content["compared_with_songs"]) == (1, SONGS)
+    for song_rows, told, found in zip(
+        (rows[: len(rows) // 2], rows[len(rows) // 2 :]), content["songs"], songs, strict=True
+    ):
+        values = np.array([float(row["value"]) for row in song_rows])
+        np.testing.assert_allclose(values, found.values, rtol=1e-5)  # six digits
+        assert [d["value"] for d in told["descriptors"]] == values.tolist()
+        assert {row["song"] for row in song_rows} == {told["song"]}
+    printed = capsys.readouterr().out
+    assert "song 0.flac: -" in printed
+    assert f"percentile of {SONGS} songs" in printed
+
+
+def write_stems(folder: Path, seconds: float = 3.0, silent: str = "") -> Path:
+    folder.mkdir(parents=True)
+    for seed, stem in enumerate(STEMS):
+        soundfile.write(folder / f"{stem}.wav", song(seed, seconds) * (stem != silent), RATE, subtype="FLOAT")
+    return folder
+
+
+@pytest.mark.parametrize("seconds", [3.0, 0.8])
+def test_given_stems_are_described_as_they_are(settings: Settings, tmp_path: Path, seconds: float) -> None:
+    folder = write_stems(tmp_path / "A - B", seconds)
+    found = describe_songs(settings, [], folder)[0]
+    stems = torch.stack([torch.from_numpy(song(seed, seconds).T.copy()) for seed in range(4)])
+    frames = stems.shape[-1]
+    if seconds < 2 * CLIP_S:  # no room for two clips: described whole
+        expected = describe(stems[None], RATE)[0].numpy()
+        assert found.clips == 1
+    else:
+        starts = clips_of(frames, "A - B", CLIP, 3, 0)
+        clips = [stems[..., start : start + CLIP] for start in starts if start is not None]
+        expected = np.median(describe(torch.stack(clips), RATE).numpy(), axis=0)
+    assert (found.name, found.given) == ("A - B", True)
+    np.testing.assert_allclose(found.values, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_separated_clips_are_those_of_the_whole_song(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "new.wav"
+    audio = song(77)
+    soundfile.write(path, audio, RATE, subtype="FLOAT")
+    found = describe_songs(settings, [path])[0]
+    separator = load_separator(settings.separate.separator_config, settings.separate.separator_checkpoint)
+    whole = separator.separate([torch.from_numpy(audio.T.copy())])[0]
+    starts = [start for start in clips_of(len(audio), "new.wav", CLIP, 3, 0) if start is not None]
+    rows = describe(torch.stack([whole[..., start : start + CLIP] for start in starts]), RATE).numpy()
+    np.testing.assert_allclose(found.values, np.median(rows, axis=0), atol=2e-3, rtol=1e-3)  # 1e-3 of each unit, twice
+
+
+def test_a_stem_that_is_not_there_is_said_to_be(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = describe_songs(settings, [], write_stems(tmp_path / "song", silent="vocals"))[0]
+    assert not found.has("vocals")
+    assert found.has("bass")
+    printed = capsys.readouterr().out
+    assert "vocals: not there" in printed
+    assert "vocals (not there)" in printed
+    silent = [i for i, d in enumerate(DESCRIPTORS) if d.stem == "vocals" and not is_loudness(i)]
+    assert np.isnan(found.percentiles[silent]).all()
+    figure = draw(found, None)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts.count("not there") == 3  # loudness, masking, its curve
+
+
+def test_the_page_shows_the_song_over_the_cached_ones(described: DescribedSong) -> None:
+    rng = np.random.default_rng(0)
+    cached = CachedSongs((described.values + rng.normal(0, 1, (50, len(DESCRIPTORS)))).astype(np.float32), "")
+    figure = draw(described, cached)
+    titles = [axes.get_title() or axes.get_title("left") for axes in figure.axes]
+    assert titles == ["How loud is each stem?", "How wide is it?", "Who covers whom?", *STEMS]
+    loudness, width, masking, *curves = figure.axes
+    for row, stem in enumerate(STEMS):
+        if not described.has(stem):
+            continue
+        value = described.values[relative_column(stem)]
+        dots = [line for line in loudness.lines if line.get_marker() == "o" and np.asarray(line.get_ydata())[0] == row]
+        assert [np.asarray(line.get_xdata())[0] for line in dots] == [pytest.approx(value)]
+        curve = next(line for line in curves[row].lines if line.get_marker() == "o")
+        columns = [i for i, d in enumerate(DESCRIPTORS) if d.name.startswith(f"{stem}_octave")]
+        np.testing.assert_allclose(np.asarray(curve.get_ydata()), np.clip(described.values[columns], -55, 0))
+    # the bands are the cached songs' 10th to 90th percentile
+    edges = np.percentile(cached.values[:, relative_column("vocals")], [10, 90])
+    bar = loudness.patches[0].get_window_extent().transformed(loudness.transData.inverted())
+    np.testing.assert_allclose([bar.x0, bar.x1], np.clip(edges, -30, 3), atol=1e-5)
+    assert len(masking.images) == 1
+    assert "side signal's share" in width.get_ylabel()
+    np.testing.assert_allclose(side_share(np.array([60.0, 0.0, -60.0])), [0, 50, 100], atol=1e-3)
+
+
+def test_without_a_store_there_are_no_percentiles_and_it_says_why(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = replace(settings, features=replace(settings.features, features_path=tmp_path / "none.zarr"))
+    found = describe_songs(bare, [], write_stems(tmp_path / "song"), png_path=tmp_path / "x.png")[0]
+    assert np.isnan(found.percentiles).all()
+    printed = capsys.readouterr().out
+    assert "no percentiles: " in printed
+    assert "none.zarr is not there; `mixstyle features` makes it" in printed
+    assert (tmp_path / "x.png").exists()
+
+
+def test_what_cannot_be_described_is_told_in_a_line(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "text.mp3").write_text("no music")
+    soundfile.write(tmp_path / "short.wav", song(0, 0.3), RATE)
+    soundfile.write(tmp_path / "silent.wav", np.zeros((3 * RATE, 2)), RATE)
+    folder = write_stems(tmp_path / "stems")
+    (folder / "bass.wav").unlink()
+    music = settings.separate.data_path / "song 0.flac"
+    for songs, stems, told in (
+        ([], None, "nothing to describe: give a song"),
+        ([tmp_path / "gone.wav"], None, r"gone\.wav: no such file"),
+        ([tmp_path / "text.mp3"], None, r"text\.mp3: not music"),
+        ([tmp_path / "short.wav"], None, r"short\.wav: too short: 0\.30 s long, 0\.4 s are needed"),
+        ([tmp_path / "silent.wav"], None, r"silent\.wav: silent: below -60 LUFS"),
+        ([], folder, r"--stems .*stems: missing stem: bass"),
+        ([], tmp_path / "nowhere", r"--stems .*nowhere: "),
+        ([music, music], folder, "are of one song, and 2 are given"),
+    ):
+        with pytest.raises(MixstyleError, match=told):
+            describe_songs(settings, songs, stems)

@@ -1,0 +1,136 @@
+"""Music to embeddings: the same whatever it comes as, that of the parts it is made of, and refused by name."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import soundfile
+import torch
+from helpers.small_encoder import DIMENSIONS, embedding_profile
+from helpers.small_separator import CLIP, CLIP_S, RATE, song, write_songs
+from torch.nn import functional as F
+
+import mixstyle
+from mixstyle.cache.models.exports import load_encoder
+from mixstyle.cache.stem_store.manifest import clips_of
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.songs.embed import embed, embedder_of
+from mixstyle.stages.songs.embedder import Embedder
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("embedder")
+    return embedding_profile(folder, write_songs(folder / "music", 4))
+
+
+@pytest.fixture(scope="module")
+def embedder(settings: Settings) -> Embedder:
+    return embedder_of(settings)
+
+
+def test_a_song_is_the_mean_of_its_clips_on_the_sphere(settings: Settings, embedder: Embedder) -> None:
+    path = settings.separate.data_path / "song 2.flac"
+    audio = torch.from_numpy(soundfile.read(path, dtype="float32")[0].T.copy())
+    # Separated as a whole, then cut: another way through the separator than by clips.
+    stems = embedder.separator.separate([audio])[0]
+    starts = [s for s in clips_of(audio.shape[1], "song 2.flac", CLIP, 3, 0) if s is not None]
+    cut = torch.stack([stems[..., start : start + CLIP] for start in starts])
+    loaded = load_encoder(settings.embed.encoder or "")
+    with torch.inference_mode():
+        each = torch.cat([loaded.encoder(loaded.mel(clip[None]), describe(clip[None])) for clip in cut])
+    expected = F.normalize(F.normalize(each, dim=-1).mean(0), dim=-1)
+    found = embedder.song(path)
+    # float32 through a network, in batches of other sizes
+    torch.testing.assert_close(found.embedding, expected, rtol=0, atol=2e-5)
+    assert found.clips.shape == (3, DIMENSIONS)
+    assert found.descriptors.shape == (3, len(DESCRIPTORS))
+    assert found.starts_s == pytest.approx([start / RATE for start in starts])
+    assert found.duration_s == pytest.approx(3.0)
+
+
+def test_one_gives_a_vector_and_several_a_matrix(settings: Settings, embedder: Embedder) -> None:
+    paths = sorted(settings.separate.data_path.glob("*.flac"))[:2]
+    one = embedder.embed(str(paths[0]))
+    assert one.shape == (DIMENSIONS,)
+    assert one.norm().item() == pytest.approx(1, abs=1e-5)
+    both = embedder.embed(paths)
+    assert torch.equal(both[0], one)
+    mixtures = torch.stack([torch.from_numpy(song(seed).T.copy()) for seed in (5, 6)])
+    assert embedder.embed(mixtures).shape == (2, DIMENSIONS)
+    torch.testing.assert_close(embedder.embed(mixtures)[0], embedder.song(mixtures[0], "number 0").embedding)
+    assert embedder.embed([]).shape == (0, DIMENSIONS)
+
+
+def test_stems_are_taken_as_they_are(tmp_path: Path, embedder: Embedder) -> None:
+    stems = {name: torch.from_numpy(song(i, 0.8).T.copy()) for i, name in enumerate(STEMS)}
+    (tmp_path / "a song").mkdir()
+    for name, audio in stems.items():
+        soundfile.write(tmp_path / "a song" / f"{name}.wav", audio.T.numpy(), RATE, subtype="FLOAT")
+    from_folder, given = embedder.embed(tmp_path / "a song"), embedder.embed(stems)
+    assert torch.equal(from_folder, given)
+    swapped = embedder.embed({**stems, "vocals": stems["drums"], "drums": stems["vocals"]})
+    assert not torch.allclose(swapped, given, atol=1e-3), "which stem is which should matter"
+
+
+@pytest.mark.parametrize(
+    ("music", "why"),
+    [
+        (torch.zeros(2, RATE), "silent"),
+        (torch.zeros(3, RATE), r"\[2, T\]"),
+        (torch.full((2, RATE), torch.nan), "NaN"),
+        (torch.ones(2, 100), "too short"),
+        ({"vocals": torch.zeros(2, RATE)}, "vocals, bass, drums, other"),
+        ({name: torch.zeros(2, 9 + i) for i, name in enumerate(STEMS)}, "alike"),
+        ("/nowhere/x.wav", "no such file"),
+    ],
+)
+def test_what_cannot_be_embedded_is_told(embedder: Embedder, music: object, why: str) -> None:
+    with pytest.raises(MixstyleError, match=why):
+        embedder.embed(music)  # type: ignore[arg-type]
+
+
+def test_files_hold_what_the_embedder_gives(
+    settings: Settings, embedder: Embedder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = sorted(settings.separate.data_path.glob("*.flac"))
+    expected = embedder.embed(paths).numpy()
+    assert embed(settings, paths, tmp_path / "a.parquet") == 4
+    frame = pandas.read_parquet(tmp_path / "a.parquet")
+    assert list(frame["path"]) == [str(path) for path in paths]
+    np.testing.assert_array_equal(np.stack(frame["embedding"].tolist()), expected)
+    assert [d.name for d in DESCRIPTORS] == list(frame.columns[3:])
+    embed(settings, paths, tmp_path / "a.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), expected)
+    assert (tmp_path / "a.txt").read_text().splitlines() == [str(path) for path in paths]
+    # one that cannot be read is told by name, and the others are written all the same
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF no music")
+    with pytest.raises(MixstyleError, match=r"broken\.wav: "):
+        embed(settings, [paths[0], broken, paths[1]], tmp_path / "b.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), expected[:2])
+    assert "left out" in capsys.readouterr().out
+    with pytest.raises(MixstyleError, match=r"should end in \.parquet or \.npy"):
+        embed(settings, paths, tmp_path / "a.csv")
+
+
+def test_load_takes_files_or_a_loaded_separator(settings: Settings, embedder: Embedder) -> None:
+    files = (settings.separate.separator_config, settings.separate.separator_checkpoint)
+    path = settings.separate.data_path / "song 0.flac"
+    expected = embedder.embed(path)
+    for separator in (files, embedder.separator):
+        checkpoint = settings.embed.encoder
+        loaded = mixstyle.load(checkpoint, separator=separator, device="cpu", clip_s=CLIP_S, clips_per_track=3)
+        with loaded:
+            assert torch.equal(loaded.embed(path), expected)
+            assert loaded.fingerprint == embedder.fingerprint
+    with pytest.raises(MixstyleError, match=r"nothing\.pt: no such checkpoint"):
+        mixstyle.load("nothing.pt")
+    stems_only = dataclasses.replace(settings, separate=dataclasses.replace(settings.separate, input="stems"))
+    with pytest.raises(MixstyleError, match=r"separate\.input"):
+        embedder_of(stems_only)

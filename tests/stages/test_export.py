@@ -1,0 +1,89 @@
+"""An exported encoder gives what its checkpoint gives, in one file; equal ones are equal bytes, damage is told of."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.small_cache import make_cache, stems_of
+from helpers.training import CLIP_S, settings_of
+from safetensors import safe_open
+
+from mixstyle.cache.models.exports import load_encoder, load_export
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.export import export
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.train.stage import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("exported")
+    make_cache(folder / "stems", tracks=6, clips=3, clip_s=CLIP_S, validation=2)
+    settings = settings_of(folder / "run", chain_weight=0.5, num_epochs=2)
+    features(settings)
+    train(settings)
+    return settings
+
+
+def embedding(path: Path) -> torch.Tensor:
+    loaded = load_encoder(path)
+    stems = torch.stack([torch.from_numpy(stems_of(seed, 3.0)) for seed in (1, 2)])
+    with torch.inference_mode():
+        return loaded.encoder(loaded.mel(stems), describe(stems))
+
+
+def test_it_embeds_as_its_checkpoint_does(trained: Settings, tmp_path: Path) -> None:
+    checkpoint = trained.train.checkpoint_dir / "best_model.pt"
+    expected = embedding(checkpoint)
+    whole, half = export(trained, tmp_path / "a.safetensors"), export(trained, tmp_path / "h.safetensors", half=True)
+    assert torch.equal(embedding(whole), expected)
+    # float16 has 11 bits: weights move by 2^-12 of themselves
+    torch.testing.assert_close(embedding(half), expected, rtol=5e-3, atol=5e-3)
+    assert half.stat().st_size < 0.75 * whole.stat().st_size
+    loaded, source = load_export(whole), load_encoder(checkpoint)
+    assert loaded.settings == source.settings
+    assert loaded.step == source.step
+    assert torch.equal(load_export(half).encoder.descriptor_center, source.encoder.descriptor_center)
+
+
+def test_equal_encoders_give_equal_bytes(trained: Settings, tmp_path: Path) -> None:
+    first, second = (export(trained, tmp_path / f"{n}.safetensors") for n in (1, 2))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_card_tells_how_it_was_made(trained: Settings, tmp_path: Path) -> None:
+    words = tmp_path / "words.md"
+    words.write_text("## Licence\n\nCC0")
+    path = export(trained, tmp_path / "c.safetensors", words=words)
+    card = load_export(path).content["card"]
+    assert f"{load_export(path).step} steps of 2 tracks, clips of 1.5 s" in card
+    assert "objective same-song" in card
+    assert card.endswith("## Licence\n\nCC0\n")
+    assert "reached" not in card, "there is no report"
+
+
+def test_what_is_no_export_is_refused_in_a_line(trained: Settings, tmp_path: Path) -> None:
+    path = export(trained, tmp_path / "x.safetensors")
+    whole = path.read_bytes()
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(whole[:-100])
+    with pytest.raises(MixstyleError, match=r"torn\.safetensors: not a whole safetensors file"):
+        load_encoder(torn)
+    with safe_open(path, "pt") as file:
+        content = json.loads(file.metadata()["mixstyle"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    from safetensors.torch import save_file
+
+    save_file(tensors, tmp_path / "v.safetensors", {"mixstyle": json.dumps({**content, "version": 9})})
+    with pytest.raises(MixstyleError, match="version 9 of the format, and this mixstyle reads 1"):
+        load_encoder(tmp_path / "v.safetensors")
+    save_file(tensors, tmp_path / "n.safetensors")
+    with pytest.raises(MixstyleError, match="not an encoder that `mixstyle export` wrote"):
+        load_encoder(tmp_path / "n.safetensors")
+    with pytest.raises(MixstyleError, match=r"out\.bin: should end in \.safetensors"):
+        export(trained, tmp_path / "out.bin")
+    with pytest.raises(MixstyleError, match=r"no\.safetensors: no such file"):
+        load_encoder(tmp_path / "no.safetensors")

@@ -1,0 +1,197 @@
+"""`mixstyle status` beside real stages: what is done, left, failed, stale and why; and that it changes nothing."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from helpers.mixed_cache import CLIP_S, FRAMES, clip_of, make_stems, settings_of
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.report.stage import report
+from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.status import status
+from mixstyle.stages.train.stage import train
+
+SONGS = 5
+SEPARATE = {
+    "input": "stems",
+    "clip_s": CLIP_S,
+    "clips_per_track": 2,
+    "tracks_per_shard": 2,
+    "validation_fraction": 0.0,
+    "test_fraction": 0.0,
+    "workers": 1,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def here(folder: Path, **changes: dict[str, Any]) -> Settings:
+    """The profile of these tests; `changes` by section."""
+    return settings_of(folder, **{**changes, "separate": {**SEPARATE, **changes.get("separate", {})}})
+
+
+def write_song(folder: Path, index: int) -> None:
+    """Folders of stems, as Demucs writes them, with room for two clips."""
+    song = folder / "music" / f"song {index}"
+    song.mkdir(parents=True)
+    for stem, audio in zip(STEMS, clip_of(index, 0).repeat(2, axis=-1)[..., : 2 * FRAMES], strict=True):
+        soundfile.write(song / f"{stem}.wav", audio.T, SAMPLE_RATE)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stage has run; one song lacks a stem."""
+    folder = tmp_path_factory.mktemp("status")
+    for index in range(SONGS):
+        write_song(folder, index)
+    (folder / "music" / "song 4" / "drums.wav").unlink()
+    settings = here(folder)
+    separate(settings)
+    features(settings)
+    train(settings)
+    report(settings)
+    return folder
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file's size and time of change."""
+    return {str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*"))}
+
+
+def test_before_anything_is_done_it_says_where_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = status(here(tmp_path))
+    assert [found.state for found in summary.stages] == ["not started"] * 4
+    assert "separate: not started; run: mixstyle separate" in capsys.readouterr().out
+    assert summary.next_command == "mixstyle separate"
+    assert [p.name for p in tmp_path.iterdir()] == ["profile.yaml"]
+
+
+def test_when_all_is_done_it_tells_what_is_there_and_changes_nothing(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = here(finished)
+    before = state_of(finished)
+    summary = status(settings)
+    assert state_of(finished) == before
+    assert [(found.stage, found.state) for found in summary.stages] == [
+        ("separate", "done"),
+        ("features", "done"),
+        ("train", "done"),
+        ("report", "done"),
+    ]
+    assert summary.next_command == ""
+    told = capsys.readouterr().out
+    assert "3 of 3 shards, 4 of 5 tracks (8 clips)" in told
+    (failed,) = summary["separate"].problems
+    assert failed.startswith("tracks that failed: 1 ")
+    assert "step 4 of 4, epoch 2 of 2, best loss" in told
+    assert "top-1 of 4 songs: trained" in told
+    assert "nothing is left to do" in told
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "stage", "told"),
+    [
+        ("separate", "clip_s", 1.25, "separate", "separate.clip_s: 1.5 -> 1.25"),
+        ("separate", "seed", 3, "separate", "separate.seed: 0 -> 3"),
+        ("separate", "silence_lufs", -50.0, "separate", "separate.silence_lufs: -60.0 -> -50.0"),
+        ("train", "temperature", 0.2, "train", "train.temperature: 0.1 -> 0.2"),
+        ("report", "split", "train", "report", "changed since: report.split: auto -> train"),
+    ],
+)
+def test_a_changed_setting_is_named(finished: Path, section: str, name: str, value: Any, stage: str, told: str) -> None:
+    changes = {section: {name: value}}
+    if name == "clip_s":
+        changes["train"] = {"clip_duration_s": value}
+    found = status(here(finished, **changes))[stage]
+    assert found.state == "stale"
+    assert told in found.problems[-1]
+    assert found.run == ("mixstyle report" if stage == "report" else f"mixstyle {stage} --rebuild")
+
+
+def test_settings_that_change_nothing_make_nothing_stale(finished: Path) -> None:
+    neutral = {"separate": {"workers": 3, "strict": True}, "train": {"workers": 1, "checkpoint_every": 1}}
+    assert {found.state for found in status(here(finished, **neutral)).stages} == {"done"}
+
+
+def test_more_epochs_leave_steps_to_do(finished: Path) -> None:
+    summary = status(here(finished, train={"num_epochs": 5}))
+    assert summary["train"].state == "partly done"
+    assert "step 4 of 10" in summary["train"].done
+    assert summary.next_command == "mixstyle train"
+
+
+def test_added_and_missing_music_is_noticed(finished: Path) -> None:
+    write_song(finished, 9)
+    try:
+        found = status(here(finished))["separate"]
+        assert found.state == "stale"
+        assert "1 file added since the plan" in found.problems[-1]
+    finally:
+        for path in (finished / "music" / "song 9").iterdir():
+            path.unlink()
+        (finished / "music" / "song 9").rmdir()
+    away = finished / "music"
+    away.rename(finished / "elsewhere")
+    try:
+        found = status(here(finished))["separate"]
+        assert found.state == "done"
+        assert "could not be compared" in found.problems[-1]
+        assert "no such folder" in found.problems[-1]
+    finally:
+        (finished / "elsewhere").rename(away)
+
+
+def test_what_is_left_after_a_kill_is_told(tmp_path: Path) -> None:
+    made = make_stems(tmp_path / "stems", shards=3)
+    features(settings_of(tmp_path))
+    summary = status(settings_of(tmp_path))
+    assert (summary["separate"].state, summary["features"].state) == ("partly done", "partly done")
+    assert "3 of 4 shards" in summary["separate"].done
+    assert "3 of 4 shards" in summary["features"].done
+    assert summary["separate"].problems[0].startswith("tracks that failed: 1 unreadable")
+    assert summary.next_command == "mixstyle separate"
+    os.truncate(made[1].tar, 1000)
+    summary = status(settings_of(tmp_path))
+    assert summary["separate"].state == "damaged"
+    assert "stems-000001.tar" in summary["separate"].problems[0]
+
+
+def test_other_stems_make_what_follows_stale(finished: Path, tmp_path: Path) -> None:
+    make_stems(tmp_path / "stems", tracks=4)
+    # the store and the checkpoints of one folder beside the stems of another
+    elsewhere = {
+        "features": {"features_path": str(finished / "features.zarr")},
+        "train": {"checkpoint_dir": str(finished / "checkpoints")},
+    }
+    summary = status(settings_of(tmp_path, **elsewhere))
+    assert summary["features"].state == "stale"
+    assert "separate.clips_per_track: 2 -> 3" in summary["features"].problems[0]
+    assert summary["train"].state == "stale"
+    assert "the stems are others" in summary["train"].problems[-1]
+
+
+def test_a_store_of_another_version_is_told(finished: Path) -> None:
+    path = FeatureStore.open(finished / "features.zarr").path / "zarr.json"
+    text = path.read_text()
+    path.write_text(text.replace('"version": 1', '"version": 9'))
+    try:
+        found = status(here(finished))["features"]
+    finally:
+        path.write_text(text)
+    assert found.state == "damaged"
+    assert "version 9" in found.problems[0]

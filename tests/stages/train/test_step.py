@@ -1,0 +1,248 @@
+"""Gradients of a step: micro-batches and several processes give those of one pass; objectives draw what they say."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.small_cache import make_cache
+from helpers.training import CLIP_S, profile, rows_of, settings_of
+
+from mixstyle.cache.models.checkpoints import load_checkpoint
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.remix import apply_remix
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.train.data import NOTHING, load_batches
+from mixstyle.stages.train.setup import datasets, head_of, learning_rate, new_encoder, open_inputs, shapes
+from mixstyle.stages.train.stage import train
+from mixstyle.stages.train.step import Stepper
+
+ALL = {"aug_effects": list(EFFECTS), "aug_mix_prob": 0.3, "aug_shuffle": True, "loudness_match": True}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("steps")
+    make_cache(folder / "stems", tracks=6, clips=3, clip_s=CLIP_S, validation=2)
+    features(settings_of(folder / "inputs"))
+    return folder
+
+
+def stepper_of(settings: Settings) -> tuple[Stepper, object]:
+    cache, store = open_inputs(settings)
+    mel, config = shapes(settings.train, len(store.names), cache)
+    torch.manual_seed(1)
+    head = head_of(settings.train)
+    encoder = new_encoder(config, store, 0)
+    data, _ = datasets(settings.train, cache, store, describe_here=True)
+    batch = next(load_batches(data, [(0, 0)], 0))
+    return Stepper(encoder, mel, head, settings.train, torch.device("cpu")), batch
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_micro_batches_give_the_gradients_of_the_whole(shared: Path, dropout: float) -> None:
+    found = []
+    for accumulate in (1, 2, 4):
+        changes = {"batch_size": 4, "accumulate": accumulate, "dropout": dropout, "chain_weight": 0.5}
+        stepper, batch = stepper_of(settings_of(shared / "micro", **changes))
+        for module in stepper.encoder.modules():  # batch statistics differ between parts of a batch: frozen
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        result = stepper.gradients(batch, seed=5)  # type: ignore[arg-type]
+        grads = [p.grad.flatten() for p in stepper.encoder.parameters() if p.grad is not None]
+        found.append((result.loss, torch.cat(grads)))
+        assert torch.cat(grads).abs().max() > 1e-4
+    if dropout:  # masks are drawn for each part
+        assert not torch.allclose(found[0][1], found[1][1], atol=1e-4)
+        return
+    for loss, grads in found[1:]:
+        assert loss == pytest.approx(found[0][0], abs=1e-5)
+        torch.testing.assert_close(grads, found[0][1], atol=1e-5, rtol=1e-4)  # float32 sums in another order
+
+
+def test_micro_batches_see_the_same_dropout_twice(shared: Path) -> None:
+    changes = {"batch_size": 4, "accumulate": 2, "dropout": 0.5}
+    stepper, batch = stepper_of(settings_of(shared / "dropout", **changes))
+    seen: list[torch.Tensor] = []
+    stepper.encoder.projection.register_forward_hook(lambda _, __, output: seen.append(output.detach().clone()))
+    before = stepper.encoder.bands[0].first.norm.running_mean.clone()  # type: ignore[union-attr]
+    stepper.gradients(batch, seed=5)  # type: ignore[arg-type]
+    assert len(seen) == 4
+    for first, second in zip(seen[:2], seen[2:], strict=True):
+        torch.testing.assert_close(first, second, atol=0, rtol=0)
+    norm = stepper.encoder.bands[0].first.norm
+    assert norm.num_batches_tracked >= 2  # type: ignore[operator]
+    assert not torch.equal(before, norm.running_mean)  # type: ignore[arg-type]
+
+
+def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
+    settings = settings_of(shared / "chain", objective="shared-chain", **ALL)
+    cache, store = open_inputs(settings)
+    data, held = datasets(settings.train, cache, store, describe_here=True)
+    assert held is not None
+    for key in ((0, 0, 0), (0, 1, 1), (3, 0, 1)):
+        item = data[key]
+        anchor, positive, negative = item.remixes
+        assert anchor == positive != negative
+        clips = {(track.track_id, clip.clip_id): cache.read_clip(clip) for track in data.tracks for clip in track.clips}
+        frames = item.stems.shape[-1]
+
+        def source(place: int, clips: dict = clips, item: object = item, frames: int = frames) -> str:
+            """The track whose clip, mixed as it is told, gives what the item holds."""
+            for (track_id, _), whole in clips.items():
+                for start in range(0, whole.shape[-1] - frames + 1, whole.shape[-1]):
+                    made = apply_remix(whole[..., start : start + frames], item.remixes[place])  # type: ignore[attr-defined]
+                    if np.array_equal(made, item.stems[place].numpy()):  # type: ignore[attr-defined]
+                        return track_id
+            return "?"
+
+        whole = settings_of(shared / "whole", objective="shared-chain", clip_duration_s=CLIP_S, **ALL)
+        item = datasets(whole.train, cache, store, describe_here=True)[0][key]
+        frames = item.stems.shape[-1]
+        tracks = [source(place, clips, item, frames) for place in range(3)]
+        assert tracks[0] == tracks[2] == item.track_id
+        assert tracks[1] not in ("?", item.track_id), "the positive should be of another song"
+        torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-3, rtol=1e-3)
+
+
+def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
+    settings = settings_of(shared / "ring", objective="chain-ring", style_effects=[2, 5])
+    cache, store = open_inputs(settings)
+    data, _ = datasets(settings.train, cache, store, describe_here=True)
+    seen = set()
+    for batch in load_batches(data, [(0, 0), (0, 1), (4, 0)], 0):
+        for item, (anchor, positive, negative) in enumerate(batch.remixes):
+            assert anchor == positive != negative
+            assert negative == batch.remixes[(item + 1) % len(batch.remixes)][0]
+            assert 2 <= len(anchor.stems[0]) <= 5
+            assert anchor.mix_lufs == -14
+            seen.add(json.dumps(anchor.to_json()))
+    assert len(seen) == 3 * data.batch_size, "chains are drawn for every step"
+    one, two = (list(load_batches(data, [(0, 1), (1, 0)], workers)) for workers in (0, 2))
+    assert all(torch.equal(a.stems, b.stems) and a.remixes == b.remixes for a, b in zip(one, two, strict=True))
+
+
+def test_styles_of_too_many_effects_are_refused(shared: Path) -> None:
+    for wrong in ([1], [0, 3], [4, 2], [1, 13]):
+        settings = settings_of(shared / "styles", style_effects=wrong)
+        with pytest.raises(MixstyleError, match=r"train\.style_effects=.*\[least, most\]"):
+            datasets(settings.train, *open_inputs(settings), True)
+
+
+def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
+    plain, normal = (
+        datasets(settings_of(shared / f"n{n}", fx_normalise=n).train, *open_inputs(settings_of(shared / "n")), True)[0]
+        for n in (False, True)
+    )
+    one, other = plain[(0, 0, 0)], normal[(0, 0, 0)]
+    assert one.remixes == other.remixes
+    assert one.remixes[0] == NOTHING
+    assert not torch.allclose(one.stems[0], other.stems[0])
+    loudness = describe(other.stems[:2])[:, :6]
+    assert torch.isfinite(loudness).all()
+
+
+RING = {"style_effects": [1, 4], "objective": "chain-ring"}
+
+
+@pytest.mark.parametrize("changes", [{"objective": "shared-chain", **ALL}, {"fx_normalise": True}, RING])
+def test_every_objective_trains_and_goes_on_exactly(shared: Path, changes: dict[str, object]) -> None:
+    name = "-".join(changes)[:12]
+    more = {**changes, "chain_weight": 0.3, "accumulate": 2, "warmup_steps": 3, "num_epochs": 2}
+    ends = []
+    for folder, stops in ((shared / f"{name}-whole", ()), (shared / f"{name}-broken", (1, 3))):
+        for stop in (*stops, 0):
+            train(settings_of(folder, **more, max_steps=stop))
+        ends.append(load_checkpoint(folder / "ckpt" / "final_model.pt"))
+    one, other = ends
+    assert one["step"] == 4
+    for part in ("encoder", "chain_head"):
+        assert all(torch.equal(one[part][key], other[part][key]) for key in one[part])
+    fresh = head_of(settings_of(shared / f"{name}-whole", **more).train)
+    assert fresh is not None
+    assert one["chain_head"]["layers.0.weight"].shape == fresh.state_dict()["layers.0.weight"].shape
+
+
+def test_the_learning_rate_rises_and_falls(shared: Path) -> None:
+    folder = shared / "cosine"
+    settings = settings_of(folder, schedule="cosine", warmup_steps=2, num_epochs=3)
+    train(settings)
+    base = settings.train.learning_rate
+    rates = [float(row["learning_rate"]) for row in rows_of(folder)]
+    # half a cosine over the four steps that are left of six
+    expected = [base / 2, base, *(base * (1 + np.cos(np.pi * k / 4)) / 2 for k in range(4))]
+    assert rates == pytest.approx(expected, rel=1e-6)
+    assert learning_rate(settings.train, 6, 6) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("objective", [pytest.param("same-song", marks=pytest.mark.slow), "chain-ring"])
+def test_two_processes_give_the_step_of_one(shared: Path, objective: str) -> None:
+    ends = []
+    for processes in (1, 2):
+        folder = shared / f"ranks-{objective}-{processes}"
+        changes = {"batch_size": 4, "chain_weight": 0.5, "dropout": 0.0, "max_steps": 1, "objective": objective}
+        train(settings_of(folder, **changes, processes=processes))
+        ends.append(load_checkpoint(folder / "ckpt" / "final_model.pt"))
+        assert len(rows_of(folder)) == 1
+    one, two = ends
+    for name, value in one["encoder"].items():
+        # Adam's first step goes by a gradient's sign: where that is next to nothing (1e-7), rounding decides
+        close = torch.isclose(two["encoder"][name].double(), value.double(), atol=1e-5, rtol=1e-4)
+        assert close.double().mean() > 0.998, name
+    for number, state in one["optimizer"]["state"].items():
+        # after one step the running mean is a tenth of the gradient: gradients agree to 1e-5
+        torch.testing.assert_close(two["optimizer"]["state"][number]["exp_avg"], state["exp_avg"], atol=1e-6, rtol=1e-3)
+    assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_and_it_goes_on(shared: Path) -> None:
+    path = profile(shared / "dying", processes=2, num_epochs=40, batch_size=4, save_every_steps=1)
+    command = [sys.executable, "-P", "-m", "mixstyle.stages", "train", "--config", str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, text=True)
+    log = shared / "dying" / "ckpt" / "loss.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.is_file() and len(rows_of(shared / "dying")) > 1):
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = [c for c in children if b"RANK=1" in Path(f"/proc/{c}/environ").read_bytes().split(b"\0")]
+    os.kill(int(ranks[0]), signal.SIGKILL)
+    assert process.stderr is not None
+    told = process.stderr.read()
+    assert process.wait(60) == 1
+    assert "process 2 of 2 was ended by SIGKILL; the same command goes on" in told
+    assert "Traceback" not in told
+    done = load_checkpoint(shared / "dying" / "ckpt" / "latest.pt")["step"]
+    assert done >= 1
+    train(
+        settings_of(shared / "dying", processes=2, num_epochs=40, batch_size=4, save_every_steps=1, max_steps=done + 2)
+    )
+    assert load_checkpoint(shared / "dying" / "ckpt" / "final_model.pt")["step"] == done + 2
+
+
+def test_what_processes_refuse_is_one_line(shared: Path) -> None:
+    with pytest.raises(MixstyleError, match=r"train\.batch_size=3 cannot be shared evenly by train\.processes=2"):
+        settings_of(shared / "odd", processes=2, batch_size=3)
+    with pytest.raises(MixstyleError, match="clip_duration_s=3"):
+        train(settings_of(shared / "long", processes=2, clip_duration_s=3.0))
+    with pytest.raises(MixstyleError, match="flanger"):
+        train(settings_of(shared / "flanger", aug_effects=["flanger"]))
+
+
+def test_a_batch_that_is_not_finite_is_skipped_where_wanted(shared: Path) -> None:
+    summary = train(settings_of(shared / "skip", learning_rate=1e30, num_epochs=3, on_not_finite="skip"))
+    assert summary.steps == 6
+    written = sorted((shared / "skip" / "ckpt").glob("not_finite_step_*.json"))
+    assert written
+    content = json.loads(written[0].read_text())
+    assert {"anchor", "positive", "negative"} == set(content["remixes"][0])

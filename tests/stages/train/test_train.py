@@ -1,0 +1,263 @@
+"""Training on a small cache: what a step draws, going on after a kill, and what is refused."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.small_cache import make_cache
+from helpers.training import CLIP_S, profile, rows_of, settings_of
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.models.checkpoints import load_checkpoint, newest_checkpoint
+from mixstyle.cache.models.exports import load_encoder
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.encoder.losses import info_nce
+from mixstyle.pipeline.mixing.remix import RemixSettings, apply_remix
+from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.train.data import Recipe, Triplets, load_batches
+from mixstyle.stages.train.setup import open_inputs
+from mixstyle.stages.train.stage import train
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    make_cache(folder / "stems", tracks=6, clips=3, clip_s=CLIP_S, validation=2)
+    features(settings_of(folder / "inputs"))
+    return folder
+
+
+def dataset(settings: Settings, frames: int, purpose: str = "train") -> Triplets:
+    cache, store = open_inputs(settings)
+    tracks = [track for track in cache.tracks if track.split == purpose]
+    return Triplets(
+        cache,
+        tracks,
+        store.values(),
+        Recipe(RemixSettings(0.5, 9.0)),
+        seed=3,
+        batch_size=2,
+        clip_frames=frames,
+        describe_here=True,
+        purpose=purpose,  # type: ignore[arg-type]
+    )
+
+
+def test_a_batch_is_the_same_for_any_number_of_workers(shared: Path) -> None:
+    data = dataset(settings_of(shared / "data"), 44_100)
+    steps = [(0, 0), (0, 1), (1, 0), (5, 1)]
+    runs = [list(load_batches(data, steps, workers)) for workers in (0, 1, 2)]
+    for alone, one, two in zip(*runs, strict=True):
+        assert alone.track_ids == one.track_ids == two.track_ids
+        assert torch.equal(alone.stems, one.stems)
+        assert torch.equal(one.stems, two.stems)
+        assert torch.equal(alone.descriptors, one.descriptors)
+        assert torch.equal(one.descriptors, two.descriptors)
+    later = list(load_batches(data, steps[2:], 1))
+    assert torch.equal(later[1].stems, runs[0][3].stems), "starting later changes what a step sees"
+    assert not torch.equal(runs[0][0].stems, runs[0][2].stems), "epochs should differ"
+
+
+def test_an_epoch_visits_every_track_once(shared: Path) -> None:
+    data = dataset(settings_of(shared / "data"), 44_100)
+    assert data.steps_per_epoch == 2
+    seen = [data.track_of((0, step, item)).track_id for step in range(2) for item in range(2)]
+    assert sorted(seen) == sorted(track.track_id for track in data.tracks)
+    assert {data.track_of((0, 2, item)).track_id for item in range(2)} <= set(seen)
+
+
+def test_anchor_positive_and_negative_are_what_they_should_be(shared: Path) -> None:
+    settings = settings_of(shared / "data")
+    frames = round(CLIP_S * 44_100)
+    data = dataset(settings, frames)
+    item = data[(0, 0, 0)]
+    track = data.track_of((0, 0, 0))
+    clips = [data.cache.read_clip(clip) for clip in track.clips]
+    stems = item.stems.numpy()
+    found = [next(i for i, clip in enumerate(clips) if np.array_equal(clip, stems[role])) for role in (0, 1)]
+    assert found[0] != found[1], "the positive should be another clip of the song"
+    np.testing.assert_array_equal(stems[2], apply_remix(stems[0], item.remixes[2]))
+    assert not np.array_equal(stems[2], stems[0])
+    # whole clips take their descriptors from the store, the negative is described anew
+    store = FeatureStore.open(settings.features.features_path)
+    rows = store.rows([track.clips[i].row for i in found])
+    np.testing.assert_array_equal(item.descriptors[:2].numpy(), rows)
+    torch.testing.assert_close(item.descriptors[2:], describe(item.stems[2:]), atol=1e-3, rtol=1e-3)
+
+
+def test_crops_are_described_as_crops(shared: Path) -> None:
+    item = dataset(settings_of(shared / "data"), 44_100)[(0, 1, 1)]
+    assert item.stems.shape[-1] == 44_100
+    torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def unbroken(shared: Path) -> Path:
+    train(settings_of(shared / "unbroken"))
+    return shared / "unbroken"
+
+
+def test_training_writes_what_it_says(unbroken: Path) -> None:
+    names = {path.name for path in (unbroken / "ckpt").iterdir()}
+    assert names >= {"final_model.pt", "best_model.pt", "latest.pt", "loss.csv", "settings.json"}
+    assert names >= {f"checkpoint_epoch_{epoch}.pt" for epoch in (1, 2, 3)}
+    rows = rows_of(unbroken)
+    assert [int(row["step"]) for row in rows] == list(range(1, 7))
+    assert [row["validation_loss"] != "" for row in rows] == [False, True] * 3
+    assert list((unbroken / "logs").glob("events.out.tfevents.*"))
+    best = min(float(row["validation_loss"]) for row in rows if row["validation_loss"])
+    assert load_checkpoint(unbroken / "ckpt" / "best_model.pt")["loss"] == pytest.approx(best, rel=1e-6)
+    loaded = load_encoder(unbroken / "ckpt" / "final_model.pt")
+    stems = torch.randn(2, 4, 2, 66_150) * 0.1
+    assert loaded.encoder(loaded.mel(stems), describe(stems)).shape == (2, 8)
+    assert not torch.equal(loaded.encoder.descriptor_center, torch.zeros_like(loaded.encoder.descriptor_center))
+
+
+def same_end(a: Path, b: Path) -> None:
+    first, second = (load_checkpoint(folder / "ckpt" / "final_model.pt")["encoder"] for folder in (a, b))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (a / "ckpt" / "loss.csv").read_bytes() == (b / "ckpt" / "loss.csv").read_bytes()
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(shared: Path, unbroken: Path) -> None:
+    config = profile(shared / "killed", workers=1)
+    command = [sys.executable, "-m", "mixstyle.stages", "train", "--config", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    log = shared / "killed" / "ckpt" / "loss.csv"
+    deadline = time.monotonic() + 120
+    while (
+        time.monotonic() < deadline and process.poll() is None and not (log.is_file() and len(rows_of(log.parents[1])))
+    ):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(rows_of(shared / "killed"))
+    assert 0 < done < 6, "the run should have been killed in the middle"
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    same_end(shared / "killed", unbroken)
+
+
+def test_more_epochs_go_on_and_equal_a_longer_run(shared: Path, unbroken: Path) -> None:
+    train(settings_of(shared / "longer", num_epochs=2))
+    summary = train(settings_of(shared / "longer", num_epochs=3))
+    assert summary.steps == 6
+    same_end(shared / "longer", unbroken)
+    assert train(settings_of(shared / "longer", num_epochs=3)).loss is None, "nothing was left to do"
+
+
+def test_a_torn_checkpoint_is_passed_over(shared: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(settings_of(shared / "torn", num_epochs=2))
+    latest = shared / "torn" / "ckpt" / "latest.pt"
+    latest.write_bytes(latest.read_bytes()[:-2000])
+    found = newest_checkpoint(latest.parent)
+    assert found is not None
+    assert found[0].name == "checkpoint_epoch_2.pt"
+    train(settings_of(shared / "torn", num_epochs=3))
+    assert "passed over" in capsys.readouterr().out
+    same_end(shared / "torn", unbroken)
+
+
+def test_changed_settings_are_named(shared: Path, unbroken: Path) -> None:
+    with pytest.raises(MixstyleError, match=r"temperature: 0\.1 -> 0\.2.*--rebuild"):
+        train(settings_of(unbroken, temperature=0.2))
+    assert (unbroken / "ckpt" / "final_model.pt").is_file()
+
+
+def test_a_loss_that_is_not_finite_stops_and_is_written_down(shared: Path) -> None:
+    settings = settings_of(shared / "diverging", learning_rate=1e30, num_epochs=30)
+    with pytest.raises(MixstyleError, match="not_finite_step") as error:
+        train(settings)
+    (path,) = (shared / "diverging" / "ckpt").glob("not_finite_step_*.json")
+    assert str(path) in str(error.value)
+    content = json.loads(path.read_text())
+    assert len(content["tracks"]) == len(content["remixes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"batch_size": 5}, r"train\.batch_size=5 is more than the 4 train tracks"),
+        ({"clip_duration_s": 3.0}, r"train\.clip_duration_s=3\.0"),
+        ({"clip_duration_s": 0.1}, r"train\.clip_duration_s=0\.1"),
+        ({"hop_length": 500}, "hop_length=500"),
+        ({"n_mels": 600}, "n_mels=600"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(shared: Path, changes: dict[str, object], named: str) -> None:
+    with pytest.raises(MixstyleError, match=named):
+        train(settings_of(shared / "refused", **changes))
+    assert not list((shared / "refused" / "ckpt").glob("*.pt"))
+
+
+def test_other_stems_make_a_run_stale(tmp_path: Path) -> None:
+    make_cache(tmp_path / "stems", tracks=4, clips=2, clip_s=CLIP_S, validation=0, per_shard=4)
+    settings = settings_of(tmp_path / "run", num_epochs=1)
+    with pytest.raises(MixstyleError, match="mixstyle features"):
+        train(settings)
+    features(settings)
+    assert StemCache(tmp_path / "stems").complete
+    summary = train(settings)
+    assert summary.best_loss == pytest.approx(np.mean([float(r["train_loss"]) for r in rows_of(tmp_path / "run")]))
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mixstyle.stages.train.step as module
+
+    calls = iter(range(100))
+
+    def pressed(*arguments: object) -> object:
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
+        return info_nce(*arguments)  # type: ignore[arg-type]
+
+    settings = settings_of(shared / "interrupted", save_every_steps=100, validate_every=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "info_nce", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings)
+    saved = load_checkpoint(shared / "interrupted" / "ckpt" / "latest.pt")["step"]
+    assert saved == 3, "the step that was begun is finished and saved"
+    train(settings_of(shared / "interrupted"))
+    first, second = (
+        load_checkpoint(shared / name / "ckpt" / "final_model.pt")["encoder"] for name in ("interrupted", "unbroken")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_table_and_a_pipe_plain_lines(shared: Path) -> None:
+    def run(name: str, output: int) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-P", "-m", "mixstyle.stages", "train", "--config", str(profile(shared / name))]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "PYTHONPATH": paths, "TERM": "xterm-256color", "COLUMNS": "100"}
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+
+    ours, theirs = os.openpty()
+    process = run("seen", theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # how a terminal tells that nobody writes to it any more
+        while part := os.read(ours, 65536):
+            seen += part
+    os.close(ours)
+    assert process.wait() == 0
+    for words in ("cosine to positives", "gradient norm", "learning rate", "waiting for data", "steps/s"):
+        assert words.encode() in seen
+    plain = run("piped", subprocess.PIPE)
+    told = plain.communicate()[0]
+    assert plain.returncode == 0
+    assert b"cosine to positives" not in told
+    assert b"\x1b[" not in told
+    assert b"training: 6/6 steps" in told

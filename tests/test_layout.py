@@ -1,0 +1,168 @@
+"""Where code stands and who may import whom, and what the repository's files must not hold."""
+
+import ast
+import dataclasses
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+FORBIDDEN = {"pipeline": {"cache", "stages"}, "cache": {"stages"}, "stages": set(), "api": set()}
+
+
+def sources(root: Path = ROOT) -> list[Path]:
+    """The modules of all rooms, in whatever depth."""
+    return [
+        path for room in FORBIDDEN for path in sorted((root / room).rglob("*.py")) if "__pycache__" not in path.parts
+    ]
+
+
+def module_name(path: Path, root: Path = ROOT) -> str:
+    """The name that a file is imported by: stages/train/data.py is mixstyle.stages.train.data."""
+    parts = list(path.relative_to(root).with_suffix("").parts)
+    parts = (["mixstyle"] if parts[0] == "api" else ["mixstyle", parts[0]]) + parts[1:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements but those under `if TYPE_CHECKING`, which no program runs."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from _statements(child)
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, inside functions too."""
+    names = set()
+    for node in _statements(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ("." * node.level) + (node.module or "")
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def breaches(path: Path, room: str) -> list[str]:
+    """What a module imports although its room may not; relative imports, which hide the room, too."""
+    forbidden = tuple(f"mixstyle.{other}." for other in FORBIDDEN[room])
+    return sorted(name for name in imported(path) if name.startswith(".") or f"{name}.".startswith(forbidden))
+
+
+def cycle_in(graph: dict[str, set[str]]) -> list[str]:
+    """The names along one cycle of a graph; empty where there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name not in done:
+            for other in sorted(graph[name]):
+                if found := walk(other, [*trail, name]):
+                    return found
+            done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Module -> modules that it imports, of ours; a package's own file counts where a name is taken from it."""
+    files = {module_name(path): path for path in sources()}
+    graph = {name: {other for other in imported(path) if other in files} - {name} for name, path in files.items()}
+    # `from a.b import c` names both a.b and a.b.c: where c is a module, a.b itself is only the way there
+    for name, path in files.items():
+        for node in _statements(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and all(f"{node.module}.{a.name}" in files for a in node.names):
+                graph[name].discard(node.module or "")
+    return graph
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    assert breaches(path, path.relative_to(ROOT).parts[0]) == []
+
+
+def test_a_forbidden_import_is_seen_three_folders_down(tmp_path: Path) -> None:
+    deep = tmp_path / "pipeline" / "a" / "b" / "c" / "deep.py"
+    deep.parent.mkdir(parents=True)
+    deep.write_text("def later() -> None:\n    from mixstyle.cache.storage.atomic import write_bytes\n")
+    assert deep in sources(tmp_path)
+    assert "mixstyle.cache.storage.atomic" in breaches(deep, "pipeline")
+    deep.write_text("from .. import sibling\n")
+    assert breaches(deep, "pipeline")
+
+
+def test_modules_do_not_import_one_another_in_a_circle() -> None:
+    graph = module_graph()
+    assert cycle_in(graph) == []
+    graph["mixstyle.pipeline.core.errors"].add("mixstyle.stages.cli")
+    assert cycle_in(graph), "a cycle would not be seen"
+
+
+def test_packages_do_not_import_one_another_in_a_circle() -> None:
+    packages = {name: module_name(path.parent / "__init__.py") for path in sources() for name in [module_name(path)]}
+    graph: dict[str, set[str]] = {package: set() for package in packages.values()}
+    for name, others in module_graph().items():
+        graph[packages[name]] |= {packages[other] for other in others} - {packages[name]}
+    assert cycle_in(graph) == []
+
+
+def test_pipeline_holds_no_command_line() -> None:
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        assert not imported(path) & {"typer", "rich", "argparse", "dvc"}, path.name
+
+
+def test_every_folder_of_code_is_a_package_that_is_installed() -> None:
+    folders = {path.parent for path in sources()}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    listed = tool["setuptools"]["packages"]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {module_name(folder / "__init__.py") for folder in folders} | {
+        "mixstyle.configs",
+        "mixstyle.separators",
+    }
+    watched = " ".join(entry["file"] for entry in tool["uv"]["cache-keys"])
+    assert all(room in watched for room in FORBIDDEN), "uv would not see a new module there"
+
+
+def test_tests_stand_where_their_code_stands() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        parts = path.relative_to(ROOT / "tests").parts[:-1]
+        if parts and parts[0] not in {"gpu"}:
+            assert (ROOT / Path(*parts)).is_dir(), f"{path}: there is no {'/'.join(parts)} that it tests"
+
+
+def test_no_source_is_git_ignored() -> None:
+    names = "\n".join(str(path.relative_to(ROOT)) for path in [*sources(), *(ROOT / "tests").rglob("*.py")])
+    # the rules alone, for whatever git tracks already: --no-index
+    found = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"], input=names, cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.returncode in (0, 1), found.stderr
+    ignored = [name for name in found.stdout.split() if "__pycache__" not in name]
+    assert ignored == []
+
+
+def test_no_default_of_the_settings_lies_inside_a_package() -> None:
+    # the room cache/ is both: its folder is where the outputs of the stages go by default, its packages are below it
+    from mixstyle.stages.common.settings import Settings, plain
+
+    def paths(value: object) -> Iterator[Path]:
+        if dataclasses.is_dataclass(value):
+            for field in dataclasses.fields(value):
+                yield from paths(getattr(value, field.name))
+        elif isinstance(value, Path):
+            yield value
+
+    assert plain(Settings())
+    packages = {path.parent.relative_to(ROOT) for path in sources()} - {Path("cache")}
+    found = list(paths(Settings()))
+    assert len(found) > 5
+    for path in found:
+        assert not {path, *path.parents} & packages, f"{path} lies inside a package"
