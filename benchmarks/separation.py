@@ -82,8 +82,8 @@ class Job:
     stems: str = ""
     """Where the stems go, to be compared; empty for nowhere."""
     clips: bool = False
-    lanes: tuple[int, int] = (0, 0)
-    """Threads a lane and chunks a batch, as tuning found."""
+    streams: tuple[int, int] = (0, 0)
+    """Threads a stream and chunks a batch, as tuning found."""
     network: str = "rearranged"
     """Of ours: published, module (each fusion convolves once) or rearranged."""
     keep_memory: bool = True
@@ -155,7 +155,7 @@ class Benchmark:
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, job in ways.items():
-                measured[name].append(work(job, tuned[job.precision]["lanes"] if job.way == "ours" else (0, 0)))
+                measured[name].append(work(job, tuned[job.precision]["streams"] if job.way == "ours" else (0, 0)))
         found: dict[str, Any] = {
             name: {
                 **turns[0],
@@ -179,8 +179,8 @@ class Benchmark:
         short = self.frames != TRACK_S * SAMPLE_RATE
         extrapolated = f"; extrapolated from {plain['chunks']} chunks" if short else ""
         table = Table(title=f"SCNet {self.name}{random}: chunks of {self.chunk / SAMPLE_RATE:.0f} s{extrapolated}")
-        for column in ("way", "s a chunk", "4 min, s", "x real time", "against plain", "lanes, batch", "peak GB"):
-            table.add_column(column, justify="left" if column in ("way", "lanes, batch") else "right")
+        for column in ("way", "s a chunk", "4 min, s", "x real time", "against plain", "streams, batch", "peak GB"):
+            table.add_column(column, justify="left" if column in ("way", "streams, batch") else "right")
         table.add_column("SI-SDR to plain fp32, dB: least (median)", justify="right")
         whole_s = plain["chunk_s"] * self.track_chunks
         for name, way in found.items():
@@ -188,7 +188,7 @@ class Benchmark:
                 continue
             clips = "clips" in name
             track_s = way["seconds"] if clips else way["chunk_s"] * self.track_chunks
-            lanes = f"{way['used'][0]} x {way['used'][1]} threads, {way['used'][2]}" if "used" in way else ""
+            streams = f"{way['used'][0]} x {way['used'][1]} threads, {way['used'][2]}" if "used" in way else ""
             sdr = way.get("si_sdr_db")
             table.add_row(
                 f"{name} ({way['chunks']} chunks)" if clips else name,
@@ -196,7 +196,7 @@ class Benchmark:
                 f"{track_s:.1f}",
                 f"{(20 if clips else TRACK_S) / track_s:.1f}",
                 f"{whole_s / track_s:.2f}",
-                lanes,
+                streams,
                 f"{way['peak_gb']:.2f}",
                 f"{min(sdr):.1f} ({statistics.median(sdr):.1f})" if sdr else "",
             )
@@ -225,25 +225,29 @@ class Benchmark:
         )
         both, one = (self.threads, 1), (1, 1)
         ways: dict[str, dict[str, Any]] = {
-            "published layers, one chunk on all threads": {"network": "published", "keep_memory": False, "lanes": both},
-            "each fusion convolves once": {"network": "module", "keep_memory": False, "lanes": both},
-            "freed memory is kept": {"network": "module", "lanes": both},
-            "one layout, folded norms, LSTMs without copies": {"lanes": both},
-            "a lane a thread": {"lanes": one},
-            "bf16": {"lanes": one, "precision": "bf16"},
+            "published layers, one chunk on all threads": {
+                "network": "published",
+                "keep_memory": False,
+                "streams": both,
+            },
+            "each fusion convolves once": {"network": "module", "keep_memory": False, "streams": both},
+            "freed memory is kept": {"network": "module", "streams": both},
+            "one layout, folded norms, LSTMs without copies": {"streams": both},
+            "a stream a thread": {"streams": one},
+            "bf16": {"streams": one, "precision": "bf16"},
             "batch of 4 on all threads, published layers": {
                 "network": "published",
                 "keep_memory": False,
-                "lanes": (self.threads, 4),
+                "streams": (self.threads, 4),
             },
-            "the same with freed memory kept": {"network": "published", "lanes": (self.threads, 4)},
-            "batch of 4, a lane a thread, bf16, all changes": {"lanes": (1, 4), "precision": "bf16"},
+            "the same with freed memory kept": {"network": "published", "streams": (self.threads, 4)},
+            "batch of 4, a stream a thread, bf16, all changes": {"streams": (1, 4), "precision": "bf16"},
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, options in ways.items():
-                job = replace(self._job("ours"), **{key: options[key] for key in options if key != "lanes"})
-                turn = work(job, options["lanes"])
+                job = replace(self._job("ours"), **{key: options[key] for key in options if key != "streams"})
+                turn = work(job, options["streams"])
                 seconds[name].append(turn["seconds"] / turn["chunks"])
         table = Table("change", title=f"SCNet {self.name}: one change after the other")
         table.add_column("s a chunk", justify="right")
@@ -311,9 +315,9 @@ class Benchmark:
         return np.ascontiguousarray(np.tile(audio, (1, -(-frames // audio.shape[1])))[:, :frames], dtype=np.float32)
 
 
-def work(job: Job, lanes: Sequence[int] = (0, 0)) -> dict[str, Any]:
+def work(job: Job, streams: Sequence[int] = (0, 0)) -> dict[str, Any]:
     """What a worker process finds."""
-    request = json.dumps({**asdict(job), "lanes": list(lanes)})
+    request = json.dumps({**asdict(job), "streams": list(streams)})
     result = subprocess.run([sys.executable, str(WORKER)], input=request, capture_output=True, text=True, check=False)
     if result.returncode:
         raise SystemExit(f"{job.way} {job.precision} failed:\n{result.stderr}")

@@ -13,11 +13,11 @@ from plain_scnet import as_published, count_flops, separate_plainly
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.chunks import ClipRequest
-from mixstyle.pipeline.separation.executor import ChunkQueue, Engine
+from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.scnet import SCNet, form_of
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.pipeline.separation.tuning import lanes_on, tune
+from mixstyle.pipeline.separation.tuning import streams_on, tune
 
 CLIP = 10 * SAMPLE_RATE
 
@@ -52,8 +52,8 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         _, network = load(job)
         network = as_published(network) if job["network"] == "published" else network
         separator.network = network.to(device)  # type: ignore[assignment]
-    per_lane, batch = job["lanes"]
-    lanes = lanes_on(device, job["threads"], per_lane)
+    per_stream, batch = job["streams"]
+    streams = streams_on(device, job["threads"], per_stream)
     audio = torch.from_numpy(np.load(job["audio"]))
     frames = audio.shape[1]
     requests = [ClipRequest(frames, 0, frames, 0, audio)]
@@ -62,19 +62,19 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         for start in (frames // 3, frames - CLIP):
             first, last = separator.clip_span(frames, start, start + CLIP)
             requests.append(ClipRequest(frames, start, start + CLIP, first, audio[:, first:last]))
-    with Engine(separator, lanes, per_lane, batch) as engine:
+    with BatchExecutor(separator, streams, per_stream, batch) as executor:
         short = audio[:, : separator.chunk_frames // 8]
-        for future in [engine.submit([short] * batch) for _ in range(lanes)]:  # warms up
+        for future in [executor.submit([short] * batch) for _ in range(streams)]:  # warms up
             future.result()
         start = time.perf_counter()
-        queue = ChunkQueue(engine)
+        queue = ChunkQueue(executor)
         queue.put(0, requests)
         stems = [clip for group in queue.finished(wait=True) for clip in group.stems]
         seconds = time.perf_counter() - start
     if job["stems"]:
         np.save(job["stems"], stems[0].numpy())
     chunks = {i for r in requests for i in separator.grid(frames).touching(r.start, r.stop)}
-    used = [lanes, per_lane, batch]
+    used = [streams, per_stream, batch]
     return {"seconds": seconds, "chunks": len(chunks), "used": used}
 
 
@@ -82,7 +82,7 @@ def tuned(job: dict[str, Any]) -> dict[str, Any]:
     """What tuning finds, in a process of its own: it tries batches that need more memory than what it takes."""
     keep_freed_memory()
     tuning = tune(load_separator(job["config"], job["checkpoint"], job["device"], job["precision"]), job["threads"])
-    return {"lanes": [tuning.threads_per_lane, tuning.batch_chunks], "tried": tuning.chunk_s}
+    return {"streams": [tuning.threads_per_stream, tuning.batch_chunks], "tried": tuning.chunk_s}
 
 
 def floor(job: dict[str, Any]) -> dict[str, Any]:

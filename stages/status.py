@@ -30,7 +30,7 @@ from mixstyle.stages.features.stage import stale_reasons
 from mixstyle.stages.report.stage import METRICS, made_from
 from mixstyle.stages.report.stage import SETTINGS as REPORT_SETTINGS
 from mixstyle.stages.separate.clips import load_for
-from mixstyle.stages.separate.parallelism import choose_lanes, device_of, settings_that_matter
+from mixstyle.stages.separate.parallelism import choose_streams, device_of, settings_that_matter
 from mixstyle.stages.separate.stage import SPOT_CHECKS
 from mixstyle.stages.train.stage import NEUTRAL
 from mixstyle.stages.train.stage import SETTINGS as TRAIN_SETTINGS
@@ -122,8 +122,8 @@ def _separate_changes(settings: Settings, cache: StemCache) -> tuple[list[str], 
         device = device_of(chosen)
         # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
         separator = load_for(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
-        lanes = choose_lanes(chosen, separator, device, measure=False)
-        now = settings_that_matter(chosen, listing, separator, device, lanes)
+        streams = choose_streams(chosen, separator, device, measure=False)
+        now = settings_that_matter(chosen, listing, separator, device, streams)
         before = load_plan(chosen.stems_dir / "plan.jsonl.gz")
     except MixstyleError as error:
         return [], str(error)

@@ -1,4 +1,4 @@
-"""The ledger of failures: `failures.csv`, one row for each track or clip that could not be used, and why.
+"""The failure log `failures.csv`, one row for each track or clip that could not be used, and why.
 
 Columns: track_id, path, clip (empty where the whole track failed), stage, reason (its kind, a colon, the detail).
 RFC 4180, UTF-8, in the order of the plan. It is written anew from the shards' sidecars, so equal shards give equal
@@ -55,7 +55,7 @@ def count_by_kind(failures: Iterable[Failure]) -> dict[str, int]:
 
 
 def write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    """Writes the ledger atomically. Names that are no UTF-8 get backslashes."""
+    """Writes the failure log atomically. Names that are no UTF-8 get backslashes."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow([field.name for field in fields(Failure)])
@@ -64,11 +64,11 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
 
 
 def read_failures(path: Path) -> list[Failure]:
-    """Reads a ledger; an empty list where there is none. Raises MixstyleError for a file that is none."""
+    """Reads a failure log; an empty list where there is none. Raises MixstyleError for a file that is none."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     if header != [field.name for field in fields(Failure)]:
-        raise MixstyleError(f"{path}: not a ledger of failures; its columns differ")
+        raise MixstyleError(f"{path}: not a failure log; its columns differ")
     return [Failure(*row) for row in rows]

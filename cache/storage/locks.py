@@ -1,7 +1,7 @@
-"""Claims on numbered pieces of work: several processes share them out, and no two do the same one at once.
+"""ShardLocks on numbered pieces of work: several processes share them out, and no two do the same one at once.
 
-A claim is a POSIX record lock on one byte of an empty file: byte 0 is the door, behind which one process at a time
-looks at what is there and takes its pieces; byte 1 + k is piece k. So thousands of pieces need one open file, a claim
+A lock is a POSIX record lock on one byte of an empty file: byte 0 is the mutex, behind which one process at a time
+looks at what is there and takes its pieces; byte 1 + k is piece k. So thousands of pieces need one open file, a lock
 dies with its process however that ends, and several machines may share a file system that has such locks (NFS does).
 File systems without locks go unguarded. The file stays: removing one that others may be opening would split them.
 """
@@ -24,8 +24,8 @@ _open_here: set[Path] = set()
 """Record locks keep processes apart, not threads, and closing one handle drops those of all: one holder a file."""
 
 
-class Claims:
-    """The claims of this process on the pieces of what stands at `path`; the lock file stands beside it.
+class ShardLocks:
+    """The locks of this process on the pieces of what stands at `path`; the lock file stands beside it.
 
     what: the command, for messages. Use it in a `with`: all that was taken is given back at its end.
     """
@@ -35,7 +35,7 @@ class Claims:
         self._what = what
         self._file = path.with_name(f".{path.name}.lock").absolute()
 
-    def __enter__(self) -> "Claims":
+    def __enter__(self) -> "ShardLocks":
         if self._file in _open_here:
             raise self.refusal()
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +54,8 @@ class Claims:
         return MixstyleError(f"{self._path}: another `{self._what}` is writing it; wait for it or stop it")
 
     @contextlib.contextmanager
-    def door(self) -> Iterator[None]:
-        """Waits until no other process is behind the door, and keeps them out until the end of the block."""
+    def mutex(self) -> Iterator[None]:
+        """Waits until no other process is behind the mutex, and keeps them out until the end of the block."""
         self._lock(_DOOR, 1, wait=True)
         try:
             yield
@@ -63,7 +63,7 @@ class Claims:
             self._unlock(_DOOR, 1)
 
     def take(self, pieces: Iterable[int]) -> list[int]:
-        """Claims those of some pieces that no other process holds, and returns them in their order."""
+        """ShardLocks those of some pieces that no other process holds, and returns them in their order."""
         return [piece for piece in pieces if self._lock(1 + piece, 1)]
 
     @contextlib.contextmanager

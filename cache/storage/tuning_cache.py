@@ -1,8 +1,9 @@
 """What tuning found on this machine, kept so that it is measured once.
 
 `$XDG_CACHE_HOME/mixstyle/tunings/<fingerprint of the case>.json` (`~/.cache` unless set), version 1:
-`{"version": 1, "case": {...}, "threads_per_lane": n, "batch_chunks": n, "chunk_s": {choice: seconds}}`. It is a cache:
-files that cannot be read, or of other versions, count as not there, and a folder that cannot be written is no error.
+`{"version": 1, "case": {...}, "threads_per_stream": n, "batch_chunks": n, "chunk_s": {choice: seconds}}`. It
+is a cache: files that cannot be read, or of other versions, count as not there, and a folder that cannot be written is
+no error.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ def load_tuning(case: Mapping[str, Any]) -> Tuning | None:
     with contextlib.suppress(MixstyleError, KeyError, TypeError):
         stored = read_json(path)
         if stored["version"] == VERSION:
-            return Tuning(int(stored["threads_per_lane"]), int(stored["batch_chunks"]), dict(stored["chunk_s"]))
+            return Tuning(int(stored["threads_per_stream"]), int(stored["batch_chunks"]), dict(stored["chunk_s"]))
     return None
 
 
@@ -55,7 +56,7 @@ def store_tuning(case: Mapping[str, Any], tuning: Tuning) -> Path | None:
     content = {
         "version": VERSION,
         "case": dict(case),
-        "threads_per_lane": tuning.threads_per_lane,
+        "threads_per_stream": tuning.threads_per_stream,
         "batch_chunks": tuning.batch_chunks,
         "chunk_s": tuning.chunk_s,
     }

@@ -1,8 +1,54 @@
-"""The one exception a user's mistake raises."""
+"""The one exception a user's mistake raises, and the codes that tell programs which mistake it was."""
+
+from typing import Literal, get_args
+
+ErrorCode = Literal[
+    "bad-setting",
+    "unknown-setting",
+    "bad-option",
+    "not-found",
+    "no-music",
+    "bad-audio",
+    "bad-list",
+    "damaged-file",
+    "unknown-version",
+    "wrong-file",
+    "misfit",
+    "stale",
+    "step-missing",
+    "in-use",
+    "cannot-write",
+    "no-memory",
+    "no-device",
+    "no-package",
+    "remote",
+    "worker-died",
+    "not-finite",
+]
+"""What went wrong, for programs and tests; the message is for people.
+
+- bad-setting, unknown-setting: a setting's value, or a name that there is not. bad-option: a command line's option or
+  a function's argument.
+- not-found: a file, a folder or a profile. no-music: nothing there that can be used. bad-audio: samples of a wrong
+  shape, too short or not finite. bad-list: a list of music or a table that cannot be read.
+- damaged-file: of the right kind but not whole. unknown-version: written by another version. wrong-file: of another
+  kind. misfit: two inputs that do not belong together.
+- stale: made with other settings or from other inputs. step-missing: another command has to run first. in-use: another
+  process is at it.
+- cannot-write, no-memory, no-device, no-package, remote: what the machine or a server lacks or refuses.
+- worker-died: a process of ours ended. not-finite: training or separation came to NaN or infinity.
+"""
+ERROR_CODES: tuple[str, ...] = get_args(ErrorCode)
 
 
 class MixstyleError(Exception):
     """Bad input, told in one line that names the file or the setting and says what to do.
 
     The command line prints it without a traceback and exits with status 1.
+
+    code: one of ERROR_CODES, the same for the same mistake whatever the message says.
     """
+
+    def __init__(self, message: str, *, code: ErrorCode = "bad-option") -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code

@@ -1,9 +1,9 @@
-"""Runs chunks of many clips through one separator: full batches, several lanes at once, bounded memory.
+"""Runs chunks of many clips through one separator: full batches, several streams at once, bounded memory.
 
-A *lane* is a thread that takes batches through the network. On CPUs, several lanes of one thread each do more than
-one lane of several threads: an LSTM has thousands of steps, and threads that share one wait for each other at every
-step (for very long when anything else wants a core). On a GPU two lanes, each with its own stream, copy and compute
-at the same time.
+A *stream* is a thread that takes batches through the network. On CPUs, several streams of one thread each do more than
+one stream of several threads: an LSTM has thousands of steps, and threads that share one wait for each other at every
+step (for very long when anything else wants a core). On a GPU two of them, each with a CUDA stream of its own,
+copy and compute at the same time.
 """
 
 import threading
@@ -23,7 +23,7 @@ from mixstyle.pipeline.separation.chunks import ClipRequest, OverlapAdd
 
 
 class ChunkSeparator(Protocol):
-    """What an engine needs of a separator; `Separator` is one."""
+    """What an executor needs of a separator; `Separator` is one."""
 
     device: torch.device
 
@@ -34,43 +34,43 @@ class ChunkSeparator(Protocol):
     def overlap_add(self, request: ClipRequest) -> OverlapAdd: ...
 
 
-class Engine:
-    """Lanes through a separator's network. A context manager: leaving it ends the lanes.
+class BatchExecutor:
+    """Streams through a separator's network. A context manager: leaving it ends the streams.
 
-    lanes: batches at once. threads: CPU threads of each lane. batch_chunks: the most chunks in a batch; a device that
-    is out of memory halves it, and `on_halved` is called with what is left.
+    streams: batches at once. threads: CPU threads of each stream. batch_chunks: the most chunks in a batch; a device
+    that is out of memory halves it, and `on_halved` is called with what is left.
     """
 
     def __init__(
         self,
         separator: ChunkSeparator,
-        lanes: int = 1,
+        streams: int = 1,
         threads: int = 1,
         batch_chunks: int = 1,
         on_halved: Callable[[int], None] | None = None,
     ) -> None:
-        self.separator, self.lanes, self.threads, self.batch_chunks = separator, lanes, threads, batch_chunks
+        self.separator, self.streams, self.threads, self.batch_chunks = separator, streams, threads, batch_chunks
         self.lane_s = 0.0
-        """Seconds spent in the network, summed over the lanes."""
+        """Seconds spent in the network, summed over the streams."""
         self.active_s = 0.0
-        """Seconds in which at least one lane was in the network."""
+        """Seconds in which at least one stream was in the network."""
         self._limit, self._on_halved = batch_chunks, on_halved
         self._lock = threading.Lock()
         self._active, self._since = 0, 0.0
         self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(threads)  # of MKL they are one number for all threads: never another while lanes run
-        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane", initializer=self._begin)
+        torch.set_num_threads(threads)  # of MKL they are one number for all threads: never another while streams run
+        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="stream", initializer=self._begin)
 
     def submit(self, chunks: Sequence[Tensor]) -> "Future[tuple[list[Tensor], int]]":
         """Chunks [2, chunk] each -> their stems [4, 2, chunk] each, and how many at most went through together."""
         return self._pool.submit(self._run, chunks)
 
     def close(self) -> None:
-        """Ends the lanes; what is under way is finished, what waits is dropped."""
+        """Ends the streams; what is under way is finished, what waits is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(self._threads_before)
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> "BatchExecutor":
         return self
 
     def __exit__(
@@ -119,11 +119,11 @@ class Engine:
         """Half of what failed is allowed from now on. Raises MixstyleError where it was a single chunk."""
         if size == 1 and limit == 1:
             raise MixstyleError(
-                f"{self.separator.device}: out of memory with a single chunk; use fewer separate.lanes, "
+                f"{self.separator.device}: out of memory with a single chunk; use fewer separate.streams, "
                 "separate.precision=bf16, or a device with more memory"
             )
         with self._lock:
-            if self._limit < limit:  # another lane has halved it meanwhile
+            if self._limit < limit:  # another stream has halved it meanwhile
                 return
             self._limit = (min(limit, size) + 1) // 2
             left = self._limit
@@ -181,11 +181,11 @@ class ChunkQueue:
 
     Chunks go in the order of `put`, each once even where several clips of a group touch it. Membership of a batch
     hangs on that order alone; `flush` ends a batch early. Memory is bounded by `ahead` batches more than there are
-    lanes: `put` waits for the oldest.
+    streams: `put` waits for the oldest.
     """
 
-    def __init__(self, engine: Engine, ahead: int = 1) -> None:
-        self.engine, self.most_in_flight = engine, engine.lanes + ahead
+    def __init__(self, executor: BatchExecutor, ahead: int = 1) -> None:
+        self.executor, self.most_in_flight = executor, executor.streams + ahead
         self.waited_s = 0.0
         """Seconds that `put` and `flush` waited for the network."""
         self._batch: list[tuple[_Group, int, Tensor]] = []
@@ -194,7 +194,7 @@ class ChunkQueue:
 
     def put(self, key: Hashable, requests: Sequence[ClipRequest]) -> None:
         """Clips that share their audio, a track's. Raises as `Separator.separate_clips` does."""
-        separator = self.engine.separator
+        separator = self.executor.separator
         prepared = {id(request.audio): separator.prepare(request) for request in requests}
         clips: list[_Clip] = []
         readers: dict[int, _Clip] = {}  # a clip whose audio holds the chunk
@@ -208,7 +208,7 @@ class ChunkQueue:
         for index, clip in sorted(readers.items(), key=lambda item: item[0]):
             grid = clip.overlap_add.grid
             self._batch.append((group, index, grid.cut(index, clip.audio, clip.request.span_start)))
-            if len(self._batch) == self.engine.batch_chunks:
+            if len(self._batch) == self.executor.batch_chunks:
                 self.flush()
 
     def flush(self) -> None:
@@ -216,7 +216,7 @@ class ChunkQueue:
         if not self._batch:
             return
         places = [(group, index) for group, index, _ in self._batch]
-        self._in_flight.append((places, self.engine.submit([chunk for _, _, chunk in self._batch])))
+        self._in_flight.append((places, self.executor.submit([chunk for _, _, chunk in self._batch])))
         self._batch = []
         while len(self._in_flight) > self.most_in_flight:
             self._take()

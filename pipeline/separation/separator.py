@@ -13,7 +13,7 @@ from torch import Tensor
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest, OverlapAdd
-from mixstyle.pipeline.separation.executor import ChunkQueue, Engine
+from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.msst import SeparatorFile, digest, read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.scnet import SCNet, form_of
 from mixstyle.pipeline.separation.scnet_inference import InferenceSCNet
@@ -79,12 +79,12 @@ class Separator:
         On a CPU, as many chunks at once as torch may use threads, with a thread each.
         """
         chunks = sum(len(self.grid(r.track_frames).touching(r.start, r.stop)) for r in requests)
-        lanes, threads = 2, torch.get_num_threads()
+        streams, threads = 2, torch.get_num_threads()
         if self.device.type == "cpu":
-            lanes = threads if -(-chunks // self.batch_chunks) >= threads else 1
-            threads //= lanes
-        with Engine(self, lanes, threads, self.batch_chunks) as engine:
-            queue = ChunkQueue(engine)
+            streams = threads if -(-chunks // self.batch_chunks) >= threads else 1
+            threads //= streams
+        with BatchExecutor(self, streams, threads, self.batch_chunks) as executor:
+            queue = ChunkQueue(executor)
             for i, request in enumerate(requests):
                 queue.put(i, [request])
             return [stems for group in queue.finished(wait=True) for stems in group.stems]

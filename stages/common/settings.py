@@ -66,12 +66,12 @@ class SeparateSettings:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     batch_chunks: int = 0
     """Chunks of audio that go through the separator together; 0 finds the fastest by a short measurement."""
-    lanes: int = 0
+    streams: int = 0
     """Batches that are in the separator at once, sharing its threads; 0 finds the fastest."""
     num_overlap: int | None = None
     """Overrides inference.num_overlap of the separator's YAML."""
     threads: int = 0
-    """CPU threads of the network, all lanes together; 0 takes every core."""
+    """CPU threads of the network, all streams together; 0 takes every core."""
     workers: int = 2
     """Processes that decode music, and threads that encode it."""
     strict: bool = False
@@ -394,7 +394,7 @@ _POSITIVE = (
     "report.batch_clips evaluate.batch_clips evaluate.preset_clips embed.workers"
 ).split()
 _NOT_NEGATIVE = (
-    "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.lanes separate.batch_chunks "
+    "demo_songs.songs demo_songs.seed separate.seed separate.threads separate.streams separate.batch_chunks "
     "separate.validation_fraction "
     "separate.test_fraction train.seed "
     "train.max_steps train.steps_per_epoch train.weight_decay train.dropout train.aug_gain_range_db "

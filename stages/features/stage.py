@@ -27,7 +27,7 @@ from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.fingerprint import differences, fingerprint
-from mixstyle.cache.storage.locks import Claims
+from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -96,14 +96,14 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     device = resolve_device(chosen.device)
     cache = StemCache(settings.separate.stems_dir)
     share = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
-    with Claims(chosen.features_path, "mixstyle features") as claims:
-        with claims.door():
-            store = _fresh_store(chosen.features_path, cache, rebuild, claims)
-            todo = _claimed(store, share, claims)
+    with ShardLocks(chosen.features_path, "mixstyle features") as locks:
+        with locks.mutex():
+            store = _fresh_store(chosen.features_path, cache, rebuild, locks)
+            todo = _claimed(store, share, locks)
         started = time.monotonic()
         computed = _fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
         elapsed_s = max(time.monotonic() - started, 1e-9)
-        with claims.door():
+        with locks.mutex():
             if store.complete and (todo or store.stored_statistics() is None):
                 store.write_statistics(*store.statistics())
     summary = _summary(store, cache, len(todo), computed / elapsed_s)
@@ -111,13 +111,13 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     return summary
 
 
-def _claimed(store: FeatureStore, share: Sequence[ShardInfo], claims: Claims) -> list[ShardInfo]:
+def _claimed(store: FeatureStore, share: Sequence[ShardInfo], locks: ShardLocks) -> list[ShardInfo]:
     """Shards of the share that are not done, as far as no other process is at them."""
     done = store.done
     wanted = [shard for shard in share if not done[shard.shard]]
-    mine = set(claims.take(shard.shard for shard in wanted))
+    mine = set(locks.take(shard.shard for shard in wanted))
     if wanted and not mine:
-        raise claims.refusal()
+        raise locks.refusal()
     done = store.done  # again: what was done meanwhile is nobody's any more
     return [shard for shard in wanted if shard.shard in mine and not done[shard.shard]]
 
@@ -153,8 +153,8 @@ def _tell(summary: FeaturesSummary, settings: Settings) -> None:
         say(f"features: {summary.shards_elsewhere} of {summary.shards} shards are left to other processes")
 
 
-def _fresh_store(path: Path, cache: StemCache, rebuild: bool, claims: Claims) -> FeatureStore:
-    """The store, made where there is none; stale ones are refused, or made anew with `rebuild`, behind the door."""
+def _fresh_store(path: Path, cache: StemCache, rebuild: bool, locks: ShardLocks) -> FeatureStore:
+    """The store, made where there is none; stale ones are refused, or made anew with `rebuild`, behind the mutex."""
     if path.exists():
         try:
             store = FeatureStore.open(path, write=True)
@@ -169,7 +169,7 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, claims: Claims) ->
                 return store
         if not rebuild:
             raise MixstyleError(f"{path}: {trouble}; go back to what it was, or make it anew with --rebuild")
-        with claims.all():  # nobody is filling it
+        with locks.all():  # nobody is filling it
             # Renamed first: a run killed while deleting must not leave half a store under its name.
             condemned = path.with_name(f".{path.name}.condemned")
             shutil.rmtree(condemned, ignore_errors=True)

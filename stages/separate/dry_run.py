@@ -18,7 +18,7 @@ from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, SplitSettings
 from mixstyle.cache.stem_store.shards import encode_clip, read_shard, shard_numbers
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.separation.executor import Engine
+from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.settings import SeparateSettings, Settings
@@ -30,7 +30,7 @@ from mixstyle.stages.separate.clips import (
     load_for,
     rules_of,
 )
-from mixstyle.stages.separate.parallelism import choose_lanes, device_of
+from mixstyle.stages.separate.parallelism import choose_streams, device_of
 
 SAMPLE_TRACKS = 400
 SAMPLE_S = 12.0
@@ -106,13 +106,15 @@ def plan(settings: Settings) -> PlanSummary:
     except MixstyleError as error:
         missing = str(error)
     rules = rules_of(chosen, listing.root, separator)
-    lanes = choose_lanes(chosen, separator, device, measure=False)
+    streams = choose_streams(chosen, separator, device, measure=False)
     with DecodePool(chosen.workers) as pool, ExitStack() as stack:
         sample = _sample(planned, rules, pool)
-        engine = None
+        executor = None
         if separator is not None:
-            engine = stack.enter_context(Engine(separator, lanes.lanes, lanes.threads_per_lane, lanes.batch_chunks))
-        trial = None if missing else _try(sample, rules, engine, separator, pool)
+            executor = stack.enter_context(
+                BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks)
+            )
+        trial = None if missing else _try(sample, rules, executor, separator, pool)
     summary = _estimate(chosen, planned, sample, rules, separator, trial)
     _print(chosen, summary, trial, separator, missing)
     return summary
@@ -144,7 +146,7 @@ def _sample(planned: Plan, rules: ClipRules, pool: DecodePool) -> _Sample:
 
 
 def _try(
-    sample: _Sample, rules: ClipRules, engine: Engine | None, separator: Separator | None, pool: DecodePool
+    sample: _Sample, rules: ClipRules, executor: BatchExecutor | None, separator: Separator | None, pool: DecodePool
 ) -> _Trial | None:
     """Separates and encodes a chunk of a few tracks, each of another of its clips: songs begin and end quietly."""
     trials: list[_Trial] = []
@@ -155,7 +157,7 @@ def _try(
             continue
         clip = decoded.usable[len(trials) % len(decoded.usable)]
         audio = torch.from_numpy(clip.cut(rules.clip_frames))
-        network_s, stems = (0.0, audio) if not engine or not separator else time_network(engine, separator, audio)
+        network_s, stems = (0.0, audio) if not executor or not separator else time_network(executor, separator, audio)
         start = time.perf_counter()
         flac, _ = encode_clip(np.nan_to_num(stems.numpy()))
         seconds = stems.shape[-1] / SAMPLE_RATE
@@ -171,8 +173,8 @@ def _try(
     )
 
 
-def time_network(engine: Engine, separator: Separator, audio: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """Seconds that the lanes take for one chunk, and stems [4, 2, T] of the beginning of `audio` [2, n].
+def time_network(executor: BatchExecutor, separator: Separator, audio: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """Seconds that the streams take for one chunk, and stems [4, 2, T] of the beginning of `audio` [2, n].
 
     An eighth of a chunk goes first: it warms the network up, and stands for the whole where that would take long.
     """
@@ -182,13 +184,13 @@ def time_network(engine: Engine, separator: Separator, audio: torch.Tensor) -> t
 
     def run(frames: int) -> tuple[float, torch.Tensor]:
         start = time.perf_counter()
-        batches = [engine.submit([audio[:, :frames]] * engine.batch_chunks) for _ in range(engine.lanes)]
+        batches = [executor.submit([audio[:, :frames]] * executor.batch_chunks) for _ in range(executor.streams)]
         stems = [batch.result()[0] for batch in batches]
-        return (time.perf_counter() - start) / (engine.lanes * engine.batch_chunks), stems[0][0]
+        return (time.perf_counter() - start) / (executor.streams * executor.batch_chunks), stems[0][0]
 
     network_s, short = run(chunk // 8)
     network_s *= chunk / (chunk // 8)
-    return (network_s, short) if network_s * engine.lanes * engine.batch_chunks > TRIAL_S else run(chunk)
+    return (network_s, short) if network_s * executor.streams * executor.batch_chunks > TRIAL_S else run(chunk)
 
 
 def _estimate(

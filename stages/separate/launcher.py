@@ -29,7 +29,7 @@ def work_on_devices(settings: Settings, shard_index: int, num_shards: int, advan
     Raises MixstyleError when one of them failed or died; the others are let finish first.
     """
     devices = settings.separate.devices
-    # Lanes and batch are in the folder's settings by now: every worker takes them from there.
+    # Streams and batch are in the folder's settings by now: every worker takes them from there.
     threads = max(1, threads_of(settings.separate) // len(devices))
     events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
     workers: list[_Worker] = []
@@ -38,7 +38,7 @@ def work_on_devices(settings: Settings, shard_index: int, num_shards: int, advan
     try:
         for place, device in enumerate(devices):
             chosen = dataclasses.replace(
-                settings.separate, device=device, devices=(), threads=threads, lanes=0, batch_chunks=0
+                settings.separate, device=device, devices=(), threads=threads, streams=0, batch_chunks=0
             )
             request = {
                 "settings": plain(dataclasses.replace(settings, separate=chosen)),

@@ -1,6 +1,6 @@
-"""How chunks go through the separator: lanes, threads and batch, as the settings say or as a measurement finds.
+"""How chunks go through the separator: streams, threads and batch, as the settings say or as a measurement finds.
 
-Threads of a lane and chunks of a batch move the last bits of the stems, so a folder keeps those it was begun with:
+Threads of a stream and chunks of a batch move the last bits of the stems, so a folder keeps those it was begun with:
 they stand in its `settings.json`, and every later run and every other machine takes them from there.
 """
 
@@ -20,17 +20,17 @@ from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuni
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
-from mixstyle.pipeline.separation.tuning import Tuning, lanes_on, tune
+from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.settings import SeparateSettings
 
 
 @dataclass(frozen=True)
-class Lanes:
+class Streams:
     """How many batches are in the network at once, the CPU threads of each, and how many chunks a batch has."""
 
-    lanes: int
-    threads_per_lane: int
+    streams: int
+    threads_per_stream: int
     batch_chunks: int
 
 
@@ -50,36 +50,36 @@ def threads_of(chosen: SeparateSettings) -> int:
     return chosen.threads or len(os.sched_getaffinity(0))
 
 
-def choose_lanes(
+def choose_streams(
     chosen: SeparateSettings, separator: Separator | None, device: torch.device, measure: bool = True
-) -> Lanes:
-    """Lanes as the settings name them; for those left open what the folder was begun with, else a measurement.
+) -> Streams:
+    """Streams as the settings name them; for those left open what the folder was begun with, else a measurement.
 
     measure: False takes one chunk and one thread instead, so that nothing is run.
     """
     threads = threads_of(chosen)
     on_cpu = device.type == "cpu"
-    per_lane = max(1, threads // chosen.lanes) if chosen.lanes else 0
+    per_stream = max(1, threads // chosen.streams) if chosen.streams else 0
     batch = chosen.batch_chunks
     if separator is None:
-        return Lanes(1, 1, 1)
-    if not per_lane or not batch:
+        return Streams(1, 1, 1)
+    if not per_stream or not batch:
         begun = _begun_with(chosen, separator, device)
-        per_lane = per_lane or begun.get("threads_per_lane") or 0
+        per_stream = per_stream or begun.get("threads_per_stream") or 0
         batch = batch or begun.get("batch_chunks") or 0
-    if not on_cpu or (threads == 1 and not per_lane):
-        per_lane = 1
-    if (not per_lane or not batch) and measure:
-        tuning = _tuned(separator, threads, per_lane, batch)
-        per_lane, batch = tuning.threads_per_lane, tuning.batch_chunks
-    per_lane, batch = per_lane or 1, batch or 1
-    return Lanes(chosen.lanes or lanes_on(device, threads, per_lane), per_lane, batch)
+    if not on_cpu or (threads == 1 and not per_stream):
+        per_stream = 1
+    if (not per_stream or not batch) and measure:
+        tuning = _tuned(separator, threads, per_stream, batch)
+        per_stream, batch = tuning.threads_per_stream, tuning.batch_chunks
+    per_stream, batch = per_stream or 1, batch or 1
+    return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch)
 
 
 def settings_that_matter(
-    chosen: SeparateSettings, listing: Listing, separator: Separator | None, device: torch.device, lanes: Lanes
+    chosen: SeparateSettings, listing: Listing, separator: Separator | None, device: torch.device, streams: Streams
 ) -> dict[str, Any]:
-    """All that the bytes of the shards hang on; not where they go, nor how many processes and lanes make them."""
+    """All that the bytes of the shards hang on; not where they go, nor how many processes and streams make them."""
     table = chosen.tracks_csv
     if table is not None and not table.is_file():
         raise MixstyleError(f"separate.tracks_csv={table}: no such file")
@@ -105,9 +105,9 @@ def settings_that_matter(
             "precision": chosen.precision,
             "device": device.type,
             "inference_version": INFERENCE_VERSION,
-            "batch_chunks": lanes.batch_chunks,
+            "batch_chunks": streams.batch_chunks,
             # a GPU's results do not hang on the CPU's threads
-            "threads_per_lane": lanes.threads_per_lane if device.type == "cpu" else None,
+            "threads_per_stream": streams.threads_per_stream if device.type == "cpu" else None,
         }
     return matter
 
@@ -125,7 +125,7 @@ def _begun_with(chosen: SeparateSettings, separator: Separator, device: torch.de
     return stored if all(stored.get(name) == value for name, value in now.items()) else {}
 
 
-def _tuned(separator: Separator, threads: int, threads_per_lane: int, batch_chunks: int) -> Tuning:
+def _tuned(separator: Separator, threads: int, threads_per_stream: int, batch_chunks: int) -> Tuning:
     """What an earlier tuning found for this case, else what one finds now."""
     on_cpu = separator.device.type == "cpu"
     case: Mapping[str, Any] = {
@@ -134,17 +134,17 @@ def _tuned(separator: Separator, threads: int, threads_per_lane: int, batch_chun
         "inference_version": INFERENCE_VERSION,
         "precision": separator.precision,
         "threads": threads if on_cpu else None,
-        "threads_per_lane": threads_per_lane,
+        "threads_per_stream": threads_per_stream,
         "batch_chunks": batch_chunks,
     }
     tuning = load_tuning(case)
     how = f"from {tunings_folder()}"
     if tuning is None:
         say("separate: measuring how many chunks and threads to use together (once for this machine and separator)")
-        tuning = tune(separator, threads, threads_per_lane, batch_chunks, available_memory())
+        tuning = tune(separator, threads, threads_per_stream, batch_chunks, available_memory())
         how = "measured" if store_tuning(case, tuning) else f"measured; {tunings_folder()} cannot be written"
     told = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
-    threads_told = f", {tuning.threads_per_lane} threads a lane" if on_cpu else ""
+    threads_told = f", {tuning.threads_per_stream} threads a stream" if on_cpu else ""
     say(f"separate: batches of {tuning.batch_chunks}{threads_told} ({told}; {how})")
     return tuning
 

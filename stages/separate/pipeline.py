@@ -18,7 +18,7 @@ import torch
 from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.stem_store.manifest import PlannedTrack
 from mixstyle.cache.stem_store.shards import TrackRecord
-from mixstyle.pipeline.separation.executor import ChunkQueue, Engine
+from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.stages.separate.clips import ClipRules, DecodedTrack, decode_track, encode_track, requests_of
 
 CHECK_S = 0.2
@@ -47,19 +47,19 @@ class Flow:
     """Iterates over (shard number, record) of the tracks of some shards, in order. A context manager: leaving it ends
     its processes and threads, finished or not.
 
-    tracks: (shard number, track), taken as there is room. engine: None where the stems exist already.
+    tracks: (shard number, track), taken as there is room. executor: None where the stems exist already.
     """
 
     def __init__(
         self,
         tracks: Iterable[tuple[int, PlannedTrack]],
         rules: ClipRules,
-        engine: Engine | None,
+        executor: BatchExecutor | None,
         separator: str,
         workers: int,
     ) -> None:
         self.waits = Waits()
-        self._tracks, self._rules, self._engine, self._separator = tracks, rules, engine, separator
+        self._tracks, self._rules, self._executor, self._separator = tracks, rules, executor, separator
         self._pool = DecodePool(workers)
         self._encoders = ThreadPoolExecutor(workers, thread_name_prefix="encode")
         self._pump = ThreadPoolExecutor(1, thread_name_prefix="pump")
@@ -75,8 +75,8 @@ class Flow:
         self._stopped.set()
         self._pool.close()
         self._encoders.shutdown(wait=False, cancel_futures=True)
-        if kind is not None and self._engine is not None:
-            self._engine.close()  # the pump may be waiting for a batch that nobody wants any more
+        if kind is not None and self._executor is not None:
+            self._executor.close()  # the pump may be waiting for a batch that nobody wants any more
         self._pump.shutdown(wait=True, cancel_futures=True)
         self._encoders.shutdown(wait=True)
 
@@ -91,11 +91,11 @@ class Flow:
     def _run(self) -> None:
         """The pump."""
         try:
-            if self._engine is None:
+            if self._executor is None:
                 for number, decoded in self._decoded():
                     self._encode(number, decoded)
             else:
-                self._separate(ChunkQueue(self._engine))
+                self._separate(ChunkQueue(self._executor))
         except (_StoppedError, CancelledError):
             if not self._stopped.is_set():
                 raise
@@ -120,7 +120,7 @@ class Flow:
     ) -> None:
         for group in chunks.finished(wait):
             number, decoded = waiting.pop(group.key)
-            halved = any(size < chunks.engine.batch_chunks for size in group.batch_chunks)
+            halved = any(size < chunks.executor.batch_chunks for size in group.batch_chunks)
             self._encode(number, decoded, group.stems, group.batch_chunks if halved else ())
         self.waits.network = chunks.waited_s
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
 from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack
 from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, write_shard
-from mixstyle.cache.storage.locks import Claims
-from mixstyle.pipeline.separation.executor import Engine
+from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.settings import SeparateSettings
 from mixstyle.stages.separate.clips import ClipRules
-from mixstyle.stages.separate.parallelism import Lanes
+from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.pipeline import Flow, Waits
 
 
@@ -29,7 +29,7 @@ class SeparationRun:
     separator: Separator | None
     rules: ClipRules
     fingerprint: str
-    lanes: Lanes
+    streams: Streams
 
     @property
     def n_shards(self) -> int:
@@ -40,8 +40,8 @@ class SeparationRun:
 class Work:
     """What one process did: shards made, seconds of clips in them, and how its time went.
 
-    wall_s: from its first track to its last shard. active_s: of that, with at least one lane in the network. busy:
-    share of the lanes' time that was spent in the network. waits: of the thread that feeds it. smallest_batch: where
+    wall_s: from its first track to its last shard. active_s: of that, with at least one stream in the network. busy:
+    share of the streams' time that was spent in the network. waits: of the thread that feeds it. smallest_batch: where
     memory did not suffice for more, else 0.
     """
 
@@ -60,9 +60,9 @@ def make_shard(run: SeparationRun, number: int) -> ShardInfo:
     if done is not None:
         return done
     with ExitStack() as stack:
-        engine = engine_of(run, stack)
+        executor = executor_of(run, stack)
         tracks = ((number, track) for track in run.plan.shard(number, run.settings.tracks_per_shard))
-        flow = stack.enter_context(_flow(run, tracks, engine))
+        flow = stack.enter_context(_flow(run, tracks, executor))
         records = (record for _, record in flow)
         return write_shard(run.settings.stems_dir, number, records, run.fingerprint)
 
@@ -73,56 +73,56 @@ def finished_shard(run: SeparationRun, number: int) -> ShardInfo | None:
     return shard if shard is not None and shard.fingerprint == run.fingerprint else None
 
 
-def work(run: SeparationRun, share: Iterable[int], claims: Claims, advance: Callable[[], None]) -> Work:
+def work(run: SeparationRun, share: Iterable[int], locks: ShardLocks, advance: Callable[[], None]) -> Work:
     """Makes those shards of a share that are not done and that no other process holds.
 
     advance: called after every track.
     """
     done, tallies = Work(), refreshed(run, {})
     with ExitStack() as stack:
-        engine = engine_of(run, stack, done)
-        flow = stack.enter_context(_flow(run, _claimed(run, share, claims), engine))
+        executor = executor_of(run, stack, done)
+        flow = stack.enter_context(_flow(run, _claimed(run, share, locks), executor))
         start = time.perf_counter()
         for number, items in groupby(flow, key=lambda item: item[0]):
             records = _counted((record for _, record in items), advance)
             shard = write_shard(run.settings.stems_dir, number, records, run.fingerprint)
             done.shards.append(number)
             done.audio_s += Tally.of(shard).clips_done * run.settings.clip_s
-            with claims.door():
+            with locks.mutex():
                 tallies = refreshed(run, tallies)
-                write_ledger(run.settings.stems_dir, tallies)
+                write_failure_log(run.settings.stems_dir, tallies)
         done.wall_s = max(time.perf_counter() - start, 1e-9)
         done.waits = flow.waits
-    if engine is not None:
-        done.active_s, done.busy = engine.active_s, engine.lane_s / (engine.lanes * done.wall_s)
+    if executor is not None:
+        done.active_s, done.busy = executor.active_s, executor.lane_s / (executor.streams * done.wall_s)
     return done
 
 
-def engine_of(run: SeparationRun, stack: ExitStack, work: Work | None = None) -> Engine | None:
-    """The lanes through the run's separator, ended with the stack; None where there is none."""
+def executor_of(run: SeparationRun, stack: ExitStack, work: Work | None = None) -> BatchExecutor | None:
+    """The streams through the run's separator, ended with the stack; None where there is none."""
     if run.separator is None:
         return None
-    device, lanes = run.separator.device, run.lanes
+    device, streams = run.separator.device, run.streams
 
     def halved(left: int) -> None:
         say(f"separate: {device} is out of memory with more than {left} chunks at once; going on with {left}")
         if work is not None:
             work.smallest_batch = left
 
-    engine = Engine(run.separator, lanes.lanes, lanes.threads_per_lane, lanes.batch_chunks, halved)
-    return stack.enter_context(engine)
+    executor = BatchExecutor(run.separator, streams.streams, streams.threads_per_stream, streams.batch_chunks, halved)
+    return stack.enter_context(executor)
 
 
-def _flow(run: SeparationRun, tracks: Iterable[tuple[int, PlannedTrack]], engine: Engine | None) -> Flow:
+def _flow(run: SeparationRun, tracks: Iterable[tuple[int, PlannedTrack]], executor: BatchExecutor | None) -> Flow:
     separator = run.separator.fingerprint if run.separator else "stems"
-    return Flow(tracks, run.rules, engine, separator, run.settings.workers)
+    return Flow(tracks, run.rules, executor, separator, run.settings.workers)
 
 
-def _claimed(run: SeparationRun, share: Iterable[int], claims: Claims) -> Iterator[tuple[int, PlannedTrack]]:
+def _claimed(run: SeparationRun, share: Iterable[int], locks: ShardLocks) -> Iterator[tuple[int, PlannedTrack]]:
     """The tracks of a share's shards, each shard claimed when its first track is asked for."""
     for number in share:
-        # looked at again with the claim in hand: another process may have finished it in between
-        if finished_shard(run, number) or not claims.take([number]) or finished_shard(run, number):
+        # looked at again with the lock in hand: another process may have finished it in between
+        if finished_shard(run, number) or not locks.take([number]) or finished_shard(run, number):
             continue
         for track in run.plan.shard(number, run.settings.tracks_per_shard):
             yield number, track
@@ -130,7 +130,7 @@ def _claimed(run: SeparationRun, share: Iterable[int], claims: Claims) -> Iterat
 
 @dataclass(frozen=True)
 class Tally:
-    """What the summary and the ledger need of a shard, which is little: there may be thousands."""
+    """What the summary and the failure log need of a shard, which is little: there may be thousands."""
 
     tracks: int
     tracks_done: int
@@ -159,11 +159,11 @@ def _counted(records: Iterable[TrackRecord], advance: Callable[[], None]) -> Ite
         yield record
 
 
-def ledger_path(stems_dir: Path) -> Path:
+def failure_log_path(stems_dir: Path) -> Path:
     """Where the failures stand."""
     return stems_dir / "failures.csv"
 
 
-def write_ledger(stems_dir: Path, tallies: dict[int, Tally]) -> None:
+def write_failure_log(stems_dir: Path, tallies: dict[int, Tally]) -> None:
     """Writes the failures of all finished shards, in the order of the plan."""
-    write_failures(ledger_path(stems_dir), [failure for k in sorted(tallies) for failure in tallies[k].failures])
+    write_failures(failure_log_path(stems_dir), [failure for k in sorted(tallies) for failure in tallies[k].failures])

@@ -1,8 +1,8 @@
 """`mixstyle separate`: music to cached stems, shard by shard.
 
 Everything that decides what a shard holds is in the plan and the settings, so `make_shard` gives equal bytes whoever
-calls it, however often, at equal device, precision, batch size and threads of a lane. A killed run loses the shards
-under way. Any number of processes, on one machine or on many, may fill one folder: each claims a shard before it makes
+calls it, however often, at equal device, precision, batch size and threads of a stream. A killed run loses the shards
+under way. Any number of processes, on one machine or on many, may fill one folder: each locks a shard before it makes
 it, and leaves those alone that another one holds.
 """
 
@@ -19,7 +19,7 @@ from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import Plan, SplitSettings, load_plan, make_plan, ordered, store_plan
 from mixstyle.cache.storage.fingerprint import guard
-from mixstyle.cache.storage.locks import Claims
+from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.progress import progress, say
@@ -27,17 +27,17 @@ from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.separate.clips import load_for, rules_of
 from mixstyle.stages.separate.dry_run import PlanSummary, plan
 from mixstyle.stages.separate.launcher import work_on_devices
-from mixstyle.stages.separate.parallelism import choose_lanes, device_of, settings_that_matter
+from mixstyle.stages.separate.parallelism import choose_streams, device_of, settings_that_matter
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
     SeparationRun,
     Tally,
     Work,
-    ledger_path,
+    failure_log_path,
     make_shard,
     refreshed,
     work,
-    write_ledger,
+    write_failure_log,
 )
 
 __all__ = ["PlanSummary", "SeparateSummary", "SeparationRun", "make_shard", "open_run", "plan", "separate"]
@@ -54,7 +54,7 @@ class SeparateSummary:
     failures_by_reason: failed tracks by the kind of their reason. clips_failed: clips that failed in tracks that did
     not. shards_elsewhere: not made yet, and left to other shares or in the hands of other processes. made_audio_s,
     wall_s, network_s: seconds of clips made in this run, how long the run took, and for how much of that the network
-    was at work. busy: share of its lanes' time. bottleneck: what was waited for longest.
+    was at work. busy: share of its streams' time. bottleneck: what was waited for longest.
     """
 
     tracks_planned: int
@@ -97,8 +97,8 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
         raise MixstyleError(f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1")
     chosen, start = settings.separate, time.perf_counter()
     keep_freed_memory()
-    with told_in_a_line(chosen.stems_dir), Claims(chosen.stems_dir, COMMAND) as claims:
-        run = open_run(settings, rebuild, claims)
+    with told_in_a_line(chosen.stems_dir), ShardLocks(chosen.stems_dir, COMMAND) as locks:
+        run = open_run(settings, rebuild, locks)
         share = range(shard_index, run.n_shards, num_shards)
         tallies = refreshed(run, {})
         left = [number for number in share if number not in tallies]
@@ -112,31 +112,33 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
                     run = _without_separator(run)
                     works = work_on_devices(settings, shard_index, num_shards, bar.advance)
                 else:
-                    works = [work(run, share, claims, bar.advance)]
+                    works = [work(run, share, locks, bar.advance)]
             if not any(done.shards for done in works) and any(n not in refreshed(run, tallies) for n in left):
-                raise claims.refusal()
-        with claims.door():
+                raise locks.refusal()
+        with locks.mutex():
             tallies = refreshed(run, tallies)
-            write_ledger(chosen.stems_dir, tallies)
+            write_failure_log(chosen.stems_dir, tallies)
     summary = _summed(run, tallies, works, time.perf_counter() - start)
-    ledger = ledger_path(chosen.stems_dir)
+    failure_log = failure_log_path(chosen.stems_dir)
     if summary.tracks_done == 0 and len(tallies) == run.n_shards:
-        raise MixstyleError(f"{chosen.data_path}: none of {summary.tracks_planned} tracks can be used; see {ledger}")
-    _print(summary, run, works, ledger)
+        raise MixstyleError(
+            f"{chosen.data_path}: none of {summary.tracks_planned} tracks can be used; see {failure_log}"
+        )
+    _print(summary, run, works, failure_log)
     return summary
 
 
-def open_run(settings: Settings, rebuild: bool = False, claims: Claims | None = None) -> SeparationRun:
+def open_run(settings: Settings, rebuild: bool = False, locks: ShardLocks | None = None) -> SeparationRun:
     """Finds the music, loads the separator, and makes or loads the plan, refusing what does not fit the shards there.
 
-    claims: of a caller that shares the folder with others; it is then done behind their door. Raises MixstyleError as
+    locks: of a caller that shares the folder with others; it is then done behind their mutex. Raises MixstyleError as
     `separate` does.
     """
     with ExitStack() as stack:
-        if claims is not None:
-            stack.enter_context(claims.door())
+        if locks is not None:
+            stack.enter_context(locks.mutex())
             if rebuild:
-                stack.enter_context(claims.all())  # nothing is thrown away under another's hands
+                stack.enter_context(locks.all())  # nothing is thrown away under another's hands
         return _open_run(settings, rebuild)
 
 
@@ -146,24 +148,24 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     listing = list_tracks(chosen.data_path, chosen.input)
     listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
     separator = load_for(chosen, device)
-    lanes = choose_lanes(chosen, separator, device)
+    streams = choose_streams(chosen, separator, device)
     folder = chosen.stems_dir
     plan_path = folder / "plan.jsonl.gz"
     stored = _stored_plan(plan_path, rebuild)
     change = describe_change(stored.listing, listing) if stored else "other music than in the plan"
     made_with = guard(
         folder / "settings.json",
-        settings_that_matter(chosen, listing, separator, device, lanes),
+        settings_that_matter(chosen, listing, separator, device, streams),
         stage="separate",
         rebuild=rebuild,
-        remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, ledger_path(folder)],
+        remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, failure_log_path(folder)],
         notes={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
     )
     if stored is None or not plan_path.exists() or stored.listing.digest != listing.digest:
         split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
         stored = make_plan(listing, chosen.input, split)
         store_plan(plan_path, stored)
-    return SeparationRun(chosen, stored, separator, rules_of(chosen, listing.root, separator), made_with, lanes)
+    return SeparationRun(chosen, stored, separator, rules_of(chosen, listing.root, separator), made_with, streams)
 
 
 def _summed(run: SeparationRun, tallies: dict[int, Tally], works: Sequence[Work], wall_s: float) -> SeparateSummary:
@@ -227,19 +229,19 @@ def _announce(run: SeparationRun) -> None:
     if run.separator is None:
         say("separate: the stems are there, no separator needed")
         return
-    chosen, lanes = run.settings, run.lanes
+    chosen, streams = run.settings, run.streams
     device = ", ".join(chosen.devices) or str(run.separator.device)
-    threads = f" of {lanes.threads_per_lane} threads" if run.separator.device.type == "cpu" else ""
+    threads = f" of {streams.threads_per_stream} threads" if run.separator.device.type == "cpu" else ""
     say(f"separate: {run.separator.description}")
     say(
-        f"separate: {run.separator.precision} on {device}, {lanes.lanes} lanes{threads}, "
-        f"batches of {lanes.batch_chunks}"
+        f"separate: {run.separator.precision} on {device}, {streams.streams} streams{threads}, "
+        f"batches of {streams.batch_chunks}"
     )
 
 
-def _print(summary: SeparateSummary, run: SeparationRun, works: Sequence[Work], ledger: Path) -> None:
+def _print(summary: SeparateSummary, run: SeparationRun, works: Sequence[Work], failure_log: Path) -> None:
     told = ", ".join(f"{count} {reason}" for reason, count in summary.failures_by_reason.items())
-    failed = f"{summary.tracks_failed} failed ({told}; see {ledger})" if summary.tracks_failed else "none failed"
+    failed = f"{summary.tracks_failed} failed ({told}; see {failure_log})" if summary.tracks_failed else "none failed"
     clips = f"{summary.clips_done} clips" + (f", {summary.clips_failed} not usable" if summary.clips_failed else "")
     say(f"separate: {summary.tracks_done} of {summary.tracks_planned} tracks done ({clips}), {failed}")
     say(f"separate: {summary.shards} shards, {summary.disk_bytes / 1e6:.1f} MB on disk")
@@ -252,7 +254,7 @@ def _print(summary: SeparateSummary, run: SeparationRun, works: Sequence[Work], 
         f"separate: this run made {summary.made_audio_s:.0f} s of clips in {summary.wall_s:.0f} s: "
         f"{summary.audio_s_per_s:.1f} s of audio a second, real-time factor {summary.real_time_factor:.3f}"
     )
-    if run.lanes and works and summary.busy:
+    if run.streams and works and summary.busy:
         halved = min((done.smallest_batch for done in works if done.smallest_batch), default=0)
         less = f"; batches had to be halved down to {halved} for want of memory" if halved else ""
         say(

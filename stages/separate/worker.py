@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import Any, TextIO
 
-from mixstyle.cache.storage.locks import Claims
+from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.settings import from_plain
@@ -24,10 +24,10 @@ def answer(request: dict[str, Any], events: TextIO) -> Work:
 
     settings = from_plain(request["settings"])
     folder = settings.separate.stems_dir
-    with told_in_a_line(folder), Claims(folder, COMMAND) as claims:
-        run = open_run(settings, claims=claims)
+    with told_in_a_line(folder), ShardLocks(folder, COMMAND) as locks:
+        run = open_run(settings, locks=locks)
         share = range(request["shard_index"], run.n_shards, request["num_shards"])
-        done = work(run, share, claims, lambda: tell({"track": 1}))
+        done = work(run, share, locks, lambda: tell({"track": 1}))
     tell({"done": dataclasses.asdict(done)})
     return done
 

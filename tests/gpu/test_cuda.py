@@ -9,7 +9,7 @@ from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig, Form
 from mixstyle.pipeline.encoder.losses import info_nce
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.separation.chunks import ClipRequest
-from mixstyle.pipeline.separation.executor import ChunkQueue, Engine
+from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.separator import load_separator
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -49,9 +49,9 @@ def test_two_streams_give_what_one_gives() -> None:
     separator = load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device="cuda")
     mixture = noise(2, 300_000)
     found = []
-    for lanes in (1, 2):
-        with Engine(separator, lanes=lanes, batch_chunks=2) as engine:
-            queue = ChunkQueue(engine)
+    for streams in (1, 2):
+        with BatchExecutor(separator, streams=streams, batch_chunks=2) as executor:
+            queue = ChunkQueue(executor)
             queue.put(0, [ClipRequest(300_000, 0, 300_000, 0, mixture)])
             found += [stems for group in queue.finished(wait=True) for stems in group.stems]
     assert torch.equal(*found)
@@ -71,8 +71,8 @@ def test_a_batch_without_room_is_halved() -> None:
     halved: list[int] = []
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
     try:
-        with Engine(separator, 1, 1, 64, halved.append) as engine:
-            queue = ChunkQueue(engine)
+        with BatchExecutor(separator, 1, 1, 64, halved.append) as executor:
+            queue = ChunkQueue(executor)
             queue.put(0, [request])
             (group,) = queue.finished(wait=True)
     finally:

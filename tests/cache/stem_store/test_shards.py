@@ -251,5 +251,5 @@ def test_the_ledger_names_tracks_and_clips(stems_dir: Path, tmp_path: Path) -> N
     assert read_failures(path)[0].path == "latin-1 \\udce9.mp3"
     assert read_failures(tmp_path / "none.csv") == []
     path.write_text("a,b\n")
-    with pytest.raises(MixstyleError, match="not a ledger"):
+    with pytest.raises(MixstyleError, match="not a failure log"):
         read_failures(path)

@@ -1,4 +1,4 @@
-"""Claims on pieces of work, between processes."""
+"""ShardLocks on pieces of work, between processes."""
 
 import signal
 import subprocess
@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from mixstyle.cache.storage.locks import Claims
+from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 
 HOLDER = """
 import sys
 from pathlib import Path
-from mixstyle.cache.storage.locks import Claims
-with Claims(Path(sys.argv[1]), "mixstyle features") as claims:
-    with claims.door():
-        print(claims.take([3, 5, 4000]), flush=True)
+from mixstyle.cache.storage.locks import ShardLocks
+with ShardLocks(Path(sys.argv[1]), "mixstyle features") as locks:
+    with locks.mutex():
+        print(locks.take([3, 5, 4000]), flush=True)
         sys.stdin.readline()
-    print("door open", flush=True)
+    print("mutex open", flush=True)
     sys.stdin.readline()
 """
 
 
 def holder(path: Path) -> "subprocess.Popen[str]":
-    """Another process that holds pieces 3, 5 and 4000, and at first the door."""
+    """Another process that holds pieces 3, 5 and 4000, and at first the mutex."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -43,14 +43,14 @@ def tell(process: "subprocess.Popen[str]") -> None:
 def test_pieces_that_another_process_holds_cannot_be_taken_until_it_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "features.zarr"
     process = holder(path)
-    with Claims(path, "mixstyle features") as claims:
-        assert claims.take([2, 3, 4, 5, 6, 4000]) == [2, 4, 6]
-        with pytest.raises(MixstyleError, match="another `mixstyle features` is writing it"), claims.all():
+    with ShardLocks(path, "mixstyle features") as locks:
+        assert locks.take([2, 3, 4, 5, 6, 4000]) == [2, 4, 6]
+        with pytest.raises(MixstyleError, match="another `mixstyle features` is writing it"), locks.all():
             pass
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)
-        assert claims.take([3, 5, 4000]) == [3, 5, 4000]
-        with claims.all():
+        assert locks.take([3, 5, 4000]) == [3, 5, 4000]
+        with locks.all():
             pass
     assert [p.name for p in tmp_path.iterdir()] == [".features.zarr.lock"]
     assert (tmp_path / ".features.zarr.lock").stat().st_size == 0
@@ -72,10 +72,10 @@ def test_one_process_at_a_time_is_behind_the_door(tmp_path: Path) -> None:
 
 def test_a_second_holder_in_one_process_is_refused(tmp_path: Path) -> None:
     with (
-        Claims(tmp_path / "a", "mixstyle features"),
+        ShardLocks(tmp_path / "a", "mixstyle features"),
         pytest.raises(MixstyleError, match="another `mixstyle features`"),
-        Claims(tmp_path / "a", "mixstyle features"),
+        ShardLocks(tmp_path / "a", "mixstyle features"),
     ):
         pass
-    with Claims(tmp_path / "a", "mixstyle features") as claims:
-        assert claims.take([0]) == [0]
+    with ShardLocks(tmp_path / "a", "mixstyle features") as locks:
+        assert locks.take([0]) == [0]

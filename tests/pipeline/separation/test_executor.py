@@ -1,4 +1,4 @@
-"""The chunk queue: whatever the lanes and batches, each clip gets what the network alone gives, in bounded memory."""
+"""The chunk queue: whatever the streams and batches, each clip gets what the network alone gives, in bounded memory."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.chunks import ClipRequest
-from mixstyle.pipeline.separation.executor import ChunkQueue, Engine, is_out_of_memory
+from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue, is_out_of_memory
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 
 
@@ -19,7 +19,7 @@ from mixstyle.pipeline.separation.separator import Separator, load_separator
 def separator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Separator]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield load_separator(*write_separator(tmp_path_factory.mktemp("engine")))
+    yield load_separator(*write_separator(tmp_path_factory.mktemp("executor")))
     torch.set_num_threads(before)
 
 
@@ -40,8 +40,10 @@ def clips(separator: Separator, lengths: Sequence[int]) -> list[list[ClipRequest
     return requests
 
 
-def through(engine: Engine, groups: Sequence[Sequence[ClipRequest]], flush_after: Sequence[int] = ()) -> list[Tensor]:
-    queue = ChunkQueue(engine)
+def through(
+    executor: BatchExecutor, groups: Sequence[Sequence[ClipRequest]], flush_after: Sequence[int] = ()
+) -> list[Tensor]:
+    queue = ChunkQueue(executor)
     stems = []
     for key, requests in enumerate(groups):
         queue.put(key, requests)
@@ -80,14 +82,14 @@ LENGTHS = (3 * CHUNK, CHUNK // 2, 5 * CHUNK + 17, 2 * CHUNK)
 
 def test_lanes_change_no_bit_and_batches_little(separator: Separator) -> None:
     groups = clips(separator, LENGTHS)
-    with Engine(separator) as engine:
-        expected = through(engine, groups)
-    for lanes in (2, 3):
-        with Engine(separator, lanes=lanes) as engine:
-            for one, other in zip(expected, through(engine, groups), strict=True):
+    with BatchExecutor(separator) as executor:
+        expected = through(executor, groups)
+    for streams in (2, 3):
+        with BatchExecutor(separator, streams=streams) as executor:
+            for one, other in zip(expected, through(executor, groups), strict=True):
                 assert torch.equal(one, other)
-    with Engine(separator, lanes=2, batch_chunks=3) as engine:
-        for one, other in zip(expected, through(engine, groups), strict=True):
+    with BatchExecutor(separator, streams=2, batch_chunks=3) as executor:
+        for one, other in zip(expected, through(executor, groups), strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=0)  # full scale is 1: float32 sums in another order
     # a queue that mixed clips up would differ by their level
     assert all(not torch.allclose(expected[0], stems) for stems in expected[1:] if stems.shape == expected[0].shape)
@@ -100,29 +102,29 @@ def test_batches_are_full_across_tracks_and_end_where_they_are_flushed(separator
         for requests in groups
     ]
     watched = Watched(separator)
-    with Engine(watched, batch_chunks=4) as engine:
-        through(engine, groups)
+    with BatchExecutor(watched, batch_chunks=4) as executor:
+        through(executor, groups)
     assert watched.sizes == [4] * (sum(chunks) // 4) + [sum(chunks) % 4] * (sum(chunks) % 4 > 0)
     watched = Watched(separator)
-    with Engine(watched, batch_chunks=4) as engine:
-        through(engine, groups, flush_after=[1])
+    with BatchExecutor(watched, batch_chunks=4) as executor:
+        through(executor, groups, flush_after=[1])
     first = sum(chunks[:2])
     assert watched.sizes[: -(-first // 4)] == [4] * (first // 4) + [first % 4] * (first % 4 > 0)
     assert sum(watched.sizes) == sum(chunks)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_lanes_work_at_once_and_memory_is_bounded(separator: Separator, lanes: int) -> None:
+@pytest.mark.parametrize("streams", [1, 3])
+def test_lanes_work_at_once_and_memory_is_bounded(separator: Separator, streams: int) -> None:
     watched = Watched(separator)
-    with Engine(watched, lanes=lanes) as engine:
-        queue = ChunkQueue(engine)
+    with BatchExecutor(watched, streams=streams) as executor:
+        queue = ChunkQueue(executor)
         for key, requests in enumerate(clips(separator, (20 * CHUNK,) * 2)):
             queue.put(key, requests)
-            assert len(queue._in_flight) <= lanes + 1
+            assert len(queue._in_flight) <= streams + 1
         assert len(list(queue.finished(wait=True))) == 2
-        assert 0 < engine.active_s <= engine.lane_s + 0.01  # seconds: a lane counts itself in and out
-        assert engine.lane_s <= lanes * engine.active_s + 0.01
-    assert watched.most_at_once == lanes
+        assert 0 < executor.active_s <= executor.lane_s + 0.01  # seconds: a stream counts itself in and out
+        assert executor.lane_s <= streams * executor.active_s + 0.01
+    assert watched.most_at_once == streams
 
 
 @pytest.mark.parametrize(("batch", "room", "left"), [(4, 2, [2]), (8, 1, [4, 2, 1])])
@@ -130,12 +132,12 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     separator: Separator, batch: int, room: int, left: list[int]
 ) -> None:
     groups = clips(separator, LENGTHS)
-    with Engine(separator, batch_chunks=room) as engine:
-        expected = through(engine, groups)
+    with BatchExecutor(separator, batch_chunks=room) as executor:
+        expected = through(executor, groups)
     halved: list[int] = []
     watched = Watched(separator, room)
-    with Engine(watched, 1, 1, batch, halved.append) as engine:
-        queue = ChunkQueue(engine)
+    with BatchExecutor(watched, 1, 1, batch, halved.append) as executor:
+        queue = ChunkQueue(executor)
         for key, requests in enumerate(groups):
             queue.put(key, requests)
         found = list(queue.finished(wait=True))
@@ -148,10 +150,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 
 def test_a_single_chunk_without_room_is_told_in_a_line(separator: Separator) -> None:
     with (
-        Engine(Watched(separator, room=0), batch_chunks=2) as engine,
+        BatchExecutor(Watched(separator, room=0), batch_chunks=2) as executor,
         pytest.raises(MixstyleError, match="cpu: out of"),
     ):
-        through(engine, clips(separator, LENGTHS))
+        through(executor, clips(separator, LENGTHS))
 
 
 def test_other_errors_pass_through(separator: Separator) -> None:
@@ -159,8 +161,8 @@ def test_other_errors_pass_through(separator: Separator) -> None:
         def run_network(self, chunks: Tensor) -> Tensor:
             raise RuntimeError("a bug")
 
-    with Engine(Broken(separator)) as engine, pytest.raises(RuntimeError, match="a bug"):
-        through(engine, clips(separator, LENGTHS))
+    with BatchExecutor(Broken(separator)) as executor, pytest.raises(RuntimeError, match="a bug"):
+        through(executor, clips(separator, LENGTHS))
 
 
 def test_the_cpus_own_error_counts_as_out_of_memory() -> None:
@@ -172,6 +174,6 @@ def test_the_cpus_own_error_counts_as_out_of_memory() -> None:
 
 def test_the_threads_are_as_before_afterwards(separator: Separator, tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    with Engine(separator, lanes=1, threads=2):
+    with BatchExecutor(separator, streams=1, threads=2):
         pass
     assert torch.get_num_threads() == before

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mixstyle.cache.storage.tuning_cache import load_tuning, store_tuning, tunings_folder
 from mixstyle.pipeline.separation.separator import Separator, load_separator
-from mixstyle.pipeline.separation.tuning import LARGEST_BATCH, Tuning, lanes_on, tune
+from mixstyle.pipeline.separation.tuning import LARGEST_BATCH, Tuning, streams_on, tune
 from mixstyle.stages.separate.stage import make_shard, open_run, separate
 
 
@@ -44,23 +44,23 @@ def timed(folder: Path, cost_s: Callable[[int], float]) -> Separator:
 
 def test_it_takes_the_batch_that_is_fastest(tmp_path: Path) -> None:
     # 50 ms a batch and 2 ms a chunk: 52, 27, 15, 8, 5, 4 ms a chunk for 1, 2, 4, 8, 16, 32
-    found = tune(timed(tmp_path, lambda n: 0.05 + 0.002 * n), threads=1, threads_per_lane=1)
+    found = tune(timed(tmp_path, lambda n: 0.05 + 0.002 * n), threads=1, threads_per_stream=1)
     assert found.batch_chunks == LARGEST_BATCH
-    assert found.chunk_s["1 lanes x 1 threads, batch 1"] == pytest.approx(0.052, rel=0.5)  # a sleep may be late
+    assert found.chunk_s["1 streams x 1 threads, batch 1"] == pytest.approx(0.052, rel=0.5)  # a sleep may be late
     # larger batches take longer for each chunk: the single one
-    assert tune(timed(tmp_path, lambda n: 0.03 * n**1.3), threads=1, threads_per_lane=1).batch_chunks == 1
+    assert tune(timed(tmp_path, lambda n: 0.03 * n**1.3), threads=1, threads_per_stream=1).batch_chunks == 1
 
 
 def test_what_is_given_is_not_tried(tmp_path: Path) -> None:
-    found = tune(timed(tmp_path, lambda n: 0.002 * n), threads=4, threads_per_lane=2, batch_chunks=3)
-    assert (found.threads_per_lane, found.batch_chunks, found.chunk_s) == (2, 3, {})
+    found = tune(timed(tmp_path, lambda n: 0.002 * n), threads=4, threads_per_stream=2, batch_chunks=3)
+    assert (found.threads_per_stream, found.batch_chunks, found.chunk_s) == (2, 3, {})
 
 
 def test_lanes_share_the_threads_as_far_as_memory_goes(tmp_path: Path) -> None:
-    # sleeping lanes do not hinder each other: more of them are faster
+    # sleeping streams do not hinder each other: more of them are faster
     separator = timed(tmp_path, lambda n: 0.02 * n)
-    assert tune(separator, threads=4, batch_chunks=1).threads_per_lane == 1
-    assert [lanes_on(separator.device, 4, n) for n in (1, 2, 4)] == [4, 2, 1]
+    assert tune(separator, threads=4, batch_chunks=1).threads_per_stream == 1
+    assert [streams_on(separator.device, 4, n) for n in (1, 2, 4)] == [4, 2, 1]
 
     class Large(Timed):
         def run_network(self, chunks: Tensor) -> Tensor:
@@ -70,12 +70,12 @@ def test_lanes_share_the_threads_as_far_as_memory_goes(tmp_path: Path) -> None:
                 return super().run_network(chunks)
 
     separator.__class__ = Large
-    assert tune(separator, threads=4, batch_chunks=1, memory_bytes=1e6).threads_per_lane == 4
+    assert tune(separator, threads=4, batch_chunks=1, memory_bytes=1e6).threads_per_stream == 4
 
 
 def test_a_tuning_is_kept_and_what_is_no_tuning_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = {"device": "a", "threads": 2}
-    tuning = Tuning(2, 4, {"1 lanes": 0.5})
+    tuning = Tuning(2, 4, {"1 streams": 0.5})
     path = store_tuning(case, tuning)
     assert path is not None
     assert path.parent == tunings_folder() == tmp_path / "xdg" / "mixstyle" / "tunings"
@@ -92,23 +92,26 @@ def test_a_tuning_is_kept_and_what_is_no_tuning_counts_as_none(tmp_path: Path, m
 
 def test_a_folder_keeps_what_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_songs(tmp_path / "music", 3)
-    settings = profile(tmp_path, tmp_path / "music", batch_chunks=0, lanes=0, threads=2)
+    settings = profile(tmp_path, tmp_path / "music", batch_chunks=0, streams=0, threads=2)
     run = open_run(settings)
     told = capsys.readouterr().out
     assert "measuring" in told
-    assert re.search(r"batches of \d+, \d threads a lane \(.*1 lanes x 2 threads, batch 1: \d", told)
+    assert re.search(r"batches of \d+, \d threads a stream \(.*1 streams x 2 threads, batch 1: \d", told)
     stored = json.loads((tmp_path / "stems" / "settings.json").read_text())["settings"]
-    assert (stored["threads_per_lane"], stored["batch_chunks"]) == (run.lanes.threads_per_lane, run.lanes.batch_chunks)
+    assert (stored["threads_per_stream"], stored["batch_chunks"]) == (
+        run.streams.threads_per_stream,
+        run.streams.batch_chunks,
+    )
     first = make_shard(run, 0)
 
     # another machine, whose tuning would find otherwise, goes on with the folder's
     for kept in tunings_folder().iterdir():
-        kept.write_text(json.dumps({**json.loads(kept.read_text()), "threads_per_lane": 2, "batch_chunks": 16}))
+        kept.write_text(json.dumps({**json.loads(kept.read_text()), "threads_per_stream": 2, "batch_chunks": 16}))
     assert separate(settings).shards_made == 1
     assert "measuring" not in capsys.readouterr().out
     assert make_shard(open_run(settings), 0) == first
     # a new folder takes what is kept, without measuring
     fresh = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path / "other"))
-    lanes = open_run(fresh).lanes
-    assert (lanes.threads_per_lane, lanes.batch_chunks) == (2, 16)
+    streams = open_run(fresh).streams
+    assert (streams.threads_per_stream, streams.batch_chunks) == (2, 16)
     assert "measuring" not in capsys.readouterr().out

@@ -19,7 +19,7 @@ from helpers.paths import TESTS
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.shards import decode_clip, encode_clip, tar_path
 from mixstyle.cache.storage.fingerprint import fingerprint
-from mixstyle.cache.storage.locks import Claims
+from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.features import stage as features_stage
@@ -178,7 +178,7 @@ def test_no_stems_or_no_plan_say_what_to_run(finished: Path, tmp_path: Path) -> 
 
 def test_a_run_beside_another_of_the_same_process_is_refused(finished: Path) -> None:
     with (
-        Claims(finished / "features.zarr", "mixstyle features"),
+        ShardLocks(finished / "features.zarr", "mixstyle features"),
         pytest.raises(MixstyleError, match="another `mixstyle features`"),
     ):
         features(settings_of(finished))
@@ -207,9 +207,9 @@ def test_shares_that_are_none_are_refused(finished: Path, index: int, shares: in
 HOLD = """
 import sys
 from pathlib import Path
-from mixstyle.cache.storage.locks import Claims
-with Claims(Path(sys.argv[1]), "mixstyle features") as claims:
-    print(claims.take([int(k) for k in sys.argv[2:]]), flush=True)
+from mixstyle.cache.storage.locks import ShardLocks
+with ShardLocks(Path(sys.argv[1]), "mixstyle features") as locks:
+    print(locks.take([int(k) for k in sys.argv[2:]]), flush=True)
     sys.stdin.readline()
 """
 

@@ -159,7 +159,7 @@ def test_killed_and_run_again_it_ends_as_an_unbroken_run(
         ({"clips_per_track": 2}, r"separate\.clips_per_track: 3 -> 2"),
         ({"seed": 1}, r"separate\.seed: 0 -> 1"),
         ({"num_overlap": 1}, r"separate\.num_overlap: 2 -> 1"),
-        ({"threads": 2, "lanes": 1}, r"separate\.threads_per_lane: 1 -> 2"),
+        ({"threads": 2, "streams": 1}, r"separate\.threads_per_stream: 1 -> 2"),
         ({"batch_chunks": 2}, r"separate\.batch_chunks: 1 -> 2"),
         ({"precision": "bf16"}, r"separate\.precision: fp32 -> bf16"),
         ({"silence_lufs": -50.0}, r"separate\.silence_lufs: -60\.0 -> -50\.0"),

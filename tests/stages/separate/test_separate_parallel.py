@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_songs(folder / "music", SONGS)
     (folder / "music" / "broken.mp3").write_text("no music")
     (folder / "music" / "song 7.flac").unlink()
-    separate(profile(folder, folder / "music", threads=2, lanes=2))
+    separate(profile(folder, folder / "music", threads=2, streams=2))
     return folder
 
 
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, tmp_path: Path) -> Settings:
     """The same, still to be made."""
     shutil.copytree(folder / "separator", tmp_path / "separator")
-    return profile(tmp_path, folder / "music", threads=2, lanes=2)
+    return profile(tmp_path, folder / "music", threads=2, streams=2)
 
 
 def start(tmp_path: Path, *options: str) -> "subprocess.Popen[str]":
@@ -117,9 +117,9 @@ def test_a_worker_that_dies_is_named(settings: Settings, tmp_path: Path) -> None
 
 HOLD = """
 import sys, pathlib
-from mixstyle.cache.storage.locks import Claims
-with Claims(pathlib.Path(sys.argv[1]), "mixstyle separate") as claims:
-    print(claims.take(range(int(sys.argv[2]))), flush=True)
+from mixstyle.cache.storage.locks import ShardLocks
+with ShardLocks(pathlib.Path(sys.argv[1]), "mixstyle separate") as locks:
+    print(locks.take(range(int(sys.argv[2]))), flush=True)
     sys.stdin.read()
 """
 
