@@ -24,9 +24,11 @@ import typer
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.stages.common.settings import FeaturesSettings, SeparateSettings, Settings
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.settings.features import FeaturesSettings
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 
 def main(

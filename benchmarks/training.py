@@ -30,7 +30,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.encoder import Form
 from mixstyle.pipeline.mixing.remix import apply_remix, sample_remix
 from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
-from mixstyle.stages.common.settings import Settings, load_settings
+from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.train.data import Batch, Triplets, load_batches
 from mixstyle.stages.train.setup import datasets, head_of, new_encoder, open_inputs, recipe_of, shapes
 from mixstyle.stages.train.step import Stepper

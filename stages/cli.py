@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.settings import Settings, load_settings
+from mixstyle.stages.settings.profile import Settings, load_settings
 
 app = typer.Typer(
     name="mixstyle",

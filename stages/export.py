@@ -8,7 +8,7 @@ from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.models.exports import SUFFIX, load_encoder, model_card, save_export
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.settings.profile import Settings
 
 
 def export(

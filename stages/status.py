@@ -25,13 +25,13 @@ from mixstyle.cache.storage.atomic import read_json
 from mixstyle.cache.storage.fingerprint import differences, read_settings
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import Settings, plain
 from mixstyle.stages.features.stage import stale_reasons
 from mixstyle.stages.report.stage import METRICS, made_from
 from mixstyle.stages.report.stage import SETTINGS as REPORT_SETTINGS
 from mixstyle.stages.separate.clips import load_for
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, settings_that_matter
 from mixstyle.stages.separate.stage import SPOT_CHECKS
+from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.stage import NEUTRAL
 from mixstyle.stages.train.stage import SETTINGS as TRAIN_SETTINGS
 

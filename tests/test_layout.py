@@ -151,7 +151,7 @@ def test_no_source_is_git_ignored() -> None:
 
 def test_no_default_of_the_settings_lies_inside_a_package() -> None:
     # the room cache/ is both: its folder is where the outputs of the stages go by default, its packages are below it
-    from mixstyle.stages.common.settings import Settings, plain
+    from mixstyle.stages.settings.profile import Settings, plain
 
     def paths(value: object) -> Iterator[Path]:
         if dataclasses.is_dataclass(value):

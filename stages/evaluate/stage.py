@@ -26,7 +26,6 @@ from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.remix import apply_remix
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.settings import Settings, plain
 from mixstyle.stages.evaluate import metrics as measures
 from mixstyle.stages.evaluate import tasks as parts
 from mixstyle.stages.evaluate.models import Clips, EncoderRow, Row, rows_of
@@ -34,6 +33,7 @@ from mixstyle.stages.evaluate.page import write_page
 from mixstyle.stages.evaluate.tables import show
 from mixstyle.stages.evaluate.tasks import Part, Separate
 from mixstyle.stages.separate.clips import load_for
+from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.setup import open_inputs
 
 METRICS, SETTINGS, PAGE = "metrics.json", "settings.json", "evaluation.html"

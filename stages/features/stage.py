@@ -33,7 +33,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.settings.profile import Settings
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.retrieval import Estimate, chance, principal_components, unit
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.presentation.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import html
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.setup import open_inputs
 from mixstyle.stages.train.stage import LOSS

@@ -21,7 +21,7 @@ from mixstyle.pipeline.descriptors.loudness import LOUDNESS_FLOOR_LUFS, integrat
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.common.assets import shipped
-from mixstyle.stages.common.settings import SeparateSettings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 SHORTEST_CLIP_S = 0.4
 """A block of ITU-R BS.1770."""

@@ -21,7 +21,6 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import SeparateSettings, Settings
 from mixstyle.stages.separate.clips import (
     LEAST_CLIPS,
     ClipRules,
@@ -31,6 +30,8 @@ from mixstyle.stages.separate.clips import (
     rules_of,
 )
 from mixstyle.stages.separate.parallelism import choose_streams, device_of
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 SAMPLE_TRACKS = 400
 SAMPLE_S = 12.0

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.settings import Settings, plain
 from mixstyle.stages.separate.parallelism import threads_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import Work
+from mixstyle.stages.settings.profile import Settings, plain
 
 
 def work_on_devices(settings: Settings, shard_index: int, num_shards: int, advance: Callable[[], None]) -> list[Work]:

@@ -22,7 +22,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import SeparateSettings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import SeparateSettings
 from mixstyle.stages.separate.clips import ClipRules
 from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.pipeline import Flow, Waits
+from mixstyle.stages.settings.separate import SeparateSettings
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.separate.clips import load_for, rules_of
 from mixstyle.stages.separate.dry_run import PlanSummary, plan
 from mixstyle.stages.separate.launcher import work_on_devices
@@ -39,6 +38,7 @@ from mixstyle.stages.separate.shard_maker import (
     work,
     write_failure_log,
 )
+from mixstyle.stages.settings.profile import Settings
 
 __all__ = ["PlanSummary", "SeparateSummary", "SeparationRun", "make_shard", "open_run", "plan", "separate"]
 

@@ -10,9 +10,9 @@ from typing import Any, TextIO
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
-from mixstyle.stages.common.settings import from_plain
 from mixstyle.stages.separate.shard_maker import Work, work
 from mixstyle.stages.separate.stage import COMMAND, open_run, told_in_a_line
+from mixstyle.stages.settings.profile import from_plain
 
 
 def answer(request: dict[str, Any], events: TextIO) -> Work:

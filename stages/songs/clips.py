@@ -20,8 +20,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.settings import SeparateSettings
 from mixstyle.stages.separate.clips import LEAST_CLIPS, SHORTEST_CLIP_S, is_silent, merged
+from mixstyle.stages.settings.separate import SeparateSettings
 
 Windows = Sequence[tuple[int, int]]
 """Half-open, in frames at 44.1 kHz."""

@@ -19,10 +19,10 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.presentation.descriptor_names import own_title, shown, shown_unit
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 
 MOST_BARS = 16

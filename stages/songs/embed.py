@@ -14,8 +14,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.separate.clips import load_for
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.clips import CutSong, stems_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 

@@ -28,7 +28,7 @@ from mixstyle.pipeline.separation.msst import digest
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.progress import progress
-from mixstyle.stages.common.settings import SeparateSettings
+from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import CutSong, SongClips, cut_audio, cut_files, given_stems, stems_of
 
 Music = str | Path | Tensor | Mapping[str, Tensor]

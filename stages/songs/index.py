@@ -18,8 +18,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.presentation.descriptor_names import own_title, shown, shown_unit
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedded_songs, embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 

@@ -19,7 +19,7 @@ from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.mixing.chains import draw_style
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.remix import Remix, RemixSettings, apply_remix, sample_remix
-from mixstyle.stages.common.settings import Objective
+from mixstyle.stages.settings.train import Objective
 
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""

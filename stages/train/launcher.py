@@ -19,7 +19,8 @@ import yaml
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks
-from mixstyle.stages.common.settings import Settings, TrainSettings, plain
+from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.settings.train import TrainSettings
 
 POLL_S = 0.1
 WATCHED = "MIXSTYLE_TRAIN_WATCHED"

@@ -18,7 +18,8 @@ from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.pipeline.mixing.remix import CHAIN_PARAMETERS, PLACES, RemixSettings
-from mixstyle.stages.common.settings import Settings, TrainSettings
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import Purpose, Recipe, Triplets
 
 

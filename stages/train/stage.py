@@ -38,7 +38,7 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.settings import Settings, plain
+from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row

@@ -24,7 +24,7 @@ from mixstyle.pipeline.encoder.encoder import Encoder
 from mixstyle.pipeline.encoder.losses import InfoNCE, chain_info_nce, info_nce
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.mixing.remix import remix_vector
-from mixstyle.stages.common.settings import TrainSettings
+from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import ROLES, Batch
 
 

@@ -11,7 +11,7 @@ from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, store_plan
 from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, encode_clip, write_shard
 from mixstyle.cache.storage.fingerprint import fingerprint, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.stages.common.settings import Settings, load_settings
+from mixstyle.stages.settings.profile import Settings, load_settings
 
 CLIP_S = 1.5
 FRAMES = round(CLIP_S * SAMPLE_RATE)

@@ -10,7 +10,7 @@ from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import save_export
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
-from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.settings.profile import Settings
 
 DIMENSIONS = 32
 

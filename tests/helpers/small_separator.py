@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import save_file
 
 from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
-from mixstyle.stages.common.settings import Settings, load_settings
+from mixstyle.stages.settings.profile import Settings, load_settings
 
 RATE = 44_100
 CLIP_S = 0.5

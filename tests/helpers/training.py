@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from mixstyle.stages.common.settings import Settings, load_settings
+from mixstyle.stages.settings.profile import Settings, load_settings
 
 CLIP_S = 2.0
 TRAIN = {

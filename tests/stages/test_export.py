@@ -12,9 +12,9 @@ from safetensors import safe_open
 from mixstyle.cache.models.exports import load_encoder, load_export
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.export import export
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.stage import train
 
 

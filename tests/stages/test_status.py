@@ -12,10 +12,10 @@ from helpers.mixed_cache import CLIP_S, FRAMES, clip_of, make_stems, settings_of
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.report.stage import report
 from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.status import status
 from mixstyle.stages.train.stage import train
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.browse.audio import Player
 from mixstyle.stages.songs.browse.songs import Songs
 from mixstyle.stages.songs.embed import embedder_of

@@ -26,8 +26,8 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSI
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.separate.clips import load_for
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.clips import Files, SongClips, cut_files, given_stems, stems_of
 from mixstyle.stages.songs.describe.page import page
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong

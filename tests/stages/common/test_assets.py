@@ -14,7 +14,7 @@ import mixstyle
 from mixstyle.cache.models.exports import load_export
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
-from mixstyle.stages.common.settings import load_settings
+from mixstyle.stages.settings.profile import load_settings
 
 
 def test_it_is_found_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

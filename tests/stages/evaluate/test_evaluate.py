@@ -24,7 +24,6 @@ from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.presets import PRESETS
 from mixstyle.pipeline.mixing.remix import apply_remix
 from mixstyle.pipeline.retrieval import bootstrap_groups
-from mixstyle.stages.common.settings import EVALUATION_PARTS, Settings
 from mixstyle.stages.evaluate.metrics import (
     fingerprint_of,
     hard_of,
@@ -47,6 +46,8 @@ from mixstyle.stages.evaluate.tasks import (
     same_chain,
 )
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.evaluate import EVALUATION_PARTS
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.stage import train
 
 

@@ -13,8 +13,8 @@ from mixstyle.cache.stem_store.failures import read_failures
 from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.separate.stage import SeparateSummary, plan, separate
+from mixstyle.stages.settings.profile import Settings
 
 REASONS = {
     "empty.mp3": "empty file: 0 bytes",

@@ -21,8 +21,8 @@ from mixstyle.cache.stem_store.manifest import clips_of
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.separate.stage import SeparateSummary, make_shard, open_run, plan, separate
+from mixstyle.stages.settings.profile import Settings
 
 SONGS = 5
 

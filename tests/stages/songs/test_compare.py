@@ -11,7 +11,7 @@ from helpers.small_separator import RATE, song, write_songs
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.presence import COLUMN
-from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.compare import compare
 
 

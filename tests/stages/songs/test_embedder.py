@@ -18,7 +18,7 @@ from mixstyle.cache.stem_store.manifest import clips_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
-from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embed, embedder_of
 from mixstyle.stages.songs.embedder import Embedder
 

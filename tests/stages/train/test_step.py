@@ -19,8 +19,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.remix import apply_remix
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import NOTHING, load_batches
 from mixstyle.stages.train.setup import datasets, head_of, learning_rate, new_encoder, open_inputs, shapes
 from mixstyle.stages.train.stage import train

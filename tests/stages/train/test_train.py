@@ -23,8 +23,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.losses import info_nce
 from mixstyle.pipeline.mixing.remix import RemixSettings, apply_remix
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import Recipe, Triplets, load_batches
 from mixstyle.stages.train.setup import open_inputs
 from mixstyle.stages.train.stage import train

@@ -18,7 +18,7 @@ from helpers.small_separator import CLIP, CLIP_S, song, write_songs
 from mixstyle.cache.stem_store.manifest import clips_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.stages.common.settings import Settings
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.browse.server import Server
 from mixstyle.stages.songs.browse.songs import Songs
 from mixstyle.stages.songs.index import index

@@ -19,9 +19,9 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, relative_column
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.stages.common.settings import Settings
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.describe.page import draw, side_share
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.stage import describe_songs

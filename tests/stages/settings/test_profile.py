@@ -8,7 +8,7 @@ import yaml
 from helpers.paths import ROOT
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.settings import Settings, load_settings, plain
+from mixstyle.stages.settings.profile import Settings, load_settings, plain
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 

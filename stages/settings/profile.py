@@ -1,4 +1,4 @@
-"""Settings: one frozen dataclass a stage, read from a profile's YAML, each value overridable by its name.
+"""A profile: the settings of all stages, read from a profile's YAML, each value overridable by its name.
 
 A profile is `configs/<name>.yaml` with one section a stage. `load_settings("demo", ["train.batch_size=12"])`
 reads it; sections and settings that do not exist, and values of the wrong type or range, are refused by name.
@@ -17,223 +17,14 @@ import yaml
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped
-
-Device = str
-"""`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
-Objective = Literal["same-song", "shared-chain", "chain-ring"]
-
-
-@dataclass(frozen=True)
-class DemoSongsSettings:
-    """`mixstyle demo-songs`: rendered songs to try everything on."""
-
-    output_dir: Path = Path("data/demo")
-    """Gets songs/ (mixtures), stems/ (true stems) and songs.json."""
-    songs: int = 16
-    """0 makes none: the profile brings its own music."""
-    seed: int = 0
-    duration_s: float = 48.0
-    stems: bool = True
-    """Write the true stems too."""
-    workers: int = 2
-
-
-@dataclass(frozen=True)
-class SeparateSettings:
-    """`mixstyle separate`: music to cached stems."""
-
-    data_path: Path = Path("data")
-    """A folder of music, a text file with a path a line, or a CSV file with a column `path`."""
-    input: Literal["mixtures", "stems"] = "mixtures"
-    """`stems`: folders per song that hold vocals, bass, drums and other already."""
-    stems_dir: Path = Path("cache/stems")
-    separator_config: Path = Path("Music-Source-Separation-Training/configs/scnet_tiny.yaml")
-    separator_checkpoint: Path = Path("Music-Source-Separation-Training/scnet_tiny.safetensors")
-    clip_s: float = 10.0
-    clips_per_track: int = 4
-    """The first and the last clip_s of a track, the rest seeded by the track's relative path."""
-    tracks_per_shard: int = 32
-    seed: int = 0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
-    tracks_csv: Path | None = None
-    """FMA's tracks.csv: tells the artists, by whom the split is made."""
-    silence_lufs: float = -60.0
-    """A mix below this loudness counts as silent."""
-    device: Device = "auto"
-    devices: tuple[str, ...] = ()
-    """Several devices of one kind, a worker process on each; instead of `device`."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    batch_chunks: int = 0
-    """Chunks of audio that go through the separator together; 0 finds the fastest by a short measurement."""
-    streams: int = 0
-    """Batches that are in the separator at once, sharing its threads; 0 finds the fastest."""
-    num_overlap: int | None = None
-    """Overrides inference.num_overlap of the separator's YAML."""
-    threads: int = 0
-    """CPU threads of the network, all streams together; 0 takes every core."""
-    workers: int = 2
-    """Processes that decode music, and threads that encode it."""
-    strict: bool = False
-    """Exit non-zero when any track failed."""
-
-
-@dataclass(frozen=True)
-class FeaturesSettings:
-    """`mixstyle features`: descriptors of the cached clips."""
-
-    features_path: Path = Path("cache/features.zarr")
-    device: Device = "auto"
-    batch_clips: int = 8
-    workers: int = 2
-    """Threads that read and decode shards; on a CPU each also describes what it decoded, with one thread of torch's."""
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """`mixstyle train`: the encoder. Defaults are the published recipe."""
-
-    checkpoint_dir: Path = Path("checkpoints")
-    log_dir: Path = Path("logs")
-    device: Device = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 autocast on CUDA, fp32 on a CPU."""
-    seed: int = 0
-    batch_size: int = 24
-    """Tracks in a batch; each gives an anchor, a positive and a negative."""
-    num_epochs: int = 100
-    max_steps: int = 0
-    """Stops after that many optimiser steps; 0 goes by num_epochs alone."""
-    steps_per_epoch: int = 0
-    """0: every training track once an epoch."""
-    learning_rate: float = 2e-4
-    weight_decay: float = 0.01
-    temperature: float = 0.1
-    clip_duration_s: float = 10.0
-    """Seconds of each cached clip that are used; a shorter crop's place is drawn anew each step."""
-    n_fft: int = 1024
-    hop_length: int = 256
-    n_mels: int = 128
-    band_mels: int = 20
-    """Mels in a sub-band."""
-    band_step: int = 10
-    """Mels from one sub-band's start to the next."""
-    channels: tuple[int, ...] = (32, 64)
-    """Channels of the two convolutions of a sub-band."""
-    dropout: float = 0.1
-    encoder_dim: int = 768
-    film_hidden: int = 128
-    """Hidden units of the network that turns descriptors into FiLM's gamma and beta."""
-    aug_prob: float = 0.5
-    """Probability of each effect on each stem of a negative; at least one effect is always drawn."""
-    aug_gain_range_db: float = 9.0
-    """Gains are drawn within plus and minus this."""
-    aug_effects: tuple[str, ...] = ("gain", "tilt", "compression", "bandwidth", "reverb")
-    """Which effects are drawn: some of those of `mixstyle.pipeline.mixing.effects`."""
-    aug_mix_prob: float = 0.0
-    """Probability of each effect on the mix."""
-    aug_shuffle: bool = False
-    """Draw the order of a chain's effects."""
-    loudness_match: bool = False
-    """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
-    style_effects: tuple[int, ...] = ()
-    """[least, most]: draw chains as the styles of `mixstyle evaluate`, of that many effects each; []: by aug_*."""
-    objective: Objective = "same-song"
-    """Positives: other clips of the anchor's song, or other songs mixed with the anchor's effects (of a ring: the
-    negative has the effects of the batch's next item)."""
-    fx_normalise: bool = False
-    """Bring all stems to the training songs' median spectrum, stereo image and loudness before effects are applied."""
-    chain_weight: float = 0.0
-    """Weight of the loss of a head that tells the effects' parameters from two embeddings; 0: no head."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """What the learning rate does after `warmup_steps`."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises from 0."""
-    accumulate: int = 1
-    """Micro-batches that a batch goes through the encoder in: less memory, the same negatives, a second pass."""
-    processes: int = 1
-    """Processes that share each batch, one a GPU; also on CPUs."""
-    on_not_finite: Literal["stop", "skip"] = "stop"
-    """What a NaN or infinite loss or gradient does, after its batch was written down."""
-    map_every: int = 10
-    """Epochs between retrieval and maps of the validation songs in TensorBoard; 0: never."""
-    stems_url: str = ""
-    """Where the shards lie, if not in separate.stems_dir: any URL that fsspec knows, such as s3://bucket/stems."""
-    stems_cache_dir: Path = Path("cache/remote")
-    """Keeps what was read from stems_url."""
-    stems_cache_gb: float = 20.0
-    """How much of it, at most."""
-    workers: int = 2
-    """Processes that load and mix clips, for each of `processes`."""
-    threads: int = 0
-    checkpoint_every: int = 5
-    """Epochs between checkpoint_epoch_X.pt."""
-    save_every_steps: int = 100
-    """Steps between the checkpoints that a killed run resumes from."""
-    validate_every: int = 1
-    """Epochs between validations."""
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """`mixstyle report`: one page about a trained encoder."""
-
-    report_dir: Path = Path("report")
-    checkpoint: Path | None = None
-    """None takes best_model.pt of the training's checkpoint folder."""
-    device: Device = "auto"
-    batch_clips: int = 8
-    split: Literal["auto", "all", "train", "validation", "test"] = "auto"
-    """Tracks whose retrieval is reported; `auto`: those outside training where there are at least 10, else all."""
-
-
-EVALUATION_PARTS = ("same-chain", "content-hard", "presets", "parameters", "songs", "robustness", "fingerprint")
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """`mixstyle evaluate`: what embeddings know, on songs that were not trained on."""
-
-    evaluate_dir: Path = Path("evaluation")
-    checkpoints: tuple[Path, ...] = ()
-    """Checkpoints or exported encoders; none takes best_model.pt of the training's checkpoint folder."""
-    models: tuple[str, ...] = ()
-    """Models of your own, as package.module:name, with `name` and `embed(mixtures, stems)`."""
-    parts: tuple[str, ...] = EVALUATION_PARTS[:-1]
-    """Which questions are asked; also `fingerprint`, which needs `rendered_dir`."""
-    songs: int = 200
-    """At most this many held-out songs, drawn by the seed."""
-    styles: int = 500
-    effects: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-    """Numbers of effects in a style; each is measured with `styles` styles."""
-    hard_styles: int = 20
-    """Candidates of the content-hard test."""
-    hard_effects: int = 4
-    """Effects of the styles of all questions but same-chain."""
-    preset_clips: int = 2
-    """Clips of each song that the presets are put on."""
-    parameter_clips: int = 100
-    """Clips that each effect is put on with drawn parameters."""
-    rendered_dir: Path | None = None
-    """Songs with true stems (of `mixstyle demo-songs`), for the separator's fingerprint."""
-    seed: int = 0
-    device: Device = "auto"
-    batch_clips: int = 8
-    workers: int = 2
-    """Processes that mix and describe clips."""
-
-
-@dataclass(frozen=True)
-class EmbedSettings:
-    """`mixstyle embed`, `index`, `search`, `compare` and `browse`. Songs are cut and separated as `separate` says."""
-
-    encoder: Path | None = None
-    """A checkpoint or an exported encoder; none takes the shipped one."""
-    device: Device = "auto"
-    index_dir: Path = Path("index")
-    """What `index` fills, and `search` and `browse` look into."""
-    workers: int = 2
-    """Processes that decode music ahead of the separator."""
+from mixstyle.stages.settings.base import names_a_device
+from mixstyle.stages.settings.demo_songs import DemoSongsSettings
+from mixstyle.stages.settings.evaluate import EVALUATION_PARTS, EvaluateSettings
+from mixstyle.stages.settings.features import FeaturesSettings
+from mixstyle.stages.settings.report import ReportSettings
+from mixstyle.stages.settings.separate import SeparateSettings
+from mixstyle.stages.settings.songs import EmbedSettings
+from mixstyle.stages.settings.train import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -458,12 +249,8 @@ def check(settings: Settings) -> None:
     if not evaluate.effects or min(evaluate.effects) < 1 or len(set(evaluate.effects)) < len(evaluate.effects):
         refuse("evaluate.effects", "should name numbers of effects from 1 on, each once")
     for section in ("separate", "features", "train", "report", "evaluate", "embed"):
-        if not _names_a_device(get(f"{section}.device")):
+        if not names_a_device(get(f"{section}.device")):
             refuse(f"{section}.device", "should be auto, cpu, cuda or cuda:N")
     for device in separate.devices:
-        if not _names_a_device(device) or device == "auto":
+        if not names_a_device(device) or device == "auto":
             refuse("separate.devices", "should name cpu, cuda or cuda:N each")
-
-
-def _names_a_device(name: str) -> bool:
-    return name in ("auto", "cpu", "cuda") or (name.startswith("cuda:") and name[5:].isdigit())
