@@ -253,7 +253,7 @@ def _render_one(job: tuple[Path, int, int, float, bool]) -> dict[str, Any]:
         "index": index,
         "name": name,
         "seed": seed,
-        "style": song.style,
+        "style": song.genre,
         "tempo_bpm": song.tempo_bpm,
         "key": song.key,
         "mix": song.mix.record(),

@@ -2,8 +2,8 @@
 
 A song is a row of sections (intro, verse, chorus, break, outro). Each section fixes which players
 take part and how hard they play, so that instruments enter and leave as in real songs; verse and
-chorus have their own chords and their own tune. Everything is drawn from `song_catalogue`'s table of
-the song's style by numpy's PCG64, so a seed always gives the same song.
+chorus have their own chords and their own tune. Everything is drawn from the song's genre
+(`genres`) by numpy's PCG64, so a seed always gives the same song.
 """
 
 from dataclasses import dataclass, replace
@@ -12,8 +12,8 @@ import numpy as np
 
 from mixstyle.pipeline.synth import melody
 from mixstyle.pipeline.synth import players as band
-from mixstyle.pipeline.synth.genre_catalogue import STYLES
-from mixstyle.pipeline.synth.genres import Role, Style
+from mixstyle.pipeline.synth.genre_patterns import Genre, Role
+from mixstyle.pipeline.synth.genres import GENRES
 from mixstyle.pipeline.synth.music_theory import (
     MAJOR_SCALE,
     MINOR_SCALE,
@@ -63,7 +63,7 @@ class Section:
 class Composition:
     """A song before any sound is made."""
 
-    style: str
+    genre: str
     tempo_bpm: float
     key: str
     voice: str
@@ -125,19 +125,19 @@ def _line_up(rng: np.random.Generator, kind: str, bar: int, bars: int, roles: tu
 class _Songwriter:
     """Holds what is fixed for one song while its players' notes are written."""
 
-    def __init__(self, rng: np.random.Generator, style: Style, duration_s: float) -> None:
+    def __init__(self, rng: np.random.Generator, genre: Genre, duration_s: float) -> None:
         self.rng = rng
-        self.style = style
-        tempo_bpm = float(np.round(rng.uniform(*style.tempo_bpm), 1))
-        self.clock = Clock(tempo_bpm, style.steps_per_bar, style.swing * rng.uniform(0.6, 1.1), style.swing_steps)
+        self.genre = genre
+        tempo_bpm = float(np.round(rng.uniform(*genre.tempo_bpm), 1))
+        self.clock = Clock(tempo_bpm, genre.steps_per_bar, genre.swing * rng.uniform(0.6, 1.1), genre.swing_steps)
         self.tonic = int(rng.integers(0, 12))
         self.bars = int(np.ceil(duration_s / self.clock.bar_s))
-        self.roles = tuple(role for role in style.roles if rng.random() < role.chance)
+        self.roles = tuple(role for role in genre.roles if rng.random() < role.chance)
         self.sections = _plan_sections(rng, self.bars, self.roles)
-        sevenths = bool(rng.random() < style.seventh_chance)
-        verse = str(rng.choice(style.progressions))
+        sevenths = bool(rng.random() < genre.seventh_chance)
+        verse = str(rng.choice(genre.progressions))
         self.minor = self._is_minor(verse)
-        same_mode = [loop for loop in style.progressions if self._is_minor(loop) == self.minor]
+        same_mode = [loop for loop in genre.progressions if self._is_minor(loop) == self.minor]
         loops = [verse, str(rng.choice(same_mode)), str(rng.choice(same_mode))]
         self.loops = {
             kind: parse_progression(loops[which], sevenths)
@@ -159,7 +159,7 @@ class _Songwriter:
         return tuple(chords)
 
     def _player(self) -> band.Player:
-        return band.Player(self.clock, self.tonic, self.rng, self.style.timing_jitter_s)
+        return band.Player(self.clock, self.tonic, self.rng, self.genre.timing_jitter_s)
 
     def _bar(self, section: Section, offset: int) -> band.Bar:
         number = section.first_bar + offset
@@ -167,14 +167,14 @@ class _Songwriter:
         return band.Bar(number * self.clock.steps_per_bar, self.chords[number], following, section.energy)
 
     def _row(self, rows: tuple[str, ...]) -> str:
-        """A groove row of the style, repeated or cut to the bar's length."""
+        """A groove row of the genre, repeated or cut to the bar's length."""
         row = str(self.rng.choice(rows))
         return (row * 2)[: self.clock.steps_per_bar] if len(row) >= 8 else "x" + "-" * (self.clock.steps_per_bar - 1)
 
     def drums(self) -> Part:
         """The drum part: one beat for the song, a busier one for the chorus in some, fills at the seams."""
         rng, player = self.rng, self._player()
-        beats = [self.style.drums[int(rng.integers(len(self.style.drums)))] for _ in range(2)]
+        beats = [self.genre.drums[int(rng.integers(len(self.genre.drums)))] for _ in range(2)]
         if rng.random() < 0.6:
             beats[1] = beats[0]
         fills = bool(rng.random() < 0.85)
@@ -189,14 +189,14 @@ class _Songwriter:
                 crash = offset == 0 and section.drums == "full" and bool(rng.random() < 0.7)
                 bar = self._bar(section, offset)
                 notes += band.drum_bar(player, bar, beat, section.drums, fill if last else None, crash)
-        kit = int(rng.choice(self.style.drum_kits))
+        kit = int(rng.choice(self.genre.drum_kits))
         return Part("drums", "drums", kit, tuple(notes), is_drums=True)
 
     def bass(self) -> Part:
         """The bass part: one figure for verses, one for choruses, a second one every fourth bar."""
         rng, player = self.rng, self._player()
-        rows = {kind: self._row(self.style.bass) for kind in ("verse", "chorus")}
-        turn = self._row(self.style.bass)
+        rows = {kind: self._row(self.genre.bass) for kind in ("verse", "chorus")}
+        turn = self._row(self.genre.bass)
         lowest = _BASS_LOWEST + (12 if rng.random() < 0.12 else 0)
         notes: list[Note] = []
         for section in self.sections:
@@ -204,7 +204,7 @@ class _Songwriter:
                 row = rows["chorus" if section.kind == "chorus" else "verse"]
                 row = turn if offset % 4 == 3 else row
                 notes += band.bass_bar(player, self._bar(section, offset), row, lowest)
-        return Part("bass", "bass", int(rng.choice(self.style.bass_programs)), tuple(notes))
+        return Part("bass", "bass", int(rng.choice(self.genre.bass_programs)), tuple(notes))
 
     def role(self, index: int) -> Part:
         """The part of one role of the `other` stem."""
@@ -240,7 +240,7 @@ class _Songwriter:
 
     def _motif(self, rap: bool) -> melody.Motif:
         steps = 2 * self.clock.steps_per_bar
-        density = float(np.clip(self.style.lead_density + self.rng.normal(0, 0.15), 0.05, 1.0))
+        density = float(np.clip(self.genre.lead_density + self.rng.normal(0, 0.15), 0.05, 1.0))
         return melody.draw_motif(self.rng, steps, density, self.clock.step_s, rap)
 
     def _play_lead(self, motif: melody.Motif, role: Role, bar: band.Bar) -> list[Note]:
@@ -250,7 +250,7 @@ class _Songwriter:
     def sing(self, voice: str) -> tuple[list[SungNote], list[SungNote], bool]:
         """The lead's notes, a harmony for the choruses, and whether the verses are rapped."""
         rng = self.rng
-        rap = self.style.lead_manner == "rap" and bool(rng.random() < 0.75)
+        rap = self.genre.lead_manner == "rap" and bool(rng.random() < 0.75)
         frame = self._frame(melody.VOICE_CENTRES[voice] + int(rng.integers(-2, 3)))
         tunes = {kind: [self._motif(rap and kind == "verse") for _ in range(2)] for kind in ("verse", "chorus")}
         varied = {kind: melody.vary_motif(rng, motifs[0]) for kind, motifs in tunes.items()}
@@ -286,9 +286,9 @@ class _Songwriter:
 def compose(seed: np.random.SeedSequence, duration_s: float) -> Composition:
     """Composes a song of `duration_s` seconds; equal seeds give equal songs."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    style = STYLES[int(rng.integers(len(STYLES)))]
-    writer = _Songwriter(rng, style, duration_s)
-    voice = str(rng.choice(style.voices))
+    genre = GENRES[int(rng.integers(len(GENRES)))]
+    writer = _Songwriter(rng, genre, duration_s)
+    voice = str(rng.choice(genre.voices))
     parts = [writer.drums(), writer.bass(), *(writer.role(index) for index in range(len(writer.roles)))]
     lead, harmony, is_rap = writer.sing(voice)
     if rng.random() < 0.3:
@@ -296,7 +296,7 @@ def compose(seed: np.random.SeedSequence, duration_s: float) -> Composition:
     key = f"{TONIC_NAMES[writer.tonic]} {'minor' if writer.minor else 'major'}"
     parts = [replace(part, notes=_within(part.notes, duration_s)) for part in parts]
     return Composition(
-        style=style.name,
+        genre=genre.name,
         tempo_bpm=writer.clock.tempo_bpm,
         key=key,
         voice=voice,

@@ -1,241 +1,296 @@
-"""What the demo songs' styles are made of: tempi, progressions, grooves, instruments, as tables.
+"""The genres of the rendered songs: each has tempi, grooves and instruments, from the tables of `genre_patterns`."""
 
-Grooves are strings of one character a sixteenth, one bar long (12 characters in three-four). In drum
-rows a digit is a velocity (9 loudest, 1 a ghost), `.` a rest. In bass rows a letter is a chord degree
-(`R` root, `3`, `5`, `7`, `8` octave, `a` a semitone or a scale step leading to the next chord's root),
-`-` holds it and `.` is a rest. In comping rows `x` is an accent, `o` a soft hit, `-` holds, `.` rests.
-Chords are Roman numerals counted from the major scale of the key's tonic, whatever the mode
-(`i bVI bIII bVII` is the usual minor loop), upper case major, lower case minor.
-Program numbers are General MIDI's, counted from 0.
-"""
+from mixstyle.pipeline.synth import genre_patterns as p
+from mixstyle.pipeline.synth.genre_patterns import Genre, Role
 
-from dataclasses import dataclass
+_POP = Genre(
+    "pop",
+    (92, 128),
+    (*p.MAJOR_LOOPS, *p.MINOR_LOOPS[:3]),
+    (0, 8, 24, 25),
+    p.POP_BEATS,
+    (33, 34, 38, 39),
+    (*p.BASS_POP, *p.BASS_ROOTS[:2]),
+    (
+        Role("comp", p.KEYS, p.COMP_SYNC + p.COMP_EIGHTHS),
+        Role("strum", (25, 27, 24), p.COMP_FOLK, 60, 0.7, -2.0),
+        Role("pad", p.PADS, p.COMP_LONG, 64, 0.8, -4.0),
+        Role("lead", (80, 81, 11, 9, 62, 73), ("",), 76, 0.6, -1.0),
+    ),
+    timing_jitter_s=0.004,
+    lead_density=0.6,
+)
+_ROCK = Genre(
+    "rock",
+    (100, 164),
+    (*p.MAJOR_LOOPS[:4], *p.MINOR_LOOPS, *p.MODAL_LOOPS),
+    (0, 8, 16),
+    p.ROCK_BEATS,
+    (33, 34),
+    p.BASS_ROOTS,
+    (
+        Role("power", (29, 30), p.COMP_EIGHTHS, 48),
+        Role("strum", (27, 29, 25), p.COMP_FOLK, 58, 0.6, -2.0),
+        Role("comp", (16, 18, 0), p.COMP_LONG, 62, 0.4, -4.0),
+        Role("lead", (29, 30, 18), ("",), 72, 0.7, 0.0),
+    ),
+    timing_jitter_s=0.008,
+    lead_density=0.55,
+)
+_FUNK = Genre(
+    "funk",
+    (94, 118),
+    ("i7 IV7", "i7 i7 IV7 IV7", "I7 I7 IV7 I7", "i7 bVII bVI V7", "ii7 V7 ii7 V7"),
+    (0, 8, 16),
+    p.FUNK_BEATS,
+    (33, 36, 37),
+    p.BASS_FUNK,
+    (
+        Role("stab", (27, 28), p.COMP_FUNK, 66),
+        Role("comp", (4, 5, 7, 16, 17), p.COMP_FUNK + p.COMP_SYNC, 60, 0.8, -2.0),
+        Role("stab", (61, 62, 66), ("x.......x..x....", "..........x.x...", "x..x............"), 67, 0.6, -1.0),
+        Role("riff", (27, 7, 66), ("",), 60, 0.5, -2.0),
+    ),
+    timing_jitter_s=0.006,
+    lead_density=0.7,
+    seventh_chance=0.6,
+)
+_BALLAD = Genre(
+    "ballad",
+    (58, 84),
+    (*p.MAJOR_LOOPS, *p.MINOR_LOOPS, "Imaj7 iii7 IVmaj7 iv"),
+    (0, 8, 40),
+    p.BALLAD_BEATS,
+    (32, 33, 35),
+    p.BASS_BALLAD,
+    (
+        Role("arp", (0, 2, 24, 25, 46), ("x-o-x-o-x-o-x-o-", "x---o-o-x---o-o-"), 60),
+        Role("pad", (48, 49, 89, 50), p.COMP_LONG, 64, 0.9, -3.0),
+        Role("comp", (0, 4, 5), p.COMP_LONG, 60, 0.5, -2.0),
+        Role("lead", (40, 42, 68, 73, 26), ("",), 72, 0.5, -2.0),
+    ),
+    timing_jitter_s=0.010,
+    lead_density=0.3,
+)
+_HOUSE = Genre(
+    "house",
+    (118, 130),
+    (*p.MINOR_LOOPS, "i i bVI bVII", "vi IV I V", "i7 iv7"),
+    (24, 25, 0),
+    p.HOUSE_BEATS,
+    (38, 39, 33),
+    p.BASS_HOUSE,
+    (
+        Role("stab", (1, 16, 90, 81, 62), p.COMP_SYNC, 64),
+        Role("pad", (50, 51, 89, 95, 90), p.COMP_LONG, 62, 0.8, -3.0),
+        Role("arp", (80, 81, 84, 11), ("xoxoxoxoxoxoxoxo", "x.ox.ox.x.ox.ox."), 72, 0.6, -3.0),
+        Role("lead", (80, 81, 87), ("",), 76, 0.4, -1.0),
+    ),
+    timing_jitter_s=0.0,
+    lead_density=0.5,
+    seventh_chance=0.4,
+)
+_HIPHOP = Genre(
+    "hiphop",
+    (72, 98),
+    ("i i bVI V", "i bVII bVI bVII", "i7 iv7", "ii7 V7 Imaj7 vi7", "i iv", "i bII"),
+    (25, 24, 0, 8),
+    p.HIPHOP_BEATS,
+    (38, 39, 33, 35),
+    p.BASS_HIPHOP,
+    (
+        Role("comp", (4, 5, 0, 11), p.COMP_LONG + p.COMP_SYNC[:1], 62),
+        Role("riff", (46, 45, 107, 11, 73, 108), ("",), 72, 0.7, -1.0),
+        Role("pad", (49, 51, 89, 92), p.COMP_LONG, 60, 0.6, -4.0),
+    ),
+    swing=0.2,
+    timing_jitter_s=0.005,
+    lead_manner="rap",
+    lead_density=0.9,
+    seventh_chance=0.4,
+    voices=("baritone", "tenor", "mezzo", "alto"),
+)
+_BOSSA = Genre(
+    "bossa",
+    (112, 148),
+    p.JAZZ_LOOPS,
+    (0, 32, 40),
+    p.LATIN_BEATS[:2],
+    (32, 35, 33),
+    p.BASS_LATIN,
+    (
+        Role("comp", (24, 26), p.COMP_LATIN, 58),
+        Role("comp", (4, 0, 11), p.COMP_SYNC, 64, 0.6, -3.0),
+        Role("lead", (73, 66, 65, 71, 59), ("",), 74, 0.7, -1.0),
+        Role("pad", (48, 49), p.COMP_LONG, 66, 0.4, -5.0),
+    ),
+    timing_jitter_s=0.008,
+    lead_density=0.4,
+    seventh_chance=0.9,
+)
+_LATIN = Genre(
+    "latin",
+    (92, 120),
+    ("I IV V IV", "i iv V i", "i bVII bVI V", "i V7 i V7", *p.MINOR_LOOPS[:2]),
+    (0, 8),
+    p.LATIN_BEATS[2:],
+    (32, 33),
+    p.BASS_LATIN,
+    (
+        Role("arp", (0, 1), ("x.xx.x.xx.xx.x.x", "x-.x.x-xx-.x.x-x"), 70),
+        Role("strum", (24, 25), p.COMP_LATIN, 60, 0.6, -2.0),
+        Role("stab", (56, 61, 57), ("x..x..x.........", "........x.x..x.."), 68, 0.7, 0.0),
+        Role("lead", (56, 73, 105, 114), ("",), 76, 0.5, -1.0),
+    ),
+    timing_jitter_s=0.006,
+    lead_density=0.6,
+)
+_FOLK = Genre(
+    "folk",
+    (84, 126),
+    ("I IV I V", "I V vi IV", "I bVII IV I", "vi IV I V", "i bVII i bVII", "I I IV V"),
+    (40, 0, 8),
+    p.FOLK_BEATS,
+    (32, 33, 35),
+    (*p.BASS_BALLAD[1:], "R-------5-------", "R---..5-R---..a-"),
+    (
+        Role("strum", (25, 24), p.COMP_FOLK, 58),
+        Role("arp", (105, 25, 46), ("x.o.x.o.x.o.x.o.", "xoxoxoxoxoxoxoxo"), 64, 0.6, -2.0),
+        Role("pad", (21, 49, 20), p.COMP_LONG, 62, 0.4, -5.0),
+        Role("lead", (40, 110, 73, 22, 74), ("",), 74, 0.7, -1.0),
+    ),
+    timing_jitter_s=0.010,
+    lead_density=0.5,
+    seventh_chance=0.05,
+)
+_REGGAE = Genre(
+    "reggae",
+    (68, 88),
+    ("I IV", "i iv", "I V vi IV", "i bVII", "I ii IV V", "i bVI bVII i"),
+    (0, 8),
+    p.REGGAE_BEATS,
+    (33, 32, 35),
+    p.BASS_REGGAE,
+    (
+        Role("stab", (27, 28, 25), p.COMP_SKANK, 64),
+        Role("comp", (16, 17, 18), (".x.x.x.x.x.x.x.x", "..x...x...x...x.", "..xx..xx..xx..xx"), 66, 0.8, -2.0),
+        Role("comp", (0, 1), p.COMP_SKANK, 62, 0.5, -2.0),
+        Role("lead", (57, 66, 22, 59), ("",), 70, 0.5, -1.0),
+    ),
+    swing=0.25,
+    timing_jitter_s=0.006,
+    lead_density=0.5,
+)
+_SOUL = Genre(
+    "soul",
+    (70, 112),
+    ("Imaj7 vi7 ii7 V7", "i7 iv7 i7 V7", "I iii IV V", "IVmaj7 iii7 ii7 Imaj7", "vi7 ii7 V7 Imaj7"),
+    (0, 8),
+    p.SOUL_BEATS,
+    (33, 35, 32),
+    (*p.BASS_POP[:4], *p.BASS_FUNK[:1]),
+    (
+        Role("comp", (4, 5, 16), p.COMP_LONG + p.COMP_SYNC, 62),
+        Role("stab", (27, 26), p.COMP_SKANK, 66, 0.7, -3.0),
+        Role("stab", (61, 66, 57), ("x-------........", "..........x-x---", "x..x--.........."), 66, 0.6, -1.0),
+        Role("pad", (48, 50), p.COMP_LONG, 66, 0.6, -4.0),
+    ),
+    swing=0.12,
+    timing_jitter_s=0.008,
+    lead_density=0.6,
+    seventh_chance=0.7,
+)
+_JAZZ = Genre(
+    "jazz",
+    (104, 176),
+    (*p.JAZZ_LOOPS, p.BLUES),
+    (32, 40),
+    p.JAZZ_BEATS,
+    (32,),
+    p.BASS_WALK,
+    (
+        Role("comp", (0, 26, 11), ("x--x........x...", "...x-.....x-....", "x-....x-........", "......x---......")),
+        Role("lead", (66, 65, 56, 59, 71, 11), ("",), 70, 0.8, 0.0),
+        Role("pad", (48, 61), p.COMP_LONG, 62, 0.25, -5.0),
+    ),
+    swing=0.62,
+    swing_steps=2,
+    timing_jitter_s=0.009,
+    lead_density=0.45,
+    seventh_chance=1.0,
+)
+_WALTZ = Genre(
+    "waltz",
+    (84, 150),
+    (*p.MAJOR_LOOPS[:4], *p.MINOR_LOOPS[:3], "Imaj7 IVmaj7 ii7 V7"),
+    (0, 8, 40),
+    p.WALTZ_BEATS,
+    (32, 33, 34),
+    p.BASS_WALTZ,
+    (
+        Role("comp", (0, 24, 21, 25), p.COMP_WALTZ, 62),
+        Role("arp", (0, 24, 46, 27), ("x-o-o-o-o-o-", "x.o.o.x.o.o."), 64, 0.6, -2.0),
+        Role("pad", (48, 49, 89), ("x-----------",), 64, 0.7, -4.0),
+        Role("lead", (40, 21, 71, 73), ("",), 74, 0.5, -1.0),
+    ),
+    timing_jitter_s=0.010,
+    steps_per_bar=12,
+    lead_density=0.35,
+)
+_SYNTH = Genre(
+    "synthpop",
+    (100, 136),
+    (*p.MINOR_LOOPS, *p.MAJOR_LOOPS[:3], "i bIII bVII IV"),
+    (24, 25, 16),
+    p.SYNTH_BEATS,
+    (38, 39),
+    p.BASS_SYNTH,
+    (
+        Role("pad", (50, 51, 90, 95, 62), p.COMP_LONG, 62, 1.0, -1.0),
+        Role("arp", (80, 81, 84, 88), ("xoxoxoxoxoxoxoxo", "x.xox.xox.xox.xo", "xooxooxooxooxoxo"), 72, 0.9, -1.0),
+        Role("stab", (62, 90, 5), p.COMP_SYNC, 64, 0.5, -2.0),
+        Role("lead", p.LEADS, ("",), 76, 0.6, 0.0),
+    ),
+    timing_jitter_s=0.0,
+    lead_density=0.5,
+)
+_METAL = Genre(
+    "metal",
+    (120, 190),
+    ("i bII i bVI", "i bVI bVII i", "i bVII bVI V", "i i bIII bII", "i bVI iv bVII"),
+    (16, 8),
+    (
+        {"kick": "9999999999999999", "snare": "....9.......9...", "ride": "8...8...8...8..."},
+        {"kick": "9.99..9.9.99..9.", "snare": "....9.......9...", "crash_hat": "9...8...9...8..."},
+        {"kick": "9...9...9...9...", "snare": "..9...9...9...9.", "open": "8...8...8...8..."},
+    ),
+    (33, 34),
+    ("RRRRRRRRRRRRRRRR", "R-RR-RR-R-RR-RR-", "R.RRR.RRR.RRR.RR"),
+    (
+        Role("power", (30, 29), ("x.xox.xox.xox.xo", "xooxooxooxooxoxo", "x---x---x---x-x-"), 45),
+        Role("power", (30, 30), ("x-------x-------", "x---------------"), 52, 0.7, -2.0),
+        Role("lead", (30, 29), ("",), 74, 0.7, 0.0),
+        Role("pad", (48, 50), p.COMP_LONG, 64, 0.3, -5.0),
+    ),
+    timing_jitter_s=0.004,
+    lead_density=0.5,
+)
 
-
-@dataclass(frozen=True)
-class Role:
-    """One instrument of the `other` stem: what it may be played by and how it plays."""
-
-    manner: str
-    """`comp` (rhythm row on the whole chord), `stab` (the same, short), `strum` (string by string), `power`
-    (fifths), `pad`, `arp` (broken chords), `riff` (a figure of single notes) or `lead` (a tune)."""
-    programs: tuple[int, ...]
-    rows: tuple[str, ...] = ("x---------------",)
-    centre: int = 62
-    """MIDI pitch around which chords are voiced."""
-    chance: float = 1.0
-    """Probability that the song has this role at all."""
-    level: float = 0.0
-    """dB against the other roles, before the song's own balance."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """A style's musical vocabulary; everything is drawn from it by the song's seed."""
-
-    name: str
-    tempo_bpm: tuple[int, int]
-    progressions: tuple[str, ...]
-    drum_kits: tuple[int, ...]
-    drums: tuple[dict[str, str], ...]
-    bass_programs: tuple[int, ...]
-    bass: tuple[str, ...]
-    roles: tuple[Role, ...]
-    swing: float = 0.0
-    """Delay of off-beats, as a fraction of a step; `swing_steps` says of which step."""
-    swing_steps: int = 1
-    """1: every second sixteenth is late; 2: every second eighth (shuffle)."""
-    timing_jitter_s: float = 0.006
-    """Standard deviation of the players' timing."""
-    steps_per_bar: int = 16
-    lead_manner: str = "sung"
-    """`sung`, or `rap`: fast syllables with speech-like pitch."""
-    lead_density: float = 0.5
-    """0: long notes, 1: busy."""
-    seventh_chance: float = 0.15
-    """Probability that a plain triad is played as a seventh chord."""
-    voices: tuple[str, ...] = ("tenor", "alto", "baritone", "mezzo", "soprano")
-
-
-MAJOR_LOOPS = ("I V vi IV", "vi IV I V", "I vi IV V", "IV I V vi", "I iii IV V", "I IV vi V", "I IV I V")
-MINOR_LOOPS = ("i bVI bIII bVII", "i iv bVI V", "i bVII bVI V", "i bVII iv bVI", "i v bVI iv", "i iv v i")
-MODAL_LOOPS = ("I bVII IV I", "i IV i IV", "i bII i bVII", "I II IV I", "I bIII IV bVI")
-JAZZ_LOOPS = (
-    "ii7 V7 Imaj7 vi7",
-    "Imaj7 vi7 ii7 V7",
-    "iii7 VI7 ii7 V7",
-    "i7 iv7 bVII7 bIIImaj7",
-    "Imaj7 IVmaj7 iii7 vi7",
+GENRES: tuple[Genre, ...] = (
+    _POP,
+    _ROCK,
+    _FUNK,
+    _BALLAD,
+    _HOUSE,
+    _HIPHOP,
+    _BOSSA,
+    _LATIN,
+    _FOLK,
+    _REGGAE,
+    _SOUL,
+    _JAZZ,
+    _WALTZ,
+    _SYNTH,
+    _METAL,
 )
-BLUES = "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7"
-
-ROCK_BEATS = (
-    {"kick": "9.....9.9.......", "snare": "....9.......9...", "hat": "7.5.7.5.7.5.7.5."},
-    {"kick": "9..9....9.9.....", "snare": "....9.......9..2", "hat": "8.6.8.6.8.6.8.6."},
-    {"kick": "9.......9.9...7.", "snare": "....9.......9...", "ride": "7.5.7.5.7.5.7.5."},
-    {"kick": "9...9...9...9...", "snare": "....9.......9...", "open": "7...6...7...6..."},
-    {"kick": "9.9...9...9...9.", "snare": "....9..2.2..9...", "crash_hat": "9...7...9...7..."},
-)
-POP_BEATS = (
-    {"kick": "9.....8.9.......", "snare": "....8.......8...", "hat": "6.4.6.4.6.4.6.4."},
-    {"kick": "9..7..9...7.9...", "clap": "....8.......8...", "hat": "6353635363536353"},
-    {
-        "kick": "9...9...9...9...",
-        "snare": "....8.......8...",
-        "open": "..6...6...6...6.",
-        "shaker": "4242424242424242",
-    },
-    {
-        "kick": "9.......8.7.....",
-        "snare": "....8.......8...",
-        "tamb": "..5...5...5...5.",
-        "hat": "6.4.6.4.6.4.6.4.",
-    },
-)
-HOUSE_BEATS = (
-    {"kick": "9...9...9...9...", "clap": "....8.......8...", "open": "..7...7...7...7.", "hat": "4.244.244.244.24"},
-    {
-        "kick": "9...9...9...9...",
-        "snare": "....7.......7..3",
-        "open": "..8...8...8...8.",
-        "shaker": "5353535353535353",
-    },
-    {"kick": "9...9...9..79...", "clap": "....9.......9...", "hat": "..7...7...7...7.", "rim": "...4..4....4.4.."},
-    {
-        "kick": "9...9...9...9...",
-        "hat": "6464646464646464",
-        "conga_hi": "..5..5....5..5..",
-        "conga_lo": "...4....4......4",
-    },
-)
-HIPHOP_BEATS = (
-    {"kick": "9......9..9.....", "snare": "....9.......9...", "hat": "6.4.6.4.6.4.6.44"},
-    {"kick": "9..9......9..7..", "snare": "....8.......8...", "hat": "6.5.6.5.6.5.6.5."},
-    {"kick": "9.....9....9....", "clap": "........9.......", "hat": "6.6.6.666.6.6.66", "rim": "......3......3.."},
-    {
-        "kick": "9.........9..9..",
-        "snare": "........9.......",
-        "hat": "6555655565556666",
-        "open": "..............6.",
-    },
-)
-FUNK_BEATS = (
-    {"kick": "9..9..7...9..7..", "snare": "....9..3.3..9..2", "hat": "7454745474547454"},
-    {
-        "kick": "9.9.......99....",
-        "snare": "....9..4.4.49..4",
-        "hat": "7.5.7.5.7.5.7.5.",
-        "open": "..............7.",
-    },
-    {
-        "kick": "9..7....7.9..7..",
-        "snare": "..3.9..3.3..9.3.",
-        "hat": "7575757575757575",
-        "cowbell": "6...6...6...6...",
-    },
-    {
-        "kick": "9.....9...8..9..",
-        "snare": "....9.....2.9..3",
-        "tamb": "3.6.3.6.3.6.3.6.",
-        "hat": "74.474.474.474.4",
-    },
-)
-LATIN_BEATS = (
-    {"kick": "8..77..78..77..7", "rim": "6..6..6...6..6..", "hat": "5353535353535353"},
-    {"kick": "7..67..67..67..6", "rim": "..6..6..6..6...6", "shaker": "6353635363536353"},
-    {
-        "kick": "8.......8.......",
-        "conga_hi": "..6...66..6...66",
-        "conga_lo": "......5.......55",
-        "claves": "7..7..7...7.7...",
-    },
-    {
-        "kick": "9...9...9...9...",
-        "snare": "...6..6....6..6.",
-        "shaker": "5.3.5.3.5.3.5.3.",
-        "cowbell": "7...7.5.7...7.5.",
-    },
-)
-BALLAD_BEATS = (
-    {"kick": "8.......6.7.....", "snare": "....7.......7...", "hat": "5.3.5.3.5.3.5.3."},
-    {"kick": "8.....5.7.......", "rim": "....6.......6...", "hat": "5.3.5.3.5.3.5.3."},
-    {"kick": "9.........8.....", "snare": "........8.......", "ride": "5...4...5...4..."},
-)
-FOLK_BEATS = (
-    {"kick": "7.......7.......", "tamb": "....6.......6...", "shaker": "4.3.4.3.4.3.4.3."},
-    {"kick": "8...7...8...7...", "snare": "..4...5...4...5.", "hat": "4.3.4.3.4.3.4.3."},
-    {"kick": "8.......8.....6.", "snare": "....6.......6..3", "tamb": "..4...4...4...4."},
-)
-REGGAE_BEATS = (
-    {"kick": "........9.......", "rim": "........8.......", "hat": "6.5.6.5.6.5.6.55"},
-    {
-        "kick": "9.......9.......",
-        "snare": "....3...8...3...",
-        "hat": "..6...6...6...6.",
-        "open": "......4.........",
-    },
-    {"kick": "9...9...9...9...", "snare": "........8.......", "hat": "6.4.6.4.6.4.6.4."},
-)
-SOUL_BEATS = (
-    {
-        "kick": "9.....7.9.7.....",
-        "snare": "....8.......8..2",
-        "hat": "6.4.6.4.6.4.6.4.",
-        "tamb": "....5.......5...",
-    },
-    {"kick": "8..7....8..7....", "snare": "....7..2....7.2.", "ride": "6.4.6.4.6.4.6.4."},
-    {"kick": "9..5...7..8.....", "rim": "....7.......7...", "hat": "6353635363536353"},
-)
-JAZZ_BEATS = (
-    {
-        "kick": "4...3...4...3...",
-        "pedal": "....6.......6...",
-        "ride": "7...7.5.7...7.5.",
-        "snare": "......2.......3.",
-    },
-    {
-        "kick": "4.......4.....5.",
-        "pedal": "....6.......6...",
-        "ride": "7...6.5.7...6.5.",
-        "snare": "..2.......2..3..",
-    },
-)
-WALTZ_BEATS = (
-    {"kick": "8...........", "snare": "....5...5...", "hat": "5.3.5.3.5.3."},
-    {"kick": "8.........5.", "rim": "....6...6...", "ride": "6...5.4.5..."},
-    {"kick": "8.....6.....", "snare": "........7...", "hat": "5.4.5.4.5.4."},
-)
-SYNTH_BEATS = (
-    {"kick": "9...9...9...9...", "snare": "....9.......9...", "hat": "5.5.5.5.5.5.5.5."},
-    {"kick": "9.....9.9.......", "snare": "....9.......9...", "hat": "6464646464646464"},
-    {
-        "kick": "9..9..9.9..9..9.",
-        "snare": "....9.......9...",
-        "open": "..6...6...6...6.",
-        "tom_lo": "..............76",
-    },
-)
-
-BASS_ROOTS = ("R-R-R-R-R-R-R-R-", "R---R---R---R-a-", "R-----R-R-----R-", "R-------5---R-a-", "R---------R-a---")
-BASS_POP = ("R--R--R-R--R--5-", "R-----R-5-----a-", "R---..R-8-..5-a-", "R-R-..R-R-R-..a-", "R---------------")
-BASS_FUNK = ("R-.R..8..R.R7-a-", "R.R...8-.5.R..7a", "R--8..R.R..87.5a", "R..R.8.7..5.R-aa")
-BASS_HOUSE = ("..R-..R-..R-..8-", "R.R8R.R8R.R8R.R8", "..R-R-..R-..R-8.", "R--R--R--R--R-8-")
-BASS_HIPHOP = ("R-----..R-----..", "R------R..R-----", "R---------..R-a-", "R-.R-...R-.5-...")
-BASS_LATIN = ("R--5R--5R--5R--a", "R-----5-8-----5-", "...5--8-...5--a-", "R--R--5-R--R--5-")
-BASS_BALLAD = ("R---------------", "R-------5-------", "R-----5-R-----a-", "R---------R-----")
-BASS_REGGAE = ("R--.R-.5..8-..5.", "R---..3-5-..R-..", "..R-R-..5-5-..a-", "R-R-..5-R-..3-5-")
-BASS_WALK = ("R---3---5---a---", "R---5---8---a---", "R---7---5---a---", "R---5---3---a---")
-BASS_WALTZ = ("R-----------", "R---5---5---", "R-------5-a-", "R---3---5---")
-BASS_SYNTH = ("R.R.R.R.R.R.R.R.", "RRRRRRRRRRRRRRRR", "R.RR.RR.R.RR.R8.", "R.8.R.8.R.8.R.8.")
-
-COMP_EIGHTHS = ("x.o.x.o.x.o.x.o.", "x-o-x-o-x-o-x-o-", "x---x-o-..o-x-o-", "x---x---x---x---")
-COMP_SYNC = ("x--x--x-..x--x--", "..x-..x-..x-..x-", "x-..x-.x..x-.x..", "x--o--x---o-x---")
-COMP_FUNK = ("x.oo.ox..oo.x.o.", "..x.o.x...x.o.xo", "x..x..x.ox..x...", ".ox..ox..ox..ox.")
-COMP_SKANK = ("..x...x...x...x.", "..xo..xo..xo..xo", "....x-......x-..")
-COMP_LATIN = ("x--x---x-.x--x--", "x-.x-.x-.x-.x-..", "..x-.x..x-.x-.x-", "x--x--x---x-x---")
-COMP_FOLK = ("x---x-o-.-o-x-o-", "x---o-x---x-o-x-", "x-o-x-oox-o-x-oo", "x---o---x---o-o-")
-COMP_LONG = ("x---------------", "x-------o-------", "x-------x-----o-")
-COMP_WALTZ = ("....x---o---", "x---o---o---", "x-..x-..x-o-")
-KEYS = (0, 1, 2, 4, 5)
-PADS = (48, 49, 50, 51, 88, 89, 90, 92, 94, 95)
-LEADS = (80, 81, 82, 84, 87)
+"""Every genre that a song can have; a song draws one evenly."""

@@ -42,7 +42,9 @@ def soundfont_bytes() -> bytes:
         font = Path(folder) / "TimGM6mb.sf2"
         if font.is_file():
             return font.read_bytes()
-    raise MixstyleError("TimGM6mb.sf2 is missing: install pretty_midi 0.2.11 or later, whose wheel holds it")
+    raise MixstyleError(
+        "TimGM6mb.sf2 is missing: install pretty_midi 0.2.11 or later, whose wheel holds it", code="no-package"
+    )
 
 
 def _variable_length(value: int) -> bytes:
@@ -88,7 +90,9 @@ def render_part(part: Part, duration_s: float) -> np.ndarray:
         wave = midirenderer.render_wave_from(soundfont_bytes(), midi_bytes(part, duration_s, volume))
         rate, samples = wavfile.read(io.BytesIO(wave))
         if rate != RENDER_RATE:
-            raise MixstyleError(f"midirenderer gave {rate} Hz instead of {RENDER_RATE}: install midirenderer 0.1.3")
+            raise MixstyleError(
+                f"midirenderer gave {rate} Hz instead of {RENDER_RATE}: install midirenderer 0.1.3", code="no-package"
+            )
         if volume == 32 or np.abs(samples.astype(np.int32)).max() < 32_760:
             break
     audio = np.zeros((2, frames), np.float32)

@@ -68,7 +68,9 @@ def parse_progression(text: str, with_sevenths: bool = False) -> tuple[Chord, ..
     for word in text.split():
         match = _NUMERAL.fullmatch(word)
         if match is None or match[2].lower() not in _ROMAN:
-            raise MixstyleError(f"chord {word!r} in progression {text!r} is no Roman numeral; write e.g. i bVI V7")
+            raise MixstyleError(
+                f"chord {word!r} in progression {text!r} is not a Roman numeral; write e.g. i bVI V7", code="bad-option"
+            )
         accidental = {"b": -1, "#": 1, "": 0}[match[1]]
         root = (MAJOR_SCALE[_ROMAN[match[2].lower()]] + accidental) % 12
         minor = match[2].islower()

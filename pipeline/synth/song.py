@@ -35,7 +35,7 @@ class Song:
     """A rendered song with its true stems."""
 
     seed: int
-    style: str
+    genre: str
     tempo_bpm: float
     key: str
     stems: np.ndarray
@@ -44,8 +44,8 @@ class Song:
 
     @property
     def name(self) -> str:
-        """Style and tempo, as in `funk-104bpm`."""
-        return f"{self.style}-{round(self.tempo_bpm)}bpm"
+        """Genre and tempo, as in `funk-104bpm`."""
+        return f"{self.genre}-{round(self.tempo_bpm)}bpm"
 
     @property
     def mixture(self) -> np.ndarray:
@@ -97,9 +97,11 @@ def render_song(seed: int, duration_s: float = 48.0) -> Song:
     Raises MixstyleError for a duration below 8 s or a negative seed.
     """
     if not duration_s >= MIN_DURATION_S or not np.isfinite(duration_s):
-        raise MixstyleError(f"duration_s is {duration_s:g}: a demo song needs at least {MIN_DURATION_S:g} seconds")
+        raise MixstyleError(
+            f"duration_s is {duration_s:g}: a demo song needs at least {MIN_DURATION_S:g} seconds", code="bad-option"
+        )
     if seed < 0:
-        raise MixstyleError(f"seed is {seed}: seeds are 0 or larger")
+        raise MixstyleError(f"seed is {seed}: seeds are 0 or larger", code="bad-option")
     content, sound, mixing = np.random.SeedSequence(seed).spawn(3)
     composition = compose(content, duration_s)
     rng = np.random.Generator(np.random.PCG64(sound))
@@ -115,4 +117,4 @@ def render_song(seed: int, duration_s: float = 48.0) -> Song:
     stems = balance(processed, mix, RENDER_RATE)[..., : round(duration_s * SAMPLE_RATE)]
     fade = round(_FADE_S * SAMPLE_RATE)
     stems[..., -fade:] *= np.linspace(1, 0, fade, dtype=np.float32) ** 2
-    return Song(seed, composition.style, composition.tempo_bpm, composition.key, np.ascontiguousarray(stems), mix)
+    return Song(seed, composition.genre, composition.tempo_bpm, composition.key, np.ascontiguousarray(stems), mix)

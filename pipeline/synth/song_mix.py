@@ -1,6 +1,6 @@
 """Mixes a demo song's parts into four stems: balance, tone, dynamics, space and width.
 
-A song's mixing style is drawn apart from its content, so that equal music can be mixed in unlike ways:
+How a song is mixed is drawn apart from its content, so that equal music can be mixed in unlike ways:
 a few song-wide tendencies (wet or dry, narrow or wide, dark or bright, squeezed or open, loud or quiet)
 shift every stem's own settings. All that a mixing desk does to a single track is done with pedalboard.
 
@@ -22,7 +22,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 PEAK = 0.97
 """No sample of a stem or of the mixture lies above this."""
 _MAX_PARTS = 6
-"""More instruments than any style has roles."""
+"""More instruments than any genre has."""
 _WORKING_DB = -20.0
 """RMS that a part is brought to before its effects, so that thresholds in dB mean the same for all."""
 
@@ -77,7 +77,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class SongMix:
-    """The mixing style of a song: song-wide tendencies, each stem's settings, and the master."""
+    """How a song is mixed: song-wide tendencies, each stem's settings, and the master."""
 
     wetness: float
     width: float
@@ -111,11 +111,11 @@ def _rounded(values: Mapping[str, object]) -> dict[str, object]:
 
 
 _LEVELS_DB = {"vocals": (-4.8, 1.9), "bass": (-8.0, 1.9), "drums": (-5.8, 2.0), "other": (-5.8, 2.0)}
-"""Mean and spread of the stems' levels against the mixture, as in commercial mixes."""
+"""Mean and standard deviation of the stems' levels against the mixture, as in commercial mixes."""
 
 
 def draw_mix(rng: np.random.Generator) -> SongMix:
-    """Draws a mixing style; it knows nothing of the song it will be used on."""
+    """Draws the mix settings of a song; they know nothing of the song it will be used on."""
     wetness, width, room = (float(rng.beta(1.2, 1.2)) for _ in range(3))
     brightness = float(np.clip(rng.normal(0, 0.5), -1, 1))
     squeeze = float(rng.beta(1.2, 1.2))

@@ -94,7 +94,7 @@ class Voice:
 
 
 def draw_voice(rng: np.random.Generator, kind: str) -> Voice:
-    """Draws a singer for a register of `song_melody.VOICE_CENTRES`."""
+    """Draws a singer for a register of `melody.VOICE_CENTRES`."""
     sex = "male" if kind in ("baritone", "tenor") else "female"
     return Voice(
         sex=sex,
