@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
     from mixstyle.pipeline.encoder.losses import info_nce
     from mixstyle.pipeline.encoder.mel import StemMel
-    from mixstyle.pipeline.mixing.remix import apply_remix, sample_remix
+    from mixstyle.pipeline.mixing.mix_chain import apply_remix, sample_remix
     from mixstyle.pipeline.separation.chunks import ClipRequest
     from mixstyle.pipeline.separation.separator import Separator, load_separator
     from mixstyle.pipeline.synth.song import render_song
@@ -33,7 +33,7 @@ _HOME = {
     "pipeline.core.errors": ("MixstyleError",),
     "pipeline.encoder.losses": ("info_nce",),
     "pipeline.encoder.mel": ("StemMel",),
-    "pipeline.mixing.remix": ("apply_remix", "sample_remix"),
+    "pipeline.mixing.mix_chain": ("apply_remix", "sample_remix"),
     "pipeline.separation.chunks": ("ClipRequest",),
     "pipeline.separation.separator": ("Separator", "load_separator"),
     "pipeline.synth.song": ("render_song",),

@@ -28,7 +28,7 @@ from rich.table import Table
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.encoder import Form
-from mixstyle.pipeline.mixing.remix import apply_remix, sample_remix
+from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain, draw_mix_chain
 from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.train.data import Batch, Triplets, load_batches
@@ -138,14 +138,14 @@ def item_on_the_fly(settings: Settings, cache: StemCache, data: Triplets) -> flo
     frames = data.clip_frames
     stems = [cache.read_clip(clip, 0, frames) for clip in track.clips[:2]]
     rng = np.random.default_rng(0)
-    remix = sample_remix(rng, recipe_of(settings.train, open_inputs(settings)[1]).remix)
+    remix = draw_mix_chain(rng, recipe_of(settings.train, open_inputs(settings)[1]).remix)
     response = rng.standard_normal(round(IMPULSE_RESPONSE_S * SAMPLE_RATE)).astype(np.float32)
     response *= np.exp(-6.9 * np.arange(response.size, dtype=np.float32) / response.size)
     start = time.perf_counter()
     with torch.inference_mode():
         for clip in stems:
             network(torch.from_numpy(clip.sum(0, keepdims=True)))
-    mixed = apply_remix(stems[0], dataclasses.replace(remix, stems=without_reverb(remix.stems)))
+    mixed = apply_mix_chain(stems[0], dataclasses.replace(remix, stems=without_reverb(remix.stems)))
     # one channel of one stem in direct form is measured, and counts for all that get a reverb
     wet = time.perf_counter()
     scipy.signal.convolve(mixed[0, 0], response, method="direct")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 class ChainHead(nn.Module):
     """Embeddings of a clip before and after a change of its mix to the difference of their chains' vectors.
 
-    parameters: length of `mixstyle.pipeline.mixing.remix.remix_vector`.
+    parameters: length of `mixstyle.pipeline.mixing.mix_chain.mix_chain_vector`.
 
     >>> ChainHead(8, 5)(torch.zeros(2, 8), torch.zeros(2, 8)).shape
     torch.Size([2, 5])

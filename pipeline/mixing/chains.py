@@ -1,15 +1,15 @@
-"""Mixing styles: ordered chains of n effects that any song can be mixed with.
+"""Effect chains: n effects in an order, that any song can be mixed with.
 
-Two songs mixed with one style share everything that the style sets: the loudness that each stem is brought to, the
-effects, their order and their parameters, and the loudness of the whole. What differs is the content. That is how the
-field asks whether an embedding knows effects (Koo et al., ICASSP 2023; Yeh et al., "Fx-Encoder++", ISMIR 2025).
+Two songs mixed with one effect chain share everything that the chain sets: the loudness that each stem is brought to,
+the effects, their order and their parameters, and the loudness of the whole. What differs is the content. That is how
+the field asks whether an embedding knows effects (Koo et al., ICASSP 2023; Yeh et al., "Fx-Encoder++", ISMIR 2025).
 """
 
 import numpy as np
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.mixing.effects import EFFECTS
-from mixstyle.pipeline.mixing.remix import Effect, Remix
+from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain
 
 STEM_LUFS = (-18.0, -14.0)
 """Stems are brought to a loudness drawn from between these before their effects."""
@@ -17,17 +17,17 @@ MIX_LUFS = -14.0
 """And the mix to this one after them."""
 
 
-def draw_style(rng: np.random.Generator, effects: int) -> Remix:
-    """A style of that many different effects: on every stem the same in the same order, with parameters of its own.
+def draw_chain(rng: np.random.Generator, effects: int) -> MixChain:
+    """An effect chain of that many different effects, on every stem the same in the same order, with own parameters.
 
     Raises ValueError for more effects than there are, and for fewer than 1.
     """
     if not 1 <= effects <= len(EFFECTS):
-        raise ValueError(f"a style has 1 to {len(EFFECTS)} effects, not {effects}")
+        raise ValueError(f"an effect chain has 1 to {len(EFFECTS)} effects, not {effects}")
     names = [list(EFFECTS)[i] for i in rng.permutation(len(EFFECTS))[:effects]]
     lufs = tuple(float(value) for value in rng.uniform(*STEM_LUFS, len(STEMS)))
     chains = tuple(
         tuple(Effect(name, {key: p.draw(rng) for key, p in EFFECTS[name].parameters.items()}) for name in names)
         for _ in STEMS
     )
-    return Remix(chains, stem_lufs=lufs, mix_lufs=MIX_LUFS)
+    return MixChain(chains, stem_lufs=lufs, mix_lufs=MIX_LUFS)

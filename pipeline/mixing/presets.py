@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.mixing.chains import MIX_LUFS
-from mixstyle.pipeline.mixing.remix import Effect, Remix
+from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain
 
 
-def _preset(**effects: Mapping[str, float]) -> Remix:
+def _preset(**effects: Mapping[str, float]) -> MixChain:
     chain = tuple(Effect(name, parameters) for name, parameters in effects.items())
-    return Remix(tuple(() for _ in STEMS), chain, mix_lufs=MIX_LUFS)
+    return MixChain(tuple(() for _ in STEMS), chain, mix_lufs=MIX_LUFS)
 
 
-PRESETS: Mapping[str, Remix] = {
+PRESETS: Mapping[str, MixChain] = {
     "telephone": _preset(bandwidth={"highpass_hz": 300.0, "lowpass_hz": 3400.0}),
     "bright": _preset(tilt={"tilt_db": 9.0}),
     "warm": _preset(tilt={"tilt_db": -9.0}, saturation={"drive_db": 9.0}),

@@ -24,7 +24,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.mixing.effects import EFFECTS
-from mixstyle.pipeline.mixing.remix import apply_remix
+from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.evaluate import metrics as measures
 from mixstyle.stages.evaluate import tasks as parts
@@ -176,7 +176,7 @@ class _Rendering(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
         source, remix = self.items[place]
         read = self.cache.read_clip(source) if isinstance(source, CachedClip) else source
-        stems = torch.from_numpy(apply_remix(read, remix))
+        stems = torch.from_numpy(apply_mix_chain(read, remix))
         return stems, describe(stems[None])[0] if self.describe_here else torch.empty(0)
 
 

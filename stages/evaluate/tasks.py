@@ -18,13 +18,13 @@ from mixstyle.cache.music.stem_folders import probe_stems, read_stem_windows, st
 from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.mixing.chains import draw_style
+from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain
 from mixstyle.pipeline.mixing.presets import PRESETS
-from mixstyle.pipeline.mixing.remix import Effect, Remix
 from mixstyle.pipeline.separation.separator import Separator
 
-NOTHING = Remix(tuple(() for _ in STEMS))
+NOTHING = MixChain(tuple(() for _ in STEMS))
 Audio = NDArray[np.float32]
 Separate = Callable[[Audio], Audio]
 """A mixture [2, T] to stems [4, 2, T]."""
@@ -33,7 +33,7 @@ MOST_RENDERED = 24
 """Rendered songs that the separator's fingerprint is taken of; their stems are held in memory."""
 
 
-Items = tuple[tuple[CachedClip | Audio, Remix], ...]
+Items = tuple[tuple[CachedClip | Audio, MixChain], ...]
 """Stems, of the cache or [4, 2, T], and what is done to them."""
 
 
@@ -55,11 +55,11 @@ class Part:
 
 def same_chain(songs: Sequence[CachedTrack], effects: int, styles: int, seed: int) -> Part:
     """Queries, then the pool: style i on clips of two different songs."""
-    items: list[list[tuple[CachedClip, Remix]]] = [[], []]
+    items: list[list[tuple[CachedClip, MixChain]]] = [[], []]
     places: list[list[int]] = [[], []]
     for i in range(styles):
         rng = np.random.default_rng([seed, 0, effects, i])
-        style = draw_style(rng, effects)
+        style = draw_chain(rng, effects)
         for side, place in enumerate(rng.choice(len(songs), 2, replace=False)):
             clips = songs[int(place)].clips
             items[side].append((clips[int(rng.integers(len(clips)))], style))
@@ -71,7 +71,7 @@ def content_hard(songs: Sequence[CachedTrack], styles: int, effects: int, seed: 
     """A grid: each of `styles` styles on a clip of every song, style by style."""
     rng = np.random.default_rng([seed, 1])
     clips = [song.clips[int(rng.integers(len(song.clips)))] for song in songs]
-    drawn = [draw_style(np.random.default_rng([seed, 2, i]), effects) for i in range(styles)]
+    drawn = [draw_chain(np.random.default_rng([seed, 2, i]), effects) for i in range(styles)]
     items = tuple((clip, style) for style in drawn for clip in clips)
     return Part("content_hard", tuple(range(len(songs))) * styles, lambda: items)
 
@@ -90,7 +90,7 @@ def presets(songs: Sequence[CachedTrack], clips: int, seed: int) -> Part:
 
 def parameters(songs: Sequence[CachedTrack], clips: int, seed: int) -> Part:
     """For each effect of the registry in turn, `clips` clips with it alone, on the mix, its parameters drawn."""
-    items: list[tuple[CachedClip, Remix]] = []
+    items: list[tuple[CachedClip, MixChain]] = []
     places: list[int] = []
     for number, (name, spec) in enumerate(EFFECTS.items()):
         for i in range(clips):
@@ -98,7 +98,7 @@ def parameters(songs: Sequence[CachedTrack], clips: int, seed: int) -> Part:
             place = int(rng.integers(len(songs)))
             drawn = Effect(name, {key: parameter.draw(rng) for key, parameter in spec.parameters.items()})
             items.append(
-                (songs[place].clips[int(rng.integers(len(songs[place].clips)))], Remix(NOTHING.stems, (drawn,)))
+                (songs[place].clips[int(rng.integers(len(songs[place].clips)))], MixChain(NOTHING.stems, (drawn,)))
             )
             places.append(place)
     return Part("parameters", tuple(places), lambda: tuple(items))
@@ -167,7 +167,7 @@ def robustness(
     def make() -> Items:
         apart = separate()
         shift = round(SHIFT_S * SAMPLE_RATE)
-        groups: dict[str, list[tuple[Audio, Remix]]] = {name: [] for name in ROBUSTNESS}
+        groups: dict[str, list[tuple[Audio, MixChain]]] = {name: [] for name in ROBUSTNESS}
         for place, clip in enumerate(clips):
             whole = cache.read_clip(clip).sum(0)
             mix = whole[:, :-shift]
@@ -176,7 +176,7 @@ def robustness(
             for name, change in CHANGES.items():
                 groups[name].append((apart(change(mix)), NOTHING))
             groups[LATER].append((apart(whole[:, shift:]), NOTHING))
-            groups[OTHER_STYLE].append((own, draw_style(np.random.default_rng([seed, 6, place]), effects)))
+            groups[OTHER_STYLE].append((own, draw_chain(np.random.default_rng([seed, 6, place]), effects)))
         return tuple(item for group in groups.values() for item in group)
 
     return Part("robustness", tuple(range(len(songs))) * len(ROBUSTNESS), make)
@@ -210,10 +210,10 @@ def fingerprint(
     """Style i on clips of two rendered songs, as in `same_chain`: queries and pool of true stems, then both of stems
     that were separated from the same mixtures. Raises MixstyleError as `rendered_songs` does."""
     songs = rendered_songs(folder)
-    drawn: list[tuple[Remix, tuple[int, ...]]] = []
+    drawn: list[tuple[MixChain, tuple[int, ...]]] = []
     for i in range(styles):
         rng = np.random.default_rng([seed, 7, i])
-        style = draw_style(rng, effects)
+        style = draw_chain(rng, effects)
         drawn.append((style, tuple(int(place) for place in rng.choice(len(songs), 2, replace=False))))
 
     def make() -> Items:

@@ -16,9 +16,9 @@ from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCa
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
-from mixstyle.pipeline.mixing.chains import draw_style
+from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
-from mixstyle.pipeline.mixing.remix import Remix, RemixSettings, apply_remix, sample_remix
+from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
 from mixstyle.stages.settings.train import Objective
 
 Key = tuple[int, int, int]
@@ -26,7 +26,7 @@ Key = tuple[int, int, int]
 Purpose = Literal["train", "validation"]
 ROLES = 3
 """Clips of an item: anchor, positive, negative."""
-NOTHING = Remix(tuple(() for _ in STEMS))
+NOTHING = MixChain(tuple(() for _ in STEMS))
 """What is done to a clip that is left as it is."""
 
 
@@ -41,17 +41,17 @@ class Recipe:
     these two, and not by `remix`.
     """
 
-    remix: RemixSettings
+    remix: MixChainSettings
     objective: Objective = "same-song"
     normalise: StemTargets | None = None
     style_effects: tuple[int, int] | None = None
 
-    def draw(self, rng: np.random.Generator) -> Remix:
+    def draw(self, rng: np.random.Generator) -> MixChain:
         """What is done to a clip."""
         if self.style_effects is None:
-            return sample_remix(rng, self.remix)
+            return draw_mix_chain(rng, self.remix)
         least, most = self.style_effects
-        return draw_style(rng, int(rng.integers(least, most + 1)))
+        return draw_chain(rng, int(rng.integers(least, most + 1)))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Item:
     track_id: str
     stems: Tensor
     descriptors: Tensor
-    remixes: tuple[Remix, Remix, Remix]
+    remixes: tuple[MixChain, MixChain, MixChain]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Batch:
     track_ids: tuple[str, ...]
     stems: Tensor
     descriptors: Tensor
-    remixes: tuple[tuple[Remix, Remix, Remix], ...]
+    remixes: tuple[tuple[MixChain, MixChain, MixChain], ...]
 
     @property
     def audio_s(self) -> float:
@@ -150,7 +150,7 @@ class Triplets(Dataset[Item]):
         starts = [int(rng.integers(self._room + 1)) for _ in clips]
         anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
         remix = self.recipe.draw(rng)
-        stems = torch.from_numpy(np.stack([anchor, positive, apply_remix(anchor, remix)]))
+        stems = torch.from_numpy(np.stack([anchor, positive, apply_mix_chain(anchor, remix)]))
         descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
         if self._room == 0 and self.recipe.normalise is None:
             descriptors[:2] = torch.from_numpy(self.rows[[clip.row for clip in clips]])
@@ -168,11 +168,11 @@ class Triplets(Dataset[Item]):
             shared, another = (self._chain_of((epoch, step, i % self.batch_size)) for i in (item, item + 1))
         else:
             shared, another = self.recipe.draw(rng), self.recipe.draw(rng)
-        made = [apply_remix(anchor, shared), apply_remix(positive, shared), apply_remix(anchor, another)]
+        made = [apply_mix_chain(anchor, shared), apply_mix_chain(positive, shared), apply_mix_chain(anchor, another)]
         descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
         return self._item(track, torch.from_numpy(np.stack(made)), descriptors, (shared, shared, another))
 
-    def _chain_of(self, key: Key) -> Remix:
+    def _chain_of(self, key: Key) -> MixChain:
         return self.recipe.draw(np.random.default_rng([self.seed, self._stream, 2, *key]))
 
     @property
@@ -185,7 +185,7 @@ class Triplets(Dataset[Item]):
         return stems if self.recipe.normalise is None else fx_normalise(stems, self.recipe.normalise)
 
     def _item(
-        self, track: CachedTrack, stems: Tensor, descriptors: Tensor, remixes: tuple[Remix, Remix, Remix]
+        self, track: CachedTrack, stems: Tensor, descriptors: Tensor, remixes: tuple[MixChain, MixChain, MixChain]
     ) -> Item:
         missing = descriptors.isnan().any(1)
         if self.describe_here and missing.any():

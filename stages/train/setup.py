@@ -17,7 +17,7 @@ from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
-from mixstyle.pipeline.mixing.remix import CHAIN_PARAMETERS, PLACES, RemixSettings
+from mixstyle.pipeline.mixing.mix_chain import CHAIN_PARAMETERS, PLACES, MixChainSettings
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import Purpose, Recipe, Triplets
@@ -81,7 +81,7 @@ def clip_frames(options: TrainSettings) -> int:
 def recipe_of(options: TrainSettings, store: FeatureStore) -> Recipe:
     """How clips are drawn and mixed. Raises MixstyleError for effects that do not exist."""
     try:
-        remix = RemixSettings(
+        remix = MixChainSettings(
             options.aug_prob,
             options.aug_gain_range_db,
             options.aug_effects,

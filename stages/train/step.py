@@ -23,7 +23,7 @@ from mixstyle.pipeline.encoder.distributed import BatchNorm2d, by_role, gather_r
 from mixstyle.pipeline.encoder.encoder import Encoder
 from mixstyle.pipeline.encoder.losses import InfoNCE, chain_info_nce, info_nce
 from mixstyle.pipeline.encoder.mel import StemMel
-from mixstyle.pipeline.mixing.remix import remix_vector
+from mixstyle.pipeline.mixing.mix_chain import mix_chain_vector
 from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import ROLES, Batch
 
@@ -139,7 +139,7 @@ class Stepper:
 
 def _vectors(batch: Batch) -> np.ndarray:
     """[2 b, P]: what was done to the anchors, then to the negatives."""
-    return np.stack([remix_vector(remixes[role]) for role in (0, 2) for remixes in batch.remixes])
+    return np.stack([mix_chain_vector(remixes[role]) for role in (0, 2) for remixes in batch.remixes])
 
 
 def _gradient_of(leaf: Tensor) -> Tensor:

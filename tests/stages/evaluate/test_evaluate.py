@@ -19,10 +19,10 @@ import mixstyle.stages.evaluate.stage as module
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.mixing.chains import STEM_LUFS, draw_style
+from mixstyle.pipeline.mixing.chains import STEM_LUFS, draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.pipeline.mixing.presets import PRESETS
-from mixstyle.pipeline.mixing.remix import apply_remix
 from mixstyle.pipeline.retrieval import bootstrap_groups
 from mixstyle.stages.evaluate.metrics import (
     fingerprint_of,
@@ -93,14 +93,14 @@ def songs_of(settings: Settings) -> list:
 
 @pytest.mark.parametrize("effects", [1, 4, 12])
 def test_a_style_is_the_same_effects_in_the_same_order_on_every_stem(effects: int) -> None:
-    style = draw_style(np.random.default_rng(3), effects)
-    assert style == draw_style(np.random.default_rng(3), effects)
+    style = draw_chain(np.random.default_rng(3), effects)
+    assert style == draw_chain(np.random.default_rng(3), effects)
     names = {tuple(effect.name for effect in chain) for chain in style.stems}
     assert len(names) == 1
     assert len(set(names.pop())) == effects
     assert len({tuple(chain[0].parameters.values()) for chain in style.stems}) == 4, "each with its own parameters"
     with pytest.raises(ValueError, match="1 to 12 effects"):
-        draw_style(np.random.default_rng(0), len(EFFECTS) + 1)
+        draw_chain(np.random.default_rng(0), len(EFFECTS) + 1)
 
 
 def test_styles_set_the_loudness_of_stems_and_mix() -> None:
@@ -108,9 +108,9 @@ def test_styles_set_the_loudness_of_stems_and_mix() -> None:
     stems = stems_of(3, 3.0)
     stems[1] = 0
     # a chain that does nothing shows what else is done
-    drawn = draw_style(np.random.default_rng(1), 1)
+    drawn = draw_chain(np.random.default_rng(1), 1)
     nothing = dataclasses.replace(drawn, stems=((), (), (), ()))
-    out = apply_remix(stems, nothing)
+    out = apply_mix_chain(stems, nothing)
     assert meter.integrated_loudness(out.sum(0).T.astype(np.float64)) == pytest.approx(-14, abs=0.05)  # LUFS
     assert not out[1].any(), "a silent stem stays silent"
     found = [meter.integrated_loudness(out[i].T.astype(np.float64)) for i in (0, 2, 3)]
@@ -175,7 +175,7 @@ def test_a_run_is_complete_seeded_and_goes_on(
     kept = (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns
     assert evaluate(chosen(trained, tmp_path / "b", models=("test_evaluate:Levels",))) == metrics
     assert (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns == kept
-    monkeypatch.setattr(module, "apply_remix", None)
+    monkeypatch.setattr(module, "apply_mix_chain", None)
     assert evaluate(first) == metrics
     # the same questions of another encoder in its place are answered anew
     shutil.copytree(first.train.checkpoint_dir, tmp_path / "ckpt")
@@ -184,7 +184,7 @@ def test_a_run_is_complete_seeded_and_goes_on(
     content["encoder"]["projection.weight"] *= -torch.randn(content["encoder"]["projection.weight"].shape).sign()
     torch.save(content, tmp_path / "ckpt" / "best_model.pt")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "apply_remix", apply_remix)
+        patch.setattr(module, "apply_mix_chain", apply_mix_chain)
         assert evaluate(moved)["same_chain"] != metrics["same_chain"]
     assert "measured anew" in capsys.readouterr().out
     with pytest.raises(MixstyleError, match=r"styles: 10 -> 11.*--rebuild"):

@@ -18,7 +18,7 @@ from mixstyle.cache.models.checkpoints import load_checkpoint
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.mixing.effects import EFFECTS
-from mixstyle.pipeline.mixing.remix import apply_remix
+from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import NOTHING, load_batches
@@ -100,7 +100,7 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
             """The track whose clip, mixed as it is told, gives what the item holds."""
             for (track_id, _), whole in clips.items():
                 for start in range(0, whole.shape[-1] - frames + 1, whole.shape[-1]):
-                    made = apply_remix(whole[..., start : start + frames], item.remixes[place])  # type: ignore[attr-defined]
+                    made = apply_mix_chain(whole[..., start : start + frames], item.remixes[place])  # type: ignore[attr-defined]
                     if np.array_equal(made, item.stems[place].numpy()):  # type: ignore[attr-defined]
                         return track_id
             return "?"

@@ -22,7 +22,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.losses import info_nce
-from mixstyle.pipeline.mixing.remix import RemixSettings, apply_remix
+from mixstyle.pipeline.mixing.mix_chain import MixChainSettings, apply_mix_chain
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import Recipe, Triplets, load_batches
@@ -45,7 +45,7 @@ def dataset(settings: Settings, frames: int, purpose: str = "train") -> Triplets
         cache,
         tracks,
         store.values(),
-        Recipe(RemixSettings(0.5, 9.0)),
+        Recipe(MixChainSettings(0.5, 9.0)),
         seed=3,
         batch_size=2,
         clip_frames=frames,
@@ -87,7 +87,7 @@ def test_anchor_positive_and_negative_are_what_they_should_be(shared: Path) -> N
     stems = item.stems.numpy()
     found = [next(i for i, clip in enumerate(clips) if np.array_equal(clip, stems[role])) for role in (0, 1)]
     assert found[0] != found[1], "the positive should be another clip of the song"
-    np.testing.assert_array_equal(stems[2], apply_remix(stems[0], item.remixes[2]))
+    np.testing.assert_array_equal(stems[2], apply_mix_chain(stems[0], item.remixes[2]))
     assert not np.array_equal(stems[2], stems[0])
     # whole clips take their descriptors from the store, the negative is described anew
     store = FeatureStore.open(settings.features.features_path)

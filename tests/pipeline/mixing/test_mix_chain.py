@@ -14,15 +14,15 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
-from mixstyle.pipeline.mixing.remix import (
+from mixstyle.pipeline.mixing.mix_chain import (
     CHAIN_PARAMETERS,
     Effect,
-    Remix,
-    RemixSettings,
-    apply_remix,
+    MixChain,
+    MixChainSettings,
+    apply_mix_chain,
     chain_vector,
-    remix_vector,
-    sample_remix,
+    draw_mix_chain,
+    mix_chain_vector,
 )
 
 NONE = ((), (), (), ())
@@ -52,7 +52,7 @@ def middle(name: str) -> Effect:
 @pytest.mark.parametrize("name", EFFECTS)
 def test_on_the_mix_the_stems_add_up_to_the_processed_mix(name: str) -> None:
     stems, effect = stems_of(3, 1.0), middle(name)
-    out = apply_remix(stems, Remix(NONE, (effect,)))
+    out = apply_mix_chain(stems, MixChain(NONE, (effect,)))
     expected = EFFECTS[name].process(stems.sum(0), effect.parameters, SAMPLE_RATE)
     # -80 dB: of a mix near zero the gain is its neighbours', and float32 sums round
     assert level_db(out.sum(0) - expected) < level_db(expected) - 80
@@ -64,8 +64,8 @@ def test_one_stem_alone_is_processed_as_a_mix_is() -> None:
     stems[2] = stems_of(4, 1.0)[2]
     for name in EFFECTS:
         effect = middle(name)
-        on_mix = apply_remix(stems, Remix(NONE, (effect,)))
-        on_stem = apply_remix(stems, Remix(((), (), (effect,), ())))
+        on_mix = apply_mix_chain(stems, MixChain(NONE, (effect,)))
+        on_stem = apply_mix_chain(stems, MixChain(((), (), (effect,), ())))
         assert level_db(on_mix - on_stem) < level_db(on_stem) - 80, name
         assert np.abs(on_mix[[0, 1, 3]]).max() == 0, "a silent stem has no part in it"
 
@@ -162,13 +162,13 @@ def test_delay_has_echoes_where_and_as_loud_as_it_says() -> None:
 def test_loudness_is_matched_by_the_standard() -> None:
     stems = stems_of(7, 3.0)
     meter = pyloudnorm.Meter(SAMPLE_RATE)
-    settings = RemixSettings(1.0, 9.0, tuple(EFFECTS), mix_prob=0.5, shuffle=True, loudness_match=True)
+    settings = MixChainSettings(1.0, 9.0, tuple(EFFECTS), mix_prob=0.5, shuffle=True, loudness_match=True)
     for seed in range(3):
-        out = apply_remix(stems, sample_remix(np.random.default_rng(seed), settings))
+        out = apply_mix_chain(stems, draw_mix_chain(np.random.default_rng(seed), settings))
         found, expected = (meter.integrated_loudness(x.sum(0).T.astype(np.float64)) for x in (out, stems))
         assert found == pytest.approx(expected, abs=0.05)  # LU
     silence = np.zeros_like(stems)
-    assert not apply_remix(silence, sample_remix(np.random.default_rng(0), settings)).any()
+    assert not apply_mix_chain(silence, draw_mix_chain(np.random.default_rng(0), settings)).any()
 
 
 def test_a_chain_as_numbers() -> None:
@@ -181,9 +181,9 @@ def test_a_chain_as_numbers() -> None:
             assert vector.pop(f"{name}_on") == 1
             for key, value in vector.items():
                 assert value == pytest.approx(told if key in own else 0, abs=1e-6), key
-    remix = sample_remix(np.random.default_rng(0), RemixSettings(0.5, 9.0, mix_prob=0.5))
-    np.testing.assert_array_equal(remix_vector(remix)[: len(CHAIN_PARAMETERS)], chain_vector(remix.stems[0]))
-    np.testing.assert_array_equal(remix_vector(remix)[-len(CHAIN_PARAMETERS) :], chain_vector(remix.mix))
+    remix = draw_mix_chain(np.random.default_rng(0), MixChainSettings(0.5, 9.0, mix_prob=0.5))
+    np.testing.assert_array_equal(mix_chain_vector(remix)[: len(CHAIN_PARAMETERS)], chain_vector(remix.stems[0]))
+    np.testing.assert_array_equal(mix_chain_vector(remix)[-len(CHAIN_PARAMETERS) :], chain_vector(remix.mix))
 
 
 def test_the_docs_name_every_effect_and_its_bounds() -> None:
@@ -196,13 +196,13 @@ def test_the_docs_name_every_effect_and_its_bounds() -> None:
 
 
 def test_order_is_drawn_and_recorded() -> None:
-    settings = RemixSettings(1.0, 9.0, ("gain", "tilt", "eq"), mix_prob=1.0, shuffle=True)
-    orders = {tuple(e.name for e in sample_remix(np.random.default_rng(s), settings).mix) for s in range(40)}
+    settings = MixChainSettings(1.0, 9.0, ("gain", "tilt", "eq"), mix_prob=1.0, shuffle=True)
+    orders = {tuple(e.name for e in draw_mix_chain(np.random.default_rng(s), settings).mix) for s in range(40)}
     assert len(orders) == 6
     with pytest.raises(ValueError, match="flanger"):
-        RemixSettings(effects=("flanger",))
+        MixChainSettings(effects=("flanger",))
     with pytest.raises(ValueError, match="nothing to do"):
-        RemixSettings(gain_range_db=0.0, effects=("gain",))
+        MixChainSettings(gain_range_db=0.0, effects=("gain",))
 
 
 def test_fx_normalisation_undoes_a_mix() -> None:
@@ -221,7 +221,7 @@ def test_fx_normalisation_undoes_a_mix() -> None:
         Effect("pan", {"pan": 0.4}),
         Effect("gain", {"gain_db": -7.0}),
     )
-    mixed = apply_remix(stems, Remix((chain,) * 4))
+    mixed = apply_mix_chain(stems, MixChain((chain,) * 4))
     targets = StemTargets.from_medians(names, np.array(list(wanted.values())))
     out = fx_normalise(mixed, targets)
     before, after = (

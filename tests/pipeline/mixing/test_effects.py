@@ -9,7 +9,7 @@ from helpers.small_cache import stems_of
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED
-from mixstyle.pipeline.mixing.remix import Effect, Remix, RemixSettings, apply_remix, sample_remix
+from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
 
 SECONDS = 1.0
 
@@ -25,9 +25,9 @@ UNCHANGED = {(name, "impulse") for name in ("compression", "gate", "limiter", "s
 SIGNALS = {"music": stems_of(5, SECONDS), "silence": np.zeros((4, 2, SAMPLE_RATE), np.float32), "impulse": impulse()}
 
 
-def only(name: str, **parameters: float) -> Remix:
+def only(name: str, **parameters: float) -> MixChain:
     """A remix with one effect, on the first stem."""
-    return Remix(((Effect(name, parameters),), (), (), ()))
+    return MixChain(((Effect(name, parameters),), (), (), ()))
 
 
 def at_bounds(name: str) -> list[dict[str, float]]:
@@ -48,7 +48,7 @@ def test_every_effect_at_its_bounds(name: str, signal: str) -> None:
     stems = SIGNALS[signal]
     before = stems.copy()
     for parameters in at_bounds(name):
-        out = apply_remix(stems, only(name, **parameters))
+        out = apply_mix_chain(stems, only(name, **parameters))
         assert out.shape == stems.shape
         assert out.dtype == np.float32
         assert np.isfinite(out).all()
@@ -69,15 +69,15 @@ def spectrum_db(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.fft.rfftfreq(audio.shape[-1], 1 / SAMPLE_RATE), 10 * np.log10(power + 1e-20)
 
 
-def response_db(remix: Remix) -> tuple[np.ndarray, np.ndarray]:
+def response_db(remix: MixChain) -> tuple[np.ndarray, np.ndarray]:
     """The first stem's magnitude response, from its impulse response."""
-    return spectrum_db(apply_remix(SIGNALS["impulse"], remix)[0])
+    return spectrum_db(apply_mix_chain(SIGNALS["impulse"], remix)[0])
 
 
 @pytest.mark.parametrize("gain_db", [-9.0, 4.5, 9.0])
 def test_gain_moves_the_level(gain_db: float) -> None:
     music = SIGNALS["music"]
-    out = apply_remix(music, only("gain", gain_db=gain_db))
+    out = apply_mix_chain(music, only("gain", gain_db=gain_db))
     assert rms_db(out[0]) - rms_db(music[0]) == pytest.approx(gain_db, abs=0.01)  # dB
 
 
@@ -105,7 +105,7 @@ def bursts() -> np.ndarray:
 def test_compression_lowers_the_crest_factor_and_keeps_the_level(ratio: float) -> None:
     stems = bursts()
     setting = {"threshold_db": -12.0, "ratio": ratio, "attack_ms": 1.0, "release_ms": 50.0}
-    out = apply_remix(stems, only("compression", **setting))[0]
+    out = apply_mix_chain(stems, only("compression", **setting))[0]
     crest = [20 * np.log10(np.abs(x).max()) - rms_db(x) for x in (stems[0], out)]
     dynamics = [
         np.ptp([rms_db(part) for part in np.array_split(x[:, SAMPLE_RATE:], 40, axis=-1)]) for x in (stems[0], out)
@@ -120,15 +120,15 @@ def test_more_ratio_compresses_more() -> None:
     spreads = []
     for ratio in (2.0, 4.0, 10.0):
         setting = {"threshold_db": -18.0, "ratio": ratio, "attack_ms": 1.0, "release_ms": 50.0}
-        out = apply_remix(stems, only("compression", **setting))[0]
+        out = apply_mix_chain(stems, only("compression", **setting))[0]
         spreads.append(np.ptp([rms_db(part) for part in np.array_split(out[:, SAMPLE_RATE:], 40, axis=-1)]))
     assert spreads[0] > spreads[1] > spreads[2]
 
 
 def test_a_quiet_stem_is_compressed_like_a_loud_one() -> None:
     setting = middle("compression")
-    loud = apply_remix(bursts(), only("compression", **setting))[0]
-    quiet = apply_remix(bursts() * np.float32(0.01), only("compression", **setting))[0]
+    loud = apply_mix_chain(bursts(), only("compression", **setting))[0]
+    quiet = apply_mix_chain(bursts() * np.float32(0.01), only("compression", **setting))[0]
     # the threshold follows the level; 0.1 dB: the detector has a floor
     assert rms_db(quiet * 100 - loud) < rms_db(loud) - 39
 
@@ -144,30 +144,30 @@ def test_bandwidth_cuts_outside_and_keeps_inside() -> None:
 
 def test_reverb_adds_a_tail_that_differs_between_the_sides() -> None:
     setting = {"room_size": 0.8, "damping": 0.3, "wet_level": 0.3, "width": 1.0}
-    out = apply_remix(SIGNALS["impulse"], only("reverb", **setting))[0]
+    out = apply_mix_chain(SIGNALS["impulse"], only("reverb", **setting))[0]
     tail = out[:, 3000:20_000]
     assert rms_db(tail) > -70
     assert abs(np.corrcoef(tail)[0, 1]) < 0.5
     # the dry impulse keeps its level
     assert out[:, 1000] == pytest.approx(1.0, abs=0.02)
-    small = apply_remix(SIGNALS["impulse"], only("reverb", **{**setting, "wet_level": 0.1}))[0]
+    small = apply_mix_chain(SIGNALS["impulse"], only("reverb", **{**setting, "wet_level": 0.1}))[0]
     assert rms_db(out[:, 3000:]) - rms_db(small[:, 3000:]) == pytest.approx(20 * np.log10(3), abs=0.5)
 
 
 def test_the_same_seed_gives_the_same_record_and_bytes() -> None:
-    settings = RemixSettings(0.5, 9.0)
-    first, second = (sample_remix(np.random.default_rng(7), settings) for _ in range(2))
+    settings = MixChainSettings(0.5, 9.0)
+    first, second = (draw_mix_chain(np.random.default_rng(7), settings) for _ in range(2))
     assert first == second
-    np.testing.assert_array_equal(apply_remix(SIGNALS["music"], first), apply_remix(SIGNALS["music"], second))
-    assert sample_remix(np.random.default_rng(8), settings) != first
+    np.testing.assert_array_equal(apply_mix_chain(SIGNALS["music"], first), apply_mix_chain(SIGNALS["music"], second))
+    assert draw_mix_chain(np.random.default_rng(8), settings) != first
 
 
 def test_draws_stay_within_their_bounds_and_survive_json() -> None:
-    rng, settings = np.random.default_rng(0), RemixSettings(0.5, 6.0)
+    rng, settings = np.random.default_rng(0), MixChainSettings(0.5, 6.0)
     counts: dict[str, int] = dict.fromkeys(PUBLISHED, 0)
     for _ in range(1000):
-        remix = sample_remix(rng, settings)
-        assert Remix.from_json(json.loads(json.dumps(remix.to_json()))) == remix
+        remix = draw_mix_chain(rng, settings)
+        assert MixChain.from_json(json.loads(json.dumps(remix.to_json()))) == remix
         for effect in itertools.chain(*remix.stems):
             counts[effect.name] += 1
             for key, value in effect.parameters.items():
@@ -185,7 +185,7 @@ def test_something_is_always_done(gain_range_db: float) -> None:
     rng = np.random.default_rng(1)
     seen = set()
     for _ in range(200):
-        remix = sample_remix(rng, RemixSettings(0.0, gain_range_db))
+        remix = draw_mix_chain(rng, MixChainSettings(0.0, gain_range_db))
         (effect,) = itertools.chain(*remix.stems)
         seen.add(effect.name)
         if effect.name == "gain":
@@ -194,23 +194,23 @@ def test_something_is_always_done(gain_range_db: float) -> None:
 
 
 def test_everything_at_once_is_finite() -> None:
-    remix = sample_remix(np.random.default_rng(2), RemixSettings(1.0, 9.0))
+    remix = draw_mix_chain(np.random.default_rng(2), MixChainSettings(1.0, 9.0))
     assert [len(chain) for chain in remix.stems] == [len(PUBLISHED)] * len(STEMS)
-    assert np.isfinite(apply_remix(SIGNALS["music"], remix)).all()
-    assert np.isfinite(apply_remix(SIGNALS["music"], remix, 11_025)).all(), "corners lie above half of this rate"
+    assert np.isfinite(apply_mix_chain(SIGNALS["music"], remix)).all()
+    assert np.isfinite(apply_mix_chain(SIGNALS["music"], remix, 11_025)).all(), "corners lie above half of this rate"
 
 
 def test_what_cannot_be_done_is_refused() -> None:
     music = SIGNALS["music"]
     with pytest.raises(ValueError, match="flanger"):
-        apply_remix(music, only("flanger", depth=1.0))
+        apply_mix_chain(music, only("flanger", depth=1.0))
     with pytest.raises(ValueError, match="gain"):
-        apply_remix(music, only("gain", gain=1.0))
+        apply_mix_chain(music, only("gain", gain=1.0))
     with pytest.raises(ValueError, match="NaN"):
-        apply_remix(np.where(music == music.max(), np.nan, music), only("gain", gain_db=1.0))
+        apply_mix_chain(np.where(music == music.max(), np.nan, music), only("gain", gain_db=1.0))
     with pytest.raises(ValueError, match=r"\[4, 2, T\]"):
-        apply_remix(music[:3], only("gain", gain_db=1.0))
+        apply_mix_chain(music[:3], only("gain", gain_db=1.0))
     with pytest.raises(ValueError, match="aug_prob"):
-        RemixSettings(1.5, 9.0)
+        MixChainSettings(1.5, 9.0)
     with pytest.raises(ValueError, match="gain_range_db"):
-        RemixSettings(0.5, -1.0)
+        MixChainSettings(0.5, -1.0)

@@ -1,8 +1,8 @@
-"""Mixes a clip's stems anew: the hard negatives of training are the anchor's own stems under another mix.
+"""Mixes a clip's stems in another way: the hard negatives of training are the anchor's own stems under another mix.
 
-What may be done stands in `mixstyle.pipeline.mixing.effects.EFFECTS`. `sample_remix` draws a `Remix`, a record of
-everything that is done and in which order: a chain on each stem, and one on the mix. `apply_remix` does it. The same
-record gives the same samples.
+The effects are those of `mixstyle.pipeline.mixing.effects.EFFECTS`. `draw_mix_chain` draws a `MixChain`, a record of
+everything that is done and in which order: a chain of effects on each stem, and one on the mix. `apply_mix_chain` does
+it. The same record gives the same samples.
 
 A chain on the mix is applied to the stems such that they add up to the mix that it makes: a linear effect to each stem
 alike, and one that multiplies samples by a gain (dynamics, saturation) by the gain that the mix got at each sample.
@@ -21,7 +21,7 @@ from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED, Parameter
 
 MIX = "mix"
 PLACES = (*STEMS, MIX)
-"""Where a remix has chains."""
+"""Where a mix chain has effects."""
 LEVELS = ("loudness_match", "stem_lufs", "mix_lufs")
 """What else it says, by name."""
 ABSENT_LU = 30.0
@@ -44,7 +44,7 @@ Chain = tuple[Effect, ...]
 
 
 @dataclass(frozen=True)
-class Remix:
+class MixChain:
     """Everything that is done to a clip, in the order in which it is done.
 
     stem_lufs: the integrated loudness that each stem is brought to first; of none, stems stay as loud as they are.
@@ -60,7 +60,7 @@ class Remix:
 
     def __post_init__(self) -> None:
         if self.loudness_match and self.mix_lufs is not None:
-            raise ValueError("a remix has either loudness_match or mix_lufs")
+            raise ValueError("a mix chain has either loudness_match or mix_lufs")
         if len(self.stem_lufs) not in (0, len(STEMS)):
             raise ValueError(f"stem_lufs should hold {len(STEMS)} values or none, not {len(self.stem_lufs)}")
 
@@ -72,22 +72,22 @@ class Remix:
         return {**plain, "loudness_match": self.loudness_match, **levels}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Remix":
+    def from_json(cls, data: Mapping[str, Any]) -> "MixChain":
         """Reads what `to_json` made. Raises ValueError for stems or effects that do not exist."""
         if set(data) != {*PLACES, *LEVELS}:
-            raise ValueError(f"a remix should name {', '.join((*PLACES, *LEVELS))}, not {', '.join(data)}")
+            raise ValueError(f"a mix chain should name {', '.join((*PLACES, *LEVELS))}, not {', '.join(data)}")
         *stems, mix = (tuple(_effect(entry) for entry in data[place]) for place in PLACES)
         lufs, whole = tuple(float(value) for value in data["stem_lufs"]), data["mix_lufs"]
         return cls(tuple(stems), mix, bool(data["loudness_match"]), lufs, None if whole is None else float(whole))
 
 
 @dataclass(frozen=True)
-class RemixSettings:
-    """How remixes are drawn; the defaults are the published ones.
+class MixChainSettings:
+    """How mix chains are drawn; the defaults are the published ones.
 
     aug_prob: probability of each effect on each stem. gain_range_db: gains lie within it. effects: which ones.
     mix_prob: probability of each effect on the mix. shuffle: draw a chain's order, else that of the registry.
-    loudness_match: remixes have the loudness of what they were made from. Raises ValueError for a probability outside
+    loudness_match: the result has the loudness of what it was made from. Raises ValueError for a probability outside
     0 to 1, for a range below 0 dB and for effects that do not exist.
     """
 
@@ -116,8 +116,8 @@ class RemixSettings:
         return tuple(name for name in EFFECTS if name in self.effects and (name != "gain" or self.gain_range_db > 0))
 
 
-def sample_remix(rng: np.random.Generator, settings: RemixSettings) -> Remix:
-    """Draws a remix: each effect on each stem with probability `aug_prob`, and one at least on one stem.
+def draw_mix_chain(rng: np.random.Generator, settings: MixChainSettings) -> MixChain:
+    """Draws a mix chain: each effect on each stem with probability `aug_prob`, and one at least on one stem.
 
     With a gain range below 1.5 dB gains are drawn up to it; at 0 dB gain is no effect and is never drawn.
     """
@@ -129,11 +129,11 @@ def sample_remix(rng: np.random.Generator, settings: RemixSettings) -> Remix:
     mix: Chain = ()
     if settings.mix_prob:
         mix = _draw_chain(rng, names, rng.random(len(names)) < settings.mix_prob, settings)
-    return Remix(stems, mix, settings.loudness_match)
+    return MixChain(stems, mix, settings.loudness_match)
 
 
-def apply_remix(stems: np.ndarray, remix: Remix, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Stems float32 [4, 2, T] mixed anew, as long as they were; a stem without effects is the same to the bit.
+def apply_mix_chain(stems: np.ndarray, mix_chain: MixChain, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Stems float32 [4, 2, T] mixed by the chains, as long as they were; a stem without effects is the same to the bit.
 
     Tails of reverbs and delays end with the clip. A stem that is absent (silent, or 30 LU below the loudest) is brought
     to no loudness. Raises ValueError for another shape, for samples that are not finite (one would make nearly all of
@@ -141,30 +141,30 @@ def apply_remix(stems: np.ndarray, remix: Remix, sample_rate: int = SAMPLE_RATE)
     than 400 ms.
     """
     if stems.ndim != 3 or stems.shape[:2] != (len(STEMS), 2):
-        raise ValueError(f"stems to remix should be [4, 2, T], not {list(stems.shape)}")
+        raise ValueError(f"stems to mix should be [4, 2, T], not {list(stems.shape)}")
     if not np.isfinite(stems).all():
-        raise ValueError("stems to remix hold NaN or infinite samples")
-    for effect in (effect for chain in (*remix.stems, remix.mix) for effect in chain):
+        raise ValueError("stems to mix hold NaN or infinite samples")
+    for effect in (effect for chain in (*mix_chain.stems, mix_chain.mix) for effect in chain):
         spec = EFFECTS.get(effect.name)
         if spec is None or set(effect.parameters) != set(spec.parameters):
             raise ValueError(f"no effect {effect.name!r} with parameters {', '.join(effect.parameters)}")
     out = np.array(stems, np.float32)
-    if remix.stem_lufs:
+    if mix_chain.stem_lufs:
         found = _loudness(out, sample_rate)
         present = (found > LOUDNESS_FLOOR_LUFS) & (found > found.max() - ABSENT_LU)
-        gains_db = np.where(present, np.array(remix.stem_lufs) - found, 0.0)
+        gains_db = np.where(present, np.array(mix_chain.stem_lufs) - found, 0.0)
         out *= (10 ** (gains_db / 20))[:, None, None].astype(np.float32)
-    for i, chain in enumerate(remix.stems):
+    for i, chain in enumerate(mix_chain.stems):
         for effect in chain:
             out[i] = EFFECTS[effect.name].process(out[i], effect.parameters, sample_rate)
-    for effect in remix.mix:
+    for effect in mix_chain.mix:
         _on_mix(out, effect, sample_rate)
-    if remix.loudness_match:
+    if mix_chain.loudness_match:
         out *= np.float32(10 ** (_loudness_difference_db(stems, out, sample_rate) / 20))
-    if remix.mix_lufs is not None:
+    if mix_chain.mix_lufs is not None:
         whole = float(_loudness(out.sum(0, keepdims=True), sample_rate)[0])
         if whole > LOUDNESS_FLOOR_LUFS:
-            out *= np.float32(10 ** (np.clip(remix.mix_lufs - whole, -MOST_GAIN_DB, MOST_GAIN_DB) / 20))
+            out *= np.float32(10 ** (np.clip(mix_chain.mix_lufs - whole, -MOST_GAIN_DB, MOST_GAIN_DB) / 20))
     return out
 
 
@@ -200,7 +200,9 @@ def _loudness_difference_db(before: np.ndarray, after: np.ndarray, rate: int) ->
     return target - found if min(target, found) > LOUDNESS_FLOOR_LUFS else 0.0
 
 
-def _draw_chain(rng: np.random.Generator, names: tuple[str, ...], chosen: np.ndarray, settings: RemixSettings) -> Chain:
+def _draw_chain(
+    rng: np.random.Generator, names: tuple[str, ...], chosen: np.ndarray, settings: MixChainSettings
+) -> Chain:
     chain = [_draw(name, rng, settings.gain_range_db) for name, on in zip(names, chosen, strict=True) if on]
     if settings.shuffle:
         chain = [chain[i] for i in rng.permutation(len(chain))]
@@ -243,6 +245,10 @@ def chain_vector(chain: Chain) -> np.ndarray:
     return np.array(list(values.values()), np.float32)
 
 
-def remix_vector(remix: Remix) -> np.ndarray:
+def mix_chain_vector(mix_chain: MixChain) -> np.ndarray:
     """`chain_vector` of each place in turn: the stems, then the mix; [5 P]."""
-    return np.concatenate([chain_vector(chain) for chain in (*remix.stems, remix.mix)])
+    return np.concatenate([chain_vector(chain) for chain in (*mix_chain.stems, mix_chain.mix)])
+
+
+sample_remix, apply_remix = draw_mix_chain, apply_mix_chain
+"""The names under which `mixstyle` offers these two."""
