@@ -11,7 +11,11 @@ Objective = Literal["same-song", "shared-chain", "chain-ring"]
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """`mixstyle train`: the encoder. Defaults are the published recipe."""
+    """`mixstyle train`: the encoder.
+
+    Defaults are the values that the published text names; where it names none, our own. The author's public code has
+    others: docs/training.md, "What is published where, and what we do".
+    """
 
     checkpoint_dir: Path = Path("checkpoints")
     log_dir: Path = Path("logs")
