@@ -15,6 +15,7 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.pipeline.encoder.encoder import Encoder
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.report.embeddings import untrained_like
@@ -70,7 +71,7 @@ class EncoderRow:
     trained_on: tuple[int, ...] = ()
 
     def of(self, clips: Clips) -> Tensor:
-        return self.encoder(self.mel(clips.stems), clips.descriptors)
+        return embed_clips(self.encoder, self.mel, clips.stems, clips.descriptors)
 
 
 @dataclass(frozen=True)
