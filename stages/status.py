@@ -25,10 +25,10 @@ from mixstyle.cache.storage.atomic import read_json
 from mixstyle.cache.storage.fingerprint import differences, read_settings
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.features.stage import stale_reasons
 from mixstyle.stages.report.stage import METRICS, made_from
 from mixstyle.stages.report.stage import SETTINGS as REPORT_SETTINGS
-from mixstyle.stages.separate.clips import load_for
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, settings_that_matter
 from mixstyle.stages.separate.stage import SPOT_CHECKS
 from mixstyle.stages.settings.profile import Settings, plain
@@ -121,7 +121,7 @@ def _separate_changes(settings: Settings, cache: StemCache) -> tuple[list[str], 
         listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
         device = device_of(chosen)
         # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
-        separator = load_for(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
+        separator = configured_separator(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
         streams = choose_streams(chosen, separator, device, measure=False)
         now = settings_that_matter(chosen, listing, separator, device, streams)
         before = load_plan(chosen.stems_dir / "plan.jsonl.gz")

@@ -26,13 +26,13 @@ from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.evaluate import metrics as measures
 from mixstyle.stages.evaluate import tasks as parts
 from mixstyle.stages.evaluate.models import Clips, EncoderRow, Row, rows_of
 from mixstyle.stages.evaluate.page import write_page
 from mixstyle.stages.evaluate.tables import show
 from mixstyle.stages.evaluate.tasks import Part, Separate
-from mixstyle.stages.separate.clips import load_for
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.setup import open_inputs
 
@@ -127,7 +127,7 @@ def questions(settings: Settings, cache: StemCache, songs: Sequence[CachedTrack]
     hard = partial(measures.hard_of, styles=options.hard_styles)
 
     def separate() -> Separate:
-        return parts.separate_with(load_for(settings.separate, resolve_device(options.device)))
+        return parts.separate_with(configured_separator(settings.separate, resolve_device(options.device)))
 
     asked: list[tuple[Part, Measure]] = []
     for name in dict.fromkeys(options.parts):

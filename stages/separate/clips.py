@@ -19,8 +19,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
 from mixstyle.pipeline.separation.chunks import ClipRequest
-from mixstyle.pipeline.separation.separator import Separator, load_separator
-from mixstyle.stages.common.assets import shipped
+from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.settings.separate import SeparateSettings
 
 SHORTEST_CLIP_S = 0.4
@@ -43,19 +42,6 @@ class ClipRules:
     seed: int
     silence_lufs: float
     span: Callable[[int, int, int], tuple[int, int]]
-
-
-def load_for(chosen: SeparateSettings, device: torch.device) -> Separator | None:
-    """The separator that the settings name; None where the stems exist already."""
-    if chosen.input == "stems":
-        return None
-    return load_separator(
-        shipped(chosen.separator_config),
-        shipped(chosen.separator_checkpoint),
-        device,
-        chosen.precision,
-        num_overlap=chosen.num_overlap,
-    )
 
 
 def rules_of(chosen: SeparateSettings, root: Path, separator: Separator | None) -> ClipRules:

@@ -21,12 +21,12 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import (
     LEAST_CLIPS,
     ClipRules,
     decode_track,
     files_of,
-    load_for,
     rules_of,
 )
 from mixstyle.stages.separate.parallelism import choose_streams, device_of
@@ -103,7 +103,7 @@ def plan(settings: Settings) -> PlanSummary:
     planned = make_plan(listing, chosen.input, split, find_duplicates=False)
     separator, missing = None, ""
     try:
-        separator = load_for(chosen, device)
+        separator = configured_separator(chosen, device)
     except MixstyleError as error:
         missing = str(error)
     rules = rules_of(chosen, listing.root, separator)

@@ -23,7 +23,8 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.separate.clips import load_for, rules_of
+from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.separate.clips import rules_of
 from mixstyle.stages.separate.dry_run import PlanSummary, plan
 from mixstyle.stages.separate.launcher import work_on_devices
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, settings_that_matter
@@ -147,7 +148,7 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     device = device_of(chosen)
     listing = list_tracks(chosen.data_path, chosen.input)
     listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
-    separator = load_for(chosen, device)
+    separator = configured_separator(chosen, device)
     streams = choose_streams(chosen, separator, device)
     folder = chosen.stems_dir
     plan_path = folder / "plan.jsonl.gz"

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import os
 import signal
-import threading
 from typing import Any, TextIO
 
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.stages.common.processes import end_with_parent
 from mixstyle.stages.separate.shard_maker import Work, work
 from mixstyle.stages.separate.stage import COMMAND, open_run, told_in_a_line
 from mixstyle.stages.settings.profile import from_plain
@@ -38,21 +38,15 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     keep_freed_memory()
-    with open(0, "rb", buffering=0, closefd=False) as requests:  # nothing held back from the thread below
+    with open(0, "rb", buffering=0, closefd=False) as requests:  # nothing held back: end_with_parent reads the rest
         request = json.loads(requests.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         answer(request, events)
     except MixstyleError as error:
         events.write(json.dumps({"error": str(error)}) + "\n")
         events.flush()
         raise SystemExit(1) from None
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1024):  # not sys.stdin, whose lock the interpreter wants at its end
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

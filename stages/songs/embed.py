@@ -14,7 +14,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.separate.clips import load_for
+from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.clips import CutSong, stems_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
@@ -26,7 +26,7 @@ def embedder_of(settings: Settings) -> Embedder:
     """The encoder and separator of a profile. Raises MixstyleError for files that are missing or wrong."""
     device = resolve_device(settings.embed.device)
     encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)
-    separator = load_for(settings.separate, device)
+    separator = configured_separator(settings.separate, device)
     if separator is None:
         raise MixstyleError("separate.input=stems: songs to embed have to be separated; name a profile of mixtures")
     return Embedder(encoder, separator, settings.separate, device)

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import yaml
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks
+from mixstyle.stages.common.processes import end_with_parent
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.train import TrainSettings
 
@@ -39,7 +39,7 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
         yield False
         return
     if WATCHED in os.environ:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()
     device = device_of_rank(options)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -56,13 +56,6 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
     finally:
         if dist.is_initialized():
             leave_ranks()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it has ended, however it did."""
-    while os.read(0, 1):  # not sys.stdin: its lock, held here, would abort the interpreter's end
-        pass
-    os._exit(1)
 
 
 def device_of_rank(options: TrainSettings) -> torch.device:

@@ -26,7 +26,7 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSI
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.separate.clips import load_for
+from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.clips import Files, SongClips, cut_files, given_stems, stems_of
 from mixstyle.stages.songs.describe.page import page
@@ -60,7 +60,7 @@ def describe_songs(
         missing = next((song for song in songs if not song.is_file()), None)
         if missing is not None:
             raise MixstyleError(f"{missing}: no such file")
-        separator = load_for(settings.separate, resolve_device(settings.separate.device))
+        separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
         if separator is None:
             raise MixstyleError("separate.input=stems: give the song's folder with --stems")
         _tell_of_other_separators(cached, separator)
