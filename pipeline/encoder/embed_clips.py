@@ -31,11 +31,11 @@ def embed_with_each(
     encoders: Sequence[Encoder], mel: Mel, stems: Tensor, descriptors: Tensor | None = None
 ) -> list[Tensor]:
     """What `embed_clips` gives for each of several encoders of one mel, which is computed once."""
-    conditions = describe(stems) if descriptors is None else descriptors
     spectrograms = mel(stems)
     frames, needed = spectrograms.shape[-1], max(encoder.config.min_frames for encoder in encoders)
     if frames < needed:
         raise MixstyleError(f"too short: {frames} mel frames, the encoder needs {needed}", code="bad-audio")
+    conditions = describe(stems) if descriptors is None else descriptors
     return [encoder(spectrograms, conditions).float() for encoder in encoders]
 
 

@@ -1,4 +1,4 @@
-"""Where clips are cut: inside the song, apart, evenly, by the duration alone; and as before for what was begun before."""
+"""Where clips are cut: inside the song, apart, evenly, by the duration alone; older folders as they were begun."""
 
 import itertools
 from collections.abc import Iterator
