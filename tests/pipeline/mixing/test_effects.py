@@ -1,5 +1,6 @@
 """Every effect at its bounds, on music, silence and an impulse: finite, as long as before, and what its name says."""
 
+import hashlib
 import itertools
 import json
 
@@ -8,7 +9,8 @@ import pytest
 from helpers.small_cache import stems_of
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED
+from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED, effect_versions
+from mixstyle.pipeline.mixing.effects.spec import effect
 from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
 
 SECONDS = 1.0
@@ -40,6 +42,24 @@ def at_bounds(name: str) -> list[dict[str, float]]:
 
 def middle(name: str) -> dict[str, float]:
     return {key: (p.low + p.high) / 2 for key, p in EFFECTS[name].parameters.items()}
+
+
+def test_the_registry_is_what_stored_audio_was_made_with() -> None:
+    # the order decides which effect a seed draws: effects, kinds and bounds of all that is stored so far
+    names = "gain tilt compression bandwidth reverb eq pan width saturation gate limiter delay"
+    assert " ".join(EFFECTS) == names
+    assert effect_versions() == dict.fromkeys(EFFECTS, 1)
+    assert [name for name, spec in EFFECTS.items() if spec.kind == "gain"] == names.split()[2:3] + names.split()[8:11]
+    bounds = [
+        (name, key, p.low, p.high, p.log, p.apart)
+        for name, spec in EFFECTS.items()
+        for key, p in spec.parameters.items()
+    ]
+    assert hashlib.sha256(repr(bounds).encode()).hexdigest()[:16] == "c4c2d39687bede87"
+    with pytest.raises(ValueError, match="gain"):
+        effect("gain", "Taken.", {}, place=1000)(EFFECTS["gain"].process)
+    with pytest.raises(ValueError, match="gain"):
+        effect("another", "At a taken place.", {}, place=EFFECTS["gain"].place)(EFFECTS["gain"].process)
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
@@ -168,10 +188,10 @@ def test_draws_stay_within_their_bounds_and_survive_json() -> None:
     for _ in range(1000):
         remix = draw_mix_chain(rng, settings)
         assert MixChain.from_json(json.loads(json.dumps(remix.to_json()))) == remix
-        for effect in itertools.chain(*remix.stems):
-            counts[effect.name] += 1
-            for key, value in effect.parameters.items():
-                bound = EFFECTS[effect.name].parameters[key]
+        for one in itertools.chain(*remix.stems):
+            counts[one.name] += 1
+            for key, value in one.parameters.items():
+                bound = EFFECTS[one.name].parameters[key]
                 assert bound.low <= value <= bound.high
                 assert abs(value) >= bound.apart
                 assert key != "gain_db" or abs(value) <= 6.0
