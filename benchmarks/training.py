@@ -30,9 +30,10 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.encoder import Form
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain, draw_mix_chain
 from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.train.data import Batch, Triplets, load_batches
-from mixstyle.stages.train.setup import datasets, head_of, new_encoder, open_inputs, recipe_of, shapes
+from mixstyle.stages.train.setup import datasets, head_of, new_encoder, recipe_of, shapes
 from mixstyle.stages.train.step import Stepper
 
 IMPULSE_RESPONSE_S = 1.0
@@ -49,7 +50,7 @@ def main(
     settings = load_settings(config, overrides or [])
     if threads:
         torch.set_num_threads(threads)
-    cache, store = open_inputs(settings)
+    cache, store = open_described_stems(settings)
     data, _ = datasets(settings.train, cache, store, describe_here=True)
     options = settings.train
     print(
@@ -96,7 +97,7 @@ def stepper_of(
     settings: Settings, cache: StemCache, form: Form, precision: str
 ) -> tuple[Stepper, torch.optim.Optimizer]:
     """A new encoder in that form, and its optimiser."""
-    _, store = open_inputs(settings)
+    _, store = open_described_stems(settings)
     options = dataclasses.replace(settings.train, precision=precision)
     mel, config = shapes(options, len(store.names), cache)
     encoder = new_encoder(config, store, 0).train()
@@ -138,7 +139,7 @@ def item_on_the_fly(settings: Settings, cache: StemCache, data: Triplets) -> flo
     frames = data.clip_frames
     stems = [cache.read_clip(clip, 0, frames) for clip in track.clips[:2]]
     rng = np.random.default_rng(0)
-    remix = draw_mix_chain(rng, recipe_of(settings.train, open_inputs(settings)[1]).remix)
+    remix = draw_mix_chain(rng, recipe_of(settings.train, open_described_stems(settings)[1]).remix)
     response = rng.standard_normal(round(IMPULSE_RESPONSE_S * SAMPLE_RATE)).astype(np.float32)
     response *= np.exp(-6.9 * np.arange(response.size, dtype=np.float32) / response.size)
     start = time.perf_counter()

@@ -302,6 +302,10 @@ class FeatureStore:
         center, scale = (np.asarray(self._array(name)[:], np.float32) for name in ("center", "scale"))
         return (center, scale) if np.isfinite(center).all() and np.isfinite(scale).all() else None
 
+    def training_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Center and scale `[D]` over the training songs: as stored, or computed where they are not yet."""
+        return self.stored_statistics() or self.statistics()
+
     def to_dataframe(self) -> "pandas.DataFrame":
         """One row a clip: its keys, start_s, reason and every descriptor by name. Needs pandas."""
         try:

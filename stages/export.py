@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.models.checkpoints import BEST
-from mixstyle.cache.models.exports import SUFFIX, load_encoder, model_card, save_export
+from mixstyle.cache.models.exports import SUFFIX, load_encoder, save_export
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.settings.profile import Settings
 
 

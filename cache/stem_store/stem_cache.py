@@ -104,6 +104,10 @@ class StemCache:
         content = [fingerprint(self.settings), *([shard.shard, shard.sha256] for shard in self.shards)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
+    def tracks_with_pairs(self, split: str) -> list[CachedTrack]:
+        """Tracks of a split that have two clips or more, in the order of the plan."""
+        return [track for track in self.tracks if track.split == split and len(track.clips) >= 2]
+
     def read_clip(self, clip: CachedClip, start: int = 0, frames: int = -1) -> np.ndarray:
         """Stems [4, 2, frames] float32 of a clip from its frame `start` on; `frames=-1` means to its end.
 

@@ -1,15 +1,13 @@
-"""Several processes that train one network: what they exchange, and batch statistics over all of them.
+"""Several processes that train one network: what they exchange.
 
 Without torch's process group there is one rank, and nothing here communicates.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 _statistics_group: Any = None
 
@@ -87,56 +85,9 @@ class _SumOverRanks(torch.autograd.Function):
         return grad
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe, Szegedy 2015) whose batch is that of all ranks together.
-
-    torch's own SyncBatchNorm does the same on GPUs alone. Ranks must bring equally many samples.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        ranks = world()[1]
-        if not self.training or ranks == 1:
-            return super().forward(input)
-        x = input.float()
-        count = ranks * x.numel() // x.shape[1]
-        mean = _SumOverRanks.apply(x.sum((0, 2, 3))) / count
-        centered = x - mean[None, :, None, None]
-        variance = _SumOverRanks.apply(centered.square().sum((0, 2, 3))) / count
-        if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-                if self.num_batches_tracked is not None:
-                    self.num_batches_tracked.add_(1)
-        normal = centered * torch.rsqrt(variance + self.eps)[None, :, None, None]
-        if self.affine:
-            normal = normal * self.weight[None, :, None, None] + self.bias[None, :, None, None]
-        return normal.to(input.dtype)
-
-
-def batch_norm_side_by_side(x: Tensor, norms: Sequence[BatchNorm2d]) -> Tensor:
-    """What the norms, all alike and without scale and shift, give for their channels of x [B, channels of all, ...].
-
-    One pass for all of them; each follows its own channels' statistics, as when it is called itself.
-    """
-    first = norms[0]
-    if first.training and world()[1] > 1:
-        return torch.cat([norm(part) for norm, part in zip(norms, x.chunk(len(norms), 1), strict=True)], 1)
-    means = torch.cat([_buffer(norm.running_mean) for norm in norms])
-    variances = torch.cat([_buffer(norm.running_var) for norm in norms])
-    out = F.batch_norm(x, means, variances, None, None, first.training, first.momentum or 0.0, first.eps)
-    if first.training:
-        for norm, mean, variance in zip(norms, means.chunk(len(norms)), variances.chunk(len(norms)), strict=True):
-            _buffer(norm.running_mean).copy_(mean)
-            _buffer(norm.running_var).copy_(variance)
-            _buffer(norm.num_batches_tracked).add_(1)
-    return out
-
-
-def _buffer(buffer: Tensor | None) -> Tensor:
-    if buffer is None:
-        raise ValueError("a norm without running statistics cannot be joined with others")
-    return buffer
+def sum_over_ranks(part: Tensor) -> Tensor:
+    """The sum of every rank's part, of any shape, with its gradient; exchanged apart from gathered rows."""
+    return _SumOverRanks.apply(part)
 
 
 def by_role(gathered: Tensor, roles: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from mixstyle.pipeline.core.stems import CHANNELS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.encoder.distributed import BatchNorm2d, batch_norm_side_by_side
+from mixstyle.pipeline.encoder.batch_norm import BatchNorm2d, batch_norm_side_by_side
 
 POOL_FIRST = (2, 5)
 POOL_SECOND = (4, 4)
@@ -249,3 +249,12 @@ class Encoder(nn.Module):
         Raises ValueError for other shapes and for fewer frames than the poolings need (`config.min_frames`).
         """
         return self.projection(self.attention(self.frames(mel, descriptors)))
+
+
+def untrained_like(trained: Encoder, seed: int = 0) -> Encoder:
+    """An encoder of the same sizes and descriptor statistics with the weights that a seed gives, for evaluation."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = Encoder(trained.config)
+    encoder.set_descriptor_statistics(trained.descriptor_center.cpu(), trained.descriptor_scale.cpu())
+    return encoder.eval()

@@ -1,7 +1,8 @@
-"""The contrastive loss: InfoNCE (van den Oord, Li, Vinyals 2018, eq. 4) with a hard negative for every anchor.
+"""Contrastive losses over anchors, positives and hard negatives.
 
-For anchor a_i with positive p_i (another clip of the song) and negative n_i (a_i's own audio, mixed differently), all
-embeddings on the unit sphere and sim(x, y) = x . y / temperature:
+InfoNCE (van den Oord, Li, Vinyals 2018, eq. 4) with a hard negative for every anchor: for anchor a_i with positive p_i
+and negative n_i (a_i's own audio, mixed differently), all embeddings on the unit sphere and
+sim(x, y) = x . y / temperature:
 
     loss = -1/B sum_i log( exp sim(a_i, p_i) / sum_j [exp sim(a_i, p_j) + exp sim(a_i, n_j)] )
 
@@ -12,7 +13,6 @@ has two chains. `chain_info_nce` then takes every clip as an anchor with two pos
 Contrastive Learning", NeurIPS 2020, eq. 2).
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,10 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class InfoNCE:
-    """The loss and what to watch beside it, all scalars [] in float32; only the loss carries a gradient."""
+    """The loss and what to watch beside it, all scalars [] in float32; only the loss carries a gradient.
+
+    An anchor's candidates are the positives and negatives of the whole batch.
+    """
 
     loss: Tensor
     positive_similarity: Tensor
@@ -30,9 +33,9 @@ class InfoNCE:
     negative_similarity: Tensor
     """Mean cosine of anchors to their own negatives."""
     other_similarity: Tensor
-    """Mean cosine of anchors to the positives and negatives of others; NaN for a batch of one."""
+    """Mean cosine of anchors to all other candidates; NaN where there are none."""
     accuracy: Tensor
-    """Share of anchors that are closer to their positive than to any other candidate; ties do not count."""
+    """Share of anchors whose nearest candidate is a positive of theirs; ties with another candidate do not count."""
 
 
 def info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> InfoNCE:
@@ -44,54 +47,69 @@ def info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: fl
     >>> torch.isclose(info_nce(same, same, same, 0.1).loss, torch.tensor(6.0).log()).item()
     True
     """
-    if anchor.ndim != 2 or not anchor.shape == positive.shape == negative.shape or anchor.shape[0] == 0:
-        shapes = [list(x.shape) for x in (anchor, positive, negative)]
-        raise ValueError(f"anchor, positive and negative should be [B, E] alike, not {shapes}")
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature} should be above 0")
+    _check(anchor, positive, negative, temperature)
     with torch.autocast(anchor.device.type, enabled=False):
-        anchor, positive, negative = (F.normalize(x.float(), dim=-1) for x in (anchor, positive, negative))
-        cosine = anchor @ torch.cat([positive, negative]).T  # [B, 2B]; candidate i is anchor i's positive
+        cosine = _cosines(anchor, torch.cat([positive, negative]))  # [B, 2B]; candidate i is anchor i's positive
         target = torch.arange(len(anchor), device=anchor.device)
         loss = F.cross_entropy(cosine / temperature, target)
-    return _watched(loss, cosine.detach(), target)
+    return _watched(loss, cosine.detach(), _own(cosine, 0))
 
 
 def chain_info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> InfoNCE:
     """The supervised contrastive loss over all 3B clips, of which three at a time share a chain; [B, E] each.
 
-    Chains: item i's on anchor and positive i, and on negative i - 1 (the last one's on the first: a ring). Watched as
-    in `info_nce`. Raises ValueError as that does, and for a batch of one, whose negative would have its anchor's chain.
+    Chains: item i's on anchor and positive i, and on negative i - 1 (the last one's on the first: a ring). So an
+    anchor's positives are positive i and negative i - 1. Raises ValueError as `info_nce` does, and for a batch of one,
+    whose negative would have its anchor's chain.
 
     >>> same = torch.ones(3, 4)
     >>> torch.isclose(chain_info_nce(same, same, same, 0.1).loss, torch.tensor(8.0).log()).item()
     True
     """
-    watched = info_nce(anchor, positive, negative, temperature)
+    _check(anchor, positive, negative, temperature)
     batch = len(anchor)
     if batch < 2:
         raise ValueError("a ring of chains needs a batch of 2 or more")
     with torch.autocast(anchor.device.type, enabled=False):
-        clips = F.normalize(torch.cat([anchor, positive, negative]).float(), dim=-1)
+        clips = torch.cat([anchor, positive, negative])
+        cosine = _cosines(clips, clips)  # [3B, 3B]
         itself = torch.eye(3 * batch, dtype=torch.bool, device=clips.device)
-        logits = (clips @ clips.T / temperature).masked_fill(itself, -torch.inf)
+        logits = (cosine / temperature).masked_fill(itself, -torch.inf)
         own = torch.arange(batch, device=clips.device)
         chain = torch.cat([own, own, (own + 1) % batch])
         alike = (chain[:, None] == chain) & ~itself
+        # eq. 2: the mean over a clip's positives stands outside of the logarithm
         told = torch.log_softmax(logits, 1).masked_fill(~alike, 0.0).sum(1) / alike.sum(1)
-    return dataclasses.replace(watched, loss=-told.mean())
+    return _watched(-told.mean(), cosine.detach()[:batch, batch:], alike[:batch, batch:])
 
 
-def _watched(loss: Tensor, cosine: Tensor, target: Tensor) -> InfoNCE:
-    batch = len(target)
-    own = cosine[target, target]
-    hard = cosine[target, target + batch]
-    others = cosine.sum() - own.sum() - hard.sum()
-    rivals = cosine.scatter(1, target[:, None], -torch.inf).amax(1)
+def _check(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> None:
+    if anchor.ndim != 2 or not anchor.shape == positive.shape == negative.shape or anchor.shape[0] == 0:
+        shapes = [list(x.shape) for x in (anchor, positive, negative)]
+        raise ValueError(f"anchor, positive and negative should be [B, E] alike, not {shapes}")
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature} should be above 0")
+
+
+def _cosines(rows: Tensor, columns: Tensor) -> Tensor:
+    """Cosines [M, N] of embeddings [M, E] and [N, E], in float32."""
+    return F.normalize(rows.float(), dim=-1) @ F.normalize(columns.float(), dim=-1).T
+
+
+def _own(cosine: Tensor, role: int) -> Tensor:
+    """[B, 2B]: for each anchor, its own positive (role 0) or its own negative (role 1)."""
+    batch = len(cosine)
+    return torch.eye(batch, 2 * batch, dtype=torch.bool, device=cosine.device).roll(role * batch, 1)
+
+
+def _watched(loss: Tensor, cosine: Tensor, alike: Tensor) -> InfoNCE:
+    """cosine: [B, 2B], of anchors to all positives, then all negatives. alike: [B, 2B], each anchor's positives."""
+    hard = _own(cosine, 1)
+    rivals = cosine.masked_fill(alike, -torch.inf).amax(1)
     return InfoNCE(
         loss=loss,
-        positive_similarity=own.mean(),
-        negative_similarity=hard.mean(),
-        other_similarity=others / (2 * batch * (batch - 1)) if batch > 1 else torch.full_like(others, torch.nan),
-        accuracy=(own > rivals).float().mean(),
+        positive_similarity=cosine[alike].mean(),
+        negative_similarity=cosine[hard].mean(),
+        other_similarity=cosine[~(alike | hard)].mean(),
+        accuracy=(cosine.masked_fill(~alike, -torch.inf).amax(1) > rivals).float().mean(),
     )

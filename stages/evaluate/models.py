@@ -16,9 +16,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
-from mixstyle.pipeline.encoder.encoder import Encoder
+from mixstyle.pipeline.encoder.encoder import Encoder, untrained_like
 from mixstyle.pipeline.encoder.mel import StemMel
-from mixstyle.stages.report.embeddings import untrained_like
 
 MFCCS = 20
 

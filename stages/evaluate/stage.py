@@ -33,8 +33,8 @@ from mixstyle.stages.evaluate.models import Clips, EncoderRow, Row, rows_of
 from mixstyle.stages.evaluate.page import write_page
 from mixstyle.stages.evaluate.tables import show
 from mixstyle.stages.evaluate.tasks import Part, Separate
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.profile import Settings, plain
-from mixstyle.stages.train.setup import open_inputs
 
 METRICS, SETTINGS, PAGE = "metrics.json", "settings.json", "evaluation.html"
 NEUTRAL = ("evaluate_dir", "device", "batch_clips", "workers", "parts")
@@ -53,7 +53,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     Raises MixstyleError where stems, descriptors or checkpoints are missing or do not fit.
     """
     options, folder = settings.evaluate, settings.evaluate.evaluate_dir
-    cache, _ = open_inputs(settings)
+    cache, _ = open_described_stems(settings)
     for name in ("effects", "hard_effects"):
         if not 1 <= np.max(getattr(options, name)) <= len(EFFECTS):
             raise MixstyleError(f"evaluate.{name}={getattr(options, name)}: there are {len(EFFECTS)} effects")

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
-from mixstyle.pipeline.encoder.encoder import DESCRIPTOR_LIMIT, Encoder
+from mixstyle.pipeline.encoder.encoder import DESCRIPTOR_LIMIT, untrained_like
 from mixstyle.stages.common.progress import progress
-
-UNTRAINED_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -28,15 +26,6 @@ class Embeddings:
     """[N, E]: the same architecture with random weights."""
     raw: NDArray[np.float32]
     """[N, D]: descriptors as the encoder gets them, (d - center) / scale within +-5."""
-
-
-def untrained_like(trained: Encoder) -> Encoder:
-    """An encoder of the same sizes and descriptor statistics with the weights that a seed gives, for evaluation."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(UNTRAINED_SEED)
-        encoder = Encoder(trained.config)
-    encoder.set_descriptor_statistics(trained.descriptor_center.cpu(), trained.descriptor_scale.cpu())
-    return encoder.eval()
 
 
 def embed(

@@ -23,8 +23,10 @@ from mixstyle.cache.storage.atomic import sha256_file, write_json, write_text
 from mixstyle.cache.storage.fingerprint import guard
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.encoder.objectives.registry import chance_loss
 from mixstyle.pipeline.retrieval import Estimate, chance, principal_components, unit
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
@@ -32,7 +34,6 @@ from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bund
 from mixstyle.stages.report.text import html
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
-from mixstyle.stages.train.setup import open_inputs
 from mixstyle.stages.train.stage import LOSS
 
 SETTINGS = "settings.json"
@@ -67,7 +68,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     del rebuild
     chosen = settings.report
     device = resolve_device(chosen.device)
-    cache, store = open_inputs(settings)
+    cache, store = open_described_stems(settings)
     path = checkpoint_of(settings)
     loaded = load_encoder(path, device)
     known = _known(loaded, cache, store)
@@ -160,7 +161,7 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
     if result.loss:
         figures["loss"] = folder / "loss.png"
         train = result.loaded.settings["train"]
-        guess = float(np.log(2 * train["batch_size"]))
+        guess = chance_loss(train.get("objective", "same-song"), train["batch_size"])
         loss_figure(figures["loss"], result.loss, guess, train["temperature"], result.loaded.step)
     values = result.store.values()
     for group in dict.fromkeys(row["group"] for row in result.store.table):

@@ -1,5 +1,6 @@
 """The words and tables of the report's page."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.table import REGIONS_HZ
+from mixstyle.pipeline.encoder.objectives.registry import chance_loss
 from mixstyle.pipeline.retrieval import BOOTSTRAP_DRAWS, Estimate, chance
 from mixstyle.stages.presentation.html import PageFigure, Section, Table, page
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, Retrieval
@@ -118,10 +120,11 @@ def _map(result: Report, figure: Path) -> Section:
 
 def _loss(result: Report, figure: Path) -> Section:
     train = result.loaded.settings["train"]
-    candidates = 2 * train["batch_size"]
+    objective = train.get("objective", "same-song")
+    guess = chance_loss(objective, train["batch_size"])
     caption = (
-        f"InfoNCE by optimiser step. Each anchor has {candidates} candidates (the other clips and the remixed clips of "
-        f"a batch of {train['batch_size']} tracks), so guessing costs ln {candidates}."
+        f"Contrastive loss by optimiser step. An encoder that knows nothing has ln {round(math.exp(guess))} = "
+        f"{guess:.2f}, with batches of {train['batch_size']} tracks under the objective {objective}."
     )
     if any(np.isfinite(row.validation_loss) for row in result.loss):
         caption += " Validation batches may be of another size, which moves their level."

@@ -6,8 +6,6 @@ from typing import Literal
 
 from mixstyle.stages.settings.base import Device
 
-Objective = Literal["same-song", "shared-chain", "chain-ring"]
-
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -62,9 +60,8 @@ class TrainSettings:
     """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
     style_effects: tuple[int, ...] = ()
     """[least, most]: draw chains as the styles of `mixstyle evaluate`, of that many effects each; []: by aug_*."""
-    objective: Objective = "same-song"
-    """Positives: other clips of the anchor's song, or other songs mixed with the anchor's effects (of a ring: the
-    negative has the effects of the batch's next item)."""
+    objective: str = "same-song"
+    """What belongs together: one of `mixstyle.pipeline.encoder.objectives`."""
     fx_normalise: bool = False
     """Bring all stems to the training songs' median spectrum, stereo image and loudness before effects are applied."""
     chain_weight: float = 0.0

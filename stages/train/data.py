@@ -16,33 +16,28 @@ from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCa
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED, Objective
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
-from mixstyle.stages.settings.train import Objective
 
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""
 Purpose = Literal["train", "validation"]
 ROLES = 3
 """Clips of an item: anchor, positive, negative."""
-NOTHING = MixChain(tuple(() for _ in STEMS))
-"""What is done to a clip that is left as it is."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How an item's three clips are made.
 
-    objective: `same-song`: the positive is another clip of the anchor's song, the negative the anchor mixed anew; both
-    others are as they are. `shared-chain`: the positive is a clip of another song, mixed with the anchor's effects,
-    and the negative the anchor's clip mixed with others. `chain-ring`: so that these are the next item's. normalise:
-    what stems are brought to before that, if at all. style_effects: draw chains as styles of n effects, n between
-    these two, and not by `remix`.
+    objective: which clips, and which chains on them. normalise: what stems are brought to before that, if at all.
+    style_effects: draw chains as styles of n effects, n between these two, and not by `remix`.
     """
 
     remix: MixChainSettings
-    objective: Objective = "same-song"
+    objective: Objective
     normalise: StemTargets | None = None
     style_effects: tuple[int, int] | None = None
 
@@ -140,39 +135,34 @@ class Triplets(Dataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         with _one_thread():
-            return self._same_song(key) if self.recipe.objective == "same-song" else self._shared_chain(key)
+            return self._made(key)
 
-    def _same_song(self, key: Key) -> Item:
-        track = self.track_of(key)
-        rng = np.random.default_rng([self.seed, self._stream, 1, *key])
-        chosen = rng.choice(len(track.clips), 2, replace=False)
-        clips = [track.clips[int(i)] for i in chosen]
-        starts = [int(rng.integers(self._room + 1)) for _ in clips]
-        anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
-        remix = self.recipe.draw(rng)
-        stems = torch.from_numpy(np.stack([anchor, positive, apply_mix_chain(anchor, remix)]))
-        descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
-        if self._room == 0 and self.recipe.normalise is None:
-            descriptors[:2] = torch.from_numpy(self.rows[[clip.row for clip in clips]])
-        return self._item(track, stems, descriptors, (NOTHING, NOTHING, remix))
-
-    def _shared_chain(self, key: Key) -> Item:
+    def _made(self, key: Key) -> Item:
+        objective = self.recipe.objective
         track, own = self.track_of(key), self._number(key)
         rng = np.random.default_rng([self.seed, self._stream, 1, *key])
-        other = self.tracks[(own + 1 + int(rng.integers(len(self.tracks) - 1))) % len(self.tracks)]
-        clips = [source.clips[int(rng.integers(len(source.clips)))] for source in (track, other)]
+        if objective.positive_from == "own-song":
+            clips = [track.clips[int(i)] for i in rng.choice(len(track.clips), 2, replace=False)]
+        else:
+            other = self.tracks[(own + 1 + int(rng.integers(len(self.tracks) - 1))) % len(self.tracks)]
+            clips = [source.clips[int(rng.integers(len(source.clips)))] for source in (track, other)]
         starts = [int(rng.integers(self._room + 1)) for _ in clips]
         anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
-        if self.recipe.objective == "chain-ring":
-            epoch, step, item = key
-            shared, another = (self._chain_of((epoch, step, i % self.batch_size)) for i in (item, item + 1))
-        else:
-            shared, another = self.recipe.draw(rng), self.recipe.draw(rng)
-        made = [apply_mix_chain(anchor, shared), apply_mix_chain(positive, shared), apply_mix_chain(anchor, another)]
+        chains = objective.chains(_Draw(self, key, rng))
+        made = [
+            stems if chain == UNTOUCHED else apply_mix_chain(stems, chain)
+            for stems, chain in zip((anchor, positive, anchor), chains, strict=True)
+        ]
+        rows = [clips[0].row, clips[1].row, clips[0].row]
         descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
-        return self._item(track, torch.from_numpy(np.stack(made)), descriptors, (shared, shared, another))
+        if self._room == 0 and self.recipe.normalise is None:
+            for role, (row, chain) in enumerate(zip(rows, chains, strict=True)):
+                if chain == UNTOUCHED:  # the store holds what describes the whole clip as it is
+                    descriptors[role] = torch.from_numpy(self.rows[row])
+        return self._item(track, torch.from_numpy(np.stack(made)), descriptors, chains)
 
-    def _chain_of(self, key: Key) -> MixChain:
+    def chain_of(self, key: Key) -> MixChain:
+        """The chain that belongs to an item's place, whoever asks."""
         return self.recipe.draw(np.random.default_rng([self.seed, self._stream, 2, *key]))
 
     @property
@@ -191,6 +181,29 @@ class Triplets(Dataset[Item]):
         if self.describe_here and missing.any():
             descriptors[missing] = describe(stems[missing])
         return Item(track.track_id, stems, descriptors, remixes)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What an objective draws an item's chains with."""
+
+    data: Triplets
+    key: Key
+    rng: np.random.Generator
+
+    @property
+    def item(self) -> int:
+        return self.key[2]
+
+    @property
+    def batch(self) -> int:
+        return self.data.batch_size
+
+    def fresh(self) -> MixChain:
+        return self.data.recipe.draw(self.rng)
+
+    def of_item(self, item: int) -> MixChain:
+        return self.data.chain_of((*self.key[:2], item))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from mixstyle.pipeline.encoder.encoder import Encoder
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.retrieval import hits, principal_components, ranks
 from mixstyle.stages.train.data import ROLES
-from mixstyle.stages.train.setup import with_pairs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +66,7 @@ def watch_songs(
     board: SummaryWriter, encoder: Encoder, mel: StemMel, cache: StemCache, store: FeatureStore, step: int
 ) -> None:
     """Writes the validation songs' retrieval (query the last clip, pool the first ones) and a map of both."""
-    songs = with_pairs(cache, "validation")[:MOST_SONGS]
+    songs = cache.tracks_with_pairs("validation")[:MOST_SONGS]
     if len(songs) < 2:
         return
     clips = [song.clips[place] for place in (0, -1) for song in songs]

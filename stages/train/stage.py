@@ -38,12 +38,14 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
 from mixstyle.stages.train.monitor import watch_songs
-from mixstyle.stages.train.setup import datasets, head_of, learning_rate, new_encoder, open_inputs, shapes
+from mixstyle.stages.train.schedule import learning_rate
+from mixstyle.stages.train.setup import datasets, head_of, new_encoder, shapes
 from mixstyle.stages.train.step import Stepper, StepResult
 
 SETTINGS = "settings.json"
@@ -102,7 +104,7 @@ class _Run:
         self.device = device_of_rank(options) if world()[1] > 1 else resolve_device(options.device)
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.cache, self.store = cache, store = open_inputs(settings)
+        self.cache, self.store = cache, store = open_described_stems(settings)
         self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
         self.mel, config = shapes(options, len(store.names), cache)
         self.data, self.validation = datasets(options, cache, store, describe_here=self.device.type == "cpu")

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.encoder.batch_norm import BatchNorm2d
 from mixstyle.pipeline.encoder.chain_head import ChainHead, chain_loss
-from mixstyle.pipeline.encoder.distributed import BatchNorm2d, by_role, gather_rows, own_rows, world
+from mixstyle.pipeline.encoder.distributed import by_role, gather_rows, own_rows, world
 from mixstyle.pipeline.encoder.encoder import Encoder
-from mixstyle.pipeline.encoder.losses import InfoNCE, chain_info_nce, info_nce
+from mixstyle.pipeline.encoder.losses import InfoNCE
 from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.encoder.objectives.registry import objectives
 from mixstyle.pipeline.mixing.mix_chain import mix_chain_vector
 from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import ROLES, Batch
@@ -45,6 +47,7 @@ class Stepper:
     def __init__(
         self, encoder: Encoder, mel: StemMel, head: ChainHead | None, options: TrainSettings, device: torch.device
     ) -> None:
+        self.objective = objectives()[options.objective]
         self.encoder, self.mel, self.head, self.options, self.device = encoder, mel, head, options, device
         self.autocast = options.precision == "bf16" or (options.precision == "auto" and device.type == "cuda")
         self._network: nn.Module = encoder
@@ -104,11 +107,7 @@ class Stepper:
         return stems, descriptors
 
     def _parts(self, clips: int) -> list[Tensor]:
-        """Rows of each micro-batch: all three clips of its items."""
-        items = clips // ROLES
-        count = min(self.options.accumulate, items)
-        rows = torch.arange(clips).unflatten(0, (ROLES, items))
-        return [rows[:, part].flatten().to(self.device) for part in torch.arange(items).chunk(count)]
+        return [part.to(self.device) for part in micro_batches(clips // ROLES, self.options.accumulate)]
 
     def _embed(self, stems: Tensor, descriptors: Tensor, network: nn.Module) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
@@ -119,8 +118,7 @@ class Stepper:
         return self._embed(stems, descriptors, self.encoder)
 
     def _contrast(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> InfoNCE:
-        loss = chain_info_nce if self.options.objective == "chain-ring" else info_nce
-        return loss(anchor, positive, negative, self.options.temperature)
+        return self.objective.loss(anchor, positive, negative, self.options.temperature)
 
     def _loss(self, leaf: Tensor, batch: Batch) -> StepResult:
         """The losses of the whole batch, and their gradients with respect to its embeddings and in the head."""
@@ -135,6 +133,19 @@ class Stepper:
         if torch.isfinite(total):
             total.backward()
         return StepResult(info, None if chain is None else chain.detach(), total.item(), leaf.detach())
+
+
+def micro_batches(items: int, parts: int) -> list[Tensor]:
+    """Rows of each micro-batch, of clips [3 items] role by role: every row in one, at most `parts` of them.
+
+    An item's anchor and positive lie in different micro-batches, and of three or more its negative in a third one:
+    clips of one micro-batch share batch statistics, and what they share must not tell which belong together.
+    """
+    rows = torch.arange(ROLES * items).unflatten(0, (ROLES, items))
+    groups = torch.arange(items).chunk(min(parts, items))
+    return [
+        torch.cat([rows[role, groups[(k + role) % len(groups)]] for role in range(ROLES)]) for k in range(len(groups))
+    ]
 
 
 def _vectors(batch: Batch) -> np.ndarray:

@@ -155,11 +155,47 @@ def test_a_ring_of_chains_equals_the_loop(batch: int, size: int, temperature: fl
         own = [c / temperature - total for other, c in rest if other == chain]
         assert len(own) == 2
         losses.append(-float(np.mean(own)))
+    own, hard, other, hits = [], [], [], 0
+    for i, (chain, x) in enumerate(clips[:batch]):
+        candidates = [(other_chain, float(x @ y)) for other_chain, y in clips[batch:]]
+        positives = [c for other_chain, c in candidates if other_chain == chain]
+        rivals = [c for other_chain, c in candidates if other_chain != chain]
+        assert len(positives) == 2
+        own += positives
+        hard.append(float(x @ clips[2 * batch + i][1]))
+        other += rivals
+        hits += max(positives) > max(rivals)
     found = chain_info_nce(*triple(batch, size), temperature)
-    assert found.loss.item() == pytest.approx(np.mean(losses), abs=1e-5)  # float32 sums of some ten terms
-    watched = info_nce(*triple(batch, size), temperature)
-    assert found.positive_similarity == watched.positive_similarity
-    assert found.accuracy == watched.accuracy
+    expected = {
+        "loss": np.mean(losses),
+        "positive_similarity": np.mean(own),
+        "negative_similarity": np.mean(hard),
+        "other_similarity": (np.sum(other) - np.sum(hard)) / (len(other) - batch),
+        "accuracy": hits / batch,
+    }
+    for name, value in expected.items():
+        # float32 rounding of cosines, times up to 1 / temperature = 10
+        assert getattr(found, name).item() == pytest.approx(value, abs=1e-5), name
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+def test_a_ring_of_perfect_embeddings_finds_every_positive(batch: int) -> None:
+    """Clips of a chain lie on one axis; each anchor has its positive and the negative of the item before it there."""
+    axes = torch.eye(batch)
+    result = chain_info_nce(axes, axes, axes.roll(-1, 0), 0.1)
+    assert result.accuracy.item() == 1
+    assert result.positive_similarity.item() == 1
+    assert (result.negative_similarity.item(), result.other_similarity.item()) == (0, 0)
+    # each clip: two positives at e^10, 3 (B - 1) clips of other chains at e^0
+    expected = -10 + math.log(2 * math.exp(10) + 3 * (batch - 1))
+    assert result.loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_ring_counts_the_neighbour_of_another_chain_as_wrong() -> None:
+    axes = torch.eye(4)
+    anchor, positive = axes.clone(), axes.clone()
+    anchor[0] = axes[2]  # its nearest candidates are now of chain 2
+    assert chain_info_nce(anchor, positive, axes.roll(-1, 0), 0.1).accuracy.item() == 0.75
 
 
 def test_a_ring_needs_two() -> None:

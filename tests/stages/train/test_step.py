@@ -17,14 +17,17 @@ from helpers.training import CLIP_S, profile, rows_of, settings_of
 from mixstyle.cache.models.checkpoints import load_checkpoint
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.train.data import NOTHING, load_batches
-from mixstyle.stages.train.setup import datasets, head_of, learning_rate, new_encoder, open_inputs, shapes
+from mixstyle.stages.train.data import load_batches
+from mixstyle.stages.train.schedule import learning_rate
+from mixstyle.stages.train.setup import datasets, head_of, new_encoder, shapes
 from mixstyle.stages.train.stage import train
-from mixstyle.stages.train.step import Stepper
+from mixstyle.stages.train.step import Stepper, micro_batches
 
 ALL = {"aug_effects": list(EFFECTS), "aug_mix_prob": 0.3, "aug_shuffle": True, "loudness_match": True}
 
@@ -38,7 +41,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stepper_of(settings: Settings) -> tuple[Stepper, object]:
-    cache, store = open_inputs(settings)
+    cache, store = open_described_stems(settings)
     mel, config = shapes(settings.train, len(store.names), cache)
     torch.manual_seed(1)
     head = head_of(settings.train)
@@ -69,6 +72,20 @@ def test_micro_batches_give_the_gradients_of_the_whole(shared: Path, dropout: fl
         torch.testing.assert_close(grads, found[0][1], atol=1e-5, rtol=1e-4)  # float32 sums in another order
 
 
+@pytest.mark.parametrize(("items", "parts"), [(4, 2), (5, 2), (6, 3), (24, 5), (3, 8), (1, 4), (7, 1)])
+def test_anchor_and_positive_share_no_micro_batch(items: int, parts: int) -> None:
+    found = micro_batches(items, parts)
+    assert len(found) <= parts
+    assert sorted(torch.cat(found).tolist()) == list(range(3 * items))
+    place = {row: k for k, part in enumerate(found) for row in part.tolist()}
+    for item in range(items):
+        anchor, positive, negative = (place[role * items + item] for role in range(3))
+        if len(found) > 1:
+            assert anchor != positive
+        if len(found) > 2:
+            assert negative not in (anchor, positive)
+
+
 def test_micro_batches_see_the_same_dropout_twice(shared: Path) -> None:
     changes = {"batch_size": 4, "accumulate": 2, "dropout": 0.5}
     stepper, batch = stepper_of(settings_of(shared / "dropout", **changes))
@@ -86,7 +103,7 @@ def test_micro_batches_see_the_same_dropout_twice(shared: Path) -> None:
 
 def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
     settings = settings_of(shared / "chain", objective="shared-chain", **ALL)
-    cache, store = open_inputs(settings)
+    cache, store = open_described_stems(settings)
     data, held = datasets(settings.train, cache, store, describe_here=True)
     assert held is not None
     for key in ((0, 0, 0), (0, 1, 1), (3, 0, 1)):
@@ -116,7 +133,7 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
 
 def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
     settings = settings_of(shared / "ring", objective="chain-ring", style_effects=[2, 5])
-    cache, store = open_inputs(settings)
+    cache, store = open_described_stems(settings)
     data, _ = datasets(settings.train, cache, store, describe_here=True)
     seen = set()
     for batch in load_batches(data, [(0, 0), (0, 1), (4, 0)], 0):
@@ -135,17 +152,17 @@ def test_styles_of_too_many_effects_are_refused(shared: Path) -> None:
     for wrong in ([1], [0, 3], [4, 2], [1, 13]):
         settings = settings_of(shared / "styles", style_effects=wrong)
         with pytest.raises(MixstyleError, match=r"train\.style_effects=.*\[least, most\]"):
-            datasets(settings.train, *open_inputs(settings), True)
+            datasets(settings.train, *open_described_stems(settings), True)
 
 
 def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
+    inputs = open_described_stems(settings_of(shared / "n"))
     plain, normal = (
-        datasets(settings_of(shared / f"n{n}", fx_normalise=n).train, *open_inputs(settings_of(shared / "n")), True)[0]
-        for n in (False, True)
+        datasets(settings_of(shared / f"n{n}", fx_normalise=n).train, *inputs, True)[0] for n in (False, True)
     )
     one, other = plain[(0, 0, 0)], normal[(0, 0, 0)]
     assert one.remixes == other.remixes
-    assert one.remixes[0] == NOTHING
+    assert one.remixes[0] == UNTOUCHED
     assert not torch.allclose(one.stems[0], other.stems[0])
     loudness = describe(other.stems[:2])[:, :6]
     assert torch.isfinite(loudness).all()

@@ -22,11 +22,12 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.losses import info_nce
+from mixstyle.pipeline.encoder.objectives.registry import objectives
 from mixstyle.pipeline.mixing.mix_chain import MixChainSettings, apply_mix_chain
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import Recipe, Triplets, load_batches
-from mixstyle.stages.train.setup import open_inputs
 from mixstyle.stages.train.stage import train
 
 
@@ -39,13 +40,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dataset(settings: Settings, frames: int, purpose: str = "train") -> Triplets:
-    cache, store = open_inputs(settings)
+    cache, store = open_described_stems(settings)
     tracks = [track for track in cache.tracks if track.split == purpose]
     return Triplets(
         cache,
         tracks,
         store.values(),
-        Recipe(MixChainSettings(0.5, 9.0)),
+        Recipe(MixChainSettings(0.5, 9.0), objectives()["same-song"]),
         seed=3,
         batch_size=2,
         clip_frames=frames,
@@ -213,7 +214,7 @@ def test_other_stems_make_a_run_stale(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mixstyle.stages.train.step as module
+    import mixstyle.pipeline.encoder.objectives.same_song as module
 
     calls = iter(range(100))
 

@@ -1,0 +1,48 @@
+"""The model card of an exported encoder, in Markdown."""
+
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.models.checkpoints import LoadedEncoder
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
+
+
+def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str) -> str:
+    """A model card in Markdown: what it was trained on and how, what it reached, what it is not good for.
+
+    metrics: of `mixstyle report`, where there are any. words: the author's own.
+    """
+    train, separate = loaded.settings.get("train", {}), loaded.settings.get("separate", {})
+    if train.get("style_effects"):
+        effects = "{} to {} of all, as styles".format(*train["style_effects"])
+    else:
+        effects = ", ".join(train.get("aug_effects", []))
+    lines = [
+        "# mixstyle encoder",
+        "",
+        f"{train.get('encoder_dim')}-d embeddings of how music is mixed, from four stems in stereo at 44.1 kHz and "
+        f"{len(DESCRIPTORS)} mixing descriptors.",
+        "",
+        "## Training",
+        "",
+        f"- {loaded.step} steps of {train.get('batch_size')} tracks, clips of {train.get('clip_duration_s')} s; "
+        f"AdamW at {train.get('learning_rate')}, temperature {train.get('temperature')}, seed {train.get('seed')}",
+        f"- objective {train.get('objective', 'same-song')}; effects {effects or 'as published'}; FX normalisation "
+        f"{'on' if train.get('fx_normalise') else 'off'}; loudness matched: "
+        f"{'yes' if train.get('loudness_match') else 'no'}",
+        f"- stems {loaded.content.get('made_from', {}).get('stems', 'unknown')} from the separator "
+        f"{Path(str(separate.get('separator_checkpoint', 'unknown'))).name}, split by track; "
+        f"{len(loaded.content.get('trained_on', ()))} songs",
+    ]
+    if metrics:
+        lines += ["", "## What it reached", "", *(f"- {name}: {value}" for name, value in sorted(metrics.items()))]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- Made for stems of the separator named above: another one's artefacts shift the embedding.",
+        "- Silence, speech and single instruments were not trained on.",
+    ]
+    if words:
+        lines += ["", words.strip()]
+    return "\n".join(lines) + "\n"
