@@ -9,7 +9,7 @@ and the block's L inputs x and outputs y as columns,
 
 where H is the lower-triangular matrix of the impulse response, O's rows are C A^i and R's columns A^(L-1-i) B. The
 states of all blocks follow from one more such step over groups of blocks. This is the recursive filter itself,
-not an approximation: in float32 it stays within 1e-6 of full scale of a float64 recursion.
+not an approximation: in float32 it stays within -100 dB of full scale of a float64 recursion, at every rate.
 """
 
 from collections.abc import Iterator
