@@ -24,7 +24,6 @@ Zarr v3 specifies.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -146,7 +145,7 @@ class FeatureStore:
                     "version": VERSION,
                     "rows_per_shard": rows_per_shard,
                     "descriptors_version": descriptors_version,
-                    "descriptors": [dataclasses.asdict(d) for d in descriptors],
+                    "descriptors": [d.stored() for d in descriptors],
                     "made_with": dict(made_with),
                 }
             )

@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.pipeline.descriptors.table import DESCRIPTORS
+from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 
-COLUMN = {descriptor.name: column for column, descriptor in enumerate(DESCRIPTORS)}
 ABSENT_LU = -40.0
 """A stem this far below the mix is taken as not there: what a separator leaves behind has no mix of its own."""
 
@@ -17,7 +16,7 @@ def relative_column(stem: str) -> int:
 
 def is_loudness(column: int) -> bool:
     """Whether a descriptor means something of a stem that is not there, too."""
-    return "loudness_lu" in DESCRIPTORS[column].name and "peak" not in DESCRIPTORS[column].name
+    return DESCRIPTORS[column].without_stem
 
 
 def is_meaningful(column: int, *songs: NDArray[np.float32]) -> bool:

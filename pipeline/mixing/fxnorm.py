@@ -14,7 +14,8 @@ import torch
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
-from mixstyle.pipeline.descriptors.table import OCTAVES_HZ
+from mixstyle.pipeline.descriptors.scales import OCTAVES_HZ
+from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
 from mixstyle.pipeline.mixing.effects import rms
 
 MOST_DB = 15.0
@@ -39,7 +40,10 @@ class StemTargets:
     def from_medians(cls, names: Sequence[str], medians: np.ndarray) -> "StemTargets":
         """From the medians [D] of descriptors by their names. Raises KeyError for a descriptor that is not there."""
         median = dict(zip(names, medians.astype(np.float64), strict=True))
-        octaves = [[median[f"{stem}_octave_{int(hz + 0.5)}hz_db"] for hz in OCTAVES_HZ] for stem in STEMS]
+        octaves = [
+            [median[DESCRIPTORS[column].name] for hz in OCTAVES_HZ for column in columns(stem=stem, octave_hz=hz)]
+            for stem in STEMS
+        ]
         others = [
             np.array([median[f"{stem}_{name}"] for stem in STEMS])
             for name in ("mid_side_db", "level_difference_db", "loudness_lufs")

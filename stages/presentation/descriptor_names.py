@@ -1,64 +1,39 @@
-"""Descriptors in words, for tables and figures: those of a group, what they are called, how they are written."""
+"""Descriptors in words, for tables and figures: those of a group, and how their values are written."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.table import GROUPS
-
-_HZ = re.compile(r"octave_(\d+)hz")
-_WORDS = {"rms": "RMS", "band": "Band level", "mid_side": "Mid/side ratio", "crest": "Crest factor"}
-_UNIT_TAILS = ("_dbfs", "_db_per_octave", "_lufs", "_lu", "_db", "_share")
+from mixstyle.pipeline.descriptors.descriptor import Descriptor
+from mixstyle.pipeline.descriptors.table import DESCRIPTORS, GROUPS, columns
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A descriptor that every stem has: its name without the stem, its unit and the column for each stem."""
+    """A descriptor whatever the stem: that of the first stem that has it, and the column for each."""
 
-    name: str
-    unit: str
+    descriptor: Descriptor
     columns: Mapping[str, int]
 
-
-def kinds(table: Sequence[Mapping[str, Any]], group: str) -> list[Kind]:
-    """The descriptors of a group, in the order of the table."""
-    found: dict[str, tuple[str, dict[str, int]]] = {}
-    for column, row in enumerate(table):
-        if row["group"] == group:
-            base = row["name"].removeprefix(f"{row['stem']}_")
-            found.setdefault(base, (row["unit"], {}))[1][row["stem"]] = column
-    return [Kind(name, unit, columns) for name, (unit, columns) in found.items()]
+    @property
+    def title(self) -> str:
+        """Words, without stem and unit."""
+        return self.descriptor.title
 
 
-def title(name: str) -> str:
-    """`mid_side_low_db` as `Mid/side ratio, low`: words for a panel's title, without the unit."""
-    for tail in _UNIT_TAILS:
-        if name.endswith(tail):
-            name = name.removesuffix(tail)
-            break
-    name = _HZ.sub(r"octave at \1 Hz", name.replace("masked", "masked share"))
-    for short, long in _WORDS.items():
-        if name == short or name.startswith(f"{short}_"):
-            rest = name.removeprefix(short).strip("_").replace("_", " ")
-            name = f"{long}, {rest}" if rest else long
-            break
-    text = name.replace("_", " ")
-    return text[0].upper() + text[1:]
+def _kinds(group: str) -> list[Kind]:
+    found: dict[str, dict[str, int]] = {}
+    for column in columns(group=group):
+        found.setdefault(DESCRIPTORS[column].kind, {})[DESCRIPTORS[column].stem] = column
+    return [Kind(DESCRIPTORS[next(iter(of_stem.values()))], of_stem) for of_stem in found.values()]
 
 
-KINDS: Mapping[str, Sequence[Kind]] = {
-    group: kinds([{"group": d.group, "stem": d.stem, "name": d.name, "unit": d.unit} for d in DESCRIPTORS], group)
-    for group in GROUPS
-}
-"""This mixstyle's own descriptors, by group."""
+KINDS: Mapping[str, Sequence[Kind]] = {group: _kinds(group) for group in GROUPS}
+"""The kinds of descriptors by group, in the order of the table."""
 
 
-def own_title(column: int) -> str:
-    """A descriptor's title without its stem."""
-    descriptor = DESCRIPTORS[column]
-    return title(descriptor.name.removeprefix(f"{descriptor.stem}_"))
+def in_sentence(title: str) -> str:
+    """A title within a sentence: `Crest factor` becomes `crest factor`; what is written in capitals stays."""
+    return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
 def shown_unit(unit: str) -> str:
@@ -68,5 +43,4 @@ def shown_unit(unit: str) -> str:
 
 def shown(column: int, *values: float) -> str:
     """Values of a descriptor with the digits that it is good for, ` / ` between them."""
-    digits = 2 if DESCRIPTORS[column].unit in ("1", "dB/octave") else 1
-    return " / ".join(f"{value:.{digits}f}" for value in values)
+    return " / ".join(f"{value:.{DESCRIPTORS[column].digits}f}" for value in values)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from rich.table import Table
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.stages.presentation.descriptor_names import KINDS, shown_unit, title
+from mixstyle.stages.presentation.descriptor_names import KINDS, shown_unit
 
 PLAIN_WIDTH = 110
 """Of tables where there is no terminal."""
@@ -18,4 +18,4 @@ def add_descriptor_rows(table: Table, cell: Callable[[int | None], str]) -> None
         table.add_row(f"[bold]{group}[/bold]")
         for kind in of_group:
             cells = [cell(kind.columns.get(stem)) for stem in STEMS]
-            table.add_row(f"  {title(kind.name)}", shown_unit(kind.unit), *cells)
+            table.add_row(f"  {kind.title}", shown_unit(kind.descriptor.unit), *cells)

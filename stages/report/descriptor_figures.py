@@ -1,13 +1,11 @@
 """The report's figures of descriptors: one a group, their distributions by stem.
 
-Works from the table (group, stem, name, unit), so new descriptors appear by themselves; bands that are named
-`octave_<Hz>hz_db` are drawn as one curve a stem, and shares named `masked_by_<stem>_share` as one matrix.
+Works from the table of descriptors, so new ones appear by themselves; octaves are drawn as one curve a stem, and shares
+that tell of another stem as one matrix.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -19,11 +17,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.stages.presentation.descriptor_names import Kind, kinds, title
+from mixstyle.stages.presentation.descriptor_names import KINDS, Kind
 from mixstyle.stages.presentation.figures import STEM_COLOURS, STYLE, save
 
-_OCTAVE = re.compile(r"octave_(\d+(?:p\d+)?)hz_db")
-_MASKED_BY = re.compile(r"masked_by_(\w+)_share")
 _COLUMNS = 3
 _WIDTH_IN = 10.4
 _ROW_IN = 1.95
@@ -31,17 +27,17 @@ _CURVES_IN = 2.9
 _MATRIX_IN = 4.0
 
 
-def group_figure(path: Path, table: Sequence[Mapping[str, Any]], values: NDArray[np.floating], group: str) -> bool:
-    """Draws the distributions of a group's descriptors over clips `[N, D]`; False where the group has none.
+def group_figure(path: Path, values: NDArray[np.floating], group: str) -> bool:
+    """Draws the distributions of a group's descriptors over clips `[N, D]`; False where no clip has any.
 
     Rows with NaN (clips that failed) are left out.
     """
     values = values[np.isfinite(values).all(axis=1)]
-    every = kinds(table, group)
-    if not every or not len(values):
+    every = KINDS[group]
+    if not len(values):
         return False
-    octaves = [kind for kind in every if _OCTAVE.fullmatch(kind.name)]
-    masked_by = [kind for kind in every if _MASKED_BY.fullmatch(kind.name)]
+    octaves = [kind for kind in every if kind.descriptor.octave_hz is not None]
+    masked_by = [kind for kind in every if kind.descriptor.other_stem is not None]
     boxes = [kind for kind in every if kind not in octaves and kind not in masked_by]
     columns = 1 if masked_by else _COLUMNS
     box_rows = -(-len(boxes) // columns)
@@ -83,19 +79,19 @@ def _boxes(
         axes.set_ylim(-0.6, len(STEMS) - 0.4)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_title(title(kind.name))
+        axes.set_title(kind.title)
         axes.set_xlabel(_unit(kind))
 
 
 def _unit(kind: Kind) -> str:
-    if kind.unit == "1":
-        return "share of the stem's tiles" if kind.name.endswith("_share") else "from -1 to 1"
-    return kind.unit
+    if kind.descriptor.unit == "1":
+        return {"masking": "share of the stem's tiles", "stereo": "from -1 to 1"}.get(kind.descriptor.group, "")
+    return kind.descriptor.unit
 
 
 def _curves(figure: Figure, place: SubplotSpec, found: Sequence[Kind], values: NDArray[np.floating]) -> None:
     """A panel a stem: level of each octave against the whole stem."""
-    centres = [float(_OCTAVE.fullmatch(kind.name)[1].replace("p", ".")) for kind in found]  # pyright: ignore[reportOptionalSubscript]
+    centres = [kind.descriptor.octave_hz or 0.0 for kind in found]
     grid = place.subgridspec(1, len(STEMS))
     first: Axes | None = None
     for index, stem in enumerate(STEMS):
@@ -123,10 +119,8 @@ def _matrix(figure: Figure, place: SubplotSpec, found: Sequence[Kind], values: N
     """Median share of a row's stem that the column's stem alone exceeds."""
     share = np.full((len(STEMS), len(STEMS)), np.nan)
     for kind in found:
-        other = _MASKED_BY.fullmatch(kind.name)
         for stem, column in kind.columns.items():
-            if other and other[1] in STEMS:
-                share[STEMS.index(stem), STEMS.index(other[1])] = np.median(values[:, column])
+            share[STEMS.index(stem), STEMS.index(kind.descriptor.other_stem or stem)] = np.median(values[:, column])
     axes = figure.add_subplot(place)
     image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)

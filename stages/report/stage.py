@@ -23,6 +23,7 @@ from mixstyle.cache.storage.atomic import sha256_file, write_json, write_text
 from mixstyle.cache.storage.fingerprint import guard
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.pipeline.encoder.objectives.registry import chance_loss
 from mixstyle.pipeline.retrieval import Estimate, chance, principal_components, unit
 from mixstyle.stages.common.progress import say
@@ -164,9 +165,9 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
         guess = chance_loss(train.get("objective", "same-song"), train["batch_size"])
         loss_figure(figures["loss"], result.loss, guess, train["temperature"], result.loaded.step)
     values = result.store.values()
-    for group in dict.fromkeys(row["group"] for row in result.store.table):
+    for group in GROUPS:
         path = folder / f"descriptors_{group}.png"
-        if group_figure(path, result.store.table, values, group):
+        if group_figure(path, values, group):
             figures[f"descriptors_{group}"] = path
     write_text(folder / "loss.csv", _loss_csv(by_validation(result.loss)))
     metrics = metrics_of(result)

@@ -19,7 +19,7 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.presentation.descriptor_names import own_title, shown, shown_unit
+from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
 from mixstyle.stages.settings.profile import Settings
@@ -156,7 +156,7 @@ def _bars(axes: Axes, found: Comparison) -> None:
             fontsize=7.5,
             color=GREY,
         )
-    names = [f"{DESCRIPTORS[column].stem}: {own_title(column)}" for column in order]
+    names = [f"{DESCRIPTORS[column].stem}: {DESCRIPTORS[column].title}" for column in order]
     axes.set_yticks(range(len(order)), names, fontsize=8.5)
     far = 1.9 * max(1.0, float(np.abs(found.apart).max()))
     axes.set_xlim(-far, far)

@@ -18,7 +18,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.presentation.descriptor_names import own_title, shown, shown_unit
+from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedded_songs, embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
@@ -41,8 +41,7 @@ class Difference:
 
     def __str__(self) -> str:
         d = DESCRIPTORS[self.column]
-        words = own_title(self.column)
-        name = f"{d.stem} {words if words.startswith('RMS') else words[0].lower() + words[1:]}"
+        name = f"{d.stem} {in_sentence(d.title)}"
         return f"{name} {shown(self.column, self.query, self.found)} {shown_unit(d.unit)}".rstrip()
 
 

@@ -14,7 +14,7 @@ import mixstyle.stages.songs.index as module
 from mixstyle.cache.song_index import NEAREST, IndexedSong, SongIndex
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import COLUMN
+from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedded_songs, embedder_of
 from mixstyle.stages.songs.index import index, open_index, reasons, search

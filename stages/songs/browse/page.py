@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.presence import is_meaningful
-from mixstyle.stages.presentation.descriptor_names import KINDS, shown, shown_unit, title
+from mixstyle.stages.presentation.descriptor_names import KINDS, shown, shown_unit
 from mixstyle.stages.presentation.figures import SONG_COLOURS, STEM_COLOURS
 from mixstyle.stages.songs.browse.audio import PARTS, Player
 from mixstyle.stages.songs.browse.songs import Neighbour, Songs
@@ -220,8 +220,8 @@ def _values(songs: Songs, chosen: list[int]) -> list[Any]:
         rows.append(html.Tr(html.Td(group, colSpan=len(STEMS) + 2), className="group"))
         for kind in of_group:
             cells = [_cell(songs, chosen, kind.columns.get(stem)) for stem in STEMS]
-            unit = html.Td(shown_unit(kind.unit), className="dim")
-            rows.append(html.Tr([html.Td(title(kind.name)), unit, *cells]))
+            unit = html.Td(shown_unit(kind.descriptor.unit), className="dim")
+            rows.append(html.Tr([html.Td(kind.title), unit, *cells]))
     head = html.Tr([html.Th(""), html.Th(""), *(html.Th(stem, className="n") for stem in STEMS)])
     if len(chosen) == 1:
         told = "value, and percentile among the songs of the index"

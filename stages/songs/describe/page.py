@@ -17,8 +17,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.presence import COLUMN, relative_column
-from mixstyle.pipeline.descriptors.table import OCTAVES_HZ, REGIONS_HZ
+from mixstyle.pipeline.descriptors.presence import relative_column
+from mixstyle.pipeline.descriptors.scales import OCTAVES_HZ, REGIONS_HZ
+from mixstyle.pipeline.descriptors.table import COLUMN, columns
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong, mix_lufs, ordinal
 
@@ -99,17 +100,18 @@ def _width(axes: Axes, song: DescribedSong, cached: CachedSongs | None) -> None:
     axes.set_title("How wide is it?")
     names = [name for name, _, _ in REGIONS_HZ]
     for place, stem in enumerate(STEMS):
-        columns = [COLUMN[f"{stem}_mid_side_{name}_db"] for name in names]
+        widths = [column for name in names for column in columns(stem=stem, group="stereo", region=name)]
+        levels = [column for name in names for column in columns(stem=stem, group="spectral", region=name)]
         x = np.arange(len(names)) + (place - 1.5) * 0.2
-        span = _span(cached, columns) if cached is not None else None
+        span = _span(cached, widths) if cached is not None else None
         if span is not None:
             edges = side_share(span)
             axes.bar(x, edges[0] - edges[2], bottom=edges[2], width=0.13, color=FAINT)
             axes.hlines(edges[1], x - 0.065, x + 0.065, color=GREY, linewidth=1.2)
         if song.has(stem):
             # a band that the stem has nothing in has no width
-            filled = np.array([song.values[COLUMN[f"{stem}_band_{name}_db"]] > CURVE_DB[0] for name in names])
-            share = side_share(song.values[columns])
+            filled = song.values[levels] > CURVE_DB[0]
+            share = side_share(song.values[widths])
             axes.plot(x[filled], share[filled], "o", color=STEM_COLOURS[stem], markersize=8, label=stem, zorder=3)
     axes.set_xticks(range(len(names)), ["low\nbelow 250 Hz", "mid", "high\nabove 4 kHz"])
     axes.set_xlim(-0.5, len(names) - 0.5)
@@ -155,17 +157,16 @@ def _masking(axes: Axes, song: DescribedSong) -> None:
 
 
 def _curve(axes: Axes, song: DescribedSong, cached: CachedSongs | None, stem: str, first: bool) -> None:
-    names = [f"{stem}_octave_{int(center + 0.5)}hz_db" for center in OCTAVES_HZ]
-    columns = [COLUMN[name] for name in names]
+    octaves = [column for hz in OCTAVES_HZ for column in columns(stem=stem, octave_hz=hz)]
     axes.set_title(stem, color=STEM_COLOURS[stem])
     low, high = CURVE_DB
-    span = _span(cached, columns) if cached is not None else None
+    span = _span(cached, octaves) if cached is not None else None
     if span is not None:
         shown = np.clip(span, low - 5, high)
         axes.fill_between(OCTAVES_HZ, shown[0], shown[2], color=FAINT, linewidth=0)
         axes.plot(OCTAVES_HZ, shown[1], color=GREY, linewidth=1.2)
     if song.has(stem):
-        curve = np.clip(song.values[columns], low - 5, high)
+        curve = np.clip(song.values[octaves], low - 5, high)
         axes.plot(OCTAVES_HZ, curve, "o-", color=STEM_COLOURS[stem], linewidth=2.2, markersize=5)
         tilt = song.values[COLUMN[f"{stem}_tilt_db_per_octave"]]
         axes.text(0.97, 0.95, f"{tilt:+.1f} dB/octave", transform=axes.transAxes, ha="right", va="top", fontsize=9)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, COLUMN, is_loudness, relative_column
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, relative_column
+from mixstyle.pipeline.descriptors.table import COLUMN
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.presence import COLUMN, is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.presence import is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.presentation.descriptor_names import shown
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
 from mixstyle.stages.songs.describe.song import DescribedSong, mix_lufs, ordinal

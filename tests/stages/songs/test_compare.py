@@ -10,7 +10,7 @@ from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.presence import COLUMN
+from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.compare import compare
 

@@ -1,0 +1,66 @@
+"""docs/descriptors.md: how the values are measured, and every column's formula, out of the table of descriptors.
+
+`python -m mixstyle.stages.presentation.descriptor_docs > docs/descriptors.md` makes it.
+"""
+
+import sys
+
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.scales import ACTIVE_DB, CROSSOVER_HZ, RMS_FLOOR_DBFS
+from mixstyle.pipeline.descriptors.table import DESCRIPTORS, DESCRIPTORS_VERSION, GROUPS
+
+
+def markdown() -> str:
+    """docs/descriptors.md: how the values are measured, and every column's formula."""
+    lines = [_INTRODUCTION]
+    per_stem = [d for d in DESCRIPTORS if d.stem == STEMS[0]]
+    for group in GROUPS:
+        lines += [f"## {group.capitalize()}", "", "| name | unit | moves with level | formula | source |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
+        for d in (d for d in per_stem if d.group == group):
+            formula = d.formula.replace("|", "\\|")
+            moves = "yes" if d.moves_with_level else "no"
+            lines.append(f"| `{d.kind}` | {d.unit} | {moves} | {formula} | {d.source} |")
+        lines.append("")
+    names = [d.name for d in DESCRIPTORS]
+    lines += ["## Columns", "", "In order, as the store and `describe` give them:", ""]
+    lines += [f"{i}. `{name}`" for i, name in enumerate(names)]
+    return "\n".join(lines) + "\n"
+
+
+_INTRODUCTION = f"""# Descriptors
+
+<!-- Made by: python -m mixstyle.stages.presentation.descriptor_docs > docs/descriptors.md -->
+
+`mixstyle.describe` gives {len(DESCRIPTORS)} values a clip: the same list for each of the
+{len(STEMS)} stems, in four groups. Version {DESCRIPTORS_VERSION}. Names begin with the stem (`vocals_`, `bass_`,
+`drums_`, `other_`); the tables below show the vocals' without it (the others' masking columns name the three other
+stems likewise). The mix is the sum of the stems.
+
+- **Frames.** l and r are turned into m = l + r and s = l - r, whose energies add up to twice those of l and r. Above
+  {CROSSOVER_HZ:.1f} Hz frames are 1024 samples (23 ms) under a Hann window, every 512 samples, reflected at the ends.
+  Below, where bands are narrower than that resolves, frames are 4096 samples (93 ms), every 2048, taken after
+  decimation by 16 (alias rejection above 85 dB). The milliseconds are those at 44.1 kHz. Energies are means over
+  frames, scaled to mean squares. A bin that straddles the edge of a band is divided by the share of its width on
+  either side.
+- **Masking** looks at *tiles*: a frame times a band about one ERB wide, 8 bands below the crossover and 31 from there
+  to 16 kHz. A tile is active when its energy is above {ACTIVE_DB:g} dB against the mean of the stem's tiles. Every band
+  counts the same, however many frames it has. Positive dB: the others are louder.
+- **Floors.** A stem below {RMS_FLOOR_DBFS:g} dBFS is *silent*, and so is the spectrum of a stem that has nothing (below
+  -90 dB of its energy) above 22 Hz, such as a constant. Every value is then finite, as its formula says.
+  Not-a-number in the audio gives not-a-number.
+- **Level.** A gain of g dB on all stems moves the columns that say so by g, and leaves all others as they are, away
+  from the floors and the gate at -70 LUFS.
+- **Stable on 10 s?** Measured on 276 clips of 10 s out of 70 songs, separated: the share of a value's variance that
+  lies between songs and not between clips of one song (intraclass correlation), median of the stems. The values in the
+  table have 0.22 to 0.61 (crest factor 0.31, loudness 0.38, correlation 0.58). The **peak-to-loudness ratio** has 0.35
+  and is in the table. With the true peak (BS.1770-4, annex 2) it has the same, and the sample peak costs nothing: the
+  true peak of these stems lies 0.01 dB higher in the median clip, at most 0.3 dB in nine of ten, and 1 dB in one of 100
+  of the drums. The **loudness range** (EBU Tech 3342) has 0.03, which is none: clips of one song differ by a standard
+  deviation of 6.3 LU, songs by 1.1. 10 s hold three blocks of 3 s that do not overlap, and EBU Tech 3341 has a meter
+  mark the range as unstable below 60 s. So it is left out.
+"""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())
