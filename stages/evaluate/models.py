@@ -1,6 +1,7 @@
 """What an evaluation compares: trained encoders, baselines, and models that somebody else brings."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +13,22 @@ from torch import Tensor
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
+from mixstyle.cache.stem_store.stem_cache import CachedTrack
+from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.pipeline.encoder.encoder import Encoder, untrained_like
 from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.evaluate.tasks.metrics import DESCRIPTORS, MFCC
+from mixstyle.stages.evaluate.tasks.page_parts import UNTRAINED
 
 MFCCS = 20
+SHIPPED = "shipped encoder"
+"""The row of the encoder that comes with mixstyle."""
 
 
 class EmbeddingModel(Protocol):
@@ -77,7 +86,7 @@ class EncoderRow:
 class DescriptorRow:
     """Descriptors, z-scored over the clips that are evaluated: no training at all."""
 
-    name: str = "raw descriptors"
+    name: str = DESCRIPTORS
 
     def of(self, clips: Clips) -> Tensor:
         return clips.descriptors
@@ -86,7 +95,7 @@ class DescriptorRow:
 class MfccRow:
     """Means and standard deviations of the mixture's MFCCs over time, the field's plainest baseline."""
 
-    name = "MFCC statistics"
+    name = MFCC
 
     def __init__(self) -> None:
         self._mfcc = torchaudio.transforms.MFCC(
@@ -111,7 +120,10 @@ class GivenRow:
     def of(self, clips: Clips) -> Tensor:
         found = self.model.embed(clips.mixtures, clips.stems)
         if found.ndim != 2 or len(found) != len(clips.stems):
-            raise MixstyleError(f"{self.name}: embed gave {list(found.shape)} for {len(clips.stems)} clips, not [B, E]")
+            raise MixstyleError(
+                f"{self.name}: embed gave {list(found.shape)} for {len(clips.stems)} clips, not [B, E]",
+                code="misfit",
+            )
         return found
 
 
@@ -128,49 +140,93 @@ class StemFX:
             stemfx = importlib.import_module("stemfx")
             self._model = stemfx.load(device="cpu")
         except ImportError as error:
-            raise MixstyleError(f"evaluate.models: StemFX cannot be imported ({error}); pip install stemfx") from error
+            raise MixstyleError(
+                f"evaluate.models: StemFX cannot be imported ({error}); pip install stemfx", code="no-package"
+            ) from error
         except Exception as error:
-            raise MixstyleError(f"evaluate.models: StemFX's weights cannot be had ({error})") from error
+            raise MixstyleError(f"evaluate.models: no weights of StemFX ({error})", code="no-package") from error
 
     def embed(self, mixtures: Tensor, stems: Tensor) -> Tensor:
         return self._model.embed([dict(zip(STEMS, clip.cpu(), strict=True)) for clip in stems])
 
 
-Z_SCORED = ("raw descriptors", "MFCC statistics")
-"""Rows whose dimensions have units: they are z-scored over the pool before cosines are taken."""
-
-
-def rows_of(checkpoints: list[Path], models: tuple[str, ...], device: torch.device) -> list[Row]:
+def rows_of(checkpoints: Sequence[Path], models: Sequence[str], device: torch.device) -> list[Row]:
     """The encoders of the checkpoints, an untrained one, the baselines, and the models named `package.module:name`.
 
     Raises MixstyleError for checkpoints and models that cannot be loaded, by name.
     """
-    loaded: dict[str, LoadedEncoder] = {}
-    for path in checkpoints:
-        name = path.stem if path.stem not in loaded else f"{path.parent.name}/{path.stem}"
-        if name in loaded or len({p.stem for p in checkpoints}) < len(checkpoints):
-            name = path.parent.parent.name if path.parent.name == "ckpt" else path.parent.name
-        while name in loaded:
-            name = f"{name}'"
-        loaded[name] = load_encoder(path, device)
-    rows: list[Row] = [
-        EncoderRow(name, one.encoder, one.mel, tuple(one.content.get("trained_on", torch.empty(0)).tolist()))
-        for name, one in loaded.items()
-    ]
-    first = next(iter(loaded.values()))
-    rows.append(EncoderRow("untrained", untrained_like(first.encoder).to(device), first.mel))
+    names = _names(checkpoints)
+    loaded = [load_encoder(path, device) for path in checkpoints]
+    rows: list[Row] = [_encoder_row(name, one) for name, one in zip(names, loaded, strict=True)]
+    rows.append(EncoderRow(UNTRAINED, untrained_like(loaded[0].encoder).to(device), loaded[0].mel))
     return [*rows, DescriptorRow(), MfccRow(), *(GivenRow(_given(model)) for model in models)]
+
+
+def with_shipped(rows: Sequence[Row], songs: Sequence[CachedTrack], device: torch.device) -> list[Row]:
+    """The rows and, before the untrained encoder, the shipped one, if it is not among them.
+
+    It is left out, with a line that says why, where it does not fit this mixstyle or has been trained on one of the
+    songs: what others are measured on should not hang on it.
+    """
+    if any(row.name == SHIPPED for row in rows):
+        return list(rows)
+    try:
+        row = _encoder_row(SHIPPED, load_encoder(shipped_encoder(), device))
+    except MixstyleError as error:
+        say(f"evaluate: the {SHIPPED} is left out: {error}")
+        return list(rows)
+    known = sum(int(song.track_id, 16) in set(row.trained_on) for song in songs)
+    if known:
+        say(f"evaluate: the {SHIPPED} is left out: it was trained on {known} of the {len(songs)} songs")
+        return list(rows)
+    place = next(place for place, other in enumerate(rows) if other.name == UNTRAINED)
+    return [*rows[:place], row, *rows[place:]]
+
+
+def _encoder_row(name: str, loaded: LoadedEncoder) -> EncoderRow:
+    numbers = loaded.content.get("trained_on", torch.empty(0)).tolist()
+    return EncoderRow(name, loaded.encoder, loaded.mel, tuple(int(number) for number in numbers))
+
+
+def _names(checkpoints: Sequence[Path]) -> list[str]:
+    """A name for each checkpoint: that of the file, of the folder where files are called alike."""
+    names: list[str] = []
+    for path in checkpoints:
+        name = path.stem
+        if len({other.stem for other in checkpoints}) < len(checkpoints):
+            name = path.parent.parent.name if path.parent.name == "ckpt" else path.parent.name
+        if is_shipped(path):
+            name = SHIPPED
+        while name in names:
+            name = f"{name}'"
+        names.append(name)
+    return names
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a file is a copy of the shipped encoder."""
+    try:
+        shipped = shipped_encoder()
+    except MixstyleError:
+        return False
+    return (
+        path.is_file() and path.stat().st_size == shipped.stat().st_size and sha256_file(path) == sha256_file(shipped)
+    )
 
 
 def _given(reference: str) -> EmbeddingModel:
     module, colon, name = reference.partition(":")
     if not colon:
-        raise MixstyleError(f"evaluate.models: {reference!r} should be written as package.module:name")
+        raise MixstyleError(
+            f"evaluate.models: {reference!r} should be written as package.module:name", code="bad-setting"
+        )
     try:
         model = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise MixstyleError(f"evaluate.models: {reference}: {error}") from error
+        raise MixstyleError(f"evaluate.models: {reference}: {error}", code="bad-setting") from error
     model = model() if isinstance(model, type) else model
     if not (hasattr(model, "embed") and hasattr(model, "name")):
-        raise MixstyleError(f"evaluate.models: {reference} has no `name` and `embed(mixtures, stems)`")
+        raise MixstyleError(
+            f"evaluate.models: {reference} has no `name` and `embed(mixtures, stems)`", code="bad-setting"
+        )
     return model

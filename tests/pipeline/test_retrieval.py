@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mixstyle.pipeline.retrieval import bootstrap, chance, hits, principal_components, ranks
+from mixstyle.pipeline.retrieval import bootstrap, bootstrap_groups, chance, hits, principal_components, ranks
 
 
 def test_ranks_are_places_in_the_sorted_list() -> None:
@@ -80,3 +80,11 @@ def test_points_on_a_line_or_of_one_kind_have_a_map_too() -> None:
     points, share = principal_components(np.ones((4, 1)))
     assert points.shape == (4, 2)
     assert share == [0.0, 0.0]
+
+
+def test_intervals_resample_whole_songs() -> None:
+    values = np.repeat([0.0, 1.0], 50)
+    alone, grouped = (bootstrap_groups(values, g) for g in (np.arange(100), np.repeat([0, 1], 50)))
+    assert alone.value == grouped.value == 0.5
+    assert alone.high - alone.low < 0.25
+    assert (grouped.low, grouped.high) == (0, 1), "two songs tell next to nothing"

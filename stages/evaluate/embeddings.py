@@ -1,0 +1,89 @@
+"""Embeddings of a part's clips by every row, kept on the disk as the part is done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
+from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
+from mixstyle.stages.evaluate.models import Clips, Row
+from mixstyle.stages.evaluate.tasks.task import Embeddings, Part
+from mixstyle.stages.settings.evaluate import EvaluateSettings
+
+
+class _Rendering(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Mixed stems and, where they are computed on the CPU, their descriptors."""
+
+    def __init__(self, cache: StemCache, part: Part, describe_here: bool) -> None:
+        self.cache, self.items, self.describe_here = cache, part.items, describe_here
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        source, chain = self.items[place]
+        read = self.cache.read_clip(source) if isinstance(source, CachedClip) else source
+        stems = torch.from_numpy(apply_mix_chain(read, chain))
+        return stems, describe(stems[None])[0] if self.describe_here else torch.empty(0)
+
+
+def embedded(
+    options: EvaluateSettings,
+    cache: StemCache,
+    part: Part,
+    rows: Sequence[Row],
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> dict[str, Embeddings]:
+    """Embeddings [clips, E] by row. Those that the folder holds are taken; the part is rendered for the others alone.
+
+    advance: is told of clips that are done.
+    """
+    path = options.evaluate_dir / f"{part.name}.npz"
+    kept = _kept(path, part)
+    missing = [row for row in rows if row.name not in kept]
+    if not missing:
+        advance(len(part))
+        return {row.name: kept[row.name] for row in rows}
+    found: dict[str, list[NDArray[np.float32]]] = {row.name: [] for row in missing}
+    for clips in _batches(cache, part, device, options.batch_clips, options.workers):
+        with torch.inference_mode():
+            for row in missing:
+                found[row.name].append(row.of(clips).float().cpu().numpy())
+        advance(len(clips.stems))
+    kept |= {name: np.concatenate(values) for name, values in found.items()}
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **kept)
+    return {row.name: kept[row.name] for row in rows}
+
+
+def _kept(path: Path, part: Part) -> dict[str, Embeddings]:
+    """What was embedded of the part before, by row."""
+    old = path.with_name(f"{part.old_name}.npz")
+    if part.old_name and old.is_file() and not path.is_file():
+        old.replace(path)
+    if not path.is_file():
+        return {}
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _batches(cache: StemCache, part: Part, device: torch.device, size: int, workers: int) -> Iterator[Clips]:
+    here = device.type == "cpu"
+    if workers and here:
+        describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # what forked workers then have
+    loader = DataLoader(
+        _Rendering(cache, part, here),
+        batch_size=size,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    for stems, descriptors in loader:
+        yield Clips(stems, descriptors if here else None).to(device)

@@ -1,0 +1,76 @@
+"""Measures that tasks share: unit vectors, retrieval and linear probes, each mean with a 95% interval over songs."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mixstyle.pipeline.retrieval import bootstrap_groups, hits, ranks, unit
+
+Values = NDArray[np.float64]
+FOLDS = 5
+DESCRIPTORS, MFCC = "raw descriptors", "MFCC statistics"
+Z_SCORED = (DESCRIPTORS, MFCC)
+"""Rows whose dimensions have units: they are z-scored over the part's clips before cosines are taken."""
+
+
+def comparable(embeddings: NDArray[np.float32], row: str) -> Values:
+    """Unit vectors; of rows whose dimensions have units, after z-scoring them over all clips of the part."""
+    values = np.asarray(embeddings, np.float64)
+    if row in Z_SCORED:
+        scale = values.std(0)
+        values = (values - values.mean(0)) / np.where(scale > 0, scale, 1.0)
+    return unit(values)
+
+
+def estimate(name: str, values: NDArray[np.floating], songs: NDArray[np.integer]) -> dict[str, float]:
+    """A mean and its interval, as `name`, `name_low` and `name_high`; songs are what is resampled."""
+    found = bootstrap_groups(values, songs)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def retrieval(queries: Values, pool: Values, songs: NDArray[np.integer]) -> dict[str, float]:
+    """R@1, 5 and 10, mean and median rank and MRR of queries whose right answers are the pool's rows in order.
+
+    songs: each query's.
+    """
+    rank = ranks(queries, pool, np.arange(len(pool)))
+    found: dict[str, float] = {}
+    for k in (1, 5, 10):
+        found |= estimate(f"r{k}", hits(rank, k), songs)
+    return found | {
+        "mean_rank": float(rank.mean()),
+        "median_rank": float(np.median(rank)),
+        "mrr": float((1 / rank).mean()),
+        "chance_r1": 1 / len(pool),
+    }
+
+
+def retrieval_of_halves(embeddings: NDArray[np.float32], songs: tuple[int, ...], row: str) -> dict[str, float]:
+    """Retrieval of the second half of a part's clips by the first."""
+    queries, pool = np.split(comparable(embeddings, row), 2)
+    return retrieval(queries, pool, np.array(songs[: len(queries)]))
+
+
+def classifier() -> Pipeline:
+    """A linear probe: logistic regression on standardised dimensions."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+
+
+def out_of_fold(model: Pipeline, x: Values, y: NDArray[Any], groups: NDArray[np.integer]) -> NDArray[Any]:
+    """Predictions for each row by a model that was trained on other groups."""
+    folds = GroupKFold(min(FOLDS, len(np.unique(groups))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of constant dimensions, and of classes that a small fold has not
+        return np.asarray(cross_val_predict(model, x, y, groups=groups, cv=folds))
+
+
+def mean_of(entries: Mapping[str, Mapping[str, float]], key: str) -> float:
+    """The mean of one figure over named entries."""
+    return float(np.mean([entry[key] for entry in entries.values()]))

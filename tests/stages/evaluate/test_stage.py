@@ -1,0 +1,157 @@
+"""`mixstyle evaluate`: runs that are complete, seeded, go on, take what older versions left, and are refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.evaluation import evaluation_of, make_songs
+from helpers.small_cache import make_cache
+from helpers.small_separator import write_separator
+from helpers.training import CLIP_S, settings_of
+
+import mixstyle.stages.evaluate.embeddings as embeddings
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
+from mixstyle.stages.evaluate.models import SHIPPED, EncoderRow, rows_of
+from mixstyle.stages.evaluate.stage import evaluate, held_out, some_of
+from mixstyle.stages.evaluate.tasks.registry import TASKS
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.train.stage import train
+
+MODEL = "helpers.evaluation:Levels"
+ROWS = ["best_model", SHIPPED, "untrained", "raw descriptors", "MFCC statistics"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("evaluated")
+    make_songs(folder / "stems")
+    settings = settings_of(folder / "run", num_epochs=1)
+    features(settings)
+    train(settings)
+    return settings
+
+
+def songs_of(settings: Settings) -> list:
+    return held_out(StemCache(settings.separate.stems_dir))
+
+
+def test_a_run_is_complete_seeded_and_goes_on(
+    trained: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = evaluation_of(trained, tmp_path / "a", models=(MODEL,))
+    metrics = evaluate(first)
+    out = capsys.readouterr().out
+    for name in (*ROWS, "levels", "chance"):
+        assert name in out
+        assert name == "chance" or 0 <= metrics["same_chain"]["3"][name]["r1"] <= 1
+    assert "4 songs are no evidence" in out
+    assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == metrics
+    assert evaluate(evaluation_of(trained, tmp_path / "b", models=(MODEL,), workers=2)) == metrics
+    # stopped half way: what is done is not done again
+    (tmp_path / "b" / "same_chain_3.npz").unlink()
+    kept = (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns
+    assert evaluate(evaluation_of(trained, tmp_path / "b", models=(MODEL,))) == metrics
+    assert (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns == kept
+    monkeypatch.setattr(embeddings, "apply_mix_chain", None)
+    assert evaluate(first) == metrics
+    # the same tasks of another encoder in its place are done anew
+    shutil.copytree(first.train.checkpoint_dir, tmp_path / "ckpt")
+    moved = dataclasses.replace(first, train=dataclasses.replace(first.train, checkpoint_dir=tmp_path / "ckpt"))
+    content = torch.load(tmp_path / "ckpt" / "best_model.pt", weights_only=True)
+    content["encoder"]["projection.weight"] *= -torch.randn(content["encoder"]["projection.weight"].shape).sign()
+    torch.save(content, tmp_path / "ckpt" / "best_model.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings, "apply_mix_chain", apply_mix_chain)
+        assert evaluate(moved)["same_chain"] != metrics["same_chain"]
+    with pytest.raises(MixstyleError) as caught:
+        evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), styles=11))
+    assert "styles: 10 -> 11" in str(caught.value)
+
+
+def test_a_row_that_is_missing_is_added_to_what_was_embedded(trained: Settings, tmp_path: Path) -> None:
+    """Folders of versions that had no row for the shipped encoder keep what they hold."""
+    asked = evaluation_of(trained, tmp_path, parts=("songs",))
+    metrics = evaluate(asked)
+    path = tmp_path / "song_retrieval.npz"
+    with np.load(path) as stored:
+        kept = {name: stored[name] for name in stored.files if name != SHIPPED}
+    marked = {**kept, "best_model": -kept["best_model"]}  # all cosines stay: only the file tells
+    np.savez(path, allow_pickle=False, **marked)
+    assert evaluate(asked) == metrics
+    with np.load(path) as stored:
+        np.testing.assert_array_equal(stored["best_model"], marked["best_model"])
+        assert SHIPPED in stored.files
+
+
+def test_a_missing_checkpoint_is_named(trained: Settings, tmp_path: Path) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        evaluate(evaluation_of(trained, tmp_path, checkpoints=(tmp_path / "none.pt",)))
+    assert caught.value.code == "step-missing"
+    assert str(tmp_path / "none.pt") in str(caught.value)
+
+
+def test_more_effects_than_there_are_are_refused(trained: Settings, tmp_path: Path) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        evaluate(evaluation_of(trained, tmp_path, effects=(99,)))
+    assert caught.value.code == "bad-setting"
+    assert "evaluate.effects" in str(caught.value)
+
+
+def test_one_held_out_song_is_not_enough(tmp_path: Path) -> None:
+    make_cache(tmp_path / "stems", tracks=4, clips=2, clip_s=CLIP_S, validation=1, per_shard=4)
+    with pytest.raises(MixstyleError) as caught:
+        held_out(StemCache(tmp_path / "stems"))
+    assert caught.value.code == "no-music"
+
+
+def test_songs_that_an_encoder_was_trained_on_are_left_out(trained: Settings) -> None:
+    cache = StemCache(trained.separate.stems_dir)
+    best = trained.train.checkpoint_dir / "best_model.pt"
+    rows = rows_of([best], (), torch.device("cpu"))
+    assert {track.track_id for track in held_out(cache, rows)} == {track.track_id for track in songs_of(trained)}
+    # the same music, split in another way: what was trained on before is asked for now
+    first = rows[0]
+    assert isinstance(first, EncoderRow)
+    turned = dataclasses.replace(first, trained_on=tuple(int(track.track_id, 16) for track in songs_of(trained)[:2]))
+    assert [track.track_id for track in held_out(cache, [turned])] == [t.track_id for t in songs_of(trained)[2:]]
+
+
+def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, checkpoint = write_separator(tmp_path / "separator")
+    separate = dataclasses.replace(
+        trained.separate, separator_config=config, separator_checkpoint=checkpoint, input="mixtures"
+    )
+    names = [name for name in TASKS if name != "separator-dependence"]
+    asked = evaluation_of(dataclasses.replace(trained, separate=separate), tmp_path / "out", parts=tuple(names))
+    metrics = evaluate(asked)
+    for key in ("content_hard", "leakage", "presets", "parameters", "song_retrieval", "robustness"):
+        assert list(metrics[key]) == ROWS
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert page.count("<img") == 5
+    for title in ("Same chain", "Content", "Presets", "Parameters", "Robustness", "Song retrieval"):
+        assert f"<h2>{title}" in page
+    assert "4 songs are no evidence" in page
+    for figure in ("same_chain", "map", "confusion", "parameters", "robustness"):
+        assert (tmp_path / "out" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    # what was left out may be asked later, of the same folder
+    few = dataclasses.replace(asked, evaluate=dataclasses.replace(asked.evaluate, parts=("songs",)))
+    assert list(evaluate(few)["song_retrieval"]) == ROWS
+    given = dataclasses.replace(asked, separate=dataclasses.replace(separate, input="stems"))
+    capsys.readouterr()
+    assert "robustness" not in evaluate(given)
+    assert "robustness is left out" in capsys.readouterr().out
+
+
+def test_at_most_so_many_songs_are_drawn(trained: Settings) -> None:
+    songs = songs_of(trained)
+    some = some_of(songs, 2, 3)
+    assert len(some) == 2
+    assert [track for track in songs if track in some] == some
+    assert some_of(songs, 99, 3) == songs
