@@ -22,6 +22,11 @@ def shipped(path: Path | str) -> Path:
     return installed if installed.exists() else path
 
 
+def profile_names() -> list[str]:
+    """The profiles that --config knows by name, sorted."""
+    return sorted(path.stem for path in shipped("configs").glob("*.yaml"))
+
+
 def shipped_encoder() -> Path:
     """The encoder. Raises MixstyleError where this installation has none."""
     path = Path(str(files("mixstyle").joinpath(ENCODER.name)))

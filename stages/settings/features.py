@@ -1,17 +1,21 @@
-"""Settings of descriptors of the cached clips."""
+"""Settings of `mixstyle features`: descriptors of the cached clips."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from mixstyle.stages.settings.base import Device
+from pydantic.dataclasses import dataclass
+
+from mixstyle.stages.settings.base import STRICT, Device, Location, setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class FeaturesSettings:
-    """`mixstyle features`: descriptors of the cached clips."""
+    """`mixstyle features`: descriptors of the cached clips. None of its settings shapes them."""
 
-    features_path: Path = Path("cache/features.zarr")
-    device: Device = "auto"
-    batch_clips: int = 8
-    workers: int = 2
+    features_path: Location = setting(Path("cache/features.zarr"))
+    """The Zarr store that the descriptors go to."""
+    device: Device = setting("auto")
+    """Where descriptors are computed: auto, cpu, cuda or cuda:N."""
+    batch_clips: int = setting(8, unit="clips", ge=1)
+    """Clips that are described together."""
+    workers: int = setting(2, unit="threads", ge=1)
     """Threads that read and decode shards; on a CPU each also describes what it decoded, with one thread of torch's."""

@@ -1,20 +1,24 @@
-"""Settings of the page about a trained encoder."""
+"""Settings of `mixstyle report`: one page about a trained encoder."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mixstyle.stages.settings.base import Device
+from pydantic.dataclasses import dataclass
+
+from mixstyle.stages.settings.base import STRICT, Device, Location, setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ReportSettings:
     """`mixstyle report`: one page about a trained encoder."""
 
-    report_dir: Path = Path("report")
-    checkpoint: Path | None = None
-    """None takes best_model.pt of the training's checkpoint folder."""
-    device: Device = "auto"
-    batch_clips: int = 8
-    split: Literal["auto", "all", "train", "validation", "test"] = "auto"
+    report_dir: Location = setting(Path("report"))
+    """The folder that the page and its figures go to."""
+    checkpoint: Location | None = setting(None)
+    """The encoder; null takes best_model.pt of the training's checkpoint folder."""
+    device: Device = setting("auto")
+    """Where the encoder runs: auto, cpu, cuda or cuda:N."""
+    batch_clips: int = setting(8, unit="clips", ge=1)
+    """Clips that are embedded together."""
+    split: Literal["auto", "all", "train", "validation", "test"] = setting("auto", shapes_output=True)
     """Tracks whose retrieval is reported; `auto`: those outside training where there are at least 10, else all."""

@@ -1,19 +1,21 @@
 """Settings of the commands that embed songs: embed, index, search, compare and browse."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from mixstyle.stages.settings.base import Device
+from pydantic.dataclasses import dataclass
+
+from mixstyle.stages.settings.base import STRICT, Device, Location, setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class EmbedSettings:
     """`mixstyle embed`, `index`, `search`, `compare` and `browse`. Songs are cut and separated as `separate` says."""
 
-    encoder: Path | None = None
-    """A checkpoint or an exported encoder; none takes the shipped one."""
-    device: Device = "auto"
-    index_dir: Path = Path("index")
+    encoder: Location | None = setting(None)
+    """A checkpoint or an exported encoder; null takes the shipped one."""
+    device: Device = setting("auto")
+    """Where separator and encoder run: auto, cpu, cuda or cuda:N."""
+    index_dir: Location = setting(Path("index"))
     """What `index` fills, and `search` and `browse` look into."""
-    workers: int = 2
+    workers: int = setting(2, unit="processes", ge=1)
     """Processes that decode music ahead of the separator."""

@@ -1,13 +1,27 @@
-"""Settings of the encoder's training."""
+"""Settings of `mixstyle train`: the encoder."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from mixstyle.stages.settings.base import Device
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from mixstyle.stages.settings.base import (
+    STRICT,
+    ContradictionError,
+    Device,
+    Location,
+    NamedDevice,
+    Number,
+    Several,
+    of_one_kind,
+    setting,
+)
+
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TrainSettings:
     """`mixstyle train`: the encoder.
 
@@ -15,81 +29,122 @@ class TrainSettings:
     others: docs/training.md, "What is published where, and what we do".
     """
 
-    checkpoint_dir: Path = Path("checkpoints")
-    log_dir: Path = Path("logs")
-    device: Device = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_dir: Location = setting(Path("checkpoints"))
+    """The folder that checkpoints and the log of losses go to."""
+    log_dir: Location = setting(Path("logs"))
+    """The folder that TensorBoard's files go to."""
+    device: Device = setting("auto")
+    """Where the encoder is trained: auto, cpu, cuda or cuda:N."""
+    devices: Several[NamedDevice] = setting(())
+    """A process on each of these devices of one kind; instead of `device` and `processes`."""
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", shapes_output=True)
     """`auto`: bf16 autocast on CUDA, fp32 on a CPU."""
-    seed: int = 0
-    batch_size: int = 24
+    seed: int = setting(0, unit="1", ge=0, shapes_output=True)
+    """Draws the first weights, the order of tracks, clips and effects."""
+    batch_size: int = setting(24, unit="tracks", ge=2, shapes_output=True)
     """Tracks in a batch; each gives an anchor, a positive and a negative."""
-    num_epochs: int = 100
-    max_steps: int = 0
+    num_epochs: int = setting(100, unit="epochs", ge=1)
+    """Passes over the training tracks."""
+    max_steps: int = setting(0, unit="steps", ge=0)
     """Stops after that many optimiser steps; 0 goes by num_epochs alone."""
-    steps_per_epoch: int = 0
-    """0: every training track once an epoch."""
-    learning_rate: float = 2e-4
-    weight_decay: float = 0.01
-    temperature: float = 0.1
-    clip_duration_s: float = 10.0
+    steps_per_epoch: int = setting(0, unit="steps", ge=0, shapes_output=True)
+    """Optimiser steps of an epoch; 0: every training track once."""
+    learning_rate: Number = setting(2e-4, unit="1", gt=0, shapes_output=True)
+    """AdamW's learning rate, after `warmup_steps`."""
+    weight_decay: Number = setting(0.01, unit="1", ge=0, shapes_output=True)
+    """AdamW's weight decay."""
+    temperature: Number = setting(0.1, unit="1", gt=0, shapes_output=True)
+    """InfoNCE's temperature: cosines are divided by it."""
+    clip_duration_s: Number = setting(10.0, gt=0, shapes_output=True)
     """Seconds of each cached clip that are used; a shorter crop's place is drawn anew each step."""
-    n_fft: int = 1024
-    hop_length: int = 256
-    n_mels: int = 128
-    band_mels: int = 20
+    n_fft: int = setting(1024, unit="samples", ge=1, shapes_output=True)
+    """Length of a frame of the mel spectrogram."""
+    hop_length: int = setting(256, unit="samples", ge=1, shapes_output=True)
+    """From one frame's start to the next."""
+    n_mels: int = setting(128, unit="mels", ge=1, shapes_output=True)
+    """Mel bands of the spectrogram."""
+    band_mels: int = setting(20, unit="mels", ge=1, shapes_output=True)
     """Mels in a sub-band."""
-    band_step: int = 10
+    band_step: int = setting(10, unit="mels", ge=1, shapes_output=True)
     """Mels from one sub-band's start to the next."""
-    channels: tuple[int, ...] = (32, 64)
+    channels: Several[AtLeastOne] = setting((32, 64), unit="channels", min_length=2, max_length=2, shapes_output=True)
     """Channels of the two convolutions of a sub-band."""
-    dropout: float = 0.1
-    encoder_dim: int = 768
-    film_hidden: int = 128
+    dropout: Number = setting(0.1, unit="1", ge=0, lt=1, shapes_output=True)
+    """Share of activations that are set to 0 in training."""
+    encoder_dim: int = setting(768, unit="dimensions", ge=1, shapes_output=True)
+    """Length of the embedding."""
+    film_hidden: int = setting(128, unit="units", ge=1, shapes_output=True)
     """Hidden units of the network that turns descriptors into FiLM's gamma and beta."""
-    aug_prob: float = 0.5
+    aug_prob: Number = setting(0.5, unit="1", ge=0, le=1, shapes_output=True)
     """Probability of each effect on each stem of a negative; at least one effect is always drawn."""
-    aug_gain_range_db: float = 9.0
+    aug_gain_range_db: Number = setting(9.0, ge=0, shapes_output=True)
     """Gains are drawn within plus and minus this."""
-    aug_effects: tuple[str, ...] = ("gain", "tilt", "compression", "bandwidth", "reverb")
+    aug_effects: Several[str] = setting(("gain", "tilt", "compression", "bandwidth", "reverb"), shapes_output=True)
     """Which effects are drawn: some of those of `mixstyle.pipeline.mixing.effects`."""
-    aug_mix_prob: float = 0.0
+    aug_mix_prob: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)
     """Probability of each effect on the mix."""
-    aug_shuffle: bool = False
+    aug_shuffle: bool = setting(False, shapes_output=True)
     """Draw the order of a chain's effects."""
-    loudness_match: bool = False
+    loudness_match: bool = setting(False, shapes_output=True)
     """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
-    style_effects: tuple[int, ...] = ()
-    """[least, most]: draw chains as the styles of `mixstyle evaluate`, of that many effects each; []: by aug_*."""
-    objective: str = "same-song"
+    style_effects: Several[AtLeastOne] = setting((), unit="effects", max_length=2, shapes_output=True)
+    """[least, most]: draw chains as `mixstyle evaluate` does, of that many effects each; []: by aug_*."""
+    objective: str = setting("same-song", shapes_output=True)
     """What belongs together: one of `mixstyle.pipeline.encoder.objectives`."""
-    fx_normalise: bool = False
+    fx_normalise: bool = setting(False, shapes_output=True)
     """Bring all stems to the training songs' median spectrum, stereo image and loudness before effects are applied."""
-    chain_weight: float = 0.0
+    chain_weight: Number = setting(0.0, unit="1", ge=0, shapes_output=True)
     """Weight of the loss of a head that tells the effects' parameters from two embeddings; 0: no head."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = setting("constant", shapes_output=True)
     """What the learning rate does after `warmup_steps`."""
-    warmup_steps: int = 0
+    warmup_steps: int = setting(0, unit="steps", ge=0, shapes_output=True)
     """Steps over which the learning rate rises from 0."""
-    accumulate: int = 1
+    accumulate: int = setting(1, unit="parts", ge=1, shapes_output=True)
     """Micro-batches that a batch goes through the encoder in: less memory, the same negatives, a second pass."""
-    processes: int = 1
+    processes: int = setting(1, unit="processes", ge=1)
     """Processes that share each batch, one a GPU; also on CPUs."""
-    on_not_finite: Literal["stop", "skip"] = "stop"
+    on_not_finite: Literal["stop", "skip"] = setting("stop")
     """What a NaN or infinite loss or gradient does, after its batch was written down."""
-    map_every: int = 10
+    map_every: int = setting(10, unit="epochs", ge=0)
     """Epochs between retrieval and maps of the validation songs in TensorBoard; 0: never."""
-    stems_url: str = ""
+    stems_url: str = setting("")
     """Where the shards lie, if not in separate.stems_dir: any URL that fsspec knows, such as s3://bucket/stems."""
-    stems_cache_dir: Path = Path("cache/remote")
+    stems_cache_dir: Location = setting(Path("cache/remote"))
     """Keeps what was read from stems_url."""
-    stems_cache_gb: float = 20.0
+    stems_cache_gb: Number = setting(20.0, ge=0)
     """How much of it, at most."""
-    workers: int = 2
-    """Processes that load and mix clips, for each of `processes`."""
-    threads: int = 0
-    checkpoint_every: int = 5
+    workers: int = setting(2, unit="processes", ge=0)
+    """Processes that load and mix clips, for each of `processes`; 0 does it in the training process."""
+    threads: int = setting(0, unit="threads", ge=0)
+    """CPU threads of each training process; 0 shares out the cores."""
+    checkpoint_every: int = setting(5, unit="epochs", ge=1)
     """Epochs between checkpoint_epoch_X.pt."""
-    save_every_steps: int = 100
+    save_every_steps: int = setting(100, ge=1)
     """Steps between the checkpoints that a killed run resumes from."""
-    validate_every: int = 1
+    validate_every: int = setting(1, unit="epochs", ge=1)
     """Epochs between validations."""
+
+    @property
+    def process_count(self) -> int:
+        """Processes on this machine: one on each of `devices`, else `processes`."""
+        return len(self.devices) or self.processes
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainSettings":
+        if self.devices and self.processes not in (1, len(self.devices)):
+            raise ContradictionError(
+                "processes", f"should be left out where train.devices names {len(self.devices)} devices"
+            )
+        if not of_one_kind(self.devices):
+            raise ContradictionError("devices", "should all be of one kind")
+        if self.batch_size % self.process_count:
+            raise ContradictionError("batch_size", f"cannot be shared evenly by {self.process_count} processes")
+        if not self.band_step <= self.band_mels <= self.n_mels:
+            raise ContradictionError("band_step", "should be at most train.band_mels, and that at most train.n_mels")
+        if self.hop_length > self.n_fft:
+            raise ContradictionError(
+                "hop_length", f"is longer than train.n_fft={self.n_fft}: frames would skip samples"
+            )
+        if self.style_effects and (len(self.style_effects) != 2 or self.style_effects[0] > self.style_effects[1]):
+            raise ContradictionError("style_effects", "should be [least, most], or []")
+        return self

@@ -59,23 +59,29 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
 
 
 def device_of_rank(options: TrainSettings) -> torch.device:
-    """This process' device: a GPU of its own, unless the settings say `cpu`. Raises MixstyleError for too few GPUs."""
-    device = resolve_device(options.device)
-    if device.type != "cuda":
-        return device
+    """This process' device: its own of `train.devices`; else a GPU of its own where there are several processes, unless
+    `train.device` says `cpu`. Raises MixstyleError for too few devices.
+    """
     place = int(os.environ.get("LOCAL_RANK", "0"))
+    if options.devices:
+        if place >= len(options.devices):
+            raise MixstyleError(f"train.devices={','.join(options.devices)}: process {place + 1} has none of them")
+        return resolve_device(options.devices[place])
+    device = resolve_device(options.device)
+    if device.type != "cuda" or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return device
     if place >= torch.cuda.device_count():
         raise MixstyleError(f"train.processes: process {place + 1} has no GPU, there are {torch.cuda.device_count()}")
     return torch.device("cuda", place)
 
 
 def in_processes(settings: Settings, rebuild: bool) -> None:
-    """Runs `train.processes` processes on this machine until they end.
+    """Runs the processes of `train.devices` or `train.processes` on this machine until they end.
 
     Raises MixstyleError with what the first one said that failed; the others are ended then. KeyboardInterrupt after
     a Ctrl-C, when all have saved and ended.
     """
-    count = settings.train.processes
+    count = settings.train.process_count
     with tempfile.TemporaryDirectory(prefix="mixstyle-train-") as folder:
         profile = Path(folder) / "settings.yaml"
         profile.write_text(yaml.safe_dump(plain(settings)), encoding="utf-8")
@@ -145,7 +151,7 @@ def _why(settings: Settings, rank: int, code: int, told: Path) -> str:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     sys.stderr.writelines(f"{line}\n" for line in lines)
     return (
-        f"train: process {rank + 1} of {settings.train.processes} {how}; the same command goes on from the last "
+        f"train: process {rank + 1} of {settings.train.process_count} {how}; the same command goes on from the last "
         f"checkpoint in {settings.train.checkpoint_dir}"
     )
 

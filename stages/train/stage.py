@@ -34,7 +34,6 @@ from mixstyle.cache.models.checkpoints import (
 )
 from mixstyle.cache.storage.atomic import locked, write_json
 from mixstyle.cache.storage.fingerprint import guard
-from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress, say
@@ -51,7 +50,7 @@ from mixstyle.stages.train.step import Stepper, StepResult
 SETTINGS = "settings.json"
 LOSS = "loss.csv"
 NEUTRAL = (
-    "checkpoint_dir log_dir device workers threads num_epochs max_steps checkpoint_every save_every_steps "
+    "checkpoint_dir log_dir device devices workers threads num_epochs max_steps checkpoint_every save_every_steps "
     "validate_every processes on_not_finite map_every stems_url stems_cache_dir stems_cache_gb"
 ).split()
 """Settings that do not change what a step does: a run may go on with others."""
@@ -73,14 +72,14 @@ class TrainSummary:
 def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     """Trains until `num_epochs` (or `max_steps`), going on from the newest checkpoint there is.
 
-    With `train.processes` above 1 that many processes are started and waited for (how long they waited for data is
-    not known then); under torchrun, each process is one of those. Raises MixstyleError where stems or descriptors are
-    missing or do not fit, settings have changed, a process ended, or a loss is not finite (the batch is then written
-    down).
+    With several `train.devices`, or `train.processes` above 1, that many processes are started and waited for (how
+    long they waited for data is not known then); under torchrun, each process is one of those. Raises MixstyleError
+    where stems or descriptors are missing or do not fit, settings have changed, a process ended, or a loss is not
+    finite (the batch is then written down).
     """
     folder = settings.train.checkpoint_dir
     with as_rank(settings.train) as joined:
-        if not joined and settings.train.processes > 1:
+        if not joined and settings.train.process_count > 1:
             began = time.monotonic()
             in_processes(settings, rebuild)
             ended = load_checkpoint(folder / FINAL)
@@ -101,7 +100,7 @@ class _Run:
         self.settings, self.options = settings, settings.train
         options = self.options
         self.leads = world()[0] == 0
-        self.device = device_of_rank(options) if world()[1] > 1 else resolve_device(options.device)
+        self.device = device_of_rank(options)
         if options.threads:
             torch.set_num_threads(options.threads)
         self.cache, self.store = cache, store = open_described_stems(settings)

@@ -149,10 +149,10 @@ def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
 
 
 def test_styles_of_too_many_effects_are_refused(shared: Path) -> None:
+    inputs = open_described_stems(settings_of(shared / "styles"))
     for wrong in ([1], [0, 3], [4, 2], [1, 13]):
-        settings = settings_of(shared / "styles", style_effects=wrong)
-        with pytest.raises(MixstyleError, match=r"train\.style_effects=.*\[least, most\]"):
-            datasets(settings.train, *open_described_stems(settings), True)
+        with pytest.raises(MixstyleError, match=r"train\.style_effects="):
+            datasets(settings_of(shared / "styles", style_effects=wrong).train, *inputs, True)
 
 
 def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
@@ -248,8 +248,9 @@ def test_a_process_that_dies_ends_the_run_and_it_goes_on(shared: Path) -> None:
 
 
 def test_what_processes_refuse_is_one_line(shared: Path) -> None:
-    with pytest.raises(MixstyleError, match=r"train\.batch_size=3 cannot be shared evenly by train\.processes=2"):
+    with pytest.raises(MixstyleError, match=r"train\.batch_size=3") as caught:
         settings_of(shared / "odd", processes=2, batch_size=3)
+    assert caught.value.code == "bad-setting"
     with pytest.raises(MixstyleError, match="clip_duration_s=3"):
         train(settings_of(shared / "long", processes=2, clip_duration_s=3.0))
     with pytest.raises(MixstyleError, match="flanger"):
