@@ -25,14 +25,15 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.pipeline.encoder.objectives.registry import chance_loss
-from mixstyle.pipeline.retrieval import Estimate, chance, principal_components, unit
+from mixstyle.pipeline.retrieval import chance, principal_components, unit
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.features.described_stems import open_described_stems
+from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.presentation.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
-from mixstyle.stages.report.text import html
+from mixstyle.stages.report.text import cell, html
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import LOSS
@@ -76,7 +77,8 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     if not known and chosen.checkpoint is None:
         raise MixstyleError(
             f"{path}: was trained on other stems or descriptors than those that are there now; run `mixstyle train`, "
-            "or name it with report.checkpoint to report on it all the same"
+            "or name it with report.checkpoint to report on it all the same",
+            code="stale",
         )
     split, queries = choose_split(cache.tracks, chosen.split, known)
     tracks = limited(cache.tracks, queries, MOST_TRACKS)
@@ -105,7 +107,7 @@ def made_from(settings: Settings, cache: StemCache, store: FeatureStore) -> dict
     """What a report hangs on. Raises MixstyleError where there is no checkpoint."""
     path = checkpoint_of(settings)
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint; run `mixstyle train` first")
+        raise MixstyleError(f"{path}: no such checkpoint; run `mixstyle train` first", code="step-missing")
     return {
         "checkpoint": sha256_file(path)[:16],
         "stems": cache.fingerprint,
@@ -131,7 +133,8 @@ def choose_split(tracks: Sequence[CachedTrack], wanted: str, known: bool) -> tup
     found = held if wanted == "held-out" else [track for track in tracks if wanted in ("all", track.split)]
     if len(found) < 2:
         raise MixstyleError(
-            f"report.split={wanted}: {len(found)} of {len(tracks)} tracks are in it, 2 are needed; use report.split=all"
+            f"report.split={wanted}: {len(found)} of {len(tracks)} tracks are in it, 2 are needed; use report.split=all",
+            code="bad-setting",
         )
     return wanted, found
 
@@ -179,15 +182,13 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
     for name, retrieval in result.retrieval.items():
         say(f"report: song retrieval, {retrieval.queries} queries ({name}), {retrieval.pool} songs to find them among")
         for row, label in ROWS.items():
-            cells = [f"top-{k} {_percent(retrieval.top[row][k])}" for k in TOP]
+            cells = [f"top-{k} {' '.join(filter(None, cell(retrieval.top[row][k])))}" for k in TOP]
             say(f"report:   {label:<18} {'   '.join(cells)}")
         say(f"report:   {'chance':<18} " + "   ".join(f"top-{k} {100 * chance(k, retrieval.pool):.1f}%" for k in TOP))
+    if note := evidence_note(main.queries):
+        say(f"report: {note}")
     say(f"report: {summary.html}")
     return summary
-
-
-def _percent(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f}% [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def _loss_csv(rows: Sequence[LossRow]) -> str:

@@ -11,6 +11,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.scales import REGIONS_HZ
 from mixstyle.pipeline.encoder.objectives.registry import chance_loss
 from mixstyle.pipeline.retrieval import BOOTSTRAP_DRAWS, Estimate, chance
+from mixstyle.stages.presentation.estimates import evidence_note, share
 from mixstyle.stages.presentation.html import PageFigure, Section, Table, page
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, Retrieval
 
@@ -43,8 +44,8 @@ def html(result: Report, figures: Mapping[str, Path]) -> str:
     lead = (
         f"Given a song's last clip, the trained encoder picks the song's first clip out of {main.pool} at the first "
         f"try for {trained.value:.0%} of {main.queries} {SONGS[result.split]}. Raw descriptors do so for "
-        f"{raw.value:.0%}, chance for {chance(1, main.pool):.1%}."
-    )
+        f"{raw.value:.0%}, chance for {chance(1, main.pool):.1%}. {evidence_note(main.queries)}"
+    ).strip()
     sections = [_retrieval(result, figures["retrieval"]), _map(result, figures["map"])]
     if "loss" in figures:
         sections.append(_loss(result, figures["loss"]))
@@ -98,9 +99,7 @@ def _retrieval_table(name: str, retrieval: Retrieval) -> Table:
 
 def cell(estimate: Estimate, signed: bool = False) -> tuple[str, str]:
     """A share as `62.5%` with its interval `[50.0, 75.0]` as the remark; differences carry their sign."""
-    sign, unit = ("+", " points") if signed else ("", "%")
-    value = f"{100 * estimate.value:{sign}.1f}{unit}"
-    return value, f"[{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"
+    return share(estimate.value, estimate.low, estimate.high, digits=1, signed=signed)
 
 
 def _map(result: Report, figure: Path) -> Section:
