@@ -199,7 +199,9 @@ def evaluate_command(
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A checkpoint or exported encoder; may be repeated.")
     ] = None,
-    styles: Annotated[int | None, typer.Option(help="Styles for each number of effects.")] = None,
+    chains: Annotated[
+        int | None, typer.Option("--chains", "--styles", help="Effect chains for each number of effects.")
+    ] = None,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
@@ -211,12 +213,12 @@ def evaluate_command(
 
       mixstyle evaluate --config cpu
 
-      mixstyle evaluate --config cpu --checkpoint a/best_model.pt --checkpoint b.safetensors --styles 100
+      mixstyle evaluate --config cpu --checkpoint a/best_model.pt --checkpoint b.safetensors --chains 100
     """
     from mixstyle.stages.evaluate.stage import evaluate
 
     settings = _settings(
-        config, overrides, evaluate__checkpoints=checkpoint or None, evaluate__styles=styles, evaluate__device=device
+        config, overrides, evaluate__checkpoints=checkpoint or None, evaluate__chains=chains, evaluate__device=device
     )
     evaluate(settings, rebuild)
 

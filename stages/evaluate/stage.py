@@ -32,13 +32,13 @@ from mixstyle.stages.evaluate.tables import show
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.evaluate.tasks.task import Audio, Context, Embeddings, Part, Separate, Task
 from mixstyle.stages.features.described_stems import open_described_stems
+from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.evaluate import EvaluateSettings
-from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.settings.profile import Settings
 
 METRICS, SETTINGS, PAGE = "metrics.json", "settings.json", "evaluation.html"
 METRICS_VERSION = 2
 """Of metrics.json. In version 1, which named none, chains were called styles, and separator_dependence fingerprint."""
-NEUTRAL = ("evaluate_dir", "device", "batch_clips", "workers", "parts")
 Asked = list[tuple[Task, list[Part]]]
 
 
@@ -95,7 +95,7 @@ def _measure(
     metrics: dict[str, Any] = {
         "version": METRICS_VERSION,
         "songs": songs,
-        "chains": options.styles,
+        "chains": options.chains,
         "rows": [row.name for row in rows],
     }
     kept: dict[str, dict[str, Embeddings]] = {}
@@ -115,9 +115,8 @@ def _measure(
 def _guard(options: EvaluateSettings, cache: StemCache, checkpoints: Sequence[Path], rebuild: bool) -> None:
     """Makes sure that what the folder holds was asked for in the same way."""
     folder = options.evaluate_dir
-    shaping = {name: value for name, value in plain(options).items() if name not in NEUTRAL}
     made_from = {"stems": cache.fingerprint, "checkpoints": [sha256_file(path) for path in checkpoints]}
-    made_with = {**shaping, "made_from": made_from}
+    made_with = {**shaping(options), "made_from": made_from}
     outputs = [folder / METRICS, folder / PAGE, *folder.glob("*.npz"), *folder.glob("*.png")]
     if _of_others(folder, made_with):
         say("evaluate: the encoders or the stems are others than before: measured anew")
@@ -162,8 +161,8 @@ def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrac
 
     context = Context(options, cache, songs, separate)
     asked: Asked = []
-    for name in dict.fromkeys(options.parts):
-        task = TASKS[{"fingerprint": "separator-dependence"}.get(name, name)]
+    for name in dict.fromkeys(options.tasks):
+        task = TASKS[name]
         if task.separates and settings.separate.input == "stems":
             say(f"evaluate: {name} is left out: it needs a separator, and separate.input is stems")
         else:

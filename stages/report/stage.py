@@ -133,7 +133,8 @@ def choose_split(tracks: Sequence[CachedTrack], wanted: str, known: bool) -> tup
     found = held if wanted == "held-out" else [track for track in tracks if wanted in ("all", track.split)]
     if len(found) < 2:
         raise MixstyleError(
-            f"report.split={wanted}: {len(found)} of {len(tracks)} tracks are in it, 2 are needed; use report.split=all",
+            f"report.split={wanted}: {len(found)} of {len(tracks)} tracks are in it, 2 are needed; take "
+            "report.split=all",
             code="bad-setting",
         )
     return wanted, found

@@ -7,9 +7,14 @@ from typing import Any
 
 NAMES = {
     "separate.lanes": "separate.streams",
+    "evaluate.parts": "evaluate.tasks",
+    "evaluate.styles": "evaluate.chains",
+    "evaluate.hard_styles": "evaluate.hard_chains",
 }
 """section.old -> section.new."""
-VALUES: dict[str, dict[str, str]] = {}
+VALUES: dict[str, dict[str, str]] = {
+    "evaluate.tasks": {"fingerprint": "separator-dependence"},
+}
 """section.name -> {old value: new value}; of a list, its items."""
 
 

@@ -50,10 +50,10 @@ def songs_without_audio(count: int = HELD_OUT, clips: int = 3) -> list[CachedTra
 def evaluation_of(settings: Settings, folder: Path, **changes: Any) -> Settings:
     """The settings with a small evaluation, which goes to the folder."""
     options = {
-        "parts": ("same-chain", "content-hard"),
-        "styles": 10,
+        "tasks": ("same-chain", "content-hard"),
+        "chains": 10,
         "effects": (1, 3),
-        "hard_styles": 3,
+        "hard_chains": 3,
         "parameter_clips": 10,
         "workers": 0,
         "device": "cpu",

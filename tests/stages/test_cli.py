@@ -39,20 +39,20 @@ def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
         "separator_config": str(tmp_path / "separator" / "separator.yaml"),
         "separator_checkpoint": str(tmp_path / "separator" / "separator.safetensors"),
     }
-    data["evaluate"] = {"evaluate_dir": str(tmp_path / "out"), "effects": [2], "hard_styles": 2, "workers": 0}
-    data["evaluate"] |= {"parts": ["same-chain", "content-hard", "songs"], "device": "cpu"}
+    data["evaluate"] = {"evaluate_dir": str(tmp_path / "out"), "effects": [2], "hard_chains": 2, "workers": 0}
+    data["evaluate"] |= {"tasks": ["same-chain", "content-hard", "songs"], "device": "cpu"}
     path.write_text(yaml.safe_dump(data))
     told = typed("export", tmp_path / "e.safetensors", "--half", "--config", path)
     assert "export: wrote" in told
     assert load_export(tmp_path / "e.safetensors").step == 2
-    told = typed("evaluate", "--config", path, "--checkpoint", tmp_path / "e.safetensors", "--styles", 10)
+    told = typed("evaluate", "--config", path, "--checkpoint", tmp_path / "e.safetensors", "--chains", 10)
     assert "same chain, different content" in told
     assert "raw descriptors" in told
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["rows"][0] == "e"
-    assert metrics["styles"] == 10
-    with pytest.raises(MixstyleError, match=r"styles: 10 -> 11"):
-        typed("evaluate", "--config", path, "--checkpoint", tmp_path / "e.safetensors", "--styles", 11)
+    assert metrics["chains"] == 10
+    with pytest.raises(MixstyleError, match=r"chains: 10 -> 11"):
+        typed("evaluate", "--config", path, "--checkpoint", tmp_path / "e.safetensors", "--chains", 11)
 
 
 def test_songs_are_embedded_indexed_searched_and_compared(tmp_path: Path) -> None:

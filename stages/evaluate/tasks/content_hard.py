@@ -62,11 +62,11 @@ def leakage_of(embeddings: Embeddings, part: Part, chains: int, row: str) -> dic
 
 def _parts(context: Context) -> list[Part]:
     options = context.options
-    return [content_hard(context.songs, options.hard_styles, options.hard_effects, options.seed)]
+    return [content_hard(context.songs, options.hard_chains, options.hard_effects, options.seed)]
 
 
 def _draw(page: PageInput) -> PageFigure:
-    path, shown, chains = page.folder / "map.png", rows_with_a_panel(page.rows), page.options.hard_styles
+    path, shown, chains = page.folder / "map.png", rows_with_a_panel(page.rows), page.options.hard_chains
     count = min(chains, MOST_MAPPED)
     with rc_context(STYLE):
         figure = Figure(figsize=(4.0 * len(shown), 4.3), layout="constrained")
@@ -92,7 +92,7 @@ def _section(page: PageInput) -> Section:
     chance = [first_of(hard, "chance_r1"), first_of(leakage, "chance")]
     cells.append(("chance", [(f"{100 * value:.1f}", "") for value in chance]))
     told = (
-        f"Of {page.options.hard_styles} candidates all share the query's content but one, which has its chain: R@1 is "
+        f"Of {page.options.hard_chains} candidates all share the query's content but one, which has its chain: R@1 is "
         "below chance where an embedding follows content. The song probe is a linear classifier of the song, trained "
         "on other chains of the same clips: the lower, the less it tells. Stems are embedded as processed."
     )
@@ -106,8 +106,8 @@ CONTENT_HARD = Task(
     KEY,
     _parts,
     lambda x, part, row, options: {
-        KEY: hard_of(x, options.hard_styles, row),
-        LEAKAGE: leakage_of(x, part, options.hard_styles, row),
+        KEY: hard_of(x, options.hard_chains, row),
+        LEAKAGE: leakage_of(x, part, options.hard_chains, row),
     },
     _section,
     (

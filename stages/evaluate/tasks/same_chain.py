@@ -40,7 +40,7 @@ def same_chain(songs: Sequence[CachedTrack], effects: int, chains: int, seed: in
 
 def _parts(context: Context) -> list[Part]:
     options = context.options
-    return [same_chain(context.songs, n, options.styles, options.seed) for n in options.effects]
+    return [same_chain(context.songs, n, options.chains, options.seed) for n in options.effects]
 
 
 def _table(metrics: Metrics) -> TextTable:

@@ -105,7 +105,7 @@ def _parts(context: Context) -> list[Part]:
         return []
     return [
         separator_dependence(
-            options.rendered_dir, context.separate, clip_s, options.hard_effects, options.styles, options.seed
+            options.rendered_dir, context.separate, clip_s, options.hard_effects, options.chains, options.seed
         )
     ]
 

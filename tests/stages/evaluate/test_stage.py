@@ -71,13 +71,13 @@ def test_a_run_is_complete_seeded_and_goes_on(
         patch.setattr(embeddings, "apply_mix_chain", apply_mix_chain)
         assert evaluate(moved)["same_chain"] != metrics["same_chain"]
     with pytest.raises(MixstyleError) as caught:
-        evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), styles=11))
-    assert "styles: 10 -> 11" in str(caught.value)
+        evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), chains=11))
+    assert "chains: 10 -> 11" in str(caught.value)
 
 
 def test_a_row_that_is_missing_is_added_to_what_was_embedded(trained: Settings, tmp_path: Path) -> None:
     """Folders of versions that had no row for the shipped encoder keep what they hold."""
-    asked = evaluation_of(trained, tmp_path, parts=("songs",))
+    asked = evaluation_of(trained, tmp_path, tasks=("songs",))
     metrics = evaluate(asked)
     path = tmp_path / "song_retrieval.npz"
     with np.load(path) as stored:
@@ -129,7 +129,7 @@ def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: py
         trained.separate, separator_config=config, separator_checkpoint=checkpoint, input="mixtures"
     )
     names = [name for name in TASKS if name != "separator-dependence"]
-    asked = evaluation_of(dataclasses.replace(trained, separate=separate), tmp_path / "out", parts=tuple(names))
+    asked = evaluation_of(dataclasses.replace(trained, separate=separate), tmp_path / "out", tasks=tuple(names))
     metrics = evaluate(asked)
     for key in ("content_hard", "leakage", "presets", "parameters", "song_retrieval", "robustness"):
         assert list(metrics[key]) == ROWS
@@ -141,7 +141,7 @@ def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: py
     for figure in ("same_chain", "map", "confusion", "parameters", "robustness"):
         assert (tmp_path / "out" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     # what was left out may be asked later, of the same folder
-    few = dataclasses.replace(asked, evaluate=dataclasses.replace(asked.evaluate, parts=("songs",)))
+    few = dataclasses.replace(asked, evaluate=dataclasses.replace(asked.evaluate, tasks=("songs",)))
     assert list(evaluate(few)["song_retrieval"]) == ROWS
     given = dataclasses.replace(asked, separate=dataclasses.replace(separate, input="stems"))
     capsys.readouterr()
