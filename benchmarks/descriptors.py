@@ -103,7 +103,7 @@ def _table(found: dict[str, float], clip_s: float) -> Table:
 
 def _print_agreement(console: Console, clips: Tensor) -> None:
     """Our gated loudness against pyloudnorm's, of all stems that pass its gate."""
-    columns = [i for i, d in enumerate(DESCRIPTORS) if d.name.endswith("loudness_lufs")]
+    columns = [i for i, d in enumerate(DESCRIPTORS) if d.kind == "loudness_lufs"]
     ours = describe(clips)[:, columns].numpy()
     meter = pyloudnorm.Meter(SAMPLE_RATE)
     clips64 = clips.numpy().astype(np.float64)
