@@ -1,1 +1,1 @@
-"""Mixing stems anew: effects, chains of them, presets, and FX normalisation."""
+"""Mixes stems in other ways: effects, chains of them, presets, and FX normalisation."""

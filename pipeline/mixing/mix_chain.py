@@ -47,7 +47,7 @@ Chain = tuple[Effect, ...]
 class MixChain:
     """Everything that is done to a clip, in the order in which it is done.
 
-    stem_lufs: the integrated loudness that each stem is brought to first; of none, stems stay as loud as they are.
+    stem_lufs: the integrated loudness that each stem is brought to first; if empty, stems keep their own.
     stems: a chain for each, in the order of `STEMS`. mix: the chain on their sum. At last one gain on all stems gives
     their sum the loudness mix_lufs, or with loudness_match the one that it had. Raises ValueError for both of these.
     """
@@ -234,8 +234,8 @@ CHAIN_PARAMETERS = tuple(
 def chain_vector(chain: Chain) -> np.ndarray:
     """A chain as numbers [P], float32: for each effect 1 where it is applied, and its parameters between -1 and 1.
 
-    Those of effects that are not applied are 0, and so is a chain of none. Of an effect applied twice the last counts;
-    the order is not told. A gain beyond the registry's bounds goes beyond 1.
+    Those of effects that are not applied are 0; an empty chain is all zeros. Of an effect applied twice
+    the last counts; the order is not told. A gain beyond the registry's bounds goes beyond 1.
     """
     values = dict.fromkeys(CHAIN_PARAMETERS, 0.0)
     for effect in chain:

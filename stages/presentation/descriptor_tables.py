@@ -12,7 +12,10 @@ PLAIN_WIDTH = 110
 
 
 def add_descriptor_rows(table: Table, cell: Callable[[int | None], str]) -> None:
-    """Adds a row for each kind of descriptor, by group. cell: the text of a column; of None, which a stem has not."""
+    """Adds a row for each kind of descriptor, by group.
+
+    cell: the text of a column, or of None where a stem does not have the descriptor.
+    """
     for group, of_group in KINDS.items():
         table.add_section()
         table.add_row(f"[bold]{group}[/bold]")

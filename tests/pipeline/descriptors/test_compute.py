@@ -126,8 +126,8 @@ def test_tilt_is_the_slope_of_the_density(slope_db: float, flat_octaves: bool) -
     values = one(0.1 * both(coloured(np.random.default_rng(0), 10 * RATE, slope_db)))
     # A 10 s noise's octaves scatter: 620 degrees of freedom at 62 Hz are 0.25 dB.
     assert values["vocals_tilt_db_per_octave"] == pytest.approx(slope_db, abs=0.1)
-    spread = abs(values["vocals_octave_4000hz_db"] - values["vocals_octave_250hz_db"])
-    assert (spread < 0.5) == flat_octaves
+    difference_db = abs(values["vocals_octave_4000hz_db"] - values["vocals_octave_250hz_db"])
+    assert (difference_db < 0.5) == flat_octaves
 
 
 def test_flatness_of_noise_is_that_of_its_degrees_of_freedom() -> None:

@@ -28,7 +28,7 @@ SIGNALS = {"music": stems_of(5, SECONDS), "silence": np.zeros((4, 2, SAMPLE_RATE
 
 
 def only(name: str, **parameters: float) -> MixChain:
-    """A remix with one effect, on the first stem."""
+    """A mix chain with one effect, on the first stem."""
     return MixChain(((Effect(name, parameters),), (), (), ()))
 
 
@@ -89,9 +89,9 @@ def spectrum_db(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.fft.rfftfreq(audio.shape[-1], 1 / SAMPLE_RATE), 10 * np.log10(power + 1e-20)
 
 
-def response_db(remix: MixChain) -> tuple[np.ndarray, np.ndarray]:
+def response_db(mix_chain: MixChain) -> tuple[np.ndarray, np.ndarray]:
     """The first stem's magnitude response, from its impulse response."""
-    return spectrum_db(apply_mix_chain(SIGNALS["impulse"], remix)[0])
+    return spectrum_db(apply_mix_chain(SIGNALS["impulse"], mix_chain)[0])
 
 
 @pytest.mark.parametrize("gain_db", [-9.0, 4.5, 9.0])
@@ -137,12 +137,12 @@ def test_compression_lowers_the_crest_factor_and_keeps_the_level(ratio: float) -
 
 def test_more_ratio_compresses_more() -> None:
     stems = bursts()
-    spreads = []
+    ranges_db = []
     for ratio in (2.0, 4.0, 10.0):
         setting = {"threshold_db": -18.0, "ratio": ratio, "attack_ms": 1.0, "release_ms": 50.0}
         out = apply_mix_chain(stems, only("compression", **setting))[0]
-        spreads.append(np.ptp([rms_db(part) for part in np.array_split(out[:, SAMPLE_RATE:], 40, axis=-1)]))
-    assert spreads[0] > spreads[1] > spreads[2]
+        ranges_db.append(np.ptp([rms_db(part) for part in np.array_split(out[:, SAMPLE_RATE:], 40, axis=-1)]))
+    assert ranges_db[0] > ranges_db[1] > ranges_db[2]
 
 
 def test_a_quiet_stem_is_compressed_like_a_loud_one() -> None:
@@ -186,9 +186,9 @@ def test_draws_stay_within_their_bounds_and_survive_json() -> None:
     rng, settings = np.random.default_rng(0), MixChainSettings(0.5, 6.0)
     counts: dict[str, int] = dict.fromkeys(PUBLISHED, 0)
     for _ in range(1000):
-        remix = draw_mix_chain(rng, settings)
-        assert MixChain.from_json(json.loads(json.dumps(remix.to_json()))) == remix
-        for one in itertools.chain(*remix.stems):
+        mix_chain = draw_mix_chain(rng, settings)
+        assert MixChain.from_json(json.loads(json.dumps(mix_chain.to_json()))) == mix_chain
+        for one in itertools.chain(*mix_chain.stems):
             counts[one.name] += 1
             for key, value in one.parameters.items():
                 bound = EFFECTS[one.name].parameters[key]
@@ -205,8 +205,8 @@ def test_something_is_always_done(gain_range_db: float) -> None:
     rng = np.random.default_rng(1)
     seen = set()
     for _ in range(200):
-        remix = draw_mix_chain(rng, MixChainSettings(0.0, gain_range_db))
-        (effect,) = itertools.chain(*remix.stems)
+        mix_chain = draw_mix_chain(rng, MixChainSettings(0.0, gain_range_db))
+        (effect,) = itertools.chain(*mix_chain.stems)
         seen.add(effect.name)
         if effect.name == "gain":
             assert 0 < abs(effect.parameters["gain_db"]) <= gain_range_db
@@ -214,10 +214,10 @@ def test_something_is_always_done(gain_range_db: float) -> None:
 
 
 def test_everything_at_once_is_finite() -> None:
-    remix = draw_mix_chain(np.random.default_rng(2), MixChainSettings(1.0, 9.0))
-    assert [len(chain) for chain in remix.stems] == [len(PUBLISHED)] * len(STEMS)
-    assert np.isfinite(apply_mix_chain(SIGNALS["music"], remix)).all()
-    assert np.isfinite(apply_mix_chain(SIGNALS["music"], remix, 11_025)).all(), "corners lie above half of this rate"
+    mix_chain = draw_mix_chain(np.random.default_rng(2), MixChainSettings(1.0, 9.0))
+    assert [len(chain) for chain in mix_chain.stems] == [len(PUBLISHED)] * len(STEMS)
+    assert np.isfinite(apply_mix_chain(SIGNALS["music"], mix_chain)).all()
+    assert np.isfinite(apply_mix_chain(SIGNALS["music"], mix_chain, 11_025)).all(), "corners above Nyquist"
 
 
 def test_what_cannot_be_done_is_refused() -> None:

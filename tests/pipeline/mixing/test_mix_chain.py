@@ -181,9 +181,9 @@ def test_a_chain_as_numbers() -> None:
             assert vector.pop(f"{name}_on") == 1
             for key, value in vector.items():
                 assert value == pytest.approx(told if key in own else 0, abs=1e-6), key
-    remix = draw_mix_chain(np.random.default_rng(0), MixChainSettings(0.5, 9.0, mix_prob=0.5))
-    np.testing.assert_array_equal(mix_chain_vector(remix)[: len(CHAIN_PARAMETERS)], chain_vector(remix.stems[0]))
-    np.testing.assert_array_equal(mix_chain_vector(remix)[-len(CHAIN_PARAMETERS) :], chain_vector(remix.mix))
+    drawn = draw_mix_chain(np.random.default_rng(0), MixChainSettings(0.5, 9.0, mix_prob=0.5))
+    np.testing.assert_array_equal(mix_chain_vector(drawn)[: len(CHAIN_PARAMETERS)], chain_vector(drawn.stems[0]))
+    np.testing.assert_array_equal(mix_chain_vector(drawn)[-len(CHAIN_PARAMETERS) :], chain_vector(drawn.mix))
 
 
 def test_the_docs_name_every_effect_and_its_bounds() -> None:
