@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB, RMS_FLOOR_DBFS
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
 from mixstyle.pipeline.descriptors.loudness import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.measured import Measured, decibels
-from mixstyle.pipeline.descriptors.scales import RATIO_LIMIT_DB, RMS_FLOOR_DBFS
 
 _STANDARD = "ITU-R BS.1770-4"
 

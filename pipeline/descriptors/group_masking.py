@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.bands_and_floors import ACTIVE_DB, MASKING_LIMIT_DB
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
 from mixstyle.pipeline.descriptors.measured import Measured, decibels
-from mixstyle.pipeline.descriptors.scales import ACTIVE_DB, MASKING_LIMIT_DB
 
 _ERB = "Glasberg & Moore 1990 (ERB-rate scale)"
 

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
-from mixstyle.pipeline.descriptors.measured import Measured, decibels
-from mixstyle.pipeline.descriptors.scales import (
+from mixstyle.pipeline.descriptors.bands_and_floors import (
     BAND_FLOOR_DB,
     FLATNESS_FLOOR_DB,
     OCTAVES_HZ,
     REGIONS_HZ,
     TILT_OCTAVES,
 )
+from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
+from mixstyle.pipeline.descriptors.measured import Measured, decibels
 
 _BAND = "10 log10(E({}) / E(22 Hz..Nyquist)), E summed over both channels; floor -80"
 _EDGES = {"low": "22..250 Hz", "mid": "250..4000 Hz", "high": "4000 Hz..Nyquist"}

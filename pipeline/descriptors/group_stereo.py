@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from mixstyle.pipeline.descriptors.bands_and_floors import BAND_FLOOR_DB, OCTAVES_HZ, REGIONS_HZ
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
 from mixstyle.pipeline.descriptors.measured import SILENT_POWER, Measured, ratio_db
-from mixstyle.pipeline.descriptors.scales import BAND_FLOOR_DB, OCTAVES_HZ, REGIONS_HZ
 
 _MID_SIDE = "10 log10(mean(m^2) / mean(s^2)), m = l + r, s = l - r{}, within +-60; {}: 0"
 _SOURCE = "Energy ratio"

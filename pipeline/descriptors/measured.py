@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ, RATIO_LIMIT_DB, RMS_FLOOR_DBFS
 from mixstyle.pipeline.descriptors.loudness import gated_loudness, mean_square, weighted_step_power
-from mixstyle.pipeline.descriptors.scales import OCTAVES_HZ, RATIO_LIMIT_DB, RMS_FLOOR_DBFS
 from mixstyle.pipeline.descriptors.spectrum import MARGIN, analyse, sum_and_difference
 
 SILENT_POWER = 10 ** (RMS_FLOOR_DBFS / 10)

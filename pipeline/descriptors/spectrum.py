@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mixstyle.pipeline.core.precision import exact_float32
-from mixstyle.pipeline.descriptors.scales import (
+from mixstyle.pipeline.descriptors.bands_and_floors import (
     CROSSOVER_HZ,
     FLATNESS_FLOOR_DB,
     FLATNESS_HZ,

@@ -6,7 +6,7 @@
 import sys
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.scales import ACTIVE_DB, CROSSOVER_HZ, RMS_FLOOR_DBFS
+from mixstyle.pipeline.descriptors.bands_and_floors import ACTIVE_DB, CROSSOVER_HZ, RMS_FLOOR_DBFS
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, DESCRIPTORS_VERSION, GROUPS
 
 

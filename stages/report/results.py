@@ -13,8 +13,8 @@ from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.retrieval import Estimate, bootstrap, chance, hits, ranks
-from mixstyle.stages.presentation.figures import LossRow
 from mixstyle.stages.report.embeddings import Embeddings
+from mixstyle.stages.report.figures import LossRow
 from mixstyle.stages.settings.profile import Settings
 
 TOP = (1, 5)

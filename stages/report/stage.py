@@ -29,9 +29,9 @@ from mixstyle.pipeline.retrieval import chance, principal_components, unit
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import evidence_note
-from mixstyle.stages.presentation.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
+from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, html
 from mixstyle.stages.settings.profile import Settings

@@ -8,7 +8,7 @@ import numpy as np
 
 from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.descriptors.scales import REGIONS_HZ
+from mixstyle.pipeline.descriptors.bands_and_floors import REGIONS_HZ
 from mixstyle.pipeline.encoder.objectives.registry import chance_loss
 from mixstyle.pipeline.retrieval import BOOTSTRAP_DRAWS, Estimate, chance
 from mixstyle.stages.presentation.estimates import evidence_note, share

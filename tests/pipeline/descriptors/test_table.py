@@ -8,8 +8,8 @@ import pytest
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors import table
+from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.descriptor import group
-from mixstyle.pipeline.descriptors.scales import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.table import COLUMN, DECLARED, DESCRIPTORS, DESCRIPTORS_VERSION, GROUPS, columns
 
 

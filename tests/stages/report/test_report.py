@@ -27,8 +27,9 @@ from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.features.stage import features
-from mixstyle.stages.presentation.figures import LossRow, label
+from mixstyle.stages.presentation.figures import label
 from mixstyle.stages.presentation.html import Section, Table, page
+from mixstyle.stages.report.figures import LossRow
 from mixstyle.stages.report.results import bundled, by_validation
 from mixstyle.stages.report.stage import choose_split, limited, report
 from mixstyle.stages.train.stage import train
