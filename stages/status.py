@@ -4,12 +4,10 @@ It compares what stands on the disk with what the stages would make now, and cha
 """
 
 import dataclasses
-import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -22,18 +20,20 @@ from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
 from mixstyle.cache.stem_store.manifest import load_plan, ordered
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import read_json
-from mixstyle.cache.storage.fingerprint import differences, read_settings
+from mixstyle.cache.storage.provenance import differences, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.features.stage import stale_reasons
-from mixstyle.stages.report.stage import METRICS, made_from
+from mixstyle.stages.report.stage import METRICS
 from mixstyle.stages.report.stage import SETTINGS as REPORT_SETTINGS
-from mixstyle.stages.separate.parallelism import choose_streams, device_of, settings_that_matter
+from mixstyle.stages.report.stage import provenance_of as report_provenance
+from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.stage import SPOT_CHECKS
-from mixstyle.stages.settings.profile import Settings, plain
-from mixstyle.stages.train.stage import NEUTRAL
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.train.stage import OTHER_INPUTS, unversioned
 from mixstyle.stages.train.stage import SETTINGS as TRAIN_SETTINGS
+from mixstyle.stages.train.stage import provenance_of as train_provenance
 
 State = Literal["not started", "partly done", "done", "stale", "damaged"]
 COLOURS: dict[str, str] = {"done": "green", "partly done": "yellow", "stale": "red", "damaged": "red"}
@@ -123,18 +123,13 @@ def _separate_changes(settings: Settings, cache: StemCache) -> tuple[list[str], 
         # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
         separator = configured_separator(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
         streams = choose_streams(chosen, separator, device, measure=False)
-        now = settings_that_matter(chosen, listing, separator, device, streams)
+        now = provenance_of(chosen, listing, separator, device, streams)
         before = load_plan(chosen.stems_dir / "plan.jsonl.gz")
     except MixstyleError as error:
         return [], str(error)
-    stored = dict(cache.settings)
-    now = _as_json(now)
-    told = []
-    if before is not None and stored.get("listing") != now["listing"]:
-        told.append(f"{chosen.data_path}: {describe_change(before.listing, listing)}")
-        for name in ("listing", "tracks"):
-            stored[name] = now[name]
-    return [f"separate.{change}" for change in differences(stored, now)] + told, ""
+    change = describe_change(before.listing, listing) if before else "other music than in the plan"
+    told = {"listing": f"{chosen.data_path}: {change}", "tracks": ""}
+    return differences(cache.provenance, now, told=told), ""
 
 
 def _features(settings: Settings, cache: StemCache | None) -> tuple[FeatureStore | None, StageStatus]:
@@ -168,17 +163,17 @@ def _train(settings: Settings, cache: StemCache | None, store: FeatureStore | No
     done = f"step {step}{of}, epoch {content['epoch']} of {options.num_epochs}, best loss {content['best_loss']:.4f}"
     problems = [f"passed over {line}" for line in torn]
     try:
-        stored = read_settings(folder / TRAIN_SETTINGS)
+        stored = read_provenance(folder / TRAIN_SETTINGS)
     except MixstyleError as error:
         return StageStatus("train", "damaged", done, (*problems, str(error)), "mixstyle train --rebuild")
-    shaping = {name: value for name, value in plain(options).items() if name not in NEUTRAL}
-    was = {name: value for name, value in stored.items() if name != "made_from"}
-    changed = [f"train.{change}" for change in differences(was, shaping)]
-    known = stored.get("made_from", {})
-    if cache and cache.complete and known.get("stems") != cache.fingerprint:
-        changed.append("the stems are others than those it was trained on")
-    elif store and store.complete and known.get("features") != store.fingerprint:
-        changed.append("the descriptors are others than those it was trained on")
+    # inputs that are not finished cannot be compared: then they count as the same
+    inputs = {name: str(stored.made_from.get(name, "")) for name in OTHER_INPUTS}
+    if cache and cache.complete:
+        inputs["stems"] = cache.fingerprint
+    if store and store.complete:
+        inputs["features"] = store.fingerprint
+    now = train_provenance(options, inputs)
+    changed = differences(stored, now, absent=unversioned(options), told=OTHER_INPUTS)
     if changed:
         problems.append(f"trained otherwise: {'; '.join(changed)}")
         return StageStatus("train", "stale", done, tuple(problems), "mixstyle train --rebuild")
@@ -208,20 +203,15 @@ def _report(settings: Settings, cache: StemCache | None, store: FeatureStore | N
         found = read_json(metrics_path)["retrieval"]
         numbers = ", ".join(f"{row} {100 * found[row]['top1']:.1f}%" for row in ("trained", "raw", "untrained"))
         done = f"{made:%Y-%m-%d %H:%M}; top-1 of {found['pool']} songs: {numbers}"
-        stored = read_settings(folder / REPORT_SETTINGS)
-        changed = differences(stored, made_from(settings, cache, store)) if cache and store else []
+        stored = read_provenance(folder / REPORT_SETTINGS)
+        names = {"checkpoint": "the checkpoint", "stems": "the stems", "features": "the descriptors"}
+        now = report_provenance(settings, cache, store) if cache and store else stored
+        changed = differences(stored, now, told=names)
     except (MixstyleError, KeyError, TypeError) as error:
         return StageStatus("report", "damaged", problems=(f"{metrics_path}: {error}",), run="mixstyle report")
     if changed:
-        names = {"checkpoint": "the checkpoint", "stems": "the stems", "features": "the descriptors"}
-        told = [names.get(change.partition(":")[0], f"report.{change}") for change in changed]
-        return StageStatus("report", "stale", done, (f"changed since: {', '.join(told)}",), "mixstyle report")
+        return StageStatus("report", "stale", done, (f"changed since: {', '.join(changed)}",), "mixstyle report")
     return StageStatus("report", "done", done)
-
-
-def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as their stored form reads: paths as text."""
-    return {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in settings.items()}
 
 
 def _bytes(size: float) -> str:

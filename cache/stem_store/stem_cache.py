@@ -11,9 +11,14 @@ import numpy as np
 
 from mixstyle.cache.stem_store.shards import ShardInfo, decode_clip, read_shard, shard_numbers, sidecar_path
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.fingerprint import fingerprint, read_settings
+from mixstyle.cache.storage.provenance import read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+
+SETTINGS = "settings.json"
+"""Beside the shards: the provenance of all of them."""
+RENAMED = {"threads_per_lane": "threads_per_stream"}
+"""Names in it that were others: old -> new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +64,16 @@ class StemCache:
 
     def __init__(self, stems_dir: Path | str) -> None:
         self.stems_dir = Path(stems_dir)
-        path = self.stems_dir / "settings.json"
+        path = self.stems_dir / SETTINGS
         if not path.exists():
-            raise MixstyleError(f"{self.stems_dir}: no stems here yet; run `mixstyle separate` first")
-        self.settings: dict[str, Any] = read_settings(path)
-        """What `separate` stored: its settings that matter, and `tracks`, how many the plan has."""
+            raise MixstyleError(f"{self.stems_dir}: no stems here yet", code="step-missing", remedy=("separate",))
+        self.provenance = read_provenance(path, RENAMED)
+        self.settings: dict[str, Any] = self.provenance.flat
+        """What `separate` stored: all that the shards follow from, and `tracks`, how many the plan has."""
         self.clips_per_track: int = self.settings["clips_per_track"]
         self.tracks_per_shard: int = self.settings["tracks_per_shard"]
         self.clip_frames: int = round(self.settings["clip_s"] * SAMPLE_RATE)
-        made_with = fingerprint(self.settings)
+        made_with = self.provenance.fingerprint
         self.shards: list[ShardInfo] = [self._shard(k, made_with) for k in shard_numbers(self.stems_dir)]
         """Finished shards, in order."""
         self.tracks: list[CachedTrack] = [track for shard in self.shards for track in self._tracks(shard)]
@@ -101,7 +107,7 @@ class StemCache:
     @property
     def fingerprint(self) -> str:
         """16 hex digits of the settings and of every shard's content; another shard or another byte changes it."""
-        content = [fingerprint(self.settings), *([shard.shard, shard.sha256] for shard in self.shards)]
+        content = [self.provenance.fingerprint, *([shard.shard, shard.sha256] for shard in self.shards)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def tracks_with_pairs(self, split: str) -> list[CachedTrack]:
@@ -141,9 +147,8 @@ class StemCache:
 
     def _damaged(self, shard: int, what: str) -> MixstyleError:
         sidecar = sidecar_path(self.stems_dir, shard)
-        return MixstyleError(
-            f"{sidecar.with_suffix('.tar')}: {what}; delete {sidecar} and run `mixstyle separate` again"
-        )
+        message = f"{sidecar.with_suffix('.tar')}: {what}; delete {sidecar}, then"
+        return MixstyleError(message, code="damaged-file", remedy=("separate",))
 
     def _shard(self, number: int, made_with: str) -> ShardInfo:
         shard = read_shard(self.stems_dir, number)

@@ -4,7 +4,6 @@ A process killed at any moment leaves the old file or the new one, never a torn 
 `.<name>.partial`, which the next write of the same file replaces.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; at the end it is flushed and renamed to `path`.
 
     An exception inside removes the temporary file and leaves `path` as it was. Check what was written inside the
-    block. Two processes must not write one path at once; `locked` keeps them apart.
+    block. Two processes must not write one path at once; `mixstyle.cache.storage.locks` keeps them apart.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,34 +56,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise MixstyleError(f"{path}: cannot be read as JSON ({error})") from error
+        raise MixstyleError(f"{path}: cannot be read as JSON ({error})", code="damaged-file") from error
 
 
 def sha256_file(path: Path) -> str:
     """64 hex digits of the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
-    """Holds `<folder>/.lock` so that one process at a time writes there; the lock dies with its process.
-
-    what: the command, for the message. Raises MixstyleError when another process holds it. File systems without
-    locks go unguarded.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MixstyleError(f"{folder}: another `{what}` is writing there; wait for it or stop it") from None
-        except OSError:
-            pass  # network file systems without locks
-        yield
-    finally:
-        os.close(handle)
 
 
 def _flush(path: Path) -> None:

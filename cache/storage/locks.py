@@ -1,9 +1,11 @@
-"""ShardLocks on numbered pieces of work: several processes share them out, and no two do the same one at once.
+"""Locks between processes: on a folder that one process at a time writes, and on the shards that several share out.
 
-A lock is a POSIX record lock on one byte of an empty file: byte 0 is the mutex, behind which one process at a time
-looks at what is there and takes its pieces; byte 1 + k is piece k. So thousands of pieces need one open file, a lock
-dies with its process however that ends, and several machines may share a file system that has such locks (NFS does).
-File systems without locks go unguarded. The file stays: removing one that others may be opening would split them.
+`locked` holds a whole folder. `ShardLocks` holds numbered shards, so that several processes work at once and no two at
+the same shard. A shard's lock is a POSIX record lock on one byte of an empty file: byte 0 is the mutex, under which one
+process at a time looks at what is there and takes its shards; byte 1 + k is shard k. So thousands of shards need one
+open file, a lock ends with its process however that ends, and several machines may share a file system that has such
+locks (NFS does). File systems without locks go unguarded. The file stays: removing one that others may be opening would
+split them.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ from types import TracebackType
 
 from mixstyle.pipeline.core.errors import MixstyleError
 
-_DOOR = 0
+_MUTEX = 0
 _LENGTH_OF_ALL = 0  # lockf: to the end of the file and whatever it may grow to
 _HELD = {errno.EACCES, errno.EAGAIN}
 
@@ -24,10 +26,33 @@ _open_here: set[Path] = set()
 """Record locks keep processes apart, not threads, and closing one handle drops those of all: one holder a file."""
 
 
-class ShardLocks:
-    """The locks of this process on the pieces of what stands at `path`; the lock file stands beside it.
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Holds `<folder>/.lock` so that one process at a time writes there; the lock dies with its process.
 
-    what: the command, for messages. Use it in a `with`: all that was taken is given back at its end.
+    what: the command, for the message. Raises MixstyleError (code "in-use") when another process holds
+    it. File systems without locks go unguarded.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MixstyleError(
+                f"{folder}: another `{what}` is writing there; wait for it or stop it", code="in-use"
+            ) from None
+        except OSError:
+            pass  # network file systems without locks
+        yield
+    finally:
+        os.close(handle)
+
+
+class ShardLocks:
+    """The locks of this process on the shards of what is at `path`; the lock file is beside it.
+
+    what: the command, for messages. Use it in a `with`: all locks are given back at its end.
     """
 
     def __init__(self, path: Path, what: str) -> None:
@@ -51,24 +76,26 @@ class ShardLocks:
 
     def refusal(self) -> MixstyleError:
         """What to raise where another process holds all that is wanted."""
-        return MixstyleError(f"{self._path}: another `{self._what}` is writing it; wait for it or stop it")
+        return MixstyleError(
+            f"{self._path}: another `{self._what}` is writing it; wait for it or stop it", code="in-use"
+        )
 
     @contextlib.contextmanager
     def mutex(self) -> Iterator[None]:
-        """Waits until no other process is behind the mutex, and keeps them out until the end of the block."""
-        self._lock(_DOOR, 1, wait=True)
+        """Waits until no other process holds the mutex, and holds it until the end of the block."""
+        self._lock(_MUTEX, 1, wait=True)
         try:
             yield
         finally:
-            self._unlock(_DOOR, 1)
+            self._unlock(_MUTEX, 1)
 
-    def take(self, pieces: Iterable[int]) -> list[int]:
-        """ShardLocks those of some pieces that no other process holds, and returns them in their order."""
-        return [piece for piece in pieces if self._lock(1 + piece, 1)]
+    def take(self, shards: Iterable[int]) -> list[int]:
+        """Locks those of some shards that no other process holds, and returns them in their order."""
+        return [shard for shard in shards if self._lock(1 + shard, 1)]
 
     @contextlib.contextmanager
     def all(self) -> Iterator[None]:
-        """Holds every piece there is or may be. Raises MixstyleError where another process holds one."""
+        """Holds every shard there is or may be. Raises MixstyleError ("in-use") where another process holds one."""
         if not self._lock(1, _LENGTH_OF_ALL):
             raise self.refusal()
         try:

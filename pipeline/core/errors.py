@@ -1,5 +1,7 @@
 """The one exception a user's mistake raises, and the codes that tell programs which mistake it was."""
 
+import shlex
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 ErrorCode = Literal[
@@ -46,9 +48,23 @@ class MixstyleError(Exception):
 
     The command line prints it without a traceback and exits with status 1.
 
-    code: one of ERROR_CODES, the same for the same mistake whatever the message says.
+    message: what happened. code: one of ERROR_CODES, the same for the same mistake whatever the message says. remedy:
+    the words of the mixstyle command that helps, such as ("features", "--rebuild"). It ends the line, where the command
+    line adds the options that it was given (its --config among them), so that what is printed works as it stands.
+
+    >>> str(MixstyleError("x.zarr: no feature store", code="step-missing", remedy=("features",)))
+    'x.zarr: no feature store; run: mixstyle features'
     """
 
-    def __init__(self, message: str, *, code: ErrorCode = "bad-option") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, code: ErrorCode = "bad-option", remedy: Sequence[str] = ()) -> None:
+        self.message = message
         self.code: ErrorCode = code
+        self.remedy: tuple[str, ...] = tuple(remedy)
+        super().__init__(self.told(shlex.join(["mixstyle", *remedy]) if remedy else ""))
+
+    def told(self, command: str) -> str:
+        """The line with a command at its end. A message that ends in a comma, "or" or "then" goes on with it."""
+        if not command:
+            return self.message
+        joint = " " if self.message.endswith((",", " or", " then")) else "; "
+        return f"{self.message}{joint}run: {command}"

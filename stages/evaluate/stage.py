@@ -8,7 +8,7 @@ PNG, `evaluation.html`, the embeddings as `*.npz` and `settings.json`, which tel
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import torch
 
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
-from mixstyle.cache.storage.atomic import locked, sha256_file, write_json
-from mixstyle.cache.storage.fingerprint import differences, guard, read_settings
+from mixstyle.cache.storage.atomic import sha256_file, write_json
+from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.provenance import Provenance, differences, guard, read_provenance
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.effects import EFFECTS, effect_versions, first_versions
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
@@ -39,6 +40,13 @@ from mixstyle.stages.settings.profile import Settings
 METRICS, SETTINGS, PAGE = "metrics.json", "settings.json", "evaluation.html"
 METRICS_VERSION = 2
 """Of metrics.json. In version 1, which named none, chains were called styles, and separator_dependence fingerprint."""
+TASKS_VERSION = 1
+"""Raise it when a task draws, mixes or renders otherwise: embeddings that were kept are then stale. What names none
+was made by version 1. Effects have versions of their own."""
+RENAMED = {"made_from.checkpoints": "encoders", "styles": "chains", "hard_styles": "hard_chains"}
+"""Names in what evaluations stored that were others: old -> new."""
+UNVERSIONED = {"effect_versions": first_versions()}
+"""What evaluations of before effects had versions did not store."""
 Asked = list[tuple[Task, list[Part]]]
 
 
@@ -53,7 +61,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     checkpoints = list(options.checkpoints) or [settings.train.checkpoint_dir / BEST]
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if missing is not None:
-        raise MixstyleError(f"{missing}: no such checkpoint; run `mixstyle train` first", code="step-missing")
+        raise MixstyleError(f"{missing}: no such checkpoint", code="step-missing", remedy=("train",))
     device = resolve_device(options.device)
     rows = rows_of(checkpoints, options.models, device)
     songs = some_of(held_out(cache, rows), options.songs, options.seed)
@@ -112,24 +120,32 @@ def _measure(
     return json.loads(json.dumps(metrics)), kept
 
 
+def provenance_of(options: EvaluateSettings, cache: StemCache, checkpoints: Sequence[Path]) -> Provenance:
+    """What the figures follow from."""
+    inputs = {"stems": cache.fingerprint, "encoders": [sha256_file(path) for path in checkpoints]}
+    versions = {"tasks_version": TASKS_VERSION}
+    return Provenance("evaluate", shaping(options), versions, {**inputs, "effect_versions": effect_versions()})
+
+
 def _guard(options: EvaluateSettings, cache: StemCache, checkpoints: Sequence[Path], rebuild: bool) -> None:
     """Makes sure that what the folder holds was asked for in the same way."""
     folder = options.evaluate_dir
-    made_from = {"stems": cache.fingerprint, "checkpoints": [sha256_file(path) for path in checkpoints]}
-    made_with = {**shaping(options), "made_from": made_from}
+    provenance = provenance_of(options, cache, checkpoints)
     outputs = [folder / METRICS, folder / PAGE, *folder.glob("*.npz"), *folder.glob("*.png")]
-    if _of_others(folder, made_with):
-        say("evaluate: the encoders or the stems are others than before: measured anew")
+    if _of_others(folder, provenance):
+        say("evaluate: encoders, stems, effects or tasks are others than before: measured anew")
         rebuild = True
-    guard(folder / SETTINGS, made_with, stage="evaluate", rebuild=rebuild, remove=outputs)
+    path = folder / SETTINGS
+    guard(path, provenance, rebuild=rebuild, remove=outputs, renamed=RENAMED, absent=UNVERSIONED)
 
 
-def _of_others(folder: Path, made_with: Mapping[str, Any]) -> bool:
-    """Whether the folder's figures were asked for in the same way, and are of other encoders or stems."""
+def _of_others(folder: Path, provenance: Provenance) -> bool:
+    """Whether the folder's figures were asked for in the same way, and are of other encoders or stems, or were made by
+    other effects or tasks."""
     if not (folder / SETTINGS).is_file():
         return False
-    changed = {line.partition(":")[0] for line in differences(read_settings(folder / SETTINGS), made_with)}
-    return bool(changed) and all(name.startswith("made_from") for name in changed)
+    changed = differences(read_provenance(folder / SETTINGS, RENAMED), provenance, absent=UNVERSIONED)
+    return bool(changed) and not any(line.startswith("evaluate.") for line in changed)
 
 
 def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +23,11 @@ from numpy.typing import NDArray
 from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows
 from mixstyle.cache.stem_store.manifest import load_plan
 from mixstyle.cache.stem_store.shards import ShardInfo
-from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
+from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, StemCache
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.fingerprint import differences, fingerprint
+from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.provenance import Provenance, differences, rename
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -58,21 +58,28 @@ class FeaturesSummary:
     """Seconds of audio described in a second, all stems of a clip together."""
 
 
-def made_with(cache: StemCache) -> dict[str, Any]:
+def provenance_of(cache: StemCache) -> Provenance:
     """What every row of the store depends on: the settings behind the stems, and the descriptors."""
     columns = {"names": [d.name for d in DESCRIPTORS], "units": [d.unit for d in DESCRIPTORS]}
-    return {
-        "separate": cache.settings,
-        "descriptors_version": DESCRIPTORS_VERSION,
-        "descriptors_columns": fingerprint(columns),
-    }
+    return Provenance(
+        "features",
+        settings={"separate": cache.settings},
+        versions={"descriptors_version": DESCRIPTORS_VERSION},
+        made_from={"descriptors_columns": fingerprint(columns)},
+    )
+
+
+def _stored(store: FeatureStore) -> Provenance:
+    """What the store was made with, under the names that separate's settings have now."""
+    stored = dict(store.made_with)
+    return Provenance("features", {**stored, "separate": rename(stored.get("separate", {}), RENAMED)})
 
 
 def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
     """Why a store does not fit the stems that are there now: settings that changed, else shards with other bytes."""
-    changed = differences(store.made_with, made_with(cache))
+    changed = differences(_stored(store), provenance_of(cache))
     if changed:
-        return changed
+        return [line.removeprefix("features.") for line in changed]
     known = store.shard_sha256
     return [
         f"{shard.tar.name} holds other stems now"
@@ -168,7 +175,9 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, locks: ShardLocks)
             if not trouble:
                 return store
         if not rebuild:
-            raise MixstyleError(f"{path}: {trouble}; go back to what it was, or make it anew with --rebuild")
+            raise MixstyleError(
+                f"{path}: {trouble}; undo the change, or", code="stale", remedy=("features", "--rebuild")
+            )
         with locks.all():  # nobody is filling it
             # Renamed first: a run killed while deleting must not leave half a store under its name.
             condemned = path.with_name(f".{path.name}.condemned")
@@ -181,7 +190,7 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, locks: ShardLocks)
         descriptors_version=DESCRIPTORS_VERSION,
         keys=_keys(cache),
         rows_per_shard=cache.rows_per_shard,
-        made_with=made_with(cache),
+        made_with=provenance_of(cache).flat,
     )
 
 

@@ -20,7 +20,7 @@ from mixstyle.cache.models.checkpoints import BEST, LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import sha256_file, write_json, write_text
-from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
@@ -103,17 +103,13 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     return _write(chosen.report_dir, result, embeddings, asked)
 
 
-def made_from(settings: Settings, cache: StemCache, store: FeatureStore) -> dict[str, Any]:
-    """What a report hangs on. Raises MixstyleError where there is no checkpoint."""
+def provenance_of(settings: Settings, cache: StemCache, store: FeatureStore) -> Provenance:
+    """What a report follows from. Raises MixstyleError where there is no checkpoint."""
     path = checkpoint_of(settings)
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint; run `mixstyle train` first", code="step-missing")
-    return {
-        "checkpoint": sha256_file(path)[:16],
-        "stems": cache.fingerprint,
-        "features": store.fingerprint,
-        "split": settings.report.split,
-    }
+        raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
+    inputs = {"checkpoint": sha256_file(path)[:16], "stems": cache.fingerprint, "features": store.fingerprint}
+    return Provenance("report", {"split": settings.report.split}, made_from=inputs)
 
 
 def checkpoint_of(settings: Settings) -> Path:
@@ -177,8 +173,8 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
     metrics = metrics_of(result)
     write_text(folder / "report.html", html(result, figures))
     write_json(folder / METRICS, metrics)
-    made_of = made_from(result.settings, result.cache, result.store)
-    guard(folder / SETTINGS, made_of, stage="report", rebuild=True)  # only tells: nothing here is ever gone on with
+    provenance = provenance_of(result.settings, result.cache, result.store)
+    guard(folder / SETTINGS, provenance, rebuild=True)  # only tells: all is made anew in every run
     summary = ReportSummary(folder / "report.html", folder / METRICS, metrics)
     for name, retrieval in result.retrieval.items():
         say(f"report: song retrieval, {retrieval.queries} queries ({name}), {retrieval.pool} songs to find them among")

@@ -14,8 +14,9 @@ import torch
 
 from mixstyle.cache.music.listing import Listing
 from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
+from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.fingerprint import read_settings
+from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuning, tunings_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -76,19 +77,16 @@ def choose_streams(
     return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch)
 
 
-def settings_that_matter(
+def provenance_of(
     chosen: SeparateSettings, listing: Listing, separator: Separator | None, device: torch.device, streams: Streams
-) -> dict[str, Any]:
-    """All that the bytes of the shards hang on; not where they go, nor how many processes and streams make them."""
+) -> Provenance:
+    """All that the bytes of the shards follow from; not where they go, nor how many processes and streams make them."""
     table = chosen.tracks_csv
     if table is not None and not table.is_file():
-        raise MixstyleError(f"separate.tracks_csv={table}: no such file")
-    matter: dict[str, Any] = {
-        "format": SHARD_VERSION,
+        raise MixstyleError(f"separate.tracks_csv={table}: no such file", code="not-found")
+    settings: dict[str, Any] = {
         "data_path": chosen.data_path,
         "input": chosen.input,
-        "listing": listing.digest,
-        "tracks": len(listing.sizes),
         "clip_s": chosen.clip_s,
         "clips_per_track": chosen.clips_per_track,
         "tracks_per_shard": chosen.tracks_per_shard,
@@ -97,28 +95,33 @@ def settings_that_matter(
         "test_fraction": chosen.test_fraction,
         "tracks_csv": f"{table} ({sha256_file(table)[:16]})" if table else None,
         "silence_lufs": chosen.silence_lufs,
-        "separator": separator.fingerprint if separator else "stems",
     }
+    versions = {"format": SHARD_VERSION}
     if separator is not None:
-        matter |= {
+        settings |= {
             "num_overlap": separator.file.num_overlap,
             "precision": chosen.precision,
             "device": device.type,
-            "inference_version": INFERENCE_VERSION,
             "batch_chunks": streams.batch_chunks,
             # a GPU's results do not hang on the CPU's threads
             "threads_per_stream": streams.threads_per_stream if device.type == "cpu" else None,
         }
-    return matter
+        versions["inference_version"] = INFERENCE_VERSION
+    made_from = {
+        "listing": listing.digest,
+        "tracks": len(listing.sizes),
+        "separator": separator.fingerprint if separator else "stems",
+    }
+    return Provenance("separate", settings, versions, made_from)
 
 
 def _begun_with(chosen: SeparateSettings, separator: Separator, device: torch.device) -> dict[str, Any]:
     """The settings of the folder, where they are those of the same network in the same precision; else nothing."""
-    path = chosen.stems_dir / "settings.json"
+    path = chosen.stems_dir / SETTINGS
     if not path.exists():
         return {}
     try:
-        stored = read_settings(path)
+        stored = read_provenance(path, RENAMED).flat
     except MixstyleError:  # told where the settings are compared
         return {}
     now = {"separator": separator.fingerprint, "precision": chosen.precision, "device": device.type}

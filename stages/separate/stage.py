@@ -18,8 +18,9 @@ import torch
 from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import Plan, SplitSettings, load_plan, make_plan, ordered, store_plan
-from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.progress import progress, say
@@ -27,7 +28,7 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import rules_of
 from mixstyle.stages.separate.dry_run import PlanSummary, plan
 from mixstyle.stages.separate.launcher import work_on_devices
-from mixstyle.stages.separate.parallelism import choose_streams, device_of, settings_that_matter
+from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
     SeparationRun,
@@ -155,18 +156,19 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     stored = _stored_plan(plan_path, rebuild)
     change = describe_change(stored.listing, listing) if stored else "other music than in the plan"
     made_with = guard(
-        folder / "settings.json",
-        settings_that_matter(chosen, listing, separator, device, streams),
-        stage="separate",
+        folder / SETTINGS,
+        provenance_of(chosen, listing, separator, device, streams),
         rebuild=rebuild,
         remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, failure_log_path(folder)],
-        notes={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
+        renamed=RENAMED,
+        told={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
     )
     if stored is None or not plan_path.exists() or stored.listing.digest != listing.digest:
         split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
         stored = make_plan(listing, chosen.input, split)
         store_plan(plan_path, stored)
-    return SeparationRun(chosen, stored, separator, rules_of(chosen, listing.root, separator), made_with, streams)
+    rules = rules_of(chosen, listing.root, separator)
+    return SeparationRun(chosen, stored, separator, rules, made_with.fingerprint, streams)
 
 
 def _summed(run: SeparationRun, tallies: dict[int, Tally], works: Sequence[Work], wall_s: float) -> SeparateSummary:

@@ -12,8 +12,8 @@ from rich.table import Table
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
-from mixstyle.cache.storage.atomic import locked
-from mixstyle.cache.storage.fingerprint import guard, read_settings
+from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.provenance import Provenance, guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.presence import is_meaningful
@@ -68,7 +68,8 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     files = _files(root)
     with locked(place, "mixstyle index"), embedder_of(settings) as embedder:
         outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE]
-        guard(place / SETTINGS, _made_with(embedder, root), stage="index", rebuild=rebuild, remove=outputs)
+        again = ("index", str(folder), "--rebuild")
+        guard(place / SETTINGS, _provenance(embedder, root), rebuild=rebuild, remove=outputs, remedy=again)
         songs = SongIndex(place)
         wanted = [path for path, stat in files.items() if not _is_kept(songs, path, stat)]
         say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
@@ -86,13 +87,13 @@ def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[So
     place = settings.embed.index_dir
     if not (place / SETTINGS).is_file():
         raise MixstyleError(f"{place}: no index there; `mixstyle index FOLDER` makes one")
-    made_with = read_settings(place / SETTINGS)
-    root = Path(made_with["music"])
+    root = Path(read_provenance(place / SETTINGS).flat["music"])
     if embedder is not None:
-        guard(place / SETTINGS, _made_with(embedder, root), stage="index", rebuild=False)
+        again = ("index", str(root), "--rebuild")
+        guard(place / SETTINGS, _provenance(embedder, root), rebuild=False, remedy=again)
     songs = SongIndex(place)
     if not songs.usable:
-        raise MixstyleError(f"{place}: holds no songs; run `mixstyle index FOLDER` again")
+        raise MixstyleError(f"{place}: holds no songs", code="no-music", remedy=("index", str(root)))
     return songs, root
 
 
@@ -159,8 +160,12 @@ def _files(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _made_with(embedder: Embedder, root: Path) -> dict[str, object]:
-    return {**embedder.fingerprint, "descriptors_version": DESCRIPTORS_VERSION, "music": root.as_posix()}
+def _provenance(embedder: Embedder, root: Path) -> Provenance:
+    """What the rows follow from, whichever songs they are of."""
+    made_from = {name: embedder.fingerprint[name] for name in ("encoder", "separator")}
+    cut = {name: value for name, value in embedder.fingerprint.items() if name not in made_from}
+    versions = {"descriptors_version": DESCRIPTORS_VERSION}
+    return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()})
 
 
 def _is_kept(songs: SongIndex, path: str, stat: tuple[int, int]) -> bool:

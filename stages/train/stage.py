@@ -32,13 +32,16 @@ from mixstyle.cache.models.checkpoints import (
     save_checkpoint,
     track_numbers,
 )
-from mixstyle.cache.storage.atomic import locked, write_json
-from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.cache.storage.atomic import write_json
+from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
+from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
@@ -54,6 +57,12 @@ NEUTRAL = (
     "validate_every processes on_not_finite map_every stems_url stems_cache_dir stems_cache_gb"
 ).split()
 """Settings that do not change what a step does: a run may go on with others."""
+
+
+OTHER_INPUTS = {
+    "stems": "the cached stems are others than those it was trained on",
+    "features": "the descriptors are others than those it was trained on",
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,24 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
             with locked(folder, "mixstyle train"):
                 return _Run(settings, rebuild).go()
         return _Run(settings, rebuild=False).go()
+
+
+def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenance:
+    """What the weights follow from. made_from: fingerprints of `stems` and `features`."""
+    shaping = {name: value for name, value in plain(options).items() if name not in NEUTRAL}
+    return Provenance("train", shaping, made_from={**made_from, "effect_versions": _drawn(options, effect_versions())})
+
+
+def unversioned(options: TrainSettings) -> dict[str, Any]:
+    """What trainings of before effects had versions did not store."""
+    return {"effect_versions": _drawn(options, first_versions())}
+
+
+def _drawn(options: TrainSettings, versions: dict[str, int]) -> dict[str, int]:
+    """The versions of those effects that may be drawn, or that the head of the chain's parameters knows."""
+    if options.style_effects or options.chain_weight:
+        return versions
+    return {name: version for name, version in versions.items() if name in options.aug_effects}
 
 
 class _Run:
@@ -311,20 +338,10 @@ class _Run:
 
     def _guard(self, rebuild: bool) -> None:
         folder = self.options.checkpoint_dir
-        shaping = {name: value for name, value in plain(self.options).items() if name not in NEUTRAL}
         outputs = [*folder.glob("*.pt"), folder / LOSS, *self.options.log_dir.glob("events.out.tfevents.*")]
-        notes = {
-            "made_from.stems": "the cached stems are others than those it was trained on",
-            "made_from.features": "the descriptors are others than those it was trained on",
-        }
-        guard(
-            folder / SETTINGS,
-            {**shaping, "made_from": self.made_from},
-            stage="train",
-            rebuild=rebuild,
-            remove=outputs,
-            notes=notes,
-        )
+        provenance = provenance_of(self.options, self.made_from)
+        absent = unversioned(self.options)
+        guard(folder / SETTINGS, provenance, rebuild=rebuild, remove=outputs, absent=absent, told=OTHER_INPUTS)
 
     def _write_bad(self, batch: Batch) -> Path:
         path = self.options.checkpoint_dir / f"not_finite_step_{self.step + 1}.json"

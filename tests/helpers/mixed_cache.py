@@ -9,7 +9,8 @@ from mixstyle.cache.music.listing import Listing
 from mixstyle.cache.stem_store.failures import failures_of, write_failures
 from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, store_plan
 from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, encode_clip, write_shard
-from mixstyle.cache.storage.fingerprint import fingerprint, guard
+from mixstyle.cache.storage.fingerprint import fingerprint
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.stages.settings.profile import Settings, load_settings
 
@@ -108,7 +109,7 @@ def write_stems(stems_dir: Path, shard: int, tracks: int = 8, clips: int = 3) ->
 def make_stems(stems_dir: Path, tracks: int = 8, clips: int = 3, shards: int | None = None) -> list[ShardInfo]:
     """Writes the plan and the first `shards` shards (None: all), as `mixstyle separate` leaves them."""
     stems_dir.mkdir(parents=True)
-    guard(stems_dir / "settings.json", stem_settings(tracks, clips), stage="separate", rebuild=False)
+    guard(stems_dir / "settings.json", Provenance("separate", stem_settings(tracks, clips)), rebuild=False)
     planned = []
     for index in range(tracks):
         record = TrackRecord(f"{index:012x}", f"Künstler {index}/song {index}.flac", split_of(index, tracks), ())

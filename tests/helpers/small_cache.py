@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
-from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 
@@ -31,7 +31,7 @@ def make_cache(
     """Writes shards of `tracks` tracks, the last `validation` of them in the validation split."""
     settings = {"clip_s": clip_s, "clips_per_track": clips, "tracks_per_shard": per_shard, "tracks": tracks}
     stems_dir.mkdir(parents=True)
-    made_with = guard(stems_dir / "settings.json", settings, stage="separate", rebuild=False)
+    made_with = guard(stems_dir / "settings.json", Provenance("separate", settings), rebuild=False).fingerprint
     for shard in range(-(-tracks // per_shard)):
         records = []
         for index in range(shard * per_shard, min((shard + 1) * per_shard, tracks)):

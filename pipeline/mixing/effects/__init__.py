@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 
 from mixstyle.pipeline.mixing.effects.spec import EffectSpec, Parameter, declared, rms
 
-__all__ = ["EFFECTS", "PUBLISHED", "EffectSpec", "Parameter", "effect_versions", "rms"]
+__all__ = ["EFFECTS", "PUBLISHED", "EffectSpec", "Parameter", "effect_versions", "first_versions", "rms"]
 
 
 def _discovered() -> dict[str, EffectSpec]:
@@ -26,6 +26,18 @@ EFFECTS: Mapping[str, EffectSpec] = _discovered()
 
 PUBLISHED = ("gain", "tilt", "compression", "bandwidth", "reverb")
 """Effects of the published recipe."""
+
+
+_UNVERSIONED = (
+    *("gain", "tilt", "compression", "bandwidth", "reverb", "eq"),
+    *("pan", "width", "saturation", "gate", "limiter", "delay"),
+)
+"""The effects that there were before they had versions."""
+
+
+def first_versions() -> dict[str, int]:
+    """What `effect_versions` would have given before effects had versions: what stores none was made with these."""
+    return dict.fromkeys(_UNVERSIONED, 1)
 
 
 def effect_versions() -> dict[str, int]:

@@ -26,7 +26,7 @@ from mixstyle.cache.stem_store.shards import (
     write_shard,
 )
 from mixstyle.cache.stem_store.stem_cache import StemCache
-from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
 
 FRAMES = 4_410
@@ -61,7 +61,7 @@ def tracks() -> Iterator[TrackRecord]:
 def stems_dir(tmp_path: Path) -> Path:
     """A cache of two shards (of 3 and 1 tracks) out of two."""
     settings = {"clips_per_track": 3, "tracks_per_shard": 3, "clip_s": 0.1, "tracks": 4}
-    made_with = guard(tmp_path / "settings.json", settings, stage="separate", rebuild=False)
+    made_with = guard(tmp_path / "settings.json", Provenance("separate", settings), rebuild=False).fingerprint
     write_shard(tmp_path, 0, tracks(), made_with)
     write_shard(tmp_path, 1, [track(3)], made_with)
     return tmp_path

@@ -1,4 +1,4 @@
-"""ShardLocks on pieces of work, between processes."""
+"""Locks on folders and on shards, between processes."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.pipeline.core.errors import MixstyleError
 
 HOLDER = """
@@ -25,7 +25,7 @@ with ShardLocks(Path(sys.argv[1]), "mixstyle features") as locks:
 
 
 def holder(path: Path) -> "subprocess.Popen[str]":
-    """Another process that holds pieces 3, 5 and 4000, and at first the mutex."""
+    """Another process that holds shards 3, 5 and 4000, and at first the mutex."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -40,13 +40,14 @@ def tell(process: "subprocess.Popen[str]") -> None:
     process.stdin.flush()
 
 
-def test_pieces_that_another_process_holds_cannot_be_taken_until_it_is_gone(tmp_path: Path) -> None:
+def test_shards_that_another_process_holds_cannot_be_taken_until_it_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "features.zarr"
     process = holder(path)
     with ShardLocks(path, "mixstyle features") as locks:
         assert locks.take([2, 3, 4, 5, 6, 4000]) == [2, 4, 6]
-        with pytest.raises(MixstyleError, match="another `mixstyle features` is writing it"), locks.all():
+        with pytest.raises(MixstyleError) as caught, locks.all():
             pass
+        assert caught.value.code == "in-use"
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)
         assert locks.take([3, 5, 4000]) == [3, 5, 4000]
@@ -56,14 +57,14 @@ def test_pieces_that_another_process_holds_cannot_be_taken_until_it_is_gone(tmp_
     assert (tmp_path / ".features.zarr.lock").stat().st_size == 0
 
 
-def test_one_process_at_a_time_is_behind_the_door(tmp_path: Path) -> None:
+def test_one_process_at_a_time_holds_the_mutex(tmp_path: Path) -> None:
     path = tmp_path / "features.zarr"
     process = holder(path)
     waiting = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     time.sleep(0.5)
     tell(process)
     assert waiting.stdout is not None
-    # It came in only when the first was out: the first still has the pieces, so none is left.
+    # It came in only when the first was out: the first still has the shards, so none is left.
     assert waiting.stdout.readline() == b"[]\n"
     for each in (process, waiting):
         each.kill()
@@ -73,9 +74,28 @@ def test_one_process_at_a_time_is_behind_the_door(tmp_path: Path) -> None:
 def test_a_second_holder_in_one_process_is_refused(tmp_path: Path) -> None:
     with (
         ShardLocks(tmp_path / "a", "mixstyle features"),
-        pytest.raises(MixstyleError, match="another `mixstyle features`"),
+        pytest.raises(MixstyleError) as caught,
         ShardLocks(tmp_path / "a", "mixstyle features"),
     ):
         pass
+    assert caught.value.code == "in-use"
     with ShardLocks(tmp_path / "a", "mixstyle features") as locks:
         assert locks.take([0]) == [0]
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "import fcntl, os, sys, time\n"
+        f"handle = os.open({str(tmp_path / '.lock')!r}, os.O_CREAT | os.O_RDWR)\n"
+        "fcntl.flock(handle, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(MixstyleError) as caught, locked(tmp_path, "mixstyle separate"):
+            pytest.fail("got in")
+        assert caught.value.code == "in-use"
+        holder.kill()
+        holder.wait()
+        with locked(tmp_path, "mixstyle separate"):
+            pass

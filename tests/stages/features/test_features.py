@@ -148,9 +148,9 @@ def test_other_stems_are_refused_until_rebuild(finished: Path, tmp_path: Path) -
 
 
 def _stem_settings(folder: Path) -> dict[str, object]:
-    from mixstyle.cache.storage.fingerprint import read_settings
+    from mixstyle.cache.storage.provenance import read_provenance
 
-    return read_settings(folder / "stems" / "settings.json")
+    return read_provenance(folder / "stems" / "settings.json").flat
 
 
 def test_changed_settings_are_named(finished: Path, tmp_path: Path) -> None:

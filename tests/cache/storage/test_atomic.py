@@ -1,0 +1,44 @@
+"""Files that are whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from mixstyle.cache.storage.atomic import atomic_write, read_json, write_bytes, write_json
+from mixstyle.pipeline.core.errors import MixstyleError
+
+
+def test_atomic_write_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "file"
+    write_bytes(path, b"old")
+
+    def write() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(b"new, cut sh")
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        write()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_the_new_name_appears_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(b"content")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename across file systems would not be atomic
+    assert path.read_bytes() == b"content"
+
+
+def test_json_of_equal_values_has_equal_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"x": 1, "y": [0.1, None, "\udcff é"]})
+    write_json(tmp_path / "b", {"y": [0.1, None, "\udcff é"], "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_json(tmp_path / "a") == {"x": 1, "y": [0.1, None, "\udcff é"]}
+    (tmp_path / "a").write_text("{")
+    with pytest.raises(MixstyleError) as caught:
+        read_json(tmp_path / "a")
+    assert caught.value.code == "damaged-file"
+    assert str(tmp_path / "a") in str(caught.value)
