@@ -24,6 +24,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 VERSION = 2
 FIRST = 1
 """What a version counts as where it is not stored."""
+_INPUT = "made_from."
 _MISSING = object()
 
 
@@ -66,7 +67,8 @@ class Provenance:
 def read_provenance(path: Path, renamed: Mapping[str, str] | None = None) -> Provenance:
     """What `guard` stored at `path`.
 
-    renamed: old name -> new name, of what had another name in earlier versions. Raises MixstyleError for a missing or
+    renamed: old name -> new name, of what had another name in earlier versions; an input's old name as
+    "made_from.NAME". Raises MixstyleError for a missing or
     damaged file or an unknown version.
     """
     return parse_provenance(read_json(path), path, renamed)
@@ -87,12 +89,14 @@ def parse_provenance(stored: Any, path: Path, renamed: Mapping[str, str] | None 
     settings, versions, made_from, notes = parts
     if version == 1 and isinstance(settings.get("made_from"), dict):
         made_from, settings = settings["made_from"], {k: v for k, v in settings.items() if k != "made_from"}
+    own = fingerprint({**stored["settings"], **versions, **(made_from if version == VERSION else {})})
+    renamed = renamed or {}
+    inputs = {old.removeprefix(_INPUT): new for old, new in renamed.items() if old.startswith(_INPUT)}
+    settings, versions, made_from = rename(settings, renamed), rename(versions, renamed), rename(made_from, inputs)
     try:
-        own = Provenance(str(stored.get("stage", "")), settings, versions, made_from, notes)
+        return Provenance(str(stored.get("stage", "")), settings, versions, made_from, notes, own)
     except ValueError as error:
         raise MixstyleError(f"{path}: {error}", code="damaged-file") from error
-    settings, versions, made_from = (rename(part, renamed or {}) for part in (settings, versions, made_from))
-    return Provenance(own.stage, settings, versions, made_from, notes, own.fingerprint)
 
 
 def rename(stored: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_other_stems_make_what_follows_stale(finished: Path, tmp_path: Path) -> 
     assert summary["features"].state == "stale"
     assert "separate.clips_per_track: 2 -> 3" in summary["features"].problems[0]
     assert summary["train"].state == "stale"
-    assert "the stems are others" in summary["train"].problems[-1]
+    assert "stems are others" in summary["train"].problems[-1]
 
 
 def test_a_store_of_another_version_is_told(finished: Path) -> None:

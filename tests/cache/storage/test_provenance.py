@@ -126,6 +126,18 @@ def test_version_1_is_read_and_left_as_it_is(tmp_path: Path) -> None:
     assert "cutting: 1 -> 2" in refusal(path, later, renamed=renamed).message, "what is not stored is version 1"
 
 
+def test_an_input_of_version_1_may_have_the_name_of_a_setting(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    stored = {"checkpoints": ["a.pt"], "made_from": {"stems": "aa", "checkpoints": ["cc"]}}
+    write_version_1(path, "evaluate", stored)
+    now = Provenance("evaluate", {"checkpoints": ["a.pt"]}, made_from={"stems": "aa", "encoders": ["cc"]})
+    renamed = {"made_from.checkpoints": "encoders"}
+    assert guard(path, now, rebuild=False, renamed=renamed).fingerprint == fingerprint(stored)
+    with pytest.raises(MixstyleError) as caught:
+        read_provenance(path)
+    assert caught.value.code == "damaged-file"
+
+
 def test_inputs_of_version_1_and_settings_that_came_later(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     write_version_1(path, "train", {"seed": 0, "made_from": {"stems": "aa", "features": "bb"}})
