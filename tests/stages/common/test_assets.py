@@ -1,13 +1,9 @@
 """What comes with mixstyle: found from anywhere, whole, and saying what it is."""
 
-import shutil
-import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.paths import ROOT
 from helpers.small_separator import song
 
 import mixstyle
@@ -47,20 +43,3 @@ def test_its_separator_is_the_shipped_one() -> None:
     card = load_export(shipped_encoder()).content["card"]
     assert f"separator {SEPARATOR.name}" in card
     assert model.separator.description.startswith("SCNet")
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_all_of_it(tmp_path: Path) -> None:
-    uv = shutil.which("uv")
-    if uv is None:
-        pytest.skip("needs uv")
-    subprocess.run([uv, "build", "--wheel", "-q", "-o", str(tmp_path), str(ROOT)], check=True)
-    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
-    assert {
-        "mixstyle/encoder.safetensors",
-        "mixstyle/py.typed",
-        "mixstyle/configs/fma.yaml",
-        "mixstyle/separators/scnet_tiny.safetensors",
-        "mixstyle/separators/configs/scnet_tiny.yaml",
-    } <= names
-    assert not [name for name in names if name.startswith(("tests", "docs", "benchmarks"))]
