@@ -29,8 +29,8 @@ from torch import Tensor
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet
 from mixstyle.pipeline.separation.msst import read_separator_config
-from mixstyle.pipeline.separation.scnet import SCNet
 from mixstyle.pipeline.separation.separator import load_separator
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mixstyle.pipeline.separation.scnet import Fusion, SCNet
+from mixstyle.pipeline.separation.architectures.scnet_network import Fusion, SCNet
 
 
 class _PublishedFusion(nn.Module):

@@ -30,7 +30,7 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.pipeline.synth.song import render_song
 
 FILES = Path(__file__).parent.parent / "Music-Source-Separation-Training"

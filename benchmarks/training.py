@@ -29,7 +29,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.encoder import Form
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain, draw_mix_chain
-from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.train.data import Batch, Triplets, load_batches

@@ -20,10 +20,12 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cpu")
     kind, colon, number = name.partition(":")
     if kind != "cuda" or (colon and not number.isdecimal()):
-        raise MixstyleError(f"device={name}: should be auto, cpu, cuda or cuda:N")
+        raise MixstyleError(f"device={name}: should be auto, cpu, cuda or cuda:N", code="bad-setting")
     index = int(number) if colon else 0
     if count == 0:
-        raise MixstyleError(f"device={name}: torch finds no CUDA device here; use device=cpu or device=auto")
+        raise MixstyleError(
+            f"device={name}: torch finds no CUDA device here; use device=cpu or device=auto", code="no-device"
+        )
     if index >= count:
-        raise MixstyleError(f"device={name}: there are only cuda:0 to cuda:{count - 1} here")
+        raise MixstyleError(f"device={name}: there are only cuda:0 to cuda:{count - 1} here", code="no-device")
     return torch.device("cuda", index)

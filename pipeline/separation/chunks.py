@@ -28,9 +28,12 @@ class ChunkGrid:
 
     def __post_init__(self) -> None:
         if self.num_overlap < 1 or self.chunk < 10 * self.num_overlap:
-            raise MixstyleError(f"separator's chunk_size={self.chunk} cannot be cut by num_overlap={self.num_overlap}")
+            raise MixstyleError(
+                f"separator's chunk_size={self.chunk} cannot be cut by num_overlap={self.num_overlap}",
+                code="bad-setting",
+            )
         if self.track_frames < 1:
-            raise MixstyleError("a track to separate holds no samples")
+            raise MixstyleError("a track to separate holds no samples", code="bad-audio")
 
     @property
     def step(self) -> int:

@@ -120,7 +120,8 @@ class BatchExecutor:
         if size == 1 and limit == 1:
             raise MixstyleError(
                 f"{self.separator.device}: out of memory with a single chunk; use fewer separate.streams, "
-                "separate.precision=bf16, or a device with more memory"
+                "separate.precision=bf16, or a device with more memory",
+                code="no-memory",
             )
         with self._lock:
             if self._limit < limit:  # another stream has halved it meanwhile

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.separation.scnet import SCNetConfig
+from mixstyle.pipeline.separation.architectures.registry import architecture_of
 
 WRAPPERS = ("state", "state_dict", "model_state_dict")
 """Keys under which training programs put the weights, beside their optimiser's."""
@@ -39,18 +39,22 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 class SeparatorFile:
     """What a separator's YAML says, as far as separation needs it."""
 
-    model: SCNetConfig
+    model: Any
+    """The architecture's settings, an `architectures.base.ModelConfig`."""
     instruments: tuple[str, ...]
     """The sources in the order of the network's output."""
     chunk: int
     num_overlap: int
     normalize: bool
+    architecture: str = "scnet"
+    """The name of one of `architectures.registry`."""
 
 
 def read_separator_config(path: str | Path) -> SeparatorFile:
     """Reads an MSST YAML.
 
-    Raises MixstyleError, naming file and setting, where it is missing, malformed or not a stereo four-stem SCNet.
+    Raises MixstyleError, naming file and setting, where it is missing or malformed, and where its network cannot
+    separate stereo into the four stems.
     """
     path = Path(path)
     try:
@@ -60,38 +64,47 @@ def read_separator_config(path: str | Path) -> SeparatorFile:
         finally:
             loader.dispose()
     except OSError as error:
-        raise MixstyleError(f"{path}: cannot read the separator's YAML ({error.strerror})") from error
+        raise MixstyleError(f"{path}: cannot read the separator's YAML ({error.strerror})", code="not-found") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MixstyleError(f"{path}: not a safe YAML file: {' '.join(str(error).split())}") from error
+        told = " ".join(str(error).split())
+        raise MixstyleError(f"{path}: not a safe YAML file: {told}", code="damaged-file") from error
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
-        raise MixstyleError(f"{path}: has no `model` section; give the YAML that was published with the checkpoint")
+        raise MixstyleError(
+            f"{path}: has no `model` section; give the YAML that was published with the checkpoint", code="wrong-file"
+        )
     try:
-        model = SCNetConfig.from_mapping(data["model"])
+        architecture = architecture_of(data)
+        model = architecture.read_config(data["model"])
     except MixstyleError as error:
-        raise MixstyleError(f"{path}: {error}") from error
+        raise MixstyleError(f"{path}: {error}", code=error.code) from error
+
+    def refuse(setting: str, why: str) -> NoReturn:
+        raise MixstyleError(f"{path}: {setting}: {why}", code="bad-setting")
+
     audio, inference, training = (_section(path, data, name) for name in ("audio", "inference", "training"))
     target = training.get("target_instrument")
     if target is not None:
-        raise MixstyleError(f"{path}: training.target_instrument={target}: one stem alone; all four are needed")
+        refuse(f"training.target_instrument={target}", "one stem alone; all four are needed")
     instruments = tuple(training.get("instruments") or model.sources)
     if sorted(instruments) != sorted(STEMS):
-        raise MixstyleError(f"{path}: training.instruments={list(instruments)}: only {', '.join(STEMS)} can be used")
+        refuse(f"training.instruments={list(instruments)}", f"only {', '.join(STEMS)} can be used")
     rate = audio.get("sample_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
-        raise MixstyleError(f"{path}: audio.sample_rate={rate}: only {SAMPLE_RATE} Hz can be used")
+        refuse(f"audio.sample_rate={rate}", f"only {SAMPLE_RATE} Hz can be used")
     chunk = inference.get("chunk_size") or audio.get("chunk_size")
-    if not isinstance(chunk, int) or chunk < model.nfft:
-        raise MixstyleError(f"{path}: audio.chunk_size={chunk}: should be a number of samples above model.nfft")
+    if not isinstance(chunk, int) or chunk < model.least_chunk_frames:
+        refuse(f"audio.chunk_size={chunk}", f"should be a number of samples, {model.least_chunk_frames} or more")
     num_overlap = inference.get("num_overlap", 1)
     if not isinstance(num_overlap, int) or num_overlap < 1:
-        raise MixstyleError(f"{path}: inference.num_overlap={num_overlap}: should be a whole number from 1 on")
-    return SeparatorFile(model, instruments, chunk, num_overlap, bool(inference.get("normalize", False)))
+        refuse(f"inference.num_overlap={num_overlap}", "should be a whole number from 1 on")
+    normalize = bool(inference.get("normalize", False))
+    return SeparatorFile(model, instruments, chunk, num_overlap, normalize, architecture.name)
 
 
 def _section(path: Path, data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = data.get(name) or {}
     if not isinstance(section, dict):
-        raise MixstyleError(f"{path}: `{name}` should be a section")
+        raise MixstyleError(f"{path}: `{name}` should be a section", code="bad-setting")
     return section
 
 
@@ -102,22 +115,26 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint; see Music-Source-Separation-Training/README.md")
+        raise MixstyleError(
+            f"{path}: no such checkpoint; see Music-Source-Separation-Training/README.md", code="not-found"
+        )
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise MixstyleError(f"{path}: not a safetensors file ({error})") from error
+            raise MixstyleError(f"{path}: not a safetensors file ({error})", code="damaged-file") from error
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise MixstyleError(
             f"{path}: refused: the checkpoint is damaged, or holds more than tensors and would run code when loaded "
-            f"({reason}); convert it to .safetensors where you trust it"
+            f"({reason}); convert it to .safetensors where you trust it",
+            code="damaged-file",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise MixstyleError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        told = str(error).splitlines()[0]
+        raise MixstyleError(f"{path}: not a readable checkpoint ({told})", code="damaged-file") from error
     for _ in WRAPPERS:  # some programs wrap twice
         inner = next((data[k] for k in WRAPPERS if isinstance(data, dict) and isinstance(data.get(k), dict)), None)
         if inner is None:
@@ -125,7 +142,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         data = inner
     state = {str(k): v for k, v in data.items() if isinstance(v, Tensor)} if isinstance(data, dict) else {}
     if not state:
-        raise MixstyleError(f"{path}: holds no weights, neither bare nor under {', '.join(WRAPPERS)}")
+        raise MixstyleError(
+            f"{path}: holds no weights, neither bare nor under {', '.join(WRAPPERS)}", code="wrong-file"
+        )
     # DistributedDataParallel puts `module.` before every name.
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 

@@ -1,9 +1,9 @@
-"""Separates music into stems with SCNet, whole tracks or clips out of them."""
+"""Separates music into stems, whole tracks or clips out of them, with a network of any architecture."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.separation.architectures.base import SeparationNetwork
+from mixstyle.pipeline.separation.architectures.registry import architectures
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest, OverlapAdd
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.msst import SeparatorFile, digest, read_separator_config, read_state_dict
-from mixstyle.pipeline.separation.scnet import SCNet, form_of
-from mixstyle.pipeline.separation.scnet_inference import InferenceSCNet
 
 Precision = Literal["fp32", "bf16", "fp16"]
 INFERENCE_VERSION = 2
@@ -29,23 +29,24 @@ class Separator:
 
     def __init__(
         self,
-        network: SCNet,
+        network: SeparationNetwork,
         file: SeparatorFile,
         weights: str,
         device: torch.device,
         precision: Precision,
         batch: int,
     ) -> None:
-        self.network = InferenceSCNet(network, DTYPES[precision]).to(device)
+        self.network = network.module.to(device)
         self.file, self.device, self.precision, self.batch_chunks = file, device, precision, batch
         self._order = [file.instruments.index(stem) for stem in STEMS]
         rules = {**asdict(file), "form": network.form, "weights": weights}
+        if file.architecture == "scnet":
+            del rules["architecture"]  # the first of them: its fingerprints are older than the registry
         self.fingerprint = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
         """Hex of the weights and every setting that shapes the stems; not of device or precision."""
-        parameters = sum(p.numel() for p in network.parameters())
         self.description = (
-            f"SCNet {network.form}, {parameters / 1e6:.2f} M parameters, chunks of {file.chunk / 44_100:.1f} s, "
-            f"num_overlap {file.num_overlap}"
+            f"{network.description}, {network.parameters / 1e6:.2f} M parameters, chunks of "
+            f"{file.chunk / SAMPLE_RATE:.1f} s, num_overlap {file.num_overlap}"
         )
 
     @property
@@ -110,9 +111,11 @@ class Separator:
         """
         audio = request.audio
         if audio.ndim != 2 or audio.shape[0] != 2:
-            raise MixstyleError(f"audio to separate should be [2, T], not {list(audio.shape)}; repeat a mono channel")
+            raise MixstyleError(
+                f"audio to separate should be [2, T], not {list(audio.shape)}; repeat a mono channel", code="bad-audio"
+            )
         if not torch.isfinite(audio).all():
-            raise MixstyleError("audio to separate holds NaN or infinite samples")
+            raise MixstyleError("audio to separate holds NaN or infinite samples", code="bad-audio")
         audio = audio.detach().to("cpu", torch.float32)
         first, last = self.clip_span(request.track_frames, request.start, request.stop)
         if request.span_start > first or request.span_start + audio.shape[1] < last:
@@ -138,34 +141,27 @@ def load_separator(
     num_overlap: int | None = None,
     batch_chunks: int = 1,
 ) -> Separator:
-    """Loads an SCNet from MSST's YAML and a checkpoint (.ckpt, .pt, .th or .safetensors; plain or masked form).
+    """Loads a separator from MSST's YAML and a checkpoint (.ckpt, .pt, .th or .safetensors).
+
+    Its network is one of `architectures.registry`, and the YAML tells which.
 
     num_overlap: instead of the YAML's. batch_chunks: chunks that go through the network together.
     Raises MixstyleError, naming the file, where the two do not fit or cannot be loaded.
     """
     file = read_separator_config(config_path)
     if num_overlap is not None:
-        file = SeparatorFile(file.model, file.instruments, file.chunk, num_overlap, file.normalize)
+        file = replace(file, num_overlap=num_overlap)
     ChunkGrid(file.chunk, file.num_overlap, file.chunk)  # refuses what cannot be cut before any work
     device = torch.device(device)
     if precision not in DTYPES:
-        raise MixstyleError(f"precision={precision!r} should be fp32, bf16 or fp16")
+        raise MixstyleError(f"precision={precision!r} should be fp32, bf16 or fp16", code="bad-option")
     if precision == "fp16" and device.type == "cpu":
-        raise MixstyleError("precision=fp16 needs a GPU; use bf16 or fp32 on a CPU")
+        raise MixstyleError("precision=fp16 needs a GPU; use bf16 or fp32 on a CPU", code="no-device")
     if batch_chunks < 1:
-        raise MixstyleError(f"batch_chunks={batch_chunks} should be 1 or more")
+        raise MixstyleError(f"batch_chunks={batch_chunks} should be 1 or more", code="bad-option")
     state = {k: v.float() if v.is_floating_point() else v for k, v in read_state_dict(checkpoint_path).items()}
-    network = SCNet(file.model, form_of(state))
-    own = network.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or extra:
-        told = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the network has not"
-        raise MixstyleError(f"{checkpoint_path}: does not fit {config_path}: {told}")
-    wrong = next((k for k in own if own[k].shape != state[k].shape), None)
-    if wrong is not None:
-        raise MixstyleError(
-            f"{checkpoint_path}: does not fit {config_path}: {wrong} has shape {list(state[wrong].shape)}, "
-            f"the YAML makes it {list(own[wrong].shape)}"
-        )
-    network.load_state_dict(state)
+    try:
+        network = architectures()[file.architecture].build(file.model, state, DTYPES[precision])
+    except MixstyleError as error:
+        raise MixstyleError(f"{checkpoint_path}: does not fit {config_path}: {error}", code=error.code) from error
     return Separator(network, file, digest(state), device, precision, batch_chunks)

@@ -31,5 +31,7 @@ def shipped_encoder() -> Path:
     """The encoder. Raises MixstyleError where this installation has none."""
     path = Path(str(files("mixstyle").joinpath(ENCODER.name)))
     if not path.is_file():
-        raise MixstyleError("this installation of mixstyle has no encoder in it; name a checkpoint of your own")
+        raise MixstyleError(
+            "this installation of mixstyle has no encoder in it; name a checkpoint of your own", code="not-found"
+        )
     return path

@@ -14,8 +14,8 @@ from helpers.small_separator import CHUNK, song, write_separator
 from helpers.training import CLIP_S, profile, settings_of
 from torch import nn
 
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
-from mixstyle.pipeline.separation.scnet import SCNet, form_of
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.features.stage import features
 

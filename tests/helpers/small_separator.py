@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.stages.settings.profile import Settings, load_settings
 
 RATE = 44_100

@@ -68,7 +68,7 @@ def rounding_bound(rate: int) -> float:
 def filtered(signal: np.ndarray, rate: int, dtype: type = np.float64) -> np.ndarray:
     """scipy's recursion, in direct form."""
     for b, a in k_weighting_filters(rate):
-        signal = scipy.signal.lfilter(b.astype(dtype), a.astype(dtype), signal.astype(dtype))
+        signal = np.asarray(scipy.signal.lfilter(b.astype(dtype), a.astype(dtype), signal.astype(dtype)))
     return signal
 
 

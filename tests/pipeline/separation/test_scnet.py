@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest
 from mixstyle.pipeline.separation.msst import digest, read_separator_config, read_state_dict
-from mixstyle.pipeline.separation.scnet import SCNet, SCNetConfig
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 
 EVERY = 23

@@ -11,10 +11,10 @@ from helpers.paths import DATA
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mixstyle.pipeline.separation import scnet_inference
+from mixstyle.pipeline.separation.architectures import scnet_inference
+from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet, _GatedConv
+from mixstyle.pipeline.separation.architectures.scnet_network import Form, SCNet, SCNetConfig, form_of
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
-from mixstyle.pipeline.separation.scnet import Form, SCNet, SCNetConfig, form_of
-from mixstyle.pipeline.separation.scnet_inference import InferenceSCNet, _GatedConv
 from mixstyle.pipeline.synth.song import render_song
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 

@@ -1,4 +1,4 @@
-"""SCNet's forward pass rearranged for speed, with the numbers of `mixstyle.pipeline.separation.scnet`.
+"""SCNet's forward pass rearranged for speed, with the numbers of `scnet_network`.
 
 What differs from the module that trains, and why it gives the same numbers:
 - Tensors stay in one memory layout, [B, F, T, C] with the channels innermost. Convolutions read it as channels-last,
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mixstyle.pipeline.separation.scnet import (
+from mixstyle.pipeline.separation.architectures.scnet_network import (
     ConvolutionModule,
     DualPath,
     EncoderBlock,

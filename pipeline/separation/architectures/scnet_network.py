@@ -52,7 +52,7 @@ class SCNetConfig:
         """Refuses what the network cannot be built from; raises MixstyleError naming the setting."""
 
         def refuse(name: str, why: str) -> None:
-            raise MixstyleError(f"separator's model.{name}={getattr(self, name)}: {why}")
+            raise MixstyleError(f"model.{name}={getattr(self, name)}: {why}", code="bad-setting")
 
         if sorted(self.sources) != sorted(STEMS):
             refuse("sources", f"only a separator of {', '.join(sorted(STEMS))} can be used")
@@ -70,18 +70,23 @@ class SCNetConfig:
         if self.win_size > self.nfft:
             refuse("win_size", f"is longer than nfft={self.nfft}")
 
+    @property
+    def least_chunk_frames(self) -> int:
+        """The shortest audio, in samples, that the network takes."""
+        return self.nfft
+
     @classmethod
     def from_mapping(cls, model: Mapping[str, Any]) -> "SCNetConfig":
         """Builds from a YAML's `model` section; settings that SCNet does not have are refused by name."""
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(model) - known)
         if unknown:
-            raise MixstyleError(f"separator's model.{unknown[0]}: SCNet has no such setting")
+            raise MixstyleError(f"model.{unknown[0]}: SCNet has no such setting", code="unknown-setting")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in model.items()}
         try:
             return cls(**values)
         except TypeError as error:
-            raise MixstyleError(f"separator's model section has a value of the wrong type ({error})") from error
+            raise MixstyleError(f"`model` has a value of the wrong type ({error})", code="bad-setting") from error
 
 
 class ConvolutionModule(nn.Module):
@@ -255,7 +260,9 @@ class SCNet(nn.Module):
         window = torch.ones(config.win_size)
         if form == "masked":
             if config.win_size != config.nfft:
-                raise MixstyleError(f"separator's model.win_size={config.win_size}: should equal nfft={config.nfft}")
+                raise MixstyleError(
+                    f"model.win_size={config.win_size}: should equal nfft={config.nfft}", code="bad-setting"
+                )
             window = torch.hann_window(config.nfft)
             self.pos_embed_f = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, dims[0], bins, 1), std=0.02))
             self.mask_layer = nn.Sequential(
