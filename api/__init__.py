@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from mixstyle.cache.stem_store.stem_cache import StemCache
     from mixstyle.pipeline.core.errors import MixstyleError
     from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-    from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+    from mixstyle.pipeline.descriptors.compute import describe
+    from mixstyle.pipeline.descriptors.table import DESCRIPTORS
     from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
     from mixstyle.pipeline.encoder.losses import info_nce
     from mixstyle.pipeline.encoder.mel import StemMel
@@ -28,7 +29,8 @@ _HOME = {
     "cache.models.exports": ("load_encoder",),
     "cache.features_store": ("FeatureStore",),
     "cache.stem_store.stem_cache": ("StemCache",),
-    "pipeline.descriptors.compute": ("DESCRIPTORS", "describe"),
+    "pipeline.descriptors.compute": ("describe",),
+    "pipeline.descriptors.table": ("DESCRIPTORS",),
     "pipeline.encoder.encoder": ("Encoder", "EncoderConfig"),
     "pipeline.core.errors": ("MixstyleError",),
     "pipeline.encoder.losses": ("info_nce",),

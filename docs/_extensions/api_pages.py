@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 
 FOLDER = "_api"
 """Of the generated pages, within docs/; git does not track it."""
@@ -66,10 +67,21 @@ def _public(names: list[str]) -> list[str]:
     return blocks
 
 
-def as_rst(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+def as_rst(_app: Sphinx, what: str, name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Turns a docstring's lines, in place: code in backticks stays code, and no sign is markup."""
+    package, _, attribute = name.rpartition(".")
+    if what == "data" and package == "mixstyle":  # autodoc would show what its type says of itself
+        lines[:] = _said_at_home(attribute)
     text = _escaped("\n".join(lines))
     lines[:] = [*text.split("\n"), ""]
+
+
+def _said_at_home(name: str) -> list[str]:
+    """The docstring of a public constant, from below its assignment."""
+    import mixstyle
+
+    module = mixstyle._MODULE.get(name)
+    return ModuleAnalyzer.for_module(module).find_attr_docs().get(("", name), []) if module else []
 
 
 def _escaped(text: str) -> str:

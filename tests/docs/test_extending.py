@@ -38,7 +38,7 @@ def test_the_examples_work_by_one_file_and_its_test(tmp_path: Path) -> None:
     package, found = copied(tmp_path), blocks()
     code = [name for name in found if not name.startswith("tests/")]
     tests = [name for name in found if name.startswith("tests/")]
-    assert [name.split("/")[1] for name in code] == ["mixing", "descriptors", "encoder"]
+    assert [name.split("/")[1] for name in code] == ["mixing", "descriptors", "encoder", "separation"]
     assert len(tests) == len(code)
     for name, text in found.items():
         path = tmp_path / name if name in tests else package / name
@@ -54,7 +54,7 @@ def test_the_examples_work_by_one_file_and_its_test(tmp_path: Path) -> None:
         text=True,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"^4 passed", ran.stdout, re.MULTILINE), ran.stdout
+    assert re.search(r"^5 passed", ran.stdout, re.MULTILINE), ran.stdout
 
 
 def test_the_code_is_formatted(tmp_path: Path) -> None:
