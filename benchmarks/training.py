@@ -6,7 +6,7 @@
 Steps a second and the share of a step that waited for data, as medians over steps after the first ones, which fill the
 loader's queue. The ceiling is the same step with its data at hand. *On the fly* is one item of the published way:
 SCNet small separates both clips (random weights, the network alone, as published), every clip is described by a plain
-loop, and the anchor is mixed anew with a reverb in direct form; a step takes as many times that as it has items, and
+loop, and the anchor is mixed again with a reverb in direct form; a step takes as many times that as it has items, and
 the encoder's own step, which is added.
 """
 
@@ -132,7 +132,7 @@ def measured(
 
 
 def item_on_the_fly(settings: Settings, cache: StemCache, data: Triplets) -> float:
-    """Seconds that one item takes: two separations, three descriptions and a remix."""
+    """Seconds that one item takes: two separations, three descriptions and a mix chain."""
     torch.manual_seed(0)
     network = as_published(SCNet(SCNetConfig(dims=(4, 32, 64, 128)), "plain"))
     track = data.tracks[0]

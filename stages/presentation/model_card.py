@@ -14,7 +14,7 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
     """
     train, separate = loaded.settings.get("train", {}), loaded.settings.get("separate", {})
     if train.get("style_effects"):
-        effects = "{} to {} of all, as styles".format(*train["style_effects"])
+        effects = "{} to {} of all, in drawn chains".format(*train["style_effects"])
     else:
         effects = ", ".join(train.get("aug_effects", []))
     lines = [
