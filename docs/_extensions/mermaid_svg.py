@@ -93,10 +93,14 @@ class Chart:
     ) -> str:
         (ax, ay), (bx, by) = place[a], place[b]
         start, end = ay + size[a][1] / 2, by - size[b][1] / 2
-        line = (
-            f'<line x1="{ax:.0f}" y1="{start:.0f}" x2="{bx:.0f}" y2="{end:.0f}" stroke="currentColor" '
-            'marker-end="url(#tip)"/>'
-        )
+        if end - start <= 1.5 * _ROW_GAP_PX:  # to the next row
+            way = f"M{ax:.0f},{start:.0f} L{bx:.0f},{end:.0f}"
+        else:  # past the rows between, by the side that it begins on
+            side = -1 if ax < bx else 1
+            ax, bx = ax + side * size[a][0] / 2, bx + side * size[b][0] / 2
+            out = (min(ax, bx) if side < 0 else max(ax, bx)) + side * _GAP_PX * 2.5
+            way = f"M{ax:.0f},{ay:.0f} C{out:.0f},{ay + 40:.0f} {out:.0f},{by - 40:.0f} {bx:.0f},{by:.0f}"
+        line = f'<path d="{way}" fill="none" stroke="currentColor" marker-end="url(#tip)"/>'
         if not words:
             return line
         x, y = (ax + bx) / 2 + 6, (start + end) / 2 + 4

@@ -250,5 +250,5 @@ def mix_chain_vector(mix_chain: MixChain) -> np.ndarray:
     return np.concatenate([chain_vector(chain) for chain in (*mix_chain.stems, mix_chain.mix)])
 
 
+# The names under which `mixstyle` offers these two; no docstring, so that theirs is shown.
 sample_remix, apply_remix = draw_mix_chain, apply_mix_chain
-"""The names under which `mixstyle` offers these two."""
