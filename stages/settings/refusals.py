@@ -73,7 +73,9 @@ def _refusal(section: str, values: Mapping[str, Any], origins: Mapping[str, str]
     elif cause is not None:
         wanted = str(cause)
     else:
-        wanted = _SHOULD_BE[details["type"]].format(**context) if details["type"] in _SHOULD_BE else details["msg"]
+        bounds = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+        known = _SHOULD_BE.get(details["type"])
+        wanted = known.format(**bounds) if known else str(details["msg"])
     each = "each be" if len(place) > 1 else "be"
     return f"{_from(origins, name)}{section}.{name}={_shown(values[name])} should {each} {wanted}"
 

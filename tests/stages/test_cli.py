@@ -5,17 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from helpers.small_cache import make_cache
 from helpers.small_encoder import embedding_profile, write_encoder
 from helpers.small_separator import write_separator, write_songs
 from helpers.training import CLIP_S, profile, settings_of
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
+import mixstyle
 from mixstyle.cache.models.exports import load_export
+from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cli import app
+from mixstyle.stages.cli_options import profiles, several_devices
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.stage import train
 
 
@@ -73,3 +79,59 @@ def test_songs_are_embedded_indexed_searched_and_compared(tmp_path: Path) -> Non
         typed("search", tmp_path / "nothing.wav", "--index", tmp_path / "index", *common)
     with pytest.raises(MixstyleError, match="no index there"):
         typed("search", songs[0], "--index", tmp_path / "other", *common)
+
+
+def test_several_devices_are_names_or_a_number() -> None:
+    assert several_devices("cuda:1,cuda:3", "cpu") == ["cuda:1", "cuda:3"]
+    assert several_devices("3", "cuda:5") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert several_devices("2", "cpu") == ["cpu", "cpu"]
+    assert {name.partition(":")[0] for name in several_devices("2", "auto")} == {resolve_device("auto").type}
+    with pytest.raises(MixstyleError) as caught:
+        several_devices("0", "cpu")
+    assert caught.value.code == "bad-option"
+
+
+@pytest.mark.parametrize(("command", "section"), [("separate", "separate"), ("train", "train")])
+@pytest.mark.parametrize(("text", "devices"), [("2", ("cpu", "cpu")), ("cuda:0,cuda:2", ("cuda:0", "cuda:2"))])
+def test_devices_means_the_same_in_every_command(
+    monkeypatch: pytest.MonkeyPatch, command: str, section: str, text: str, devices: tuple[str, ...]
+) -> None:
+    seen: list[Settings] = []
+
+    def stage(settings: Settings, *_: object) -> None:
+        seen.append(settings)
+        raise MixstyleError("far enough")
+
+    monkeypatch.setattr(f"mixstyle.stages.{command}.stage.{command}", stage)
+    with pytest.raises(MixstyleError, match="far enough"):
+        typed(command, "--devices", text, "--device", "cpu")
+    assert getattr(seen[0], section).devices == devices
+    if command == "train":
+        assert seen[0].train.process_count == 2
+
+
+def test_the_version_is_told() -> None:
+    assert typed("--version").split() == ["mixstyle", mixstyle.__version__]
+
+
+def test_every_option_has_help() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    assert len(group.commands) == 14
+    for name, command in group.commands.items():
+        assert command.help, name
+        assert "mixstyle " + name in command.help, "an example"
+        for option in command.params:
+            assert getattr(option, "help", None), f"{name} {option.name}"
+
+
+def test_a_shell_completes_profiles_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert profiles("")[:3] == ["cpu", "demo", "fma"]
+    assert profiles("de") == ["demo"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "other.yml").touch()
+    assert profiles("m") == ["mine.yaml", "more/"]
+    assert profiles("more/") == ["more/other.yml"]
+    assert profiles(f"{tmp_path}/mi") == [f"{tmp_path}/mine.yaml"]

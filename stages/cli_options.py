@@ -1,0 +1,83 @@
+"""What the commands of the command line share: options, and the settings that they make."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.assets import profile_names
+
+if TYPE_CHECKING:
+    from mixstyle.stages.settings.profile import Settings
+
+
+def profiles(incomplete: str) -> list[str]:
+    """What a shell completes --config to: profiles by name, YAML files and folders."""
+    folder, slash, _ = incomplete.rpartition("/")
+    found = [] if slash else profile_names()
+    for path in sorted(Path(folder or (slash or ".")).glob("*")):
+        if path.suffix in {".yaml", ".yml"}:
+            found.append(f"{folder}{slash}{path.name}")
+        elif path.is_dir() and incomplete and not path.name.startswith("."):
+            found.append(f"{folder}{slash}{path.name}/")
+    return [name for name in found if name.startswith(incomplete)]
+
+
+Config = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        "-c",
+        help="A profile in configs/ (demo, cpu, fma) or a path to a YAML file.",
+        autocompletion=profiles,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Overrides a setting, as section.name=value; may be repeated."),
+]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Throws away what was made with other settings.")]
+DataPath = Annotated[Path | None, typer.Option(help="A folder of music, a .txt list, or a .csv with a column `path`.")]
+Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        help="A process on each of several devices: their names, such as cuda:0,cuda:1, or a number N for the first N "
+        "of the kind that --device names."
+    ),
+]
+ShardIndex = Annotated[int, typer.Option(help="Which share of the shards to work on, from 0 on.")]
+NumShards = Annotated[int, typer.Option(help="How many shares there are: one a process, on any machines.")]
+Encoder = Annotated[Path | None, typer.Option(help="A checkpoint or exported encoder; the shipped one if not given.")]
+Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in.")]
+
+
+def settings_of(config: str, overrides: list[str] | None, **options: Any) -> "Settings":
+    """The profile with --set laid over it, and the plain options over that: section__name=value, None for not given."""
+    from mixstyle.stages.settings.profile import load_settings  # not for --help: pydantic takes its time
+
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    return load_settings(config, overrides or [], given)
+
+
+def several_devices(text: str, device: str) -> list[str]:
+    """The devices that --devices names. device: the setting, whose kind a number of devices goes by.
+
+    >>> several_devices("cuda:1, cuda:3", "auto")
+    ['cuda:1', 'cuda:3']
+    >>> several_devices("2", "cuda")
+    ['cuda:0', 'cuda:1']
+    >>> several_devices("2", "cpu")
+    ['cpu', 'cpu']
+    """
+    if not text.strip().isdecimal():
+        return [name.strip() for name in text.split(",")]
+    count = int(text)
+    if count < 1:
+        raise MixstyleError(f"--devices {text}: should be 1 or more, or names such as cuda:0,cuda:1", code="bad-option")
+    if device == "auto":
+        from mixstyle.pipeline.core.device import resolve_device
+
+        device = resolve_device(device).type
+    return ["cpu"] * count if device == "cpu" else [f"cuda:{place}" for place in range(count)]

@@ -1,0 +1,148 @@
+"""Commands about songs: what their mix is like, and which songs are mixed alike."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mixstyle.stages.cli_options import Config, Device, Encoder, Index, Rebuild, Set, settings_of
+
+if TYPE_CHECKING:
+    from mixstyle.stages.settings.profile import Settings
+
+
+def describe_command(
+    songs: Annotated[list[Path] | None, typer.Argument(metavar="[SONG]...", help="Music files.")] = None,
+    stems: Annotated[
+        Path | None, typer.Option(help="A folder of vocals, bass, drums and other, taken instead of separating.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Writes every value and percentile as CSV.")] = None,
+    json: Annotated[Path | None, typer.Option(help="The same as JSON.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draws a page; a folder of pages where songs are several.")] = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Describes the mix of a song: loudness, spectrum, stereo, masking, and where it lies among the cached songs.
+
+    Examples:
+
+      mixstyle describe song.wav --png song.png
+
+      mixstyle describe --config cpu --stems "musdb18hq/test/A - B" --csv mix.csv
+    """
+    from mixstyle.stages.songs.describe.stage import describe_songs
+
+    describe_songs(settings_of(config, overrides, separate__device=device), songs or [], stems, csv, json, png)
+
+
+def _to_embed(
+    config: str, overrides: list[str] | None, encoder: Path | None, device: str | None, index_dir: Path | None = None
+) -> "Settings":
+    """The settings of the commands that embed songs."""
+    return settings_of(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
+
+
+def embed_command(
+    songs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Music files, or folders of stems.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .parquet or .npy.")],
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Writes the embeddings of songs.
+
+    Examples:
+
+      mixstyle embed ~/music/*.mp3 -o embeddings.parquet
+
+      mixstyle embed a.wav b.wav -o embeddings.npy --encoder encoder.safetensors
+    """
+    from mixstyle.stages.songs.embed import embed
+
+    embed(_to_embed(config, overrides, encoder, device), songs, output)
+
+
+def index_command(
+    folder: Annotated[Path, typer.Argument(help="A folder of music.")],
+    index_dir: Index = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Embeds a folder of music into an index to search; run again, it takes what is new.
+
+    Examples:
+
+      mixstyle index ~/music
+
+      mixstyle index ~/music --index ~/music.index --encoder encoder.safetensors
+    """
+    from mixstyle.stages.songs.index import index
+
+    index(_to_embed(config, overrides, encoder, device, index_dir), folder, rebuild)
+
+
+def search_command(
+    song: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
+    k: Annotated[int, typer.Option("-k", help="How many songs.")] = 10,
+    index_dir: Index = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Finds the songs of the index that are mixed most like this one, and tells in what they are alike.
+
+    Example:
+
+      mixstyle search song.wav -k 5
+    """
+    from mixstyle.stages.songs.index import search
+
+    search(_to_embed(config, overrides, encoder, device, index_dir), song, k)
+
+
+def compare_command(
+    first: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+    png: Annotated[Path | None, typer.Option(help="Draws a page.")] = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Tells how two mixes differ: the distance, stem by stem, and descriptor by descriptor.
+
+    Example:
+
+      mixstyle compare mine.wav reference.wav --png compared.png
+    """
+    from mixstyle.stages.songs.compare import compare
+
+    compare(_to_embed(config, overrides, encoder, device), first, second, png)
+
+
+def browse_command(
+    host: Annotated[str, typer.Option(help="Where to listen; others than this machine can reach any other.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8050,
+    index_dir: Index = None,
+    encoder: Encoder = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Serves a page to look at the songs of an index and to listen to them.
+
+    Example:
+
+      mixstyle browse --index ~/music.index
+    """
+    from mixstyle.stages.songs.browse.server import browse
+
+    browse(_to_embed(config, overrides, encoder, device, index_dir), host, port)

@@ -1,0 +1,249 @@
+"""Commands that lead from music to a trained encoder and tell how far they are."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.cli_options import (
+    Config,
+    DataPath,
+    Device,
+    Devices,
+    NumShards,
+    Rebuild,
+    Set,
+    ShardIndex,
+    settings_of,
+    several_devices,
+)
+
+
+def demo_songs_command(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where the songs go; the profile's folder unless given.")
+    ] = None,
+    songs: Annotated[int | None, typer.Option(help="How many songs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds of each song.")] = None,
+    stems: Annotated[bool | None, typer.Option("--stems/--no-stems", help="Write the true stems too.")] = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Renders songs, with true stems, to try everything on.
+
+    Examples:
+
+      mixstyle demo-songs
+
+      mixstyle demo-songs data/songs --songs 4 --seed 7
+    """
+    from mixstyle.stages.demo_songs import demo_songs
+
+    chosen = settings_of(
+        config,
+        overrides,
+        demo_songs__output_dir=directory,
+        demo_songs__songs=songs,
+        demo_songs__seed=seed,
+        demo_songs__duration_s=duration,
+        demo_songs__stems=stems,
+    ).demo_songs
+    demo_songs(chosen.output_dir, chosen.songs, chosen.seed, chosen.duration_s, chosen.stems, chosen.workers, rebuild)
+
+
+def separate_command(
+    data_path: DataPath = None,
+    device: Device = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Prints tracks, hours, disk and time needed, and stops.")
+    ] = False,
+    devices: Devices = None,
+    shard_index: ShardIndex = 0,
+    num_shards: NumShards = 1,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Separates clips of every track into stems and writes them as WebDataset shards.
+
+    Examples:
+
+      mixstyle separate --config cpu --data-path ~/music --plan
+
+      mixstyle separate --config cpu --data-path ~/music
+
+      mixstyle separate --set separate.input=stems --data-path musdb18hq/train
+
+      mixstyle separate --config fma --devices cuda:0,cuda:1
+
+      mixstyle separate --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
+    """
+    from mixstyle.stages.separate.stage import plan, separate
+
+    options = {"separate__data_path": data_path, "separate__device": device}
+    settings = settings_of(config, overrides, **options)
+    if devices:
+        several = several_devices(devices, settings.separate.device)
+        settings = settings_of(config, overrides, **options, separate__devices=several)
+    if plan_only:
+        plan(settings)
+        return
+    summary = separate(settings, rebuild, shard_index, num_shards)
+    if settings.separate.strict and summary.tracks_failed:
+        raise MixstyleError(
+            f"{summary.tracks_failed} tracks failed (separate.strict is set); see "
+            f"{settings.separate.stems_dir / 'failures.csv'}"
+        )
+
+
+def features_command(
+    device: Device = None,
+    shard_index: ShardIndex = 0,
+    num_shards: NumShards = 1,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Computes the mixing descriptors of the cached clips into a Zarr store.
+
+    Examples:
+
+      mixstyle features
+
+      mixstyle features --config cpu --set features.batch_clips=16
+
+      mixstyle features --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
+    """
+    from mixstyle.stages.features.stage import features
+
+    features(settings_of(config, overrides, features__device=device), rebuild, shard_index, num_shards)
+
+
+def train_command(
+    batch_size: Annotated[int | None, typer.Option(help="Tracks in a batch.")] = None,
+    num_epochs: Annotated[int | None, typer.Option(help="Epochs in all; more than before goes on.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="AdamW's learning rate.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="InfoNCE's temperature.")] = None,
+    clip_duration: Annotated[float | None, typer.Option(help="Seconds of each clip that are used.")] = None,
+    n_mels: Annotated[int | None, typer.Option(help="Mel bands.")] = None,
+    encoder_dim: Annotated[int | None, typer.Option(help="Dimensions of the embedding.")] = None,
+    aug_prob: Annotated[float | None, typer.Option(help="Probability of each effect on each stem.")] = None,
+    aug_gain_range: Annotated[float | None, typer.Option(help="Stem gains lie within plus and minus this, dB.")] = None,
+    devices: Devices = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Trains the encoder on the cached stems and descriptors.
+
+    Examples:
+
+      mixstyle train
+
+      mixstyle train --config fma --batch-size 12 --device cuda:0
+
+      mixstyle train --config fma --devices 4
+    """
+    # Threads that wait for each other sleep, else they take the cores from the loader's workers. Before torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from mixstyle.stages.train.stage import train
+
+    options = {
+        "train__batch_size": batch_size,
+        "train__num_epochs": num_epochs,
+        "train__learning_rate": learning_rate,
+        "train__temperature": temperature,
+        "train__clip_duration_s": clip_duration,
+        "train__n_mels": n_mels,
+        "train__encoder_dim": encoder_dim,
+        "train__aug_prob": aug_prob,
+        "train__aug_gain_range_db": aug_gain_range,
+        "train__device": device,
+    }
+    settings = settings_of(config, overrides, **options)
+    if devices:
+        several = several_devices(devices, settings.train.device)
+        settings = settings_of(config, overrides, **options, train__devices=several, train__processes=len(several))
+    train(settings, rebuild)
+
+
+def evaluate_command(
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint or exported encoder; may be repeated.")
+    ] = None,
+    chains: Annotated[
+        int | None, typer.Option("--chains", "--styles", help="Effect chains for each number of effects.")
+    ] = None,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Asks what the embedding knows: same effects on other songs, against baselines, on songs not trained on.
+
+    Examples:
+
+      mixstyle evaluate --config cpu
+
+      mixstyle evaluate --config cpu --checkpoint a/best_model.pt --checkpoint b.safetensors --chains 100
+    """
+    from mixstyle.stages.evaluate.stage import evaluate
+
+    settings = settings_of(
+        config, overrides, evaluate__checkpoints=checkpoint or None, evaluate__chains=chains, evaluate__device=device
+    )
+    evaluate(settings, rebuild)
+
+
+def export_command(
+    output: Annotated[Path, typer.Argument(help="The file to write, such as encoder.safetensors.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint; the profile's best one if not given.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Weights in float16: half the size.")] = False,
+    card: Annotated[Path | None, typer.Option(help="Markdown that the model card ends with.")] = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Writes a trained encoder as one safetensors file, with settings, descriptor statistics and model card.
+
+    Examples:
+
+      mixstyle export encoder.safetensors
+
+      mixstyle export encoder.safetensors --half --checkpoint checkpoints/checkpoint_epoch_50.pt --card words.md
+    """
+    from mixstyle.stages.export import export
+
+    export(settings_of(config, overrides), output, checkpoint, half, card)
+
+
+def report_command(
+    device: Device = None, config: Config = "demo", overrides: Set = None, rebuild: Rebuild = False
+) -> None:
+    """Makes one page about the trained encoder: losses, map, descriptors, song retrieval.
+
+    Examples:
+
+      mixstyle report
+
+      mixstyle report --config cpu --set report.split=test
+    """
+    from mixstyle.stages.report.stage import report
+
+    report(settings_of(config, overrides, report__device=device), rebuild)
+
+
+def status_command(config: Config = "demo", overrides: Set = None) -> None:
+    """Tells what each step has done, what is left, what failed, and what is stale and why.
+
+    Example:
+
+      mixstyle status --config cpu
+    """
+    from mixstyle.stages.status import status
+
+    status(settings_of(config, overrides))
