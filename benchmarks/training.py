@@ -32,7 +32,8 @@ from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain, draw_mix_chain
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.profile import Settings, load_settings
-from mixstyle.stages.train.data import Batch, Triplets, load_batches
+from mixstyle.stages.train.data import Batch, Items, load_batches
+from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.setup import datasets, head_of, new_encoder, recipe_of, shapes
 from mixstyle.stages.train.step import Stepper
 
@@ -57,7 +58,7 @@ def main(
         f"{options.batch_size} tracks x 3 clips of {options.clip_duration_s:g} s, channels {list(options.channels)}, "
         f"{options.workers} workers, {torch.get_num_threads()} threads, {steps} steps, torch {torch.__version__}"
     )
-    batch = next(load_batches(data, [(0, 0)], 0))
+    batch = next(load_batches(RandomReader(data), [(0, 0)], 0))
     seconds: dict[str, tuple[float, float]] = {}
     forms: tuple[Form, ...] = ("loop", "grouped", "channels_last")
     kinds: list[tuple[Form, str]] = [(form, precision) for precision in ("fp32", "bf16") for form in forms]
@@ -65,7 +66,11 @@ def main(
     for form, precision, still in [*((*kind, True) for kind in kinds), *((*kind, False) for kind in fed)]:
         name = f"{form}, {precision}" + (", data at hand" if still else "")
         stepper, optimizer = stepper_of(settings, cache, form, precision)
-        batches = repeated(batch) if still else load_batches(data, ((0, k) for k in range(steps + 3)), options.workers)
+        batches = (
+            repeated(batch)
+            if still
+            else load_batches(RandomReader(data), ((0, k) for k in range(steps + 3)), options.workers)
+        )
         seconds[name] = measured(stepper, optimizer, batches, steps)
     if on_the_fly:
         fly_s = item_on_the_fly(settings, cache, data) * options.batch_size
@@ -131,7 +136,7 @@ def measured(
     return statistics.mean(took), sum(waited) / sum(took)
 
 
-def item_on_the_fly(settings: Settings, cache: StemCache, data: Triplets) -> float:
+def item_on_the_fly(settings: Settings, cache: StemCache, data: Items) -> float:
     """Seconds that one item takes: two separations, three descriptions and a mix chain."""
     torch.manual_seed(0)
     network = as_published(SCNet(SCNetConfig(dims=(4, 32, 64, 128)), "plain"))

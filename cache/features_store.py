@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from numcodecs import blosc
 from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec
 
@@ -100,10 +101,23 @@ def robust_statistics(values: NDArray[np.floating]) -> tuple[NDArray[np.float32]
     rows = np.asarray(values, dtype=np.float64)
     rows = rows[np.isfinite(rows).all(axis=1)]
     if not len(rows):
-        raise MixstyleError("no clip has descriptors, so they have no statistics; see the reasons in failures.csv")
+        raise MixstyleError(
+            "no clip has descriptors, so they have no statistics; see the reasons in failures.csv", code="no-music"
+        )
     low, median, high = np.percentile(rows, [25, 50, 75], axis=0)
     scale = np.maximum((high - low) / IQR_OF_NORMAL, SPREAD_FLOOR * rows.std(axis=0))
     return median.astype(np.float32), np.maximum(scale, SCALE_FLOOR).astype(np.float32)
+
+
+def set_codec_threads(writers: int) -> int:
+    """Shares the cores out between so many processes that write at once; the threads that this one's codec may use.
+
+    Zarr's Blosc codec is that of numcodecs, which would otherwise use as many threads in each process as there are
+    cores, and 8 at most.
+    """
+    threads = max(1, len(os.sched_getaffinity(0)) // writers)
+    blosc.set_nthreads(threads)
+    return threads
 
 
 class FeatureStore:
@@ -170,17 +184,22 @@ class FeatureStore:
         """Opens a store. Raises MixstyleError where there is none, or one of another format or version."""
         path = Path(path)
         if not path.is_dir():
-            raise MixstyleError(f"{path}: no feature store; run `mixstyle features` first")
+            raise MixstyleError(f"{path}: no feature store; run `mixstyle features` first", code="step-missing")
         try:
             group = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3, use_consolidated=False)
         except (OSError, ValueError, KeyError) as error:
-            raise MixstyleError(f"{path}: not a feature store; remove it and run `mixstyle features`") from error
+            raise MixstyleError(
+                f"{path}: not a feature store; remove it and run `mixstyle features`", code="wrong-file"
+            ) from error
         if group.attrs.get("format") != FORMAT:
-            raise MixstyleError(f"{path}: not a feature store; remove it and run `mixstyle features`")
+            raise MixstyleError(
+                f"{path}: not a feature store; remove it and run `mixstyle features`", code="wrong-file"
+            )
         if group.attrs.get("version") != VERSION:
             raise MixstyleError(
                 f"{path}: version {group.attrs.get('version')} of the format, and this mixstyle reads {VERSION}; "
-                "make it anew with `mixstyle features --rebuild`"
+                "make it anew with `mixstyle features --rebuild`",
+                code="unknown-version",
             )
         return cls(path, group)
 
@@ -263,7 +282,7 @@ class FeatureStore:
         try:
             return self._row_of[clip_id]
         except KeyError:
-            raise MixstyleError(f"{self.path}: no clip {clip_id!r} in the feature store") from None
+            raise MixstyleError(f"{self.path}: no clip {clip_id!r} in the feature store", code="not-found") from None
 
     def rows(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Descriptors `[n, D]` of some rows, in their order; only the shards that hold them are read."""
@@ -310,7 +329,7 @@ class FeatureStore:
         try:
             import pandas
         except ImportError as error:
-            raise MixstyleError("to_dataframe needs pandas: pip install pandas") from error
+            raise MixstyleError("to_dataframe needs pandas: pip install pandas", code="no-package") from error
         keys = {name: _strings(self._array(name)[:]) for name in (*_KEYS, "reason")}
         start_s = np.asarray(self._array("start_s")[:])
         values = pandas.DataFrame(self.values(), columns=pandas.Index(self.names))
@@ -319,7 +338,9 @@ class FeatureStore:
     def _array(self, name: str) -> zarr.Array:
         array = self._group[name]
         if not isinstance(array, zarr.Array):
-            raise MixstyleError(f"{self.path}: {name} is damaged; run `mixstyle features --rebuild`")
+            raise MixstyleError(
+                f"{self.path}: {name} is damaged; run `mixstyle features --rebuild`", code="damaged-file"
+            )
         return array
 
     def _put(self, name: str, place: slice, values: NDArray[Any], chunk: int) -> None:
@@ -333,7 +354,10 @@ class FeatureStore:
         back = np.asarray(self._array(name)[place])
         same = np.array_equal(back, values, equal_nan=values.dtype.kind == "f")
         if not same:
-            raise MixstyleError(f"{self.path}: {name} of shard {chunk} reads back otherwise than it was written")
+            raise MixstyleError(
+                f"{self.path}: {name} of shard {chunk} reads back otherwise than it was written; check the disk",
+                code="cannot-write",
+            )
 
 
 def _allocate(group: zarr.Group, keys: RowKeys, names: list[str], rows_per_shard: int) -> None:

@@ -4,7 +4,8 @@ A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `e
 `encoder_config`, `chain_head` (state dict of the head beside it, or None), `mel` (what `StemMel` is built from),
 `descriptor_names`, `descriptors_version`, `settings` (all of a profile, plain), `epoch` and `step` (finished),
 `optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features), `trained_on` (int64 [N], the
-tracks' ids as numbers: `track_numbers`) and `training_seconds`. What is
+tracks' ids as numbers: `track_numbers`), `training_seconds`, and since `train.reader` `reader`: for each process where
+its stream of shards stands (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one. What is
 random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
 state of generators, scheduler or scaler is needed to go on exactly.
 
@@ -84,14 +85,18 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Raises MixstyleError, naming the file, where it is missing, torn, holds code, or has an unknown version.
     """
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint; run `mixstyle train` first")
+        raise MixstyleError(f"{path}: no such checkpoint; run `mixstyle train` first", code="step-missing")
     try:
         content = _load(path, torch.device(device))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise MixstyleError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0][:120]})") from error
+        raise MixstyleError(
+            f"{path}: not a whole checkpoint ({str(error).splitlines()[0][:120]})", code="damaged-file"
+        ) from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
-        raise MixstyleError(f"{path}: version {version!r} of the format, and this mixstyle reads {VERSION}")
+        raise MixstyleError(
+            f"{path}: version {version!r} of the format, and this mixstyle reads {VERSION}", code="unknown-version"
+        )
     return content
 
 
@@ -124,7 +129,8 @@ def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device |
     if content["descriptor_names"] != names or content["descriptors_version"] != DESCRIPTORS_VERSION:
         raise MixstyleError(
             f"{path}: was trained on other descriptors (version {content['descriptors_version']}) than this mixstyle "
-            f"computes (version {DESCRIPTORS_VERSION}); train anew"
+            f"computes (version {DESCRIPTORS_VERSION}); train anew",
+            code="misfit",
         )
     config = content["encoder_config"]
     encoder = Encoder(EncoderConfig(**{**config, "channels": tuple(config["channels"])}))

@@ -68,18 +68,23 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
     """
     path = Path(path)
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such file")
+        raise MixstyleError(f"{path}: no such file", code="not-found")
     try:
         with safe_open(path, "pt") as file:
             content = json.loads((file.metadata() or {}).get(_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
     except (SafetensorError, ValueError, OSError) as error:
-        raise MixstyleError(f"{path}: not a whole safetensors file ({str(error)[:120]})") from error
+        raise MixstyleError(
+            f"{path}: not a whole safetensors file ({str(error)[:120]})", code="damaged-file"
+        ) from error
     if not isinstance(content, dict):
-        raise MixstyleError(f"{path}: a safetensors file, but not an encoder that `mixstyle export` wrote")
+        raise MixstyleError(
+            f"{path}: a safetensors file, but not an encoder that `mixstyle export` wrote", code="wrong-file"
+        )
     if content.get("version") != VERSION:
         raise MixstyleError(
-            f"{path}: version {content.get('version')!r} of the format, and this mixstyle reads {VERSION}"
+            f"{path}: version {content.get('version')!r} of the format, and this mixstyle reads {VERSION}",
+            code="unknown-version",
         )
     content[_TRACKS] = tensors.pop(_TRACKS, track_numbers(()))
     content["encoder"] = {

@@ -70,5 +70,5 @@ def read_failures(path: Path) -> list[Failure]:
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     if header != [field.name for field in fields(Failure)]:
-        raise MixstyleError(f"{path}: not a failure log; its columns differ")
+        raise MixstyleError(f"{path}: not a failure log; its columns differ", code="wrong-file")
     return [Failure(*row) for row in rows]

@@ -16,7 +16,7 @@ import fsspec
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import atomic_write
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 
 TRIES = 4
 WAIT_S = 0.5
@@ -51,29 +51,32 @@ class RemoteStemCache(StemCache):
                 while data := file.read(1 << 22):
                     digest.update(data)
             if digest.hexdigest() != shard.sha256:
-                raise self._damaged(shard.shard, "its bytes are not those that were written")
+                raise self.damaged(shard.shard, "its bytes are not those that were written")
 
-    def _read(self, shard: int, offset: int, size: int) -> bytes:
+    def read_bytes(self, shard: int, offset: int, size: int) -> bytes:
         key = hashlib.sha256(f"{self.url} {self._sha256[shard]} {offset} {size}".encode()).hexdigest()
         data = self._clips.get(key, size)
         if data is None:
             path = self._path(self._tars[shard].name)
             data = self._tried(lambda: self._fs.cat_file(path, start=offset, end=offset + size), path)
             if len(data) != size:
-                raise self._damaged(shard, "is cut short")
+                raise self.damaged(shard, "is cut short")
             self._clips.put(key, data)
         return data
 
     def _shard(self, number: int, made_with: str) -> ShardInfo:
         shard = read_shard(self.stems_dir, number, self._sizes.get(f"stems-{number:06d}.tar", -1))
         if shard is None:
-            raise self._damaged(number, "is missing or cut short")
+            raise self.damaged(number, "is missing or cut short")
         if shard.fingerprint != made_with:
-            raise self._damaged(number, "was made with other settings")
+            raise self.damaged(number, "was made with other settings", "stale")
         return shard
 
-    def _damaged(self, shard: int, what: str) -> MixstyleError:
-        return MixstyleError(f"{self.url}/stems-{shard:06d}.tar: {what}; copy the shard and its .json there again")
+    def damaged(self, shard: int, what: str, code: ErrorCode = "damaged-file") -> MixstyleError:
+        return MixstyleError(
+            f"{self.url}/stems-{shard:06d}.tar: {what}; copy the shard and its .json there again",
+            code=code,
+        )
 
     @property
     def _fs(self) -> Any:
@@ -93,7 +96,9 @@ class RemoteStemCache(StemCache):
         sizes = {Path(entry["name"]).name: int(entry["size"] or 0) for entry in listed}
         wanted = [name for name in sizes if name == "settings.json" or _is_sidecar(name)]
         if "settings.json" not in wanted:
-            raise MixstyleError(f"{self.url}: no stems here; copy what `mixstyle separate` made to it, with its .json")
+            raise MixstyleError(
+                f"{self.url}: no stems here; copy what `mixstyle separate` made to it, with its .json", code="not-found"
+            )
         paths = {self._path(name): name for name in wanted}
         contents = self._tried(lambda: self._fs.cat(list(paths)), self.url)
         mirror.mkdir(parents=True, exist_ok=True)
@@ -116,12 +121,12 @@ class RemoteStemCache(StemCache):
             try:
                 return read()
             except FileNotFoundError as error:
-                raise MixstyleError(f"{what}: not there") from error
+                raise MixstyleError(f"{what}: not there", code="not-found") from error
             except PermissionError as error:
-                raise MixstyleError(f"{what}: may not be read with these credentials") from error
+                raise MixstyleError(f"{what}: may not be read with these credentials", code="remote") from error
             except Exception as error:  # noqa: BLE001 (each file system has errors of its own, with no common kind)
                 why = " ".join(str(error).split())[:160] or type(error).__name__
-        raise MixstyleError(f"{what}: cannot be read ({why})")
+        raise MixstyleError(f"{what}: cannot be read ({why})", code="remote")
 
 
 class ClipFolder:
@@ -184,6 +189,6 @@ def _file_system(url: str) -> Any:
     try:
         return fsspec.core.url_to_fs(url)[0]
     except ImportError as error:
-        raise MixstyleError(f"{url}: {error}; for s3:// install mixstyle[s3]") from error
+        raise MixstyleError(f"{url}: {error}; for s3:// install mixstyle[s3]", code="no-package") from error
     except ValueError as error:
-        raise MixstyleError(f"{url}: {error}") from error
+        raise MixstyleError(f"{url}: {error}", code="bad-setting") from error

@@ -8,13 +8,13 @@
   `source_channels`, `source_frames`, `source_format`, `duration_s`, `content_hash`, `licence`), `separator` (its
   fingerprint) and lists with an entry a clip: `clip_id`, `slot`, `start_frame` (at 44.1 kHz), `scale`, `file`.
 
-Tar members are plain files with time 0, owner 0 and mode 644, so equal content gives equal bytes. Tracks and clips
-that failed are not in the tar. `stems-000000.json` is written after the tar and lists all of them: `version`, `shard`,
-`fingerprint` (of the settings that made it), `sha256` and `bytes` of the tar, `samples`, `members`
-(`[name, offset, size]`) and `tracks` (`track_id`, `path`, `split`, `status`, `reason`, and `clips` with `clip_id`,
-`status`, `reason`, `start_frame`, `scale`). A track whose chunks could not go through the separator in the planned
-batches, for want of memory, has `batch_chunks`: the sizes that were allowed. A shard is done when its sidecar is there
-and names the tar's length.
+The tar is written by `webdataset.TarWriter`. Its members are plain files with time 0, owner 0 and mode 644, so equal
+content gives equal bytes (the same ones as Python's tarfile gave before). Tracks and clips that failed are not in it.
+`stems-000000.json` is written after the tar and lists all of them: `version`, `shard`, `fingerprint` (of the settings
+that made it), `sha256` and `bytes` of the tar, `samples`, `members` (`[name, offset, size]`) and `tracks` (`track_id`,
+`path`, `split`, `status`, `reason`, and `clips` with `clip_id`, `status`, `reason`, `start_frame`, `scale`). A track
+whose chunks did not fit into memory in the planned batches has `batch_chunks`: the batch sizes that were used. A shard
+is done when its sidecar is there and names the tar's length.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import soundfile
@@ -33,6 +33,9 @@ import soundfile
 from mixstyle.cache.storage.atomic import atomic_write, read_json, sha256_file, write_text
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import CHANNELS, SAMPLE_RATE, STEMS
+
+if TYPE_CHECKING:
+    from webdataset.writer import TarWriter
 
 VERSION = 1
 FULL_SCALE = 32768
@@ -141,6 +144,8 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
     The tar is read back and compared before it gets its name. Raises MixstyleError when what the disk gives back is
     not what was written; whatever `tracks` raises passes through and leaves no shard.
     """
+    from webdataset.writer import TarWriter  # loads torch, which readers of shards do without
+
     tar = tar_path(stems_dir, shard)
     sidecar_path(stems_dir, shard).unlink(missing_ok=True)  # never a new tar beside an old sidecar
     described: list[dict[str, Any]] = []
@@ -148,14 +153,16 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
     with atomic_write(tar) as temporary:
         with temporary.open("wb") as file:
             stream = _Hashing(file)
-            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            with TarWriter(cast(BinaryIO, stream), user="", group="", mode=0o644, mtime=0, encoder=False) as archive:
                 for track in tracks:
                     for name, data in _members(track):
                         members[name] = (_add(archive, name, data), len(data))
                     described.append(_describe(track))
         digest, size = stream.digest.hexdigest(), stream.size
         if sha256_file(temporary) != digest:
-            raise MixstyleError(f"{tar}: reading back gives other bytes than were written; check the disk")
+            raise MixstyleError(
+                f"{tar}: reading back gives other bytes than were written; check the disk", code="cannot-write"
+            )
     content = {
         "version": VERSION,
         "shard": shard,
@@ -183,7 +190,9 @@ def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> Sha
         return None
     content = read_json(path)
     if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise MixstyleError(f"{path}: not a sidecar of version {VERSION}, the one this mixstyle reads")
+        raise MixstyleError(
+            f"{path}: not a sidecar of version {VERSION}, the one this mixstyle reads", code="unknown-version"
+        )
     if (tar.stat().st_size if tar_bytes is None else tar_bytes) != content["bytes"]:
         return None
     members = {name: (offset, size) for name, offset, size in content["members"]}
@@ -215,14 +224,22 @@ class _Hashing:
         return self.size
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> int:
+def _add(archive: "TarWriter", name: str, data: bytes) -> int:
     """Adds a member; returns where its bytes begin in the tar."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    info.mode = 0o644
-    archive.addfile(info, io.BytesIO(data))
-    # a USTAR header is one block, and the content fills whole blocks up to where the archive stands now
-    return archive.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    # one at a time: TarWriter would sort a sample's members by name, and c10 comes before c2
+    key, _, suffix = name.partition(".")
+    archive.write({"__key__": key, suffix: data})
+    # a header is one block, and the content fills whole blocks up to where the archive stands now
+    return archive.tarstream.offset - padded(len(data))
+
+
+def padded(size: int) -> int:
+    """Bytes that content of that size takes in a tar: whole blocks.
+
+    >>> padded(1), padded(512), padded(513)
+    (512, 512, 1024)
+    """
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def _kept(track: TrackRecord) -> list[ClipRecord]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from mixstyle.cache.stem_store.shards import ShardInfo, decode_clip, read_shard, shard_numbers, sidecar_path
 from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import read_provenance
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 SETTINGS = "settings.json"
@@ -79,6 +80,7 @@ class StemCache:
         self.tracks: list[CachedTrack] = [track for shard in self.shards for track in self._tracks(shard)]
         """Tracks that have clips, in the order of the plan."""
         self._tars = {shard.shard: shard.tar for shard in self.shards}
+        self._sizes_of = {shard.shard: shard.size for shard in self.shards}
 
     @property
     def n_tracks(self) -> int:
@@ -119,25 +121,30 @@ class StemCache:
 
         Raises MixstyleError, naming shard and clip, for damaged data.
         """
+        return self.decode(clip, self.read_bytes(clip.shard, clip.offset, clip.size), start, frames)
+
+    def decode(self, clip: CachedClip, flac: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
+        """As `read_clip`, of the clip's FLAC file that is at hand."""
         try:
-            return decode_clip(self._read(clip.shard, clip.offset, clip.size), clip.scale, start, frames)
+            return decode_clip(flac, clip.scale, start, frames)
         except ValueError as error:
-            raise self._damaged(clip.shard, f"clip {clip.clip_id} is {error}") from error
+            raise self.damaged(clip.shard, f"clip {clip.clip_id} is {error}") from error
 
     def read_metadata(self, track: CachedTrack) -> dict[str, Any]:
         """The JSON of a track's sample, as described in `mixstyle.cache.stem_store.shards`."""
         try:
-            return json.loads(self._read(track.shard, *track.metadata))
+            return json.loads(self.read_bytes(track.shard, *track.metadata))
         except ValueError as error:
-            raise self._damaged(track.shard, f"track {track.track_id} has no JSON") from error
+            raise self.damaged(track.shard, f"track {track.track_id} has no JSON") from error
 
     def verify(self) -> None:
         """Reads every shard and compares its length and SHA-256. Raises MixstyleError naming the first that differs."""
         for shard in self.shards:
             if shard.tar.stat().st_size != shard.size or sha256_file(shard.tar) != shard.sha256:
-                raise self._damaged(shard.shard, "its bytes are not those that were written")
+                raise self.damaged(shard.shard, "its bytes are not those that were written")
 
-    def _read(self, shard: int, offset: int, size: int) -> bytes:
+    def read_bytes(self, shard: int, offset: int, size: int) -> bytes:
+        """Bytes of a shard's tar; fewer where the tar ends before."""
         # opened anew each time: microseconds, while thousands of shards held open would pass the system's limit
         handle = os.open(self._tars[shard], os.O_RDONLY)
         try:
@@ -145,17 +152,22 @@ class StemCache:
         finally:
             os.close(handle)
 
-    def _damaged(self, shard: int, what: str) -> MixstyleError:
+    def tar_bytes(self, shard: int) -> int:
+        """The length of a shard's tar, as its sidecar says."""
+        return self._sizes_of[shard]
+
+    def damaged(self, shard: int, what: str, code: ErrorCode = "damaged-file") -> MixstyleError:
+        """The error for a shard that is not what its sidecar says, with what to do about it."""
         sidecar = sidecar_path(self.stems_dir, shard)
         message = f"{sidecar.with_suffix('.tar')}: {what}; delete {sidecar}, then"
-        return MixstyleError(message, code="damaged-file", remedy=("separate",))
+        return MixstyleError(message, code=code, remedy=("separate",))
 
     def _shard(self, number: int, made_with: str) -> ShardInfo:
         shard = read_shard(self.stems_dir, number)
         if shard is None:
-            raise self._damaged(number, "is missing or cut short")
+            raise self.damaged(number, "is missing or cut short")
         if shard.fingerprint != made_with:
-            raise self._damaged(number, "was made with other settings")
+            raise self.damaged(number, "was made with other settings", "stale")
         return shard
 
     def _tracks(self, shard: ShardInfo) -> list[CachedTrack]:

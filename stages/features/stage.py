@@ -1,9 +1,10 @@
 """`mixstyle features`: the descriptors of every cached clip, shard by shard, into a Zarr store.
 
-A shard of stems is checked against its sidecar, threads decode and describe its clips batch by batch, and its rows
-are written as one chunk. What is done is told by the store alone, so a killed run goes on with the shard that it was
-in. Shards that `separate` has not finished yet are left for a later run. Several processes, on one machine or on many,
-fill one store by taking shares of its shards; whoever finds the last one done writes the statistics.
+A shard of stems is read once from front to back and checked against its sidecar, threads decode and describe its clips
+batch by batch, and its rows are written as one chunk. What is done is told by the store alone, so a killed run goes on
+with the shard that it was in. Shards that `separate` has not finished yet are left for a later run. Several processes,
+on one machine or on many, fill one store by taking shares of its shards; whoever finds the last one done writes the
+statistics.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows
+from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows, set_codec_threads
 from mixstyle.cache.stem_store.manifest import load_plan
 from mixstyle.cache.stem_store.shards import ShardInfo
-from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, StemCache
-from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.stem_store.stream import verified_tracks
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import Provenance, differences, rename
@@ -34,6 +35,9 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.settings.profile import Settings
+
+Encoded = tuple[CachedClip, bytes]
+"""A clip and its FLAC file."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,12 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     or descriptors and `rebuild` is not set, and where other processes hold all that is left of the share.
     """
     if not 0 <= shard_index < num_shards:
-        raise MixstyleError(f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1")
+        raise MixstyleError(
+            f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1", code="bad-option"
+        )
     chosen = settings.features
     device = resolve_device(chosen.device)
+    set_codec_threads(num_shards)
     cache = StemCache(settings.separate.stems_dir)
     share = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
     with ShardLocks(chosen.features_path, "mixstyle features") as locks:
@@ -202,7 +209,9 @@ def _keys(cache: StemCache) -> RowKeys:
         plan = load_plan(cache.stems_dir / "plan.jsonl.gz")
         tracks = [(track.track_id, track.path, track.split) for track in plan.tracks] if plan else []
     if len(tracks) != cache.n_tracks:
-        raise MixstyleError(f"{cache.stems_dir}: its plan is missing or of other music; run `mixstyle separate`")
+        raise MixstyleError(
+            f"{cache.stems_dir}: its plan is missing or of other music; run `mixstyle separate`", code="step-missing"
+        )
     rows = [(*track, slot) for track in tracks for slot in range(cache.clips_per_track)]
     return RowKeys(
         clip_id=[f"{track_id}_{slot}" for track_id, _, _, slot in rows],
@@ -226,25 +235,21 @@ def _fill(
     workers: int,
 ) -> int:
     """Computes and writes shards, one after the other; how many clips that were."""
-    clips_of = {shard.shard: [] for shard in todo}
+    tracks_of: dict[int, list[CachedTrack]] = {shard.shard: [] for shard in todo}
     for track in cache.tracks:
-        if track.shard in clips_of:
-            clips_of[track.shard].extend(track.clips)
-    total = sum(map(len, clips_of.values()))
+        if track.shard in tracks_of:
+            tracks_of[track.shard].append(track)
+    total = sum(len(track.clips) for tracks in tracks_of.values() for track in tracks)
     if not todo:
         return 0
     describer = _Describer(cache, device)
     with progress("features", total, "clips") as bar, describer.pool(workers) as pool:
-        batches = [
-            clips[start : start + batch_clips]
-            for clips in clips_of.values()
-            for start in range(0, len(clips), batch_clips)
-        ]
         # The pool runs ahead over the ends of shards too, so that no thread waits while a shard is written.
-        values = _ahead(pool, describer, batches, 2 * workers)
+        values = _ahead(pool, describer, _batches(cache, todo, tracks_of, batch_clips), 2 * workers)
         for shard in todo:
-            _check(shard)
-            clips = clips_of[shard.shard]
+            clips = [clip for track in tracks_of[shard.shard] for clip in track.clips]
+            if not clips:
+                deque(verified_tracks(cache, shard, ()), maxlen=0)
             computed = []
             for _ in range(0, len(clips), batch_clips):
                 computed.append(next(values))
@@ -253,8 +258,27 @@ def _fill(
     return total
 
 
+def _batches(
+    cache: StemCache, shards: Sequence[ShardInfo], tracks_of: Mapping[int, list[CachedTrack]], batch_clips: int
+) -> Iterator[list[Encoded]]:
+    """The clips of shards as they stream by, in batches that end with a shard.
+
+    A shard's last batch comes after the whole tar was verified, so that no row of a damaged one is written.
+    """
+    for shard in shards:
+        last, batch = [], []
+        for track, flacs in verified_tracks(cache, shard, tracks_of[shard.shard]):
+            for clip in track.clips:
+                batch.append((clip, flacs[clip.row]))
+                if len(batch) == batch_clips:
+                    if last:
+                        yield last
+                    last, batch = batch, []
+        yield from (part for part in (last, batch) if part)
+
+
 class _Describer:
-    """Reads a batch of clips and describes it, in the pool's threads.
+    """Decodes a batch of clips and describes it, in the pool's threads.
 
     On a CPU each thread computes with one thread of torch's: batches side by side keep all cores at work, while
     threads inside an operation would fight with those that decode; and the values hang on no number of cores.
@@ -276,15 +300,15 @@ class _Describer:
         finally:
             torch.set_num_threads(before)
 
-    def __call__(self, clips: Sequence[CachedClip]) -> NDArray[np.float32]:
+    def __call__(self, clips: Sequence[Encoded]) -> NDArray[np.float32]:
         """Descriptors [n, D] of n clips."""
-        stems = torch.from_numpy(np.stack([self._cache.read_clip(clip) for clip in clips]))
+        stems = torch.from_numpy(np.stack([self._cache.decode(clip, flac) for clip, flac in clips]))
         with self._turn, torch.inference_mode():
             return describe(stems.to(self._device)).cpu().numpy()
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, describer: _Describer, batches: Iterable[Sequence[CachedClip]], depth: int
+    pool: ThreadPoolExecutor, describer: _Describer, batches: Iterable[Sequence[Encoded]], depth: int
 ) -> Iterator[NDArray[np.float32]]:
     """Descriptors of batches, in order, with at most `depth` of them in the pool's hands."""
     waiting: deque[Future[NDArray[np.float32]]] = deque()
@@ -298,16 +322,6 @@ def _ahead(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _check(shard: ShardInfo) -> None:
-    """Refuses a shard whose bytes are not those that its sidecar tells."""
-    if shard.tar.stat().st_size != shard.size or sha256_file(shard.tar) != shard.sha256:
-        sidecar = shard.tar.with_suffix(".json")
-        raise MixstyleError(
-            f"{shard.tar}: its bytes are not those that were written; delete {sidecar} and run "
-            "`mixstyle separate` again"
-        )
 
 
 def _rows(

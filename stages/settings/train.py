@@ -107,6 +107,11 @@ class TrainSettings:
     """What a NaN or infinite loss or gradient does, after its batch was written down."""
     map_every: int = setting(10, unit="epochs", ge=0)
     """Epochs between retrieval and maps of the validation songs in TensorBoard; 0: never."""
+    reader: Literal["auto", "random", "stream"] = setting("auto")
+    """How stems are read: `random`, clip by clip in any order; `stream`, shard by shard through a buffer that shuffles;
+    `auto`: stream from a URL, random from a folder."""
+    stream_buffer_tracks: int = setting(96, unit="tracks", ge=2)
+    """Tracks that `stream` keeps in memory to draw from, in each process; batch_size or more."""
     stems_url: str = setting("")
     """Where the shards lie, if not in separate.stems_dir: any URL that fsspec knows, such as s3://bucket/stems."""
     stems_cache_dir: Location = setting(Path("cache/remote"))

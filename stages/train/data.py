@@ -1,11 +1,14 @@
-"""What a training step sees, as a pure function of (seed, epoch, step, item): any number of workers gives the same."""
+"""What a training step sees: items of three clips, made as a function of (seed, epoch, step, item) and their tracks.
+
+Which tracks those are is a reader's to say (`mixstyle.stages.train.readers`); any number of workers gives the same.
+"""
 
 import contextlib
 import itertools
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCa
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
-from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED, Objective
+from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED, Chains, Objective
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
@@ -33,7 +36,7 @@ class Recipe:
     """How an item's three clips are made.
 
     objective: which clips, and which chains on them. normalise: what stems are brought to before that, if at all.
-    style_effects: draw chains as styles of n effects, n between these two, and not by `remix`.
+    style_effects: draw effect chains of n effects, n between these two, and not by `remix`.
     """
 
     remix: MixChainSettings
@@ -50,6 +53,20 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Request:
+    """An item to be made.
+
+    own: the anchor's track, by its place in `Items.tracks`. other: the track of a positive from another song; None
+    draws it. flacs: FLAC files of the clips by their rows, where they were read already.
+    """
+
+    key: Key
+    own: int
+    other: int | None = None
+    flacs: Mapping[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Item:
     """One track's part of a batch.
 
@@ -60,7 +77,7 @@ class Item:
     track_id: str
     stems: Tensor
     descriptors: Tensor
-    remixes: tuple[MixChain, MixChain, MixChain]
+    remixes: Chains
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class Batch:
     track_ids: tuple[str, ...]
     stems: Tensor
     descriptors: Tensor
-    remixes: tuple[tuple[MixChain, MixChain, MixChain], ...]
+    remixes: tuple[Chains, ...]
 
     @property
     def audio_s(self) -> float:
@@ -83,8 +100,8 @@ class Batch:
         return self.stems.shape[0] * self.stems.shape[-1] / SAMPLE_RATE
 
 
-class Triplets(Dataset[Item]):
-    """Anchor, positive and negative for any key; holds nothing but paths, offsets and the store's rows.
+class Items(Dataset[Item]):
+    """Makes anchor, positive and negative of any request; holds nothing but paths, offsets and the store's rows.
 
     tracks: those to draw from, each with two clips or more. rows: descriptors [n_rows, D] of the whole clips.
     clip_frames: samples used of each clip. describe_here: compute missing descriptors in the worker, else leave NaN.
@@ -109,85 +126,78 @@ class Triplets(Dataset[Item]):
         if len(self.tracks) < batch_size:
             raise MixstyleError(
                 f"train.batch_size={batch_size} is more than the {len(self.tracks)} {purpose} tracks that have two "
-                "clips; give separate more music or lower it"
+                "clips; give separate more music or lower it",
+                code="bad-setting",
             )
         self.batch_size, self.clip_frames, self.describe_here = batch_size, clip_frames, describe_here
         # Validation draws from a stream of its own, the same in every epoch.
-        self._stream = {"train": 0, "validation": 1}[purpose]
-        self._permutation: tuple[tuple[int, int], np.ndarray] | None = None
+        self.stream = {"train": 0, "validation": 1}[purpose]
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches of distinct tracks."""
         return len(self.tracks) // self.batch_size
 
-    def track_of(self, key: Key) -> CachedTrack:
-        """The track that an item draws from. Steps past an epoch's last start another round of all tracks."""
-        return self.tracks[self._number(key)]
-
-    def _number(self, key: Key) -> int:
-        epoch, step, item = key
-        turn, place = divmod(step, self.steps_per_epoch)
-        if self._permutation is None or self._permutation[0] != (epoch, turn):
-            rng = np.random.default_rng([self.seed, self._stream, 0, epoch, turn])
-            self._permutation = (epoch, turn), rng.permutation(len(self.tracks))
-        return int(self._permutation[1][place * self.batch_size + item])
-
-    def __getitem__(self, key: Key) -> Item:
+    def __getitem__(self, request: Request) -> Item:
         with _one_thread():
-            return self._made(key)
+            return self._made(request)
 
-    def _made(self, key: Key) -> Item:
-        objective = self.recipe.objective
-        track, own = self.track_of(key), self._number(key)
-        rng = np.random.default_rng([self.seed, self._stream, 1, *key])
-        if objective.positive_from == "own-song":
-            clips = [track.clips[int(i)] for i in rng.choice(len(track.clips), 2, replace=False)]
-        else:
-            other = self.tracks[(own + 1 + int(rng.integers(len(self.tracks) - 1))) % len(self.tracks)]
-            clips = [source.clips[int(rng.integers(len(source.clips)))] for source in (track, other)]
+    def chosen_clips(self, request: Request) -> list[CachedClip]:
+        """The clips of the anchor and of the positive."""
+        return self._choose(request)[1]
+
+    def chain_of(self, key: Key) -> MixChain:
+        """The chain that belongs to an item's place, whoever asks."""
+        return self.recipe.draw(np.random.default_rng([self.seed, self.stream, 2, *key]))
+
+    def _choose(self, request: Request) -> tuple[np.random.Generator, list[CachedClip]]:
+        """The item's generator, and what it draws first."""
+        rng = np.random.default_rng([self.seed, self.stream, 1, *request.key])
+        track, own, n = self.tracks[request.own], request.own, len(self.tracks)
+        if self.recipe.objective.positive_from == "own-song":
+            return rng, [track.clips[int(i)] for i in rng.choice(len(track.clips), 2, replace=False)]
+        other = (own + 1 + int(rng.integers(n - 1))) % n if request.other is None else request.other
+        return rng, [source.clips[int(rng.integers(len(source.clips)))] for source in (track, self.tracks[other])]
+
+    def _made(self, request: Request) -> Item:
+        rng, clips = self._choose(request)
         starts = [int(rng.integers(self._room + 1)) for _ in clips]
-        anchor, positive = (self._read(clip, start) for clip, start in zip(clips, starts, strict=True))
-        chains = objective.chains(_Draw(self, key, rng))
+        anchor, positive = (self._read(clip, start, request) for clip, start in zip(clips, starts, strict=True))
+        chains = self.recipe.objective.chains(_Draw(self, request.key, rng))
         made = [
             stems if chain == UNTOUCHED else apply_mix_chain(stems, chain)
             for stems, chain in zip((anchor, positive, anchor), chains, strict=True)
         ]
-        rows = [clips[0].row, clips[1].row, clips[0].row]
+        stems = torch.from_numpy(np.stack(made))
         descriptors = torch.full((ROLES, self.rows.shape[1]), torch.nan)
         if self._room == 0 and self.recipe.normalise is None:
-            for role, (row, chain) in enumerate(zip(rows, chains, strict=True)):
+            for role, (clip, chain) in enumerate(zip((*clips, clips[0]), chains, strict=True)):
                 if chain == UNTOUCHED:  # the store holds what describes the whole clip as it is
-                    descriptors[role] = torch.from_numpy(self.rows[row])
-        return self._item(track, torch.from_numpy(np.stack(made)), descriptors, chains)
-
-    def chain_of(self, key: Key) -> MixChain:
-        """The chain that belongs to an item's place, whoever asks."""
-        return self.recipe.draw(np.random.default_rng([self.seed, self._stream, 2, *key]))
+                    descriptors[role] = torch.from_numpy(self.rows[clip.row])
+        missing = descriptors.isnan().any(1)
+        if self.describe_here and missing.any():
+            descriptors[missing] = describe(stems[missing])
+        return Item(self.tracks[request.own].track_id, stems, descriptors, chains)
 
     @property
     def _room(self) -> int:
         """How many samples later than at its start a crop may begin."""
         return self.cache.clip_frames - self.clip_frames
 
-    def _read(self, clip: CachedClip, start: int) -> np.ndarray:
-        stems = self.cache.read_clip(clip, start, self.clip_frames)
+    def _read(self, clip: CachedClip, start: int, request: Request) -> np.ndarray:
+        flac = request.flacs.get(clip.row)
+        if flac is None:
+            stems = self.cache.read_clip(clip, start, self.clip_frames)
+        else:
+            stems = self.cache.decode(clip, flac, start, self.clip_frames)
         return stems if self.recipe.normalise is None else fx_normalise(stems, self.recipe.normalise)
-
-    def _item(
-        self, track: CachedTrack, stems: Tensor, descriptors: Tensor, remixes: tuple[MixChain, MixChain, MixChain]
-    ) -> Item:
-        missing = descriptors.isnan().any(1)
-        if self.describe_here and missing.any():
-            descriptors[missing] = describe(stems[missing])
-        return Item(track.track_id, stems, descriptors, remixes)
 
 
 @dataclass(frozen=True)
 class _Draw:
     """What an objective draws an item's chains with."""
 
-    data: Triplets
+    data: Items
     key: Key
     rng: np.random.Generator
 
@@ -222,22 +232,35 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+class Reader(Protocol):
+    """Says which tracks each step is made of, in an order that is a function of the seed alone."""
+
+    @property
+    def data(self) -> Items:
+        """Makes what the reader asks for."""
+        ...
+
+    def requests(self, steps: Iterable[tuple[int, int]], items: range) -> Iterator[Request]:
+        """Requests for some items of each (epoch, step within it), in order."""
+        ...
+
+
 def load_batches(
-    dataset: Triplets, steps: Iterable[tuple[int, int]], workers: int, items: range | None = None
+    reader: Reader, steps: Iterable[tuple[int, int]], workers: int, items: range | None = None
 ) -> Iterator[Batch]:
     """Batches of (epoch, step within it), in order. items: which of a batch's are wanted; None: all.
 
     A worker makes one item at a time and at most 4 wait for each, so memory is bounded by workers and not by batches.
     """
+    dataset = reader.data
     wanted = items if items is not None else range(dataset.batch_size)
     if workers and dataset.describe_here:
         describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # loads and designs what forked workers then have
     mine, theirs = itertools.tee(steps)
-    keys = ((epoch, step, item) for epoch, step in theirs for item in wanted)
     loader = DataLoader(
         dataset,
         batch_size=None,
-        sampler=_Keys(keys),
+        sampler=_Requests(reader.requests(theirs, wanted)),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_start_worker,
@@ -249,14 +272,14 @@ def load_batches(
         yield _collate(epoch, step, list(itertools.islice(made, len(wanted))))
 
 
-class _Keys(Sampler[Key]):
-    """Hands on keys as they are made: a run of a million steps keeps no list of them."""
+class _Requests(Sampler[Request]):
+    """Hands on requests as they are made: a run of a million steps keeps no list of them."""
 
-    def __init__(self, keys: Iterator[Key]) -> None:
-        self._keys = keys
+    def __init__(self, requests: Iterator[Request]) -> None:
+        self._requests = requests
 
-    def __iter__(self) -> Iterator[Key]:
-        return self._keys
+    def __iter__(self) -> Iterator[Request]:
+        return self._requests
 
 
 def _collate(epoch: int, step: int, items: Sequence[Item]) -> Batch:

@@ -50,7 +50,8 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
             raise MixstyleError(
                 "train: another process of this run ended; what it said stands above, and the same command goes on "
-                "from the last checkpoint"
+                "from the last checkpoint",
+                code="worker-died",
             ) from error
         raise
     finally:
@@ -65,13 +66,17 @@ def device_of_rank(options: TrainSettings) -> torch.device:
     place = int(os.environ.get("LOCAL_RANK", "0"))
     if options.devices:
         if place >= len(options.devices):
-            raise MixstyleError(f"train.devices={','.join(options.devices)}: process {place + 1} has none of them")
+            raise MixstyleError(
+                f"train.devices={','.join(options.devices)}: process {place + 1} has none of them", code="no-device"
+            )
         return resolve_device(options.devices[place])
     device = resolve_device(options.device)
     if device.type != "cuda" or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
     if place >= torch.cuda.device_count():
-        raise MixstyleError(f"train.processes: process {place + 1} has no GPU, there are {torch.cuda.device_count()}")
+        raise MixstyleError(
+            f"train.processes: process {place + 1} has no GPU, there are {torch.cuda.device_count()}", code="no-device"
+        )
     return torch.device("cuda", place)
 
 
@@ -106,7 +111,7 @@ def in_processes(settings: Settings, rebuild: bool) -> None:
         finally:
             _end(processes)
         if failed is not None:
-            raise MixstyleError(_why(settings, failed, processes[failed].returncode, told[failed]))
+            raise MixstyleError(_why(settings, failed, processes[failed].returncode, told[failed]), code="worker-died")
 
 
 def _wait(processes: list["subprocess.Popen[bytes]"]) -> int | None:

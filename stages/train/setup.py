@@ -9,6 +9,7 @@ from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.chain_head import ChainHead
+from mixstyle.pipeline.encoder.distributed import world
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.encoder.objectives.registry import objectives
@@ -16,7 +17,8 @@ from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.pipeline.mixing.mix_chain import CHAIN_PARAMETERS, PLACES, MixChainSettings
 from mixstyle.stages.settings.train import TrainSettings
-from mixstyle.stages.train.data import Purpose, Recipe, Triplets
+from mixstyle.stages.train.data import Items, Purpose, Recipe
+from mixstyle.stages.train.readers import RandomReader, StreamReader
 
 
 def shapes(options: TrainSettings, n_descriptors: int, cache: StemCache) -> tuple[StemMel, EncoderConfig]:
@@ -34,17 +36,19 @@ def shapes(options: TrainSettings, n_descriptors: int, cache: StemCache) -> tupl
             n_descriptors=n_descriptors,
         )
     except ValueError as error:
-        raise MixstyleError(f"train: {error}") from error
+        raise MixstyleError(f"train: {error}", code="bad-setting") from error
     frames = clip_frames(options)
     if mel.frames(frames) < config.min_frames:
         raise MixstyleError(
             f"train.clip_duration_s={options.clip_duration_s} gives {mel.frames(frames)} mel frames; the "
-            f"encoder's poolings need {config.min_frames}"
+            f"encoder's poolings need {config.min_frames}",
+            code="bad-setting",
         )
     if frames > cache.clip_frames:
         raise MixstyleError(
             f"train.clip_duration_s={options.clip_duration_s} is longer than the cached clips "
-            f"({cache.clip_frames / SAMPLE_RATE:g} s); lower it or separate longer clips"
+            f"({cache.clip_frames / SAMPLE_RATE:g} s); lower it or separate longer clips",
+            code="bad-setting",
         )
     return mel, config
 
@@ -72,7 +76,7 @@ def recipe_of(options: TrainSettings, store: FeatureStore) -> Recipe:
             options.loudness_match,
         )
     except ValueError as error:
-        raise MixstyleError(f"train.aug_{error}") from error
+        raise MixstyleError(f"train.aug_{error}", code="bad-setting") from error
     targets = StemTargets.from_medians(store.names, store.training_statistics()[0]) if options.fx_normalise else None
     return Recipe(remix, objective, targets, style_effects_of(options))
 
@@ -84,19 +88,20 @@ def style_effects_of(options: TrainSettings) -> tuple[int, int] | None:
     if len(options.style_effects) != 2 or not 1 <= options.style_effects[0] <= options.style_effects[1] <= len(EFFECTS):
         raise MixstyleError(
             f"train.style_effects={list(options.style_effects)} should be [least, most] within 1 to {len(EFFECTS)}, "
-            "or []"
+            "or []",
+            code="bad-setting",
         )
     return options.style_effects[0], options.style_effects[1]
 
 
 def datasets(
     options: TrainSettings, cache: StemCache, store: FeatureStore, describe_here: bool
-) -> tuple[Triplets, Triplets | None]:
+) -> tuple[Items, Items | None]:
     """What is trained on, and what judges it; None where fewer than two tracks are held out."""
     rows, recipe = store.values(), recipe_of(options, store)
 
-    def make(tracks: Sequence[CachedTrack], size: int, purpose: Purpose) -> Triplets:
-        return Triplets(
+    def make(tracks: Sequence[CachedTrack], size: int, purpose: Purpose) -> Items:
+        return Items(
             cache,
             tracks,
             rows,
@@ -113,6 +118,18 @@ def datasets(
     if len(held) < 2:
         return training, None  # one track has no negatives of others: the training loss judges
     return training, make(held, min(options.batch_size, len(held)), "validation")
+
+
+def reads_streams(options: TrainSettings) -> bool:
+    """Whether shards are read from front to back; `auto` does that where they lie behind a URL."""
+    return options.reader == "stream" or (options.reader == "auto" and bool(options.stems_url))
+
+
+def reader_of(options: TrainSettings, data: Items, items: range) -> RandomReader | StreamReader:
+    """What says which tracks each step is made of. items: which of a batch's this process makes."""
+    if not reads_streams(options):
+        return RandomReader(data)
+    return StreamReader(data, options.stream_buffer_tracks, items, *world())
 
 
 def head_of(options: TrainSettings) -> ChainHead | None:

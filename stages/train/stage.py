@@ -46,15 +46,17 @@ from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
 from mixstyle.stages.train.monitor import watch_songs
+from mixstyle.stages.train.readers import Position, RandomReader
 from mixstyle.stages.train.schedule import learning_rate
-from mixstyle.stages.train.setup import datasets, head_of, new_encoder, shapes
+from mixstyle.stages.train.setup import datasets, head_of, new_encoder, reader_of, reads_streams, shapes
 from mixstyle.stages.train.step import Stepper, StepResult
 
 SETTINGS = "settings.json"
 LOSS = "loss.csv"
 NEUTRAL = (
     "checkpoint_dir log_dir device devices workers threads num_epochs max_steps checkpoint_every save_every_steps "
-    "validate_every processes on_not_finite map_every stems_url stems_cache_dir stems_cache_gb"
+    "validate_every processes on_not_finite map_every stems_url stems_cache_dir stems_cache_gb "
+    "reader stream_buffer_tracks"  # `provenance_of` adds them where they matter: a stream has an order of its own
 ).split()
 """Settings that do not change what a step does: a run may go on with others."""
 
@@ -105,6 +107,8 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
 def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenance:
     """What the weights follow from. made_from: fingerprints of `stems` and `features`."""
     shaping = {name: value for name, value in plain(options).items() if name not in NEUTRAL}
+    if reads_streams(options):
+        shaping |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}
     return Provenance("train", shaping, made_from={**made_from, "effect_versions": _drawn(options, effect_versions())})
 
 
@@ -144,7 +148,8 @@ class _Run:
         try:
             self.items = items_of_rank(options.batch_size)
         except ValueError as error:
-            raise MixstyleError(f"train.batch_size: {error}") from error
+            raise MixstyleError(f"train.batch_size: {error}", code="bad-setting") from error
+        self.reader = reader_of(options, self.data, self.items)
         self.steps_per_epoch = options.steps_per_epoch or self.data.steps_per_epoch
         self.total = self.steps_per_epoch * options.num_epochs
         if options.max_steps:
@@ -190,7 +195,7 @@ class _Run:
     def _loop(self, log: TrainLog | None, ctrl_c: "_CtrlC") -> float:
         options = self.options
         losses, mean = self._epoch_losses(), math.nan
-        batches = load_batches(self.data, self._places(), options.workers, self.items)
+        batches = load_batches(self.reader, self._places(), options.workers, self.items)
         with progress("training", total=self.total, unit="steps", done=self.step, shown=self.leads) as bar:
             while self.step < self.total:
                 start = time.monotonic()
@@ -243,7 +248,7 @@ class _Run:
             return result, norm
         told = f"train: the {wrong} of step {self.step + 1} is not finite; its batch stands in {self._write_bad(batch)}"
         if self.options.on_not_finite == "stop":
-            raise MixstyleError(f"{told}; lower train.learning_rate, or leave those tracks out")
+            raise MixstyleError(f"{told}; lower train.learning_rate, or leave those tracks out", code="not-finite")
         self._say(f"{told}; the step is skipped")
         return result, norm
 
@@ -255,7 +260,7 @@ class _Run:
         if self.leads:
             self.encoder.eval()
             steps = [(0, step) for step in range(self.validation.steps_per_epoch)]
-            batches = load_batches(self.validation, steps, self.options.workers)
+            batches = load_batches(RandomReader(self.validation), steps, self.options.workers)
             loss = sum(self.stepper.loss(batch) for batch in batches) / len(steps)
         return gather_objects(loss)[0]
 
@@ -317,6 +322,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "loss": loss,
             "best_loss": self.best_loss,
+            "reader": self.reader.positions(*self._place),
             "training_seconds": self.seconds,
         }
         save_checkpoint(self.options.checkpoint_dir / name, content)
@@ -333,8 +339,27 @@ class _Run:
             self.head.load_state_dict(content["chain_head"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
+        self._check_stream(path, content.get("reader") or [])
         if self.step < self.total:
             self._say(f"train: going on from step {self.step} ({path})")
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """(epoch, steps done in it) of the last step."""
+        epoch, step = divmod(max(self.step - 1, 0), self.steps_per_epoch)
+        return epoch, step + min(self.step, 1)
+
+    def _check_stream(self, path: Path, stored: list[Position]) -> None:
+        """Holds where a stream stood, as the checkpoint says, against where it stands by the order of now."""
+        found = self.reader.positions(*self._place)
+        if len(found) != len(stored) and self.step < self.total:
+            self._say(f"train: {len(found)} processes deal out the shards anew; the checkpoint was of {len(stored)}")
+        elif found != stored:
+            raise MixstyleError(
+                f"{path}: its stream of shards stood elsewhere than the order of now says; undo the change, or",
+                code="stale",
+                remedy=("train", "--rebuild"),
+            )
 
     def _guard(self, rebuild: bool) -> None:
         folder = self.options.checkpoint_dir

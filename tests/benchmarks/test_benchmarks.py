@@ -1,6 +1,7 @@
 """The benchmarks measure what they say: the plain way separates as ours does, and each prints its rows."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -105,3 +106,22 @@ def test_training_prints_every_way(
         assert row in out
     ratio = float(out.split("fp32: a step takes ")[1].split()[0])
     assert ratio > 0
+
+
+def test_readers_prints_both_ways_on_both_stores(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("s3fs")
+    before = dict(os.environ)
+    try:
+        benchmark("readers", monkeypatch).main(None, 8, 2, 0, 1, 0.2, 1.0, 500.0)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    out = capsys.readouterr().out
+    for where in ("local disk", "slow store"):
+        ratio = float(out.split(f"{where}: stream is ")[1].split()[0])
+        assert ratio > 0
+    rows = [line.split() for line in out.splitlines() if "random" in line or "stream" in line]
+    sizes = {row[row.index(name) + 2] for row in rows for name in ("random", "stream") if name in row and "│" in row}
+    assert len(sizes) == 1, "both read the same bytes"

@@ -75,7 +75,8 @@ def test_a_bucket_holds_what_a_folder_holds(s3: str, local: Path, tmp_path: Path
 
 def test_training_from_a_bucket_is_training_from_a_folder(s3: str, local: Path, tmp_path: Path) -> None:
     ends = []
-    for name, more in (("folder", {}), ("bucket", {"stems_url": s3, "stems_cache_dir": str(tmp_path / "kept")})):
+    bucket = {"stems_url": s3, "stems_cache_dir": str(tmp_path / "kept"), "reader": "random"}
+    for name, more in (("folder", {}), ("bucket", bucket)):
         # workers are processes: connections must not be carried into them
         train(settings_of(local / name, num_epochs=1, workers=2, **more))
         ends.append(load_checkpoint(local / name / "ckpt" / "final_model.pt")["encoder"])
@@ -108,16 +109,17 @@ def test_a_server_that_stumbles_is_asked_again(s3: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(remote._fs, "cat_file", stumbling)
     assert remote.read_clip(remote.tracks[0].clips[0]).shape == (4, 2, round(CLIP_S * 44_100))
     left = iter([OSError("gone")] * 9)
-    with pytest.raises(MixstyleError, match=r"stems-000000\.tar: cannot be read \(gone\)"):
+    with pytest.raises(MixstyleError) as caught:
         remote.read_clip(remote.tracks[0].clips[1])
+    assert (caught.value.code, "stems-000000.tar" in str(caught.value)) == ("remote", True)
 
 
 def test_what_is_not_there_is_told_in_a_line(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixstyle.cache.stem_store.remote.WAIT_S", 0.001)
-    with pytest.raises(MixstyleError, match=f"s3://{BUCKET}/nothing: (not there|no stems here)"):
-        RemoteStemCache(f"s3://{BUCKET}/nothing", tmp_path, 1e9)
-    with pytest.raises(MixstyleError, match="nosuch://x"):
-        RemoteStemCache("nosuch://x", tmp_path, 1e9)
+    for url, code in ((f"s3://{BUCKET}/nothing", "not-found"), ("nosuch://x", "bad-setting")):
+        with pytest.raises(MixstyleError) as caught:
+            RemoteStemCache(url, tmp_path, 1e9)
+        assert (caught.value.code, url in str(caught.value)) == (code, True)
 
 
 def test_a_shard_that_was_replaced_is_noticed(local: Path, tmp_path: Path) -> None:
@@ -129,13 +131,15 @@ def test_a_shard_that_was_replaced_is_noticed(local: Path, tmp_path: Path) -> No
     tar = tmp_path / "stems" / "stems-000001.tar"
     whole = tar.read_bytes()
     tar.write_bytes(whole[:-512])
-    with pytest.raises(MixstyleError, match=r"stems-000001\.tar: is missing or cut short"):
+    with pytest.raises(MixstyleError) as caught:
         RemoteStemCache(url, tmp_path / "kept", 1e9)
+    assert (caught.value.code, "stems-000001.tar" in str(caught.value)) == ("damaged-file", True)
     tar.write_bytes(whole[:-2000] + bytes(2000))
     if whole[-2000:] == bytes(2000):
         tar.write_bytes(whole[:5000] + b"x" + whole[5001:])
-    with pytest.raises(MixstyleError, match="not those that were written"):
+    with pytest.raises(MixstyleError) as caught:
         RemoteStemCache(url, tmp_path / "kept", 1e9).verify()
+    assert caught.value.code == "damaged-file"
 
 
 def test_the_folder_stays_within_its_bound_also_under_several_writers(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.train.data import load_batches
+from mixstyle.stages.train.data import Item, Items, Key, load_batches
+from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.schedule import learning_rate
 from mixstyle.stages.train.setup import datasets, head_of, new_encoder, shapes
 from mixstyle.stages.train.stage import train
@@ -40,6 +41,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def item_of(data: Items, key: Key) -> Item:
+    return data[RandomReader(data).request(key)]
+
+
 def stepper_of(settings: Settings) -> tuple[Stepper, object]:
     cache, store = open_described_stems(settings)
     mel, config = shapes(settings.train, len(store.names), cache)
@@ -47,7 +52,7 @@ def stepper_of(settings: Settings) -> tuple[Stepper, object]:
     head = head_of(settings.train)
     encoder = new_encoder(config, store, 0)
     data, _ = datasets(settings.train, cache, store, describe_here=True)
-    batch = next(load_batches(data, [(0, 0)], 0))
+    batch = next(load_batches(RandomReader(data), [(0, 0)], 0))
     return Stepper(encoder, mel, head, settings.train, torch.device("cpu")), batch
 
 
@@ -107,7 +112,7 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
     data, held = datasets(settings.train, cache, store, describe_here=True)
     assert held is not None
     for key in ((0, 0, 0), (0, 1, 1), (3, 0, 1)):
-        item = data[key]
+        item = item_of(data, key)
         anchor, positive, negative = item.remixes
         assert anchor == positive != negative
         clips = {(track.track_id, clip.clip_id): cache.read_clip(clip) for track in data.tracks for clip in track.clips}
@@ -123,7 +128,8 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
             return "?"
 
         whole = settings_of(shared / "whole", objective="shared-chain", clip_duration_s=CLIP_S, **ALL)
-        item = datasets(whole.train, cache, store, describe_here=True)[0][key]
+        item = datasets(whole.train, cache, store, describe_here=True)[0]
+        item = item_of(item, key)
         frames = item.stems.shape[-1]
         tracks = [source(place, clips, item, frames) for place in range(3)]
         assert tracks[0] == tracks[2] == item.track_id
@@ -136,7 +142,7 @@ def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
     cache, store = open_described_stems(settings)
     data, _ = datasets(settings.train, cache, store, describe_here=True)
     seen = set()
-    for batch in load_batches(data, [(0, 0), (0, 1), (4, 0)], 0):
+    for batch in load_batches(RandomReader(data), [(0, 0), (0, 1), (4, 0)], 0):
         for item, (anchor, positive, negative) in enumerate(batch.remixes):
             assert anchor == positive != negative
             assert negative == batch.remixes[(item + 1) % len(batch.remixes)][0]
@@ -144,7 +150,7 @@ def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
             assert anchor.mix_lufs == -14
             seen.add(json.dumps(anchor.to_json()))
     assert len(seen) == 3 * data.batch_size, "chains are drawn for every step"
-    one, two = (list(load_batches(data, [(0, 1), (1, 0)], workers)) for workers in (0, 2))
+    one, two = (list(load_batches(RandomReader(data), [(0, 1), (1, 0)], workers)) for workers in (0, 2))
     assert all(torch.equal(a.stems, b.stems) and a.remixes == b.remixes for a, b in zip(one, two, strict=True))
 
 
@@ -160,7 +166,7 @@ def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
     plain, normal = (
         datasets(settings_of(shared / f"n{n}", fx_normalise=n).train, *inputs, True)[0] for n in (False, True)
     )
-    one, other = plain[(0, 0, 0)], normal[(0, 0, 0)]
+    one, other = (item_of(data, (0, 0, 0)) for data in (plain, normal))
     assert one.remixes == other.remixes
     assert one.remixes[0] == UNTOUCHED
     assert not torch.allclose(one.stems[0], other.stems[0])
