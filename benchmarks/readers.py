@@ -28,7 +28,7 @@ from slow_s3 import BUCKET
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
-from mixstyle.cache.storage.fingerprint import guard
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED
 from mixstyle.pipeline.encoder.objectives.registry import objectives
@@ -145,7 +145,7 @@ def noise(folder: Path, tracks: int, clip_s: float, clips: int = 2, per_shard: i
     """Cached stems of noise, quiet enough that FLAC files are as long as those of music."""
     folder.mkdir(parents=True)
     settings = {"clip_s": clip_s, "clips_per_track": clips, "tracks_per_shard": per_shard, "tracks": tracks}
-    made_with = guard(folder / "settings.json", settings, stage="separate", rebuild=False)
+    made_with = guard(folder / "settings.json", Provenance("separate", settings), rebuild=False).fingerprint
     rng = np.random.default_rng(0)
     frames = round(clip_s * SAMPLE_RATE)
     flac, scale = encode_clip(1e-3 * rng.standard_normal((4, 2, frames), np.float32))

@@ -184,22 +184,22 @@ class FeatureStore:
         """Opens a store. Raises MixstyleError where there is none, or one of another format or version."""
         path = Path(path)
         if not path.is_dir():
-            raise MixstyleError(f"{path}: no feature store; run `mixstyle features` first", code="step-missing")
+            raise MixstyleError(f"{path}: no feature store", code="step-missing", remedy=("features",))
         try:
             group = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3, use_consolidated=False)
         except (OSError, ValueError, KeyError) as error:
             raise MixstyleError(
-                f"{path}: not a feature store; remove it and run `mixstyle features`", code="wrong-file"
+                f"{path}: not a feature store; remove it, then", code="wrong-file", remedy=("features",)
             ) from error
         if group.attrs.get("format") != FORMAT:
             raise MixstyleError(
-                f"{path}: not a feature store; remove it and run `mixstyle features`", code="wrong-file"
+                f"{path}: not a feature store; remove it, then", code="wrong-file", remedy=("features",)
             )
         if group.attrs.get("version") != VERSION:
             raise MixstyleError(
-                f"{path}: version {group.attrs.get('version')} of the format, and this mixstyle reads {VERSION}; "
-                "make it anew with `mixstyle features --rebuild`",
+                f"{path}: version {group.attrs.get('version')} of the format, and this mixstyle reads {VERSION}",
                 code="unknown-version",
+                remedy=("features", "--rebuild"),
             )
         return cls(path, group)
 
@@ -339,7 +339,7 @@ class FeatureStore:
         array = self._group[name]
         if not isinstance(array, zarr.Array):
             raise MixstyleError(
-                f"{self.path}: {name} is damaged; run `mixstyle features --rebuild`", code="damaged-file"
+                f"{self.path}: {name} is damaged", code="damaged-file", remedy=("features", "--rebuild")
             )
         return array
 

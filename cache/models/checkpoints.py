@@ -85,7 +85,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Raises MixstyleError, naming the file, where it is missing, torn, holds code, or has an unknown version.
     """
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint; run `mixstyle train` first", code="step-missing")
+        raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
     try:
         content = _load(path, torch.device(device))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

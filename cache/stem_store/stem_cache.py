@@ -11,7 +11,6 @@ import numpy as np
 
 from mixstyle.cache.stem_store.shards import ShardInfo, decode_clip, read_shard, shard_numbers, sidecar_path
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import read_provenance
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE

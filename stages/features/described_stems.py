@@ -16,14 +16,15 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
         cache = StemCache(settings.separate.stems_dir)
     if not cache.complete:
         raise MixstyleError(
-            f"{cache.stems_dir}: {len(cache.shards)} of {cache.n_shards} shards are there; run `mixstyle separate` "
-            "again to finish",
+            f"{cache.stems_dir}: {len(cache.shards)} of {cache.n_shards} shards are there; to finish them,",
             code="step-missing",
+            remedy=("separate",),
         )
     store = FeatureStore.open(settings.features.features_path)
     if not store.complete or store.shard_sha256 != [shard.sha256 for shard in cache.shards]:
         raise MixstyleError(
-            f"{store.path}: does not hold the descriptors of all stems in {cache.stems_dir}; run `mixstyle features`",
+            f"{store.path}: does not hold the descriptors of all stems in {cache.stems_dir}",
             code="step-missing",
+            remedy=("features",),
         )
     return cache, store

@@ -210,7 +210,7 @@ def _keys(cache: StemCache) -> RowKeys:
         tracks = [(track.track_id, track.path, track.split) for track in plan.tracks] if plan else []
     if len(tracks) != cache.n_tracks:
         raise MixstyleError(
-            f"{cache.stems_dir}: its plan is missing or of other music; run `mixstyle separate`", code="step-missing"
+            f"{cache.stems_dir}: its plan is missing or of other music", code="step-missing", remedy=("separate",)
         )
     rows = [(*track, slot) for track in tracks for slot in range(cache.clips_per_track)]
     return RowKeys(
@@ -310,15 +310,29 @@ class _Describer:
 def _ahead(
     pool: ThreadPoolExecutor, describer: _Describer, batches: Iterable[Sequence[Encoded]], depth: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Descriptors of batches, in order, with at most `depth` of them in the pool's hands."""
+    """Descriptors of batches, in order, with at most `depth` of them in the pool's hands.
+
+    Where no further batch can be read, those that were come first, and then the error.
+    """
     waiting: deque[Future[NDArray[np.float32]]] = deque()
+    left = iter(batches)
+    error: MixstyleError | None = None
     try:
-        for batch in batches:
+        while True:
+            try:
+                batch = next(left, None)
+            except MixstyleError as found:
+                error = found
+                break
+            if batch is None:
+                break
             waiting.append(pool.submit(describer, batch))
             if len(waiting) >= depth:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        if error is not None:
+            raise error
     finally:
         for future in waiting:
             future.cancel()

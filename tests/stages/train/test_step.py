@@ -157,8 +157,9 @@ def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
 def test_styles_of_too_many_effects_are_refused(shared: Path) -> None:
     inputs = open_described_stems(settings_of(shared / "styles"))
     for wrong in ([1], [0, 3], [4, 2], [1, 13]):
-        with pytest.raises(MixstyleError, match=r"train\.style_effects="):
+        with pytest.raises(MixstyleError) as caught:
             datasets(settings_of(shared / "styles", style_effects=wrong).train, *inputs, True)
+        assert (caught.value.code, "train.style_effects=" in str(caught.value)) == ("bad-setting", True)
 
 
 def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
@@ -254,13 +255,15 @@ def test_a_process_that_dies_ends_the_run_and_it_goes_on(shared: Path) -> None:
 
 
 def test_what_processes_refuse_is_one_line(shared: Path) -> None:
-    with pytest.raises(MixstyleError, match=r"train\.batch_size=3") as caught:
+    with pytest.raises(MixstyleError) as caught:
         settings_of(shared / "odd", processes=2, batch_size=3)
-    assert caught.value.code == "bad-setting"
-    with pytest.raises(MixstyleError, match="clip_duration_s=3"):
+    assert (caught.value.code, "train.batch_size=3" in str(caught.value)) == ("bad-setting", True)
+    with pytest.raises(MixstyleError) as caught:
         train(settings_of(shared / "long", processes=2, clip_duration_s=3.0))
-    with pytest.raises(MixstyleError, match="flanger"):
+    assert "clip_duration_s=3" in str(caught.value)  # what the process said that ended first
+    with pytest.raises(MixstyleError) as caught:
         train(settings_of(shared / "flanger", aug_effects=["flanger"]))
+    assert (caught.value.code, "flanger" in str(caught.value)) == ("bad-setting", True)
 
 
 def test_a_batch_that_is_not_finite_is_skipped_where_wanted(shared: Path) -> None:
