@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from numcodecs import blosc
+from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
 from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec
 

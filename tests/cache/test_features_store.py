@@ -15,7 +15,7 @@ import zarr
 from helpers.digests import digest
 from helpers.paths import TESTS
 from helpers.store_rows import shard
-from numcodecs import blosc
+from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
 
 from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows, robust_statistics, set_codec_threads
 from mixstyle.pipeline.core.errors import MixstyleError
