@@ -1,17 +1,19 @@
 """The commands as a user runs them, one after the other, on rendered songs with the shipped separator."""
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from helpers.paths import ROOT
 
 SEPARATOR = ROOT / "Music-Source-Separation-Training"
-PROFILE = {
+PROFILE: dict[str, Any] = {
     "profile": "small",
     "demo_songs": {"output_dir": "songs", "songs": 5, "duration_s": 24.0},
     "separate": {
@@ -107,6 +109,36 @@ def test_status_tells_what_is_done(finished: Path) -> None:
     assert done.returncode == 0
     for stage in ("separate", "features", "train", "report"):
         assert stage in done.stdout
+
+
+@pytest.mark.slow
+def test_dvc_runs_every_stage_once(tmp_path: Path) -> None:
+    profile = copy.deepcopy(PROFILE)
+    profile["separate"] |= {"test_fraction": 0.4}  # 2 of 5 songs, which an evaluation needs
+    profile["evaluate"] = {"evaluate_dir": "evaluation", "device": "cpu", "tasks": ["same-chain", "songs"]}
+    profile["evaluate"] |= {"chains": 10, "effects": [1], "workers": 0}
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "small.yaml").write_text(yaml.safe_dump(profile))
+    pipeline = (ROOT / "dvc.yaml").read_text()
+    assert pipeline.count("configs/demo.yaml") == 1, "the profile should be named in one line"
+    (tmp_path / "dvc.yaml").write_text(pipeline.replace("configs/demo.yaml", "configs/small.yaml"))
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+
+    def dvc(*arguments: str) -> str:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    dvc("init", "--no-scm", "-q")
+    ran = dvc("repro")
+    for stage in ("demo-songs", "separate", "features", "train", "report", "evaluate"):
+        assert f"Running stage '{stage}'" in ran
+    shown = json.loads(dvc("metrics", "show", "--json"))[""]["data"]
+    assert len(shown) == 2
+    assert all("data" in metrics for metrics in shown.values())
+    assert "Running stage" not in dvc("repro")
 
 
 @pytest.mark.parametrize(

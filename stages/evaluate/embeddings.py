@@ -47,7 +47,7 @@ def embedded(
     advance: is told of clips that are done.
     """
     path = options.evaluate_dir / f"{part.name}.npz"
-    kept = _kept(path, part)
+    kept = _kept(path)
     missing = [row for row in rows if row.name not in kept]
     if not missing:
         advance(len(part))
@@ -64,11 +64,8 @@ def embedded(
     return {row.name: kept[row.name] for row in rows}
 
 
-def _kept(path: Path, part: Part) -> dict[str, Embeddings]:
-    """What was embedded of the part before, by row."""
-    old = path.with_name(f"{part.old_name}.npz")
-    if part.old_name and old.is_file() and not path.is_file():
-        old.replace(path)
+def _kept(path: Path) -> dict[str, Embeddings]:
+    """What was embedded of a part before, by row."""
     if not path.is_file():
         return {}
     with np.load(path) as stored:

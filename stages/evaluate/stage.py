@@ -9,7 +9,6 @@ PNG, `evaluation.html`, the embeddings as `*.npz` and `settings.json`, which tel
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,36 +16,27 @@ import torch
 
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
-from mixstyle.cache.storage.atomic import sha256_file, write_json
+from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
-from mixstyle.cache.storage.provenance import Provenance, differences, guard, read_provenance
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.mixing.effects import EFFECTS, effect_versions, first_versions
+from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.evaluate.embeddings import embedded
 from mixstyle.stages.evaluate.models import EncoderRow, Row, rows_of, with_shipped
 from mixstyle.stages.evaluate.page import write_page
+from mixstyle.stages.evaluate.provenance import METRICS, PAGE, prepare, provenance_of
 from mixstyle.stages.evaluate.tables import show
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.evaluate.tasks.task import Audio, Context, Embeddings, Part, Separate, Task
 from mixstyle.stages.features.described_stems import open_described_stems
-from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.evaluate import EvaluateSettings
 from mixstyle.stages.settings.profile import Settings
 
-METRICS, SETTINGS, PAGE = "metrics.json", "settings.json", "evaluation.html"
 METRICS_VERSION = 2
 """Of metrics.json. In version 1, which named none, chains were called styles, and separator_dependence fingerprint."""
-TASKS_VERSION = 1
-"""Raise it when a task draws, mixes or renders otherwise: embeddings that were kept are then stale. What names none
-was made by version 1. Effects have versions of their own."""
-RENAMED = {"made_from.checkpoints": "encoders", "styles": "chains", "hard_styles": "hard_chains"}
-"""Names in what evaluations stored that were others: old -> new."""
-UNVERSIONED = {"effect_versions": first_versions()}
-"""What evaluations of before effects had versions did not store."""
 Asked = list[tuple[Task, list[Part]]]
 
 
@@ -68,7 +58,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     rows = with_shipped(rows, songs, device)
     asked = asked_tasks(settings, cache, songs)
     with locked(folder, "mixstyle evaluate"):
-        _guard(options, cache, checkpoints, rebuild)
+        prepare(folder, provenance_of(options, cache, checkpoints), rebuild)
         total = sum(len(part) for _, parts in asked for part in parts)
         say(f"evaluate: {len(songs)} held-out songs, {total} clips to embed, {len(rows)} rows, on {device}")
         with progress("evaluate", total, "clips") as bar:
@@ -118,34 +108,6 @@ def _measure(
             if task.keeps_embeddings:
                 kept[task.name] = found
     return json.loads(json.dumps(metrics)), kept
-
-
-def provenance_of(options: EvaluateSettings, cache: StemCache, checkpoints: Sequence[Path]) -> Provenance:
-    """What the figures follow from."""
-    inputs = {"stems": cache.fingerprint, "encoders": [sha256_file(path) for path in checkpoints]}
-    versions = {"tasks_version": TASKS_VERSION}
-    return Provenance("evaluate", shaping(options), versions, {**inputs, "effect_versions": effect_versions()})
-
-
-def _guard(options: EvaluateSettings, cache: StemCache, checkpoints: Sequence[Path], rebuild: bool) -> None:
-    """Makes sure that what the folder holds was asked for in the same way."""
-    folder = options.evaluate_dir
-    provenance = provenance_of(options, cache, checkpoints)
-    outputs = [folder / METRICS, folder / PAGE, *folder.glob("*.npz"), *folder.glob("*.png")]
-    if _of_others(folder, provenance):
-        say("evaluate: encoders, stems, effects or tasks are others than before: measured anew")
-        rebuild = True
-    path = folder / SETTINGS
-    guard(path, provenance, rebuild=rebuild, remove=outputs, renamed=RENAMED, absent=UNVERSIONED)
-
-
-def _of_others(folder: Path, provenance: Provenance) -> bool:
-    """Whether the folder's figures were asked for in the same way, and are of other encoders or stems, or were made by
-    other effects or tasks."""
-    if not (folder / SETTINGS).is_file():
-        return False
-    changed = differences(read_provenance(folder / SETTINGS, RENAMED), provenance, absent=UNVERSIONED)
-    return bool(changed) and not any(line.startswith("evaluate.") for line in changed)
 
 
 def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:

@@ -24,8 +24,3 @@ TASKS: Mapping[str, Task] = {
     )
 }
 """In the order in which tables and page show them."""
-
-
-def task_versions() -> dict[str, int]:
-    """The version of each task, by a name for the provenance: `same_chain_task`, say."""
-    return {f"{name.replace('-', '_')}_task": task.version for name, task in TASKS.items()}

@@ -41,15 +41,14 @@ def rendered_songs(folder: Path) -> list[str]:
     than two."""
     if not (folder / "stems").is_dir():
         raise MixstyleError(
-            f"evaluate.rendered_dir={folder}: has no folder stems; `mixstyle demo-songs {folder}` makes one",
-            code="no-music",
+            f"evaluate.rendered_dir={folder}: has no folder stems", code="no-music", remedy=("demo-songs", str(folder))
         )
     found = sorted(list_tracks(folder / "stems", "stems").sizes)[:MOST_SONGS]
     if len(found) < 2:
         raise MixstyleError(
-            f"evaluate.rendered_dir={folder}: {len(found)} songs, and 2 are needed; `mixstyle demo-songs {folder}` "
-            "renders more",
+            f"evaluate.rendered_dir={folder}: {len(found)} songs, and 2 are needed",
             code="no-music",
+            remedy=("demo-songs", str(folder)),
         )
     return found
 
@@ -73,7 +72,7 @@ def separator_dependence(
         return tuple((k[pair[side]], chain) for k in (true, separated) for side in (0, 1) for chain, pair in drawn)
 
     places = tuple(pair[side] for _ in range(2) for side in (0, 1) for _, pair in drawn)
-    return Part(KEY, places, make, old_name="fingerprint")
+    return Part(KEY, places, make)
 
 
 def _middle(root: Path, song: str, frames: int) -> Audio:

@@ -29,16 +29,14 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """Clips to embed; the embeddings are kept in the file `name`.npz.
+    """Clips to embed; the embeddings are kept in the file `name`.npz, and the name begins with the task's key.
 
-    songs: each clip's, as a number. make: the clips, which may take long: only when needed. old_name: of the file in
-    earlier versions.
+    songs: each clip's, as a number. make: the clips, which may take long: only when needed.
     """
 
     name: str
     songs: tuple[int, ...]
     make: Callable[[], Items]
-    old_name: str = ""
 
     def __len__(self) -> int:
         return len(self.songs)

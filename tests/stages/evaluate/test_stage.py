@@ -72,6 +72,7 @@ def test_a_run_is_complete_seeded_and_goes_on(
         assert evaluate(moved)["same_chain"] != metrics["same_chain"]
     with pytest.raises(MixstyleError) as caught:
         evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), chains=11))
+    assert caught.value.code == "stale"
     assert "chains: 10 -> 11" in str(caught.value)
 
 

@@ -1,0 +1,90 @@
+"""What an evaluation's folder was made from: settings, inputs, and the versions of tasks and effects.
+
+Where other settings were asked for, the user decides: refused, or made anew with --rebuild. Where inputs or versions
+have changed since, what follows from them is measured anew; of tasks, those alone whose version has changed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.provenance import FIRST, Provenance, differences, guard, read_provenance
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
+from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.evaluate.tasks.registry import TASKS
+from mixstyle.stages.evaluate.tasks.task import Task
+from mixstyle.stages.settings.base import shaping
+from mixstyle.stages.settings.evaluate import EvaluateSettings
+
+SETTINGS, METRICS, PAGE = "settings.json", "metrics.json", "evaluation.html"
+RENAMED = {"made_from.checkpoints": "encoders", "styles": "chains", "hard_styles": "hard_chains"}
+"""Names in what evaluations stored that were others: old -> new."""
+RENAMED_FILES = {"fingerprint.npz": "separator_dependence.npz"}
+"""Files of embeddings that had another name: old -> new."""
+
+
+def provenance_of(options: EvaluateSettings, cache: StemCache, checkpoints: Sequence[Path]) -> Provenance:
+    """What the figures follow from."""
+    inputs = {
+        "stems": cache.fingerprint,
+        "encoders": [sha256_file(path) for path in checkpoints],
+        "shipped_encoder": _shipped_hash(),
+        "effect_versions": effect_versions(),
+    }
+    return Provenance("evaluate", shaping(options), {_version_name(t): t.version for t in TASKS.values()}, inputs)
+
+
+def absent() -> dict[str, object]:
+    """What evaluations did not store of before effects had versions and the shipped encoder was a row."""
+    return {"effect_versions": first_versions(), "shipped_encoder": _shipped_hash()}
+
+
+def changes(folder: Path, provenance: Provenance) -> list[str]:
+    """One text for each thing that is not as it was when the folder was made; a setting's begins with `evaluate.`."""
+    if not (folder / SETTINGS).is_file():
+        return []
+    return differences(read_provenance(folder / SETTINGS, RENAMED), provenance, absent=absent())
+
+
+def changed_tasks(folder: Path, provenance: Provenance) -> list[Task]:
+    """Tasks whose version is another than when the folder was made."""
+    if not (folder / SETTINGS).is_file():
+        return []
+    stored = read_provenance(folder / SETTINGS, RENAMED).versions
+    return [task for task in TASKS.values() if stored.get(_version_name(task), FIRST) != task.version]
+
+
+def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
+    """Makes sure that what the folder holds has this provenance: removes what is stale.
+
+    Raises MixstyleError ("stale") where other settings were asked for, without rebuild.
+    """
+    for old, new in RENAMED_FILES.items():
+        if (folder / old).is_file() and not (folder / new).exists():
+            (folder / old).replace(folder / new)
+    outputs = [folder / METRICS, folder / PAGE, *folder.glob("*.npz"), *folder.glob("*.png")]
+    told, tasks = changes(folder, provenance), changed_tasks(folder, provenance)
+    if told and not rebuild and not any(line.startswith("evaluate.") for line in told):
+        if len(told) == len(tasks):
+            say(f"evaluate: measured anew, in another version than before: {', '.join(task.name for task in tasks)}")
+            outputs = [folder / METRICS, folder / PAGE]
+            outputs += [path for task in tasks for path in folder.glob(f"{task.key}*.npz")]
+        else:
+            say("evaluate: encoders, stems, effects or tasks are others than before: measured anew")
+        rebuild = True
+    guard(folder / SETTINGS, provenance, rebuild=rebuild, remove=outputs, renamed=RENAMED, absent=absent())
+
+
+def _version_name(task: Task) -> str:
+    return f"{task.name.replace('-', '_')}_task"
+
+
+def _shipped_hash() -> str:
+    """Of the encoder that comes with mixstyle; empty where there is none."""
+    try:
+        return sha256_file(shipped_encoder())
+    except MixstyleError:
+        return ""
