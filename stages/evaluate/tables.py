@@ -24,6 +24,7 @@ def show(metrics: Metrics) -> None:
     tables = [task.table(metrics) for task in asked if task.table is not None]
     shared = shared_table(metrics)
     for table in tables[:1] + ([shared] if shared else []) + tables[1:]:
+        console.print(Text(table.title))  # not the table's own title, which is broken to the table's width
         console.print(_rich(table))
     if note := evidence_note(metrics["songs"]):
         say(f"evaluate: {note}")
@@ -44,7 +45,7 @@ def shared_table(metrics: Metrics) -> TextTable | None:
 
 
 def _rich(content: TextTable) -> Table:
-    table = Table(content.first, title=Text(content.title), title_justify="left")
+    table = Table(content.first)
     for head in content.heads:
         table.add_column(Text(head), justify="right")
     for row in content.rows:

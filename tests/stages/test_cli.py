@@ -57,8 +57,10 @@ def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["rows"][0] == "e"
     assert metrics["chains"] == 10
-    with pytest.raises(MixstyleError, match=r"chains: 10 -> 11"):
+    with pytest.raises(MixstyleError) as caught:
         typed("evaluate", "--config", path, "--checkpoint", tmp_path / "e.safetensors", "--chains", 11)
+    assert caught.value.code == "stale"
+    assert "chains: 10 -> 11" in str(caught.value)
 
 
 def test_songs_are_embedded_indexed_searched_and_compared(tmp_path: Path) -> None:
