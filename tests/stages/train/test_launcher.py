@@ -1,0 +1,28 @@
+"""Which device a process of training gets."""
+
+import pytest
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.settings.train import TrainSettings
+from mixstyle.stages.train import launcher
+from mixstyle.stages.train.launcher import device_of_rank
+
+
+def test_each_process_gets_the_device_that_is_named_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "resolve_device", lambda name: f"resolved {name}")
+    options = TrainSettings(devices=("cuda:1", "cuda:3"))
+    assert options.process_count == 2
+    for place, expected in enumerate(options.devices):
+        monkeypatch.setenv("LOCAL_RANK", str(place))
+        assert device_of_rank(options) == f"resolved {expected}"
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(MixstyleError) as caught:
+        device_of_rank(options)
+    assert caught.value.code == "no-device"
+    assert "train.devices" in str(caught.value)
+
+
+def test_without_devices_a_lone_process_gets_the_one_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert device_of_rank(TrainSettings(device="cpu")).type == "cpu"
+    assert TrainSettings(processes=4).process_count == 4
