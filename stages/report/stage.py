@@ -34,6 +34,7 @@ from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, html
+from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import LOSS
@@ -109,7 +110,7 @@ def provenance_of(settings: Settings, cache: StemCache, store: FeatureStore) -> 
     if not path.is_file():
         raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
     inputs = {"checkpoint": sha256_file(path)[:16], "stems": cache.fingerprint, "features": store.fingerprint}
-    return Provenance("report", {"split": settings.report.split}, made_from=inputs)
+    return Provenance("report", shaping(settings.report), made_from=inputs)
 
 
 def checkpoint_of(settings: Settings) -> Path:

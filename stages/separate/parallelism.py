@@ -23,6 +23,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.separate import SeparateSettings
 
 
@@ -84,23 +85,13 @@ def provenance_of(
     table = chosen.tracks_csv
     if table is not None and not table.is_file():
         raise MixstyleError(f"separate.tracks_csv={table}: no such file", code="not-found")
-    settings: dict[str, Any] = {
-        "data_path": chosen.data_path,
-        "input": chosen.input,
-        "clip_s": chosen.clip_s,
-        "clips_per_track": chosen.clips_per_track,
-        "tracks_per_shard": chosen.tracks_per_shard,
-        "seed": chosen.seed,
-        "validation_fraction": chosen.validation_fraction,
-        "test_fraction": chosen.test_fraction,
-        "tracks_csv": f"{table} ({sha256_file(table)[:16]})" if table else None,
-        "silence_lufs": chosen.silence_lufs,
-    }
+    settings = shaping(chosen)
+    if table is not None:
+        settings["tracks_csv"] = f"{table} ({sha256_file(table)[:16]})"
     versions = {"format": SHARD_VERSION}
     if separator is not None:
         settings |= {
             "num_overlap": separator.file.num_overlap,
-            "precision": chosen.precision,
             "device": device.type,
             "batch_chunks": streams.batch_chunks,
             # a GPU's results do not hang on the CPU's threads

@@ -40,6 +40,7 @@ from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, item
 from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.described_stems import open_described_stems
+from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import Batch, load_batches
@@ -53,13 +54,6 @@ from mixstyle.stages.train.step import Stepper, StepResult
 
 SETTINGS = "settings.json"
 LOSS = "loss.csv"
-NEUTRAL = (
-    "checkpoint_dir log_dir device devices workers threads num_epochs max_steps checkpoint_every save_every_steps "
-    "validate_every processes on_not_finite map_every stems_url stems_cache_dir stems_cache_gb "
-    "reader stream_buffer_tracks"  # `provenance_of` adds them where they matter: a stream has an order of its own
-).split()
-"""Settings that do not change what a step does: a run may go on with others."""
-
 
 OTHER_INPUTS = {
     "stems": "the cached stems are others than those it was trained on",
@@ -106,10 +100,10 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
 
 def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenance:
     """What the weights follow from. made_from: fingerprints of `stems` and `features`."""
-    shaping = {name: value for name, value in plain(options).items() if name not in NEUTRAL}
-    if reads_streams(options):
-        shaping |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}
-    return Provenance("train", shaping, made_from={**made_from, "effect_versions": _drawn(options, effect_versions())})
+    chosen = shaping(options)
+    if reads_streams(options):  # a stream has an order of its own
+        chosen |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}
+    return Provenance("train", chosen, made_from={**made_from, "effect_versions": _drawn(options, effect_versions())})
 
 
 def unversioned(options: TrainSettings) -> dict[str, Any]:
