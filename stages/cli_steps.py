@@ -82,7 +82,7 @@ def separate_command(
 
       mixstyle separate --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
     """
-    from mixstyle.stages.separate.stage import plan, separate
+    from mixstyle.stages.separate.stage import dry_run, separate
 
     options = {"separate__data_path": data_path, "separate__device": device}
     settings = settings_of(config, overrides, **options)
@@ -90,7 +90,7 @@ def separate_command(
         several = several_devices(devices, settings.separate.device)
         settings = settings_of(config, overrides, **options, separate__devices=several)
     if plan_only:
-        plan(settings)
+        dry_run(settings)
         return
     summary = separate(settings, rebuild, shard_index, num_shards)
     if settings.separate.strict and summary.tracks_failed:

@@ -38,7 +38,7 @@ class BatchExecutor:
     """Streams through a separator's network. A context manager: leaving it ends the streams.
 
     streams: batches at once. threads: CPU threads of each stream. batch_chunks: the most chunks in a batch; a device
-    that is out of memory halves it, and `on_halved` is called with what is left.
+    that is out of memory halves it, and `on_reduced` is called with the new number.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class BatchExecutor:
         streams: int = 1,
         threads: int = 1,
         batch_chunks: int = 1,
-        on_halved: Callable[[int], None] | None = None,
+        on_reduced: Callable[[int], None] | None = None,
     ) -> None:
         self.separator, self.streams, self.threads, self.batch_chunks = separator, streams, threads, batch_chunks
-        self.lane_s = 0.0
+        self.stream_s = 0.0
         """Seconds spent in the network, summed over the streams."""
         self.active_s = 0.0
         """Seconds in which at least one stream was in the network."""
-        self._limit, self._on_halved = batch_chunks, on_halved
+        self._limit, self._on_reduced = batch_chunks, on_reduced
         self._lock = threading.Lock()
         self._active, self._since = 0, 0.0
         self._threads_before = torch.get_num_threads()
@@ -96,7 +96,7 @@ class BatchExecutor:
             now = time.perf_counter()
             with self._lock:
                 self._active -= 1
-                self.lane_s += now - start
+                self.stream_s += now - start
                 if self._active == 0:
                     self.active_s += now - self._since
 
@@ -111,11 +111,11 @@ class BatchExecutor:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve(limit, len(part))
+                self._reduce(limit, len(part))
             smallest = min(smallest, limit)
         return stems, smallest
 
-    def _halve(self, limit: int, size: int) -> None:
+    def _reduce(self, limit: int, size: int) -> None:
         """Half of what failed is allowed from now on. Raises MixstyleError where it was a single chunk."""
         if size == 1 and limit == 1:
             raise MixstyleError(
@@ -124,14 +124,14 @@ class BatchExecutor:
                 code="no-memory",
             )
         with self._lock:
-            if self._limit < limit:  # another stream has halved it meanwhile
+            if self._limit < limit:  # another stream has reduced it meanwhile
                 return
             self._limit = (min(limit, size) + 1) // 2
             left = self._limit
         if self.separator.device.type == "cuda":
             torch.cuda.empty_cache()
-        if self._on_halved is not None:
-            self._on_halved(left)
+        if self._on_reduced is not None:
+            self._on_reduced(left)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

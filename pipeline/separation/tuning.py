@@ -66,14 +66,14 @@ def tune(
     if not threads_per_stream:
         before = _restarted_peak_bytes()
         best = trials.chunk_s(1, batch) or float("inf")
-        lane_bytes = (_peak_bytes() - before) / streams_on(separator.device, threads, 1) / trials.part
-        fits = threads * lane_bytes <= SHARE_OF_MEMORY * memory_bytes
+        stream_bytes = (_peak_bytes() - before) / streams_on(separator.device, threads, 1) / trials.part
+        fits = threads * stream_bytes <= SHARE_OF_MEMORY * memory_bytes
         threads_per_stream, more = 1, 2
         while more <= threads:
             found = trials.chunk_s(more, batch) or float("inf")
             if fits and found > CPU_GAIN * best:
                 break
-            fits = threads // more * lane_bytes <= SHARE_OF_MEMORY * memory_bytes
+            fits = threads // more * stream_bytes <= SHARE_OF_MEMORY * memory_bytes
             threads_per_stream, best, more = more, found, 2 * more
     if not batch_chunks:
         best, more = trials.chunk_s(threads_per_stream, 1) or float("inf"), 2
@@ -112,9 +112,9 @@ class _Trials:
         return self.measured[name]
 
     def _measure(self, streams: int, threads: int, batch: int) -> float | None:
-        halved: list[int] = []
+        reduced: list[int] = []
         rounds = 1 if self.separator.device.type == "cpu" else 3
-        with BatchExecutor(self.separator, streams, threads, batch, halved.append) as executor:
+        with BatchExecutor(self.separator, streams, threads, batch, reduced.append) as executor:
 
             def run(times: int) -> float:
                 start = time.perf_counter()
@@ -124,7 +124,7 @@ class _Trials:
 
             run(streams)  # a first pass pages in its memory, and chooses its kernels
             taken_s = run(rounds * streams)
-        return None if halved else taken_s / (rounds * streams * batch) / self.part
+        return None if reduced else taken_s / (rounds * streams * batch) / self.part
 
 
 def _restarted_peak_bytes() -> int:

@@ -47,7 +47,9 @@ class ClipRules:
 def rules_of(chosen: SeparateSettings, root: Path, separator: Separator | None) -> ClipRules:
     """The rules that the settings and the separator's chunks make. Raises MixstyleError for clips too short."""
     if chosen.clip_s < SHORTEST_CLIP_S:
-        raise MixstyleError(f"separate.clip_s={chosen.clip_s:g}: should be {SHORTEST_CLIP_S} s or more")
+        raise MixstyleError(
+            f"separate.clip_s={chosen.clip_s:g}: should be {SHORTEST_CLIP_S} s or more", code="bad-setting"
+        )
     clip_frames = round(chosen.clip_s * SAMPLE_RATE)
     span = separator.clip_span if separator else (lambda track_frames, start, stop: (start, stop))
     return ClipRules(root, chosen.input, clip_frames, chosen.clips_per_track, chosen.seed, chosen.silence_lufs, span)

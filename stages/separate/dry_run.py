@@ -44,7 +44,7 @@ BYTES_A_CLIP_SECOND = 230_000
 
 
 @dataclass(frozen=True)
-class PlanSummary:
+class DryRun:
     """What a run will need.
 
     hours: of music, from `sampled` headers; unusable: tracks of the sample by the kind of their reason. clips:
@@ -90,7 +90,7 @@ class _Trial:
     bytes: float = 0.0
 
 
-def plan(settings: Settings) -> PlanSummary:
+def dry_run(settings: Settings) -> DryRun:
     """Prints tracks, hours, disk and time that `separate` will need, and makes nothing.
 
     Identical files are looked for only when the plan is made for good: it may change on which side some tracks are.
@@ -201,7 +201,7 @@ def _estimate(
     rules: ClipRules,
     separator: Separator | None,
     trial: _Trial | None,
-) -> PlanSummary:
+) -> DryRun:
     tracks, read = len(planned.tracks), max(sample.read, 1)
     clips, chunks = 0, 0
     for track, frames in sample.usable:
@@ -224,7 +224,7 @@ def _estimate(
     if trial is not None:
         in_network_s = chunks / read * tracks * trial.network_s
         expected_s = left * (in_network_s + all_clips * chosen.clip_s * trial.encode_s)
-    return PlanSummary(
+    return DryRun(
         tracks=tracks,
         shards=shards,
         shards_done=len(done),
@@ -247,29 +247,29 @@ def _existing(path: Path) -> Path:
 
 
 def _print(
-    chosen: SeparateSettings, summary: PlanSummary, trial: _Trial | None, separator: Separator | None, missing: str
+    chosen: SeparateSettings, summary: DryRun, trial: _Trial | None, separator: Separator | None, missing: str
 ) -> None:
     sides = ", ".join(f"{count:,} {side}" for side, count in summary.splits.items())
-    say(f"plan: {summary.tracks:,} tracks in {chosen.data_path}, split by {summary.grouped_by}: {sides}")
+    say(f"dry run: {summary.tracks:,} tracks in {chosen.data_path}, split by {summary.grouped_by}: {sides}")
     whole = summary.sampled == summary.tracks
-    told = ", ".join(f"{count} {kind}" for kind, count in summary.unusable.items()) or "all usable"
+    reasons = ", ".join(f"{count} {kind}" for kind, count in summary.unusable.items()) or "all usable"
     of = "all headers read" if whole else f"from {summary.sampled} headers"
-    say(f"plan: {'' if whole else 'about '}{summary.hours:,.1f} hours of music ({of}: {told})")
+    say(f"dry run: {'' if whole else 'about '}{summary.hours:,.1f} hours of music ({of}: {reasons})")
     say(
-        f"plan: {'' if whole else 'about '}{summary.clips:,} clips of {chosen.clip_s:g} s in {summary.shards:,} "
+        f"dry run: {'' if whole else 'about '}{summary.clips:,} clips of {chosen.clip_s:g} s in {summary.shards:,} "
         f"shards, of which {summary.shards_done:,} are there"
     )
     enough = "" if summary.enough_disk else ": NOT ENOUGH"
     say(
-        f"plan: about {summary.disk_bytes / 1e9:,.2f} GB in {chosen.stems_dir}, of which "
+        f"dry run: about {summary.disk_bytes / 1e9:,.2f} GB in {chosen.stems_dir}, of which "
         f"{summary.disk_left_bytes / 1e9:,.2f} GB are still to come; "
         f"{summary.disk_free_bytes / 1e9:,.1f} GB are free{enough}"
     )
     if summary.expected_s is None or trial is None:
-        say(f"plan: no estimate of the time: {missing or 'no track of the sample could be decoded'}")
+        say(f"dry run: no estimate of the time: {missing or 'no track of the sample could be decoded'}")
         return
     how = f"{trial.network_s:.2f} s a chunk, {separator.description}" if separator else "encoding alone was measured"
-    say(f"plan: about {duration(summary.expected_s)} for what is left ({how})")
+    say(f"dry run: about {duration(summary.expected_s)} for what is left ({how})")
 
 
 def duration(seconds: float) -> str:

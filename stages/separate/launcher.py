@@ -1,8 +1,8 @@
 """One worker process on each device, all filling one folder; and what such a process does.
 
 A worker reads one line of JSON (settings and share) from its standard input and writes events, a line of JSON each:
-`{"track": 1}` after every track, at the end `{"done": {...}}`, or `{"error": "..."}` for a user's mistake. It ends at
-once when its input ends, so that none is left behind by a parent that was killed.
+`{"track": 1}` after every track, at the end `{"done": {...}}`, or `{"error": "...", "code": "...", "remedy": [...]}`
+for a MixstyleError. It ends at once when its input ends, so that a parent that was killed leaves no process behind.
 """
 
 import dataclasses
@@ -19,11 +19,13 @@ from typing import Any
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.separate.parallelism import threads_of
 from mixstyle.stages.separate.pipeline import Waits
-from mixstyle.stages.separate.shard_maker import Work
+from mixstyle.stages.separate.shard_maker import RunStats
 from mixstyle.stages.settings.profile import Settings, plain
 
 
-def work_on_devices(settings: Settings, shard_index: int, num_shards: int, advance: Callable[[], None]) -> list[Work]:
+def run_on_devices(
+    settings: Settings, shard_index: int, num_shards: int, advance: Callable[[], None]
+) -> list[RunStats]:
     """Starts a worker on each of `separate.devices` and waits for all. advance: called after every track.
 
     Raises MixstyleError when one of them failed or died; the others are let finish first.
@@ -33,8 +35,9 @@ def work_on_devices(settings: Settings, shard_index: int, num_shards: int, advan
     threads = max(1, threads_of(settings.separate) // len(devices))
     events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
     workers: list[_Worker] = []
-    done: list[Work] = []
+    done: list[RunStats] = []
     errors: list[str] = []
+    reported: dict[str, Any] | None = None
     try:
         for place, device in enumerate(devices):
             chosen = dataclasses.replace(
@@ -51,20 +54,24 @@ def work_on_devices(settings: Settings, shard_index: int, num_shards: int, advan
             place, event = events.get()
             if event is None:
                 running -= 1
-                if (cause := workers[place].cause()) and not workers[place].told:
+                if (cause := workers[place].cause()) and not workers[place].reported:
                     errors.append(f"the worker on {devices[place]} ended ({cause})")
             elif "track" in event:
                 advance()
             elif "done" in event:
-                done.append(Work(**{**event["done"], "waits": Waits(**event["done"]["waits"])}))
+                done.append(RunStats(**{**event["done"], "waits": Waits(**event["done"]["waits"])}))
             else:
-                workers[place].told = True
+                workers[place].reported = True
                 errors.append(event["error"])
+                reported = reported or event
     finally:
         for worker in workers:
             worker.end()
     if errors:
-        raise MixstyleError(f"{'; '.join(dict.fromkeys(errors))}; the same command goes on from here")
+        line = "; ".join(dict.fromkeys(errors))
+        if reported is not None:
+            raise MixstyleError(line, code=reported["code"], remedy=reported["remedy"])
+        raise MixstyleError(f"{line}; the same command goes on from here", code="worker-died")
     return done
 
 
@@ -74,11 +81,11 @@ class _Worker:
     def __init__(
         self, place: int, request: dict[str, Any], events: "queue.SimpleQueue[tuple[int, dict[str, Any] | None]]"
     ) -> None:
-        self.told = False
-        """Whether it told its error itself."""
+        self.reported = False
+        """Whether it sent its error itself, by an event."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mixstyle.stages.separate.worker"],
+            [sys.executable, "-P", "-m", "mixstyle.stages.separate.shard_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

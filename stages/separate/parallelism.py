@@ -43,7 +43,9 @@ def device_of(chosen: SeparateSettings) -> torch.device:
     """
     devices = [resolve_device(name) for name in chosen.devices] or [resolve_device(chosen.device)]
     if len({device.type for device in devices}) > 1:
-        raise MixstyleError(f"separate.devices={','.join(chosen.devices)}: should all be of one kind")
+        raise MixstyleError(
+            f"separate.devices={','.join(chosen.devices)}: should all be of one kind", code="bad-setting"
+        )
     return devices[0]
 
 
@@ -113,7 +115,7 @@ def _begun_with(chosen: SeparateSettings, separator: Separator, device: torch.de
         return {}
     try:
         stored = read_provenance(path, RENAMED).flat
-    except MixstyleError:  # told where the settings are compared
+    except MixstyleError:  # reported where the settings are compared
         return {}
     now = {"separator": separator.fingerprint, "precision": chosen.precision, "device": device.type}
     return stored if all(stored.get(name) == value for name, value in now.items()) else {}
@@ -137,14 +139,14 @@ def _tuned(separator: Separator, threads: int, threads_per_stream: int, batch_ch
         say("separate: measuring how many chunks and threads to use together (once for this machine and separator)")
         tuning = tune(separator, threads, threads_per_stream, batch_chunks, available_memory())
         how = "measured" if store_tuning(case, tuning) else f"measured; {tunings_folder()} cannot be written"
-    told = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
-    threads_told = f", {tuning.threads_per_stream} threads a stream" if on_cpu else ""
-    say(f"separate: batches of {tuning.batch_chunks}{threads_told} ({told}; {how})")
+    tried = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
+    per_stream = f", {tuning.threads_per_stream} threads a stream" if on_cpu else ""
+    say(f"separate: batches of {tuning.batch_chunks}{per_stream} ({tried}; {how})")
     return tuning
 
 
 def available_memory() -> float:
-    """Bytes of the machine's memory that could be had now; infinity where that cannot be told."""
+    """Bytes of the machine's memory that could be had now; infinity where that is not known."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

@@ -1,8 +1,8 @@
 """Tracks on their way through `mixstyle separate`: decoded, separated, encoded and written at once, in order.
 
-Worker processes decode ahead; one thread, the pump, feeds their audio to the chunk queue and hands stems on; threads
+Worker processes decode ahead; one thread, the feeder, feeds their audio to the chunk queue and hands stems on; threads
 encode; whoever iterates gets the records in the order of the plan and writes them. Each place holds a few tracks, so
-memory is bounded by the slowest of them, and the pump's waits tell which that is.
+memory is bounded by the slowest of them, and the feeder's waits tell which that is.
 """
 
 import queue
@@ -22,12 +22,12 @@ from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.stages.separate.clips import ClipRules, DecodedTrack, decode_track, encode_track, requests_of
 
 CHECK_S = 0.2
-"""Seconds after which the pump, waiting for room, looks whether it is still wanted."""
+"""Seconds after which the feeder, waiting for room, looks whether it is still wanted."""
 
 
 @dataclass
 class Waits:
-    """Seconds that the pump waited for each place."""
+    """Seconds that the feeder waited for each place."""
 
     decoding: float = 0.0
     network: float = 0.0
@@ -43,7 +43,7 @@ class Waits:
         return max(waits, key=waits.__getitem__)
 
 
-class Flow:
+class TrackPipeline:
     """Iterates over (shard number, record) of the tracks of some shards, in order. A context manager: leaving it ends
     its processes and threads, finished or not.
 
@@ -62,11 +62,11 @@ class Flow:
         self._tracks, self._rules, self._executor, self._separator = tracks, rules, executor, separator
         self._pool = DecodePool(workers)
         self._encoders = ThreadPoolExecutor(workers, thread_name_prefix="encode")
-        self._pump = ThreadPoolExecutor(1, thread_name_prefix="pump")
+        self._feeder = ThreadPoolExecutor(1, thread_name_prefix="feeder")
         self._records: queue.Queue[tuple[int, Future[TrackRecord]] | None] = queue.Queue(workers + 2)
         self._stopped = threading.Event()
 
-    def __enter__(self) -> "Flow":
+    def __enter__(self) -> "TrackPipeline":
         return self
 
     def __exit__(
@@ -76,20 +76,20 @@ class Flow:
         self._pool.close()
         self._encoders.shutdown(wait=False, cancel_futures=True)
         if kind is not None and self._executor is not None:
-            self._executor.close()  # the pump may be waiting for a batch that nobody wants any more
-        self._pump.shutdown(wait=True, cancel_futures=True)
+            self._executor.close()  # the feeder may be waiting for a batch that nobody wants any more
+        self._feeder.shutdown(wait=True, cancel_futures=True)
         self._encoders.shutdown(wait=True)
 
     def __iter__(self) -> Iterator[tuple[int, TrackRecord]]:
         """Raises whatever stopped one of the places."""
-        pumping = self._pump.submit(self._run)
+        fed = self._feeder.submit(self._feed)
         while (item := self._records.get()) is not None:
             number, record = item
             yield number, record.result()
-        pumping.result()
+        fed.result()
 
-    def _run(self) -> None:
-        """The pump."""
+    def _feed(self) -> None:
+        """What the feeder's thread does."""
         try:
             if self._executor is None:
                 for number, decoded in self._decoded():
@@ -120,8 +120,8 @@ class Flow:
     ) -> None:
         for group in chunks.finished(wait):
             number, decoded = waiting.pop(group.key)
-            halved = any(size < chunks.executor.batch_chunks for size in group.batch_chunks)
-            self._encode(number, decoded, group.stems, group.batch_chunks if halved else ())
+            reduced = any(size < chunks.executor.batch_chunks for size in group.batch_chunks)
+            self._encode(number, decoded, group.stems, group.batch_chunks if reduced else ())
         self.waits.network = chunks.waited_s
 
     def _decoded(self) -> Iterator[tuple[int, DecodedTrack]]:

@@ -16,7 +16,7 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.separate.clips import ClipRules
 from mixstyle.stages.separate.parallelism import Streams
-from mixstyle.stages.separate.pipeline import Flow, Waits
+from mixstyle.stages.separate.pipeline import TrackPipeline, Waits
 from mixstyle.stages.settings.separate import SeparateSettings
 
 
@@ -37,7 +37,7 @@ class SeparationRun:
 
 
 @dataclass
-class Work:
+class RunStats:
     """What one process did: shards made, seconds of clips in them, and how its time went.
 
     wall_s: from its first track to its last shard. active_s: of that, with at least one stream in the network. busy:
@@ -62,8 +62,8 @@ def make_shard(run: SeparationRun, number: int) -> ShardInfo:
     with ExitStack() as stack:
         executor = executor_of(run, stack)
         tracks = ((number, track) for track in run.plan.shard(number, run.settings.tracks_per_shard))
-        flow = stack.enter_context(_flow(run, tracks, executor))
-        records = (record for _, record in flow)
+        tracks_through = stack.enter_context(_pipeline_of(run, tracks, executor))
+        records = (record for _, record in tracks_through)
         return write_shard(run.settings.stems_dir, number, records, run.fingerprint)
 
 
@@ -73,55 +73,57 @@ def finished_shard(run: SeparationRun, number: int) -> ShardInfo | None:
     return shard if shard is not None and shard.fingerprint == run.fingerprint else None
 
 
-def work(run: SeparationRun, share: Iterable[int], locks: ShardLocks, advance: Callable[[], None]) -> Work:
+def make_share(run: SeparationRun, share: Iterable[int], locks: ShardLocks, advance: Callable[[], None]) -> RunStats:
     """Makes those shards of a share that are not done and that no other process holds.
 
     advance: called after every track.
     """
-    done, tallies = Work(), refreshed(run, {})
+    done, shard_stats = RunStats(), with_finished(run, {})
     with ExitStack() as stack:
         executor = executor_of(run, stack, done)
-        flow = stack.enter_context(_flow(run, _claimed(run, share, locks), executor))
+        tracks_through = stack.enter_context(_pipeline_of(run, _locked_tracks(run, share, locks), executor))
         start = time.perf_counter()
-        for number, items in groupby(flow, key=lambda item: item[0]):
+        for number, items in groupby(tracks_through, key=lambda item: item[0]):
             records = _counted((record for _, record in items), advance)
             shard = write_shard(run.settings.stems_dir, number, records, run.fingerprint)
             done.shards.append(number)
-            done.audio_s += Tally.of(shard).clips_done * run.settings.clip_s
+            done.audio_s += ShardStats.of(shard).clips_done * run.settings.clip_s
             with locks.mutex():
-                tallies = refreshed(run, tallies)
-                write_failure_log(run.settings.stems_dir, tallies)
+                shard_stats = with_finished(run, shard_stats)
+                write_failure_log(run.settings.stems_dir, shard_stats)
         done.wall_s = max(time.perf_counter() - start, 1e-9)
-        done.waits = flow.waits
+        done.waits = tracks_through.waits
     if executor is not None:
-        done.active_s, done.busy = executor.active_s, executor.lane_s / (executor.streams * done.wall_s)
+        done.active_s, done.busy = executor.active_s, executor.stream_s / (executor.streams * done.wall_s)
     return done
 
 
-def executor_of(run: SeparationRun, stack: ExitStack, work: Work | None = None) -> BatchExecutor | None:
+def executor_of(run: SeparationRun, stack: ExitStack, stats: RunStats | None = None) -> BatchExecutor | None:
     """The streams through the run's separator, ended with the stack; None where there is none."""
     if run.separator is None:
         return None
     device, streams = run.separator.device, run.streams
 
-    def halved(left: int) -> None:
-        say(f"separate: {device} is out of memory with more than {left} chunks at once; going on with {left}")
-        if work is not None:
-            work.smallest_batch = left
+    def reduced(left: int) -> None:
+        say(f"separate: batch size reduced to {left} (out of memory on {device})")
+        if stats is not None:
+            stats.smallest_batch = left
 
-    executor = BatchExecutor(run.separator, streams.streams, streams.threads_per_stream, streams.batch_chunks, halved)
+    executor = BatchExecutor(run.separator, streams.streams, streams.threads_per_stream, streams.batch_chunks, reduced)
     return stack.enter_context(executor)
 
 
-def _flow(run: SeparationRun, tracks: Iterable[tuple[int, PlannedTrack]], executor: BatchExecutor | None) -> Flow:
+def _pipeline_of(
+    run: SeparationRun, tracks: Iterable[tuple[int, PlannedTrack]], executor: BatchExecutor | None
+) -> TrackPipeline:
     separator = run.separator.fingerprint if run.separator else "stems"
-    return Flow(tracks, run.rules, executor, separator, run.settings.workers)
+    return TrackPipeline(tracks, run.rules, executor, separator, run.settings.workers)
 
 
-def _claimed(run: SeparationRun, share: Iterable[int], locks: ShardLocks) -> Iterator[tuple[int, PlannedTrack]]:
-    """The tracks of a share's shards, each shard claimed when its first track is asked for."""
+def _locked_tracks(run: SeparationRun, share: Iterable[int], locks: ShardLocks) -> Iterator[tuple[int, PlannedTrack]]:
+    """The tracks of a share's shards, each shard locked when its first track is asked for."""
     for number in share:
-        # looked at again with the lock in hand: another process may have finished it in between
+        # again after locking it: another process may have finished it meanwhile
         if finished_shard(run, number) or not locks.take([number]) or finished_shard(run, number):
             continue
         for track in run.plan.shard(number, run.settings.tracks_per_shard):
@@ -129,7 +131,7 @@ def _claimed(run: SeparationRun, share: Iterable[int], locks: ShardLocks) -> Ite
 
 
 @dataclass(frozen=True)
-class Tally:
+class ShardStats:
     """What the summary and the failure log need of a shard, which is little: there may be thousands."""
 
     tracks: int
@@ -139,18 +141,18 @@ class Tally:
     failures: list[Failure]
 
     @classmethod
-    def of(cls, shard: ShardInfo) -> "Tally":
+    def of(cls, shard: ShardInfo) -> "ShardStats":
         done = [track for track in shard.tracks if track["status"] == "ok"]
         clips = sum(clip["status"] == "ok" for track in done for clip in track["clips"])
         return cls(len(shard.tracks), len(done), clips, shard.size, failures_of([shard]))
 
 
-def refreshed(run: SeparationRun, tallies: dict[int, Tally]) -> dict[int, Tally]:
-    """The tallies of all finished shards, given those that are known already."""
+def with_finished(run: SeparationRun, shard_stats: dict[int, ShardStats]) -> dict[int, ShardStats]:
+    """The shard_stats of all finished shards, given those that are known already."""
     for number in range(run.n_shards):
-        if number not in tallies and (shard := finished_shard(run, number)) is not None:
-            tallies[number] = Tally.of(shard)
-    return tallies
+        if number not in shard_stats and (shard := finished_shard(run, number)) is not None:
+            shard_stats[number] = ShardStats.of(shard)
+    return shard_stats
 
 
 def _counted(records: Iterable[TrackRecord], advance: Callable[[], None]) -> Iterator[TrackRecord]:
@@ -164,6 +166,8 @@ def failure_log_path(stems_dir: Path) -> Path:
     return stems_dir / "failures.csv"
 
 
-def write_failure_log(stems_dir: Path, tallies: dict[int, Tally]) -> None:
+def write_failure_log(stems_dir: Path, shard_stats: dict[int, ShardStats]) -> None:
     """Writes the failures of all finished shards, in the order of the plan."""
-    write_failures(failure_log_path(stems_dir), [failure for k in sorted(tallies) for failure in tallies[k].failures])
+    write_failures(
+        failure_log_path(stems_dir), [failure for k in sorted(shard_stats) for failure in shard_stats[k].failures]
+    )

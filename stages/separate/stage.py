@@ -26,23 +26,23 @@ from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import rules_of
-from mixstyle.stages.separate.dry_run import PlanSummary, plan
-from mixstyle.stages.separate.launcher import work_on_devices
+from mixstyle.stages.separate.dry_run import DryRun, dry_run
+from mixstyle.stages.separate.launcher import run_on_devices
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
+    RunStats,
     SeparationRun,
-    Tally,
-    Work,
+    ShardStats,
     failure_log_path,
     make_shard,
-    refreshed,
-    work,
+    make_share,
+    with_finished,
     write_failure_log,
 )
 from mixstyle.stages.settings.profile import Settings
 
-__all__ = ["PlanSummary", "SeparateSummary", "SeparationRun", "make_shard", "open_run", "plan", "separate"]
+__all__ = ["DryRun", "SeparateSummary", "SeparationRun", "dry_run", "make_shard", "open_run", "separate"]
 
 SPOT_CHECKS = 64
 """Tracks whose files' ends are compared on every run, to notice a folder that was filled anew."""
@@ -54,7 +54,7 @@ class SeparateSummary:
     """What a run did. Tracks, clips and bytes are of all shards there are, this run's, earlier ones' and others'.
 
     failures_by_reason: failed tracks by the kind of their reason. clips_failed: clips that failed in tracks that did
-    not. shards_elsewhere: not made yet, and left to other shares or in the hands of other processes. made_audio_s,
+    not. shards_elsewhere: not made yet, and left to other shares or locked by other processes. made_audio_s,
     wall_s, network_s: seconds of clips made in this run, how long the run took, and for how much of that the network
     was at work. busy: share of its streams' time. bottleneck: what was waited for longest.
     """
@@ -96,37 +96,43 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     and when no track at all can be used.
     """
     if not 0 <= shard_index < num_shards:
-        raise MixstyleError(f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1")
+        raise MixstyleError(
+            f"--shard-index {shard_index}: should be from 0 to {num_shards - 1}, for --num-shards {num_shards}",
+            code="bad-option",
+        )
     chosen, start = settings.separate, time.perf_counter()
     keep_freed_memory()
-    with told_in_a_line(chosen.stems_dir), ShardLocks(chosen.stems_dir, COMMAND) as locks:
+    with as_mixstyle_errors(chosen.stems_dir), ShardLocks(chosen.stems_dir, COMMAND) as locks:
         run = open_run(settings, rebuild, locks)
         share = range(shard_index, run.n_shards, num_shards)
-        tallies = refreshed(run, {})
-        left = [number for number in share if number not in tallies]
-        works: list[Work] = []
+        shard_stats = with_finished(run, {})
+        left = [number for number in share if number not in shard_stats]
+        run_stats: list[RunStats] = []
         if left:
             _announce(run)
             tracks = sum(len(run.plan.shard(number, chosen.tracks_per_shard)) for number in share)
-            there = sum(tallies[number].tracks for number in share if number in tallies)
+            there = sum(shard_stats[number].tracks for number in share if number in shard_stats)
             with progress("separate", tracks, "tracks", there) as bar:
                 if len(chosen.devices) > 1:
                     run = _without_separator(run)
-                    works = work_on_devices(settings, shard_index, num_shards, bar.advance)
+                    run_stats = run_on_devices(settings, shard_index, num_shards, bar.advance)
                 else:
-                    works = [work(run, share, locks, bar.advance)]
-            if not any(done.shards for done in works) and any(n not in refreshed(run, tallies) for n in left):
+                    run_stats = [make_share(run, share, locks, bar.advance)]
+            if not any(done.shards for done in run_stats) and any(
+                n not in with_finished(run, shard_stats) for n in left
+            ):
                 raise locks.refusal()
         with locks.mutex():
-            tallies = refreshed(run, tallies)
-            write_failure_log(chosen.stems_dir, tallies)
-    summary = _summed(run, tallies, works, time.perf_counter() - start)
+            shard_stats = with_finished(run, shard_stats)
+            write_failure_log(chosen.stems_dir, shard_stats)
+    summary = _summed(run, shard_stats, run_stats, time.perf_counter() - start)
     failure_log = failure_log_path(chosen.stems_dir)
-    if summary.tracks_done == 0 and len(tallies) == run.n_shards:
+    if summary.tracks_done == 0 and len(shard_stats) == run.n_shards:
         raise MixstyleError(
-            f"{chosen.data_path}: none of {summary.tracks_planned} tracks can be used; see {failure_log}"
+            f"{chosen.data_path}: none of {summary.tracks_planned} tracks can be used; see {failure_log}",
+            code="no-music",
         )
-    _print(summary, run, works, failure_log)
+    _print(summary, run, run_stats, failure_log)
     return summary
 
 
@@ -140,7 +146,7 @@ def open_run(settings: Settings, rebuild: bool = False, locks: ShardLocks | None
         if locks is not None:
             stack.enter_context(locks.mutex())
             if rebuild:
-                stack.enter_context(locks.all())  # nothing is thrown away under another's hands
+                stack.enter_context(locks.all())  # nothing is deleted while another process writes
         return _open_run(settings, rebuild)
 
 
@@ -171,28 +177,30 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     return SeparationRun(chosen, stored, separator, rules, made_with.fingerprint, streams)
 
 
-def _summed(run: SeparationRun, tallies: dict[int, Tally], works: Sequence[Work], wall_s: float) -> SeparateSummary:
-    failures = [failure for tally in tallies.values() for failure in tally.failures]
+def _summed(
+    run: SeparationRun, shard_stats: dict[int, ShardStats], run_stats: Sequence[RunStats], wall_s: float
+) -> SeparateSummary:
+    failures = [failure for shard in shard_stats.values() for failure in shard.failures]
     of_tracks = [failure for failure in failures if not failure.clip]
     waits = Waits()
-    for done in works:
+    for done in run_stats:
         waits += done.waits
     return SeparateSummary(
         tracks_planned=len(run.plan.tracks),
         shards=run.n_shards,
-        tracks_done=sum(tally.tracks_done for tally in tallies.values()),
+        tracks_done=sum(shard.tracks_done for shard in shard_stats.values()),
         tracks_failed=len(of_tracks),
-        clips_done=sum(tally.clips_done for tally in tallies.values()),
+        clips_done=sum(shard.clips_done for shard in shard_stats.values()),
         clips_failed=len(failures) - len(of_tracks),
         failures_by_reason=count_by_kind(of_tracks),
-        shards_made=sum(len(done.shards) for done in works),
-        shards_elsewhere=run.n_shards - len(tallies),
-        made_audio_s=sum(done.audio_s for done in works),
+        shards_made=sum(len(done.shards) for done in run_stats),
+        shards_elsewhere=run.n_shards - len(shard_stats),
+        made_audio_s=sum(done.audio_s for done in run_stats),
         wall_s=wall_s,
-        network_s=max((done.active_s for done in works), default=0.0),
-        busy=sum(done.busy for done in works) / max(len(works), 1),
-        bottleneck=waits.bottleneck if works else "",
-        disk_bytes=sum(tally.size for tally in tallies.values()),
+        network_s=max((done.active_s for done in run_stats), default=0.0),
+        busy=sum(done.busy for done in run_stats) / max(len(run_stats), 1),
+        bottleneck=waits.bottleneck if run_stats else "",
+        disk_bytes=sum(shard.size for shard in shard_stats.values()),
     )
 
 
@@ -214,17 +222,20 @@ def _without_separator(run: SeparationRun) -> SeparationRun:
 
 
 @contextmanager
-def told_in_a_line(stems_dir: Path) -> Iterator[None]:
-    """Turns what a full disk or a full device raises into a line."""
+def as_mixstyle_errors(stems_dir: Path) -> Iterator[None]:
+    """Raises MixstyleError where the disk or the device is full."""
     try:
         yield
-    except torch.OutOfMemoryError as error:  # not of a batch: those are halved
-        raise MixstyleError("the device has no memory for the separator itself; stop what else runs there") from error
+    except torch.OutOfMemoryError as error:  # not of a batch: those are made smaller
+        raise MixstyleError(
+            "the device has no memory for the separator itself; stop what else runs there", code="no-memory"
+        ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise MixstyleError(
-            f"{stems_dir}: the disk is full; make room and give the same command, it goes on from there"
+            f"{stems_dir}: the disk is full; make room and give the same command, it goes on from there",
+            code="cannot-write",
         ) from error
 
 
@@ -242,14 +253,16 @@ def _announce(run: SeparationRun) -> None:
     )
 
 
-def _print(summary: SeparateSummary, run: SeparationRun, works: Sequence[Work], failure_log: Path) -> None:
-    told = ", ".join(f"{count} {reason}" for reason, count in summary.failures_by_reason.items())
-    failed = f"{summary.tracks_failed} failed ({told}; see {failure_log})" if summary.tracks_failed else "none failed"
+def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[RunStats], failure_log: Path) -> None:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in summary.failures_by_reason.items())
+    failed = (
+        f"{summary.tracks_failed} failed ({reasons}; see {failure_log})" if summary.tracks_failed else "none failed"
+    )
     clips = f"{summary.clips_done} clips" + (f", {summary.clips_failed} not usable" if summary.clips_failed else "")
     say(f"separate: {summary.tracks_done} of {summary.tracks_planned} tracks done ({clips}), {failed}")
     say(f"separate: {summary.shards} shards, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
-        say(f"separate: {summary.shards_elsewhere} shards are left to other shares, or in other processes' hands")
+        say(f"separate: {summary.shards_elsewhere} shards are left: of other shares, or locked by other processes")
     if not summary.shards_made:
         say("separate: nothing was left to do")
         return
@@ -257,9 +270,9 @@ def _print(summary: SeparateSummary, run: SeparationRun, works: Sequence[Work], 
         f"separate: this run made {summary.made_audio_s:.0f} s of clips in {summary.wall_s:.0f} s: "
         f"{summary.audio_s_per_s:.1f} s of audio a second, real-time factor {summary.real_time_factor:.3f}"
     )
-    if run.streams and works and summary.busy:
-        halved = min((done.smallest_batch for done in works if done.smallest_batch), default=0)
-        less = f"; batches had to be halved down to {halved} for want of memory" if halved else ""
+    if run.streams and run_stats and summary.busy:
+        smallest = min((done.smallest_batch for done in run_stats if done.smallest_batch), default=0)
+        less = f"; batch size reduced to {smallest} (out of memory)" if smallest else ""
         say(
             f"separate: precision {run.settings.precision}; the network was busy {summary.busy:.0%} of the time; "
             f"bottleneck: {summary.bottleneck}{less}"

@@ -146,8 +146,10 @@ class Evil:
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "evil.ckpt"
     torch.save({"state_dict": Evil()}, path)
-    with pytest.raises(MixstyleError, match=r"evil\.ckpt: refused") as error:
+    with pytest.raises(MixstyleError) as error:
         read_state_dict(path)
+    assert error.value.code == "damaged-file"
+    assert "evil.ckpt" in str(error.value)
     assert "\n" not in str(error.value)
     assert "must not run" not in capsys.readouterr().out
 
@@ -155,8 +157,10 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, capsys: pytest.Captu
 def test_an_unsafe_yaml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.yaml"
     path.write_text("model: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(MixstyleError, match=r"evil\.yaml: not a safe YAML"):
+    with pytest.raises(MixstyleError) as caught:
         read_separator_config(path)
+    assert caught.value.code == "damaged-file"
+    assert "evil.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_an_unsafe_yaml_is_refused(tmp_path: Path) -> None:
         ({"training": {"instruments": ["drums", "bass", "other", "piano"]}}, "piano"),
         ({"model": {"sources": ["vocals", "instrumental"]}}, "instrumental"),
         ({"training": {"target_instrument": "vocals"}}, "target_instrument"),
-        ({"model": {"colour": 1}}, r"model\.colour"),
+        ({"model": {"colour": 1}}, "model.colour"),
         ({"model": {"num_dplayer": 3}}, "num_dplayer"),
         ({"audio": {"sample_rate": 48000}}, "48000"),
         ({"audio": {"chunk_size": 0}}, "chunk_size"),
@@ -175,26 +179,38 @@ def test_an_unsafe_yaml_is_refused(tmp_path: Path) -> None:
 def test_separators_of_other_kinds_are_refused_by_name(
     tmp_path: Path, sections: dict[str, dict[str, object]], named: str
 ) -> None:
-    with pytest.raises(MixstyleError, match=named):
-        read_separator_config(edited(tmp_path, "scnet_masked_a", **sections))
+    path = edited(tmp_path, "scnet_masked_a", **sections)
+    with pytest.raises(MixstyleError) as caught:
+        read_separator_config(path)
+    assert caught.value.code in ("bad-setting", "unknown-setting")
+    assert str(path) in str(caught.value)
+    assert named in str(caught.value)
 
 
 def test_files_that_do_not_fit_or_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MixstyleError, match="does not fit"):
-        load_separator(edited(tmp_path, "scnet_masked_a", model={"dims": [4, 8, 16, 64]}), DATA / "scnet_masked_a.ckpt")
-    with pytest.raises(MixstyleError, match=r"nowhere\.ckpt"):
+    other = edited(tmp_path, "scnet_masked_a", model={"dims": [4, 8, 16, 64]})
+    with pytest.raises(MixstyleError) as caught:
+        load_separator(other, DATA / "scnet_masked_a.ckpt")
+    assert caught.value.code == "misfit"
+    with pytest.raises(MixstyleError) as caught:
         load_separator(DATA / "scnet_masked_a.yaml", tmp_path / "nowhere.ckpt")
+    assert caught.value.code == "not-found"
+    assert "nowhere.ckpt" in str(caught.value)
     damaged = tmp_path / "damaged.ckpt"
     damaged.write_bytes((DATA / "scnet_masked_a.ckpt").read_bytes()[:100_000])
-    with pytest.raises(MixstyleError, match=r"damaged\.ckpt"):
+    with pytest.raises(MixstyleError) as caught:
         load_separator(DATA / "scnet_masked_a.yaml", damaged)
+    assert caught.value.code == "damaged-file"
+    assert "damaged.ckpt" in str(caught.value)
 
 
 def test_bad_audio_is_refused() -> None:
     separator = load("scnet_masked_a")
-    for audio, named in [(torch.zeros(1, 9000), r"\[1, 9000\]"), (torch.full((2, 9000), torch.nan), "NaN")]:
-        with pytest.raises(MixstyleError, match=named):
+    for audio, named in [(torch.zeros(1, 9000), "[1, 9000]"), (torch.full((2, 9000), torch.nan), "NaN")]:
+        with pytest.raises(MixstyleError) as caught:
             separator.separate([audio])
+        assert caught.value.code == "bad-audio"
+        assert named in str(caught.value)
 
 
 def test_silence_stays_silent_under_normalisation(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_what_is_given_is_not_tried(tmp_path: Path) -> None:
     assert (found.threads_per_stream, found.batch_chunks, found.chunk_s) == (2, 3, {})
 
 
-def test_lanes_share_the_threads_as_far_as_memory_goes(tmp_path: Path) -> None:
+def test_streams_share_the_threads_as_far_as_memory_goes(tmp_path: Path) -> None:
     # sleeping streams do not hinder each other: more of them are faster
     separator = timed(tmp_path, lambda n: 0.02 * n)
     assert tune(separator, threads=4, batch_chunks=1).threads_per_stream == 1

@@ -16,8 +16,9 @@ from mixstyle.stages.settings.profile import load_settings
 def test_it_is_found_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_settings("cpu").profile == "cpu"
-    with pytest.raises(MixstyleError, match=r"there are: .*cpu.*demo.*fma"):
+    with pytest.raises(MixstyleError) as caught:
         load_settings("nosuch")
+    assert all(profile in str(caught.value) for profile in ("cpu", "demo", "fma"))
     for path in (SEPARATOR, SEPARATOR_CONFIG):
         assert shipped(path).is_file()
     with mixstyle.load(device="cpu") as model:

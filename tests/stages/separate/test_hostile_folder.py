@@ -13,7 +13,7 @@ from mixstyle.cache.stem_store.failures import read_failures
 from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.stages.separate.stage import SeparateSummary, plan, separate
+from mixstyle.stages.separate.stage import SeparateSummary, dry_run, separate
 from mixstyle.stages.settings.profile import Settings
 
 REASONS = {
@@ -163,7 +163,7 @@ def test_a_second_run_finds_nothing_to_do(summary: SeparateSummary, settings: Se
 
 
 def test_the_plan_counts_what_headers_tell(settings: Settings) -> None:
-    told = plan(settings)
+    told = dry_run(settings)
     assert told.tracks == len(REASONS) + len(GOOD)
     # cut, silent and broken samples show only when they are read
     assert told.unusable == {"not music": 2, "empty file": 1, "too short": 1, "broken link": 1, "not a file": 1}

@@ -1,4 +1,4 @@
-"""The process that separates on one device: `python -m mixstyle.stages.separate.worker`; see `separate_workers`."""
+"""The process that separates on one device, `python -m mixstyle.stages.separate.shard_worker`; see launcher.py."""
 
 import dataclasses
 import json
@@ -10,12 +10,12 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.processes import end_with_parent
-from mixstyle.stages.separate.shard_maker import Work, work
-from mixstyle.stages.separate.stage import COMMAND, open_run, told_in_a_line
+from mixstyle.stages.separate.shard_maker import RunStats, make_share
+from mixstyle.stages.separate.stage import COMMAND, as_mixstyle_errors, open_run
 from mixstyle.stages.settings.profile import from_plain
 
 
-def answer(request: dict[str, Any], events: TextIO) -> Work:
+def answer(request: dict[str, Any], events: TextIO) -> RunStats:
     """Works on the share that the request names."""
 
     def tell(event: dict[str, Any]) -> None:
@@ -24,10 +24,10 @@ def answer(request: dict[str, Any], events: TextIO) -> Work:
 
     settings = from_plain(request["settings"])
     folder = settings.separate.stems_dir
-    with told_in_a_line(folder), ShardLocks(folder, COMMAND) as locks:
+    with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks:
         run = open_run(settings, locks=locks)
         share = range(request["shard_index"], run.n_shards, request["num_shards"])
-        done = work(run, share, locks, lambda: tell({"track": 1}))
+        done = make_share(run, share, locks, lambda: tell({"track": 1}))
     tell({"done": dataclasses.asdict(done)})
     return done
 
@@ -44,7 +44,7 @@ def main() -> None:
     try:
         answer(request, events)
     except MixstyleError as error:
-        events.write(json.dumps({"error": str(error)}) + "\n")
+        events.write(json.dumps({"error": error.message, "code": error.code, "remedy": error.remedy}) + "\n")
         events.flush()
         raise SystemExit(1) from None
 
