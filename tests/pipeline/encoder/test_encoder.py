@@ -325,7 +325,8 @@ def test_every_form_gives_what_the_loop_gives(form: Form, training: bool) -> Non
     (out, grads, norms), (other, other_grads, other_norms) = found
     torch.testing.assert_close(other, out, atol=1e-5, rtol=0)
     for one, two in zip(grads, other_grads, strict=True):
-        # gradients are sums over frames in another order: within 1e-5 of the largest
-        torch.testing.assert_close(two, one, atol=1e-5 * max(1.0, float(one.abs().max())), rtol=0)
+        # Sums of 4 x 120 frames x 20 mels of float32 in another order: sqrt(n) 2^-24 of their magnitudes, some of which
+        # cancel; a hundred times less than what a wrong kernel would change.
+        torch.testing.assert_close(two, one, atol=1e-4 * max(1.0, float(one.abs().max())), rtol=0)
     for one, two in zip(norms, other_norms, strict=True):
         torch.testing.assert_close(two, one, atol=1e-6, rtol=1e-5)
