@@ -1,6 +1,6 @@
 """An index of songs: their embeddings and descriptors, and a search structure over them. Format version 1.
 
-A folder with `settings.json` (what the embeddings were made with, `mixstyle.cache.storage.fingerprint`), parts
+A folder with `settings.json` (what the embeddings were made with, `mixstyle.cache.storage.provenance`), parts
 `songs-<8 digits>.parquet`, and `nearest.faiss`. A part has a row a song: `path` (relative to the music folder, `/`
 between folders; bytes, since a name may be no UTF-8), `bytes` and `modified_ns` of the file when it was read,
 `duration_s`, `embedding` (list of E float32, of unit length), `descriptors` (list of D float32, medians over the song's
@@ -110,7 +110,8 @@ class SongIndex:
         self._nearest = self._nearest or self._load_nearest(songs)
         if embedding.shape != (self._nearest.d,):
             raise MixstyleError(
-                f"{self.folder}: holds embeddings of {self._nearest.d} dimensions, not {list(embedding.shape)}"
+                f"{self.folder}: holds embeddings of {self._nearest.d} dimensions, not {list(embedding.shape)}",
+                code="misfit",
             )
         query = np.ascontiguousarray(embedding[None] / max(float(np.linalg.norm(embedding)), 1e-12), np.float32)
         scores, places = self._nearest.search(query, min(k, len(songs)))
@@ -164,7 +165,7 @@ class SongIndex:
         with atomic_write(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
             if pq.read_metadata(temporary).num_rows != len(songs):
-                raise MixstyleError(f"{path}: could not be read back; is the disk full?")
+                raise MixstyleError(f"{path}: could not be read back; is the disk full?", code="cannot-write")
         return path
 
 
@@ -172,10 +173,14 @@ def _read(path: Path) -> list[IndexedSong]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise MixstyleError(f"{path}: cannot be read ({str(error)[:100]}); remove it and index again") from error
+        raise MixstyleError(
+            f"{path}: cannot be read ({str(error)[:100]}); delete it and index its songs again", code="damaged-file"
+        ) from error
     version = (table.schema.metadata or {}).get(b"mixstyle_index", b"none").decode()
     if version != str(VERSION) or set(table.column_names) != set(_FIELDS):
-        raise MixstyleError(f"{path}: version {version} of the format, and this mixstyle reads {VERSION}")
+        raise MixstyleError(
+            f"{path}: version {version} of the format, and this mixstyle reads {VERSION}", code="unknown-version"
+        )
     columns = {name: table.column(name) for name in _FIELDS}
     vectors = {
         name: [np.asarray(value.as_py(), np.float32) for value in columns[name]]

@@ -8,6 +8,7 @@ import typer
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages import cli_songs, cli_steps
+from mixstyle.stages.common.commands import told
 
 app = typer.Typer(
     name="mixstyle",
@@ -60,7 +61,7 @@ def main(run: Callable[[], Any] = app) -> None:
     try:
         run()
     except MixstyleError as error:
-        print(f"mixstyle: error: {error}", file=sys.stderr)
+        print(f"mixstyle: error: {told(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("mixstyle: stopped; the same command goes on from here", file=sys.stderr)

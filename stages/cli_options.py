@@ -7,6 +7,7 @@ import typer
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import profile_names
+from mixstyle.stages.common.commands import MUSIC, CalledWith, begin, remembered_music
 
 if TYPE_CHECKING:
     from mixstyle.stages.settings.profile import Settings
@@ -58,7 +59,25 @@ def settings_of(config: str, overrides: list[str] | None, **options: Any) -> "Se
     from mixstyle.stages.settings.profile import load_settings  # not for --help: pydantic takes its time
 
     given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
-    return load_settings(config, overrides or [], given)
+    settings = load_settings(config, overrides or [], given)
+    named, own = dict(given), ""
+    if MUSIC in given:
+        own = load_settings(config).separate.data_path.as_posix()
+    elif not any(text.partition("=")[0].strip() == MUSIC for text in overrides or []):
+        found = remembered_music(settings.separate.stems_dir, settings.separate.data_path)
+        if found is not None:
+            own, named[MUSIC] = settings.separate.data_path.as_posix(), found
+            settings = load_settings(config, overrides or [], named)
+    plainly = {name: _plain(value) for name, value in named.items()}
+    begin(CalledWith(config, tuple(overrides or ()), plainly, own), settings)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    """An option's value as JSON has it."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.as_posix() if isinstance(value, Path) else value
 
 
 def several_devices(text: str, device: str) -> list[str]:

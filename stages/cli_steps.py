@@ -237,7 +237,7 @@ def report_command(
     report(settings_of(config, overrides, report__device=device), rebuild)
 
 
-def status_command(config: Config = "demo", overrides: Set = None) -> None:
+def status_command(data_path: DataPath = None, config: Config = "demo", overrides: Set = None) -> None:
     """Tells what each step has done, what is left, what failed, and what is stale and why.
 
     Example:
@@ -246,4 +246,4 @@ def status_command(config: Config = "demo", overrides: Set = None) -> None:
     """
     from mixstyle.stages.status import status
 
-    status(settings_of(config, overrides))
+    status(settings_of(config, overrides, separate__data_path=data_path))

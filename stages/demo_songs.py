@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -34,7 +34,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.cache.storage.provenance import Provenance, differences
+from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.synth.instruments import soundfont_bytes
 from mixstyle.pipeline.synth.song import MIN_DURATION_S, RENDERER_VERSION, render_song
@@ -113,13 +114,15 @@ def demo_songs(
 
 def _check(songs: int, seed: int, duration_s: float, workers: int) -> None:
     if songs < 0:
-        raise MixstyleError(f"songs is {songs}: ask for 1 or more, or 0 for none")
+        raise MixstyleError(f"songs is {songs}: ask for 1 or more, or 0 for none", code="bad-setting")
     if seed < 0:
-        raise MixstyleError(f"seed is {seed}: seeds are 0 or larger")
+        raise MixstyleError(f"seed is {seed}: seeds are 0 or larger", code="bad-setting")
     if not (MIN_DURATION_S <= duration_s <= 3600):
-        raise MixstyleError(f"duration_s is {duration_s:g}: choose {MIN_DURATION_S:g} to 3600 seconds")
+        raise MixstyleError(
+            f"duration_s is {duration_s:g}: choose {MIN_DURATION_S:g} to 3600 seconds", code="bad-setting"
+        )
     if workers < 1:
-        raise MixstyleError(f"workers is {workers}: ask for 1 or more")
+        raise MixstyleError(f"workers is {workers}: ask for 1 or more", code="bad-setting")
 
 
 @contextmanager
@@ -129,9 +132,9 @@ def _telling(output_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or output_dir
-        raise MixstyleError(f"cannot write songs to {place}: {error.strerror or error}") from error
+        raise MixstyleError(f"cannot write songs to {place}: {error.strerror or error}", code="cannot-write") from error
     except soundfile.LibsndfileError as error:
-        raise MixstyleError(f"cannot write songs to {output_dir}: {error}") from error
+        raise MixstyleError(f"cannot write songs to {output_dir}: {error}", code="cannot-write") from error
 
 
 def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild: bool) -> dict[int, dict[str, Any]]:
@@ -141,18 +144,16 @@ def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild
     listing = _read_listing(output_dir)
     if listing is None:
         if any(_our_entries(output_dir)):
-            raise MixstyleError(f"{output_dir} holds songs but no songs.json: --rebuild replaces them")
+            raise _stale(output_dir, f"{output_dir} holds songs but no songs.json; to replace them,")
         return {}
-    for name, wanted in settings.items():
-        found = listing["settings"].get(name)
-        if found != wanted:
-            raise MixstyleError(
-                f"{output_dir} holds songs made with {name} {found}, not {wanted}: --rebuild replaces them"
-            )
+    changed = differences(stored_provenance(listing), provenance_of(settings))
+    if changed:
+        raise _stale(output_dir, f"{output_dir} holds other songs ({'; '.join(changed)}); undo the change, or")
     entries = {entry["index"]: entry for entry in listing["songs"]}
     if any(index >= songs for index in entries):
-        raise MixstyleError(
-            f"{output_dir} holds songs made with songs {max(entries) + 1}, not {songs}: --rebuild replaces them"
+        raise _stale(
+            output_dir,
+            f"{output_dir} holds other songs (demo-songs.songs: {max(entries) + 1} -> {songs}); to begin anew,",
         )
     return {index: entry for index, entry in entries.items() if _is_whole(output_dir, entry)}
 
@@ -181,6 +182,23 @@ def _clear(output_dir: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _stale(output_dir: Path, message: str, code: ErrorCode = "stale") -> MixstyleError:
+    return MixstyleError(message, code=code, remedy=("demo-songs", str(output_dir), "--rebuild"))
+
+
+def provenance_of(settings: Mapping[str, Any]) -> Provenance:
+    """What songs follow from, of songs.json's `settings`: the renderer and its instruments are no settings."""
+    own = dict(settings)
+    versions = {name: own.pop(name) for name in ("renderer",) if name in own}
+    made_from = {name: own.pop(name) for name in ("soundfont_sha256",) if name in own}
+    return Provenance("demo-songs", own, versions, made_from)
+
+
+def stored_provenance(listing: Mapping[str, Any]) -> Provenance:
+    """What the songs of a songs.json were made from."""
+    return provenance_of(listing["settings"])
+
+
 def _read_listing(output_dir: Path) -> dict[str, Any] | None:
     """songs.json, or None where there is none; refuses what it cannot read or another format."""
     path = output_dir / "songs.json"
@@ -191,9 +209,12 @@ def _read_listing(output_dir: Path) -> dict[str, Any] | None:
         version = listing["format"]
         readable = isinstance(listing["settings"], dict) and isinstance(listing["songs"], list)
     except (ValueError, KeyError, TypeError) as error:
-        raise MixstyleError(f"{path} is not a list of songs: --rebuild replaces it and its songs") from error
+        raise _stale(
+            output_dir, f"{path} is not a list of songs; to replace it and its songs,", "damaged-file"
+        ) from error
     if version != FORMAT or not readable:
-        raise MixstyleError(f"{path} has format {version}, this version writes {FORMAT}: --rebuild replaces the songs")
+        message = f"{path} has format {version}, and this mixstyle writes {FORMAT}; to replace the songs,"
+        raise _stale(output_dir, message, "unknown-version")
     return listing
 
 
@@ -227,7 +248,7 @@ def _write_flac(path: Path, samples: np.ndarray) -> int:
     partial = path.with_name(f".{path.name}.partial")
     soundfile.write(partial, samples.T, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
     if soundfile.info(partial).frames != samples.shape[-1]:
-        raise MixstyleError(f"{path} came out shorter than it should be: is the disk full?")
+        raise MixstyleError(f"{path} came out shorter than it should be: is the disk full?", code="cannot-write")
     _settle(partial, path)
     return path.stat().st_size
 
@@ -282,7 +303,8 @@ def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) ->
                     yield future.result()
         except BrokenProcessPool as error:
             raise MixstyleError(
-                "a process that rendered songs died (out of memory?): run again to go on, with fewer workers"
+                "a process that rendered songs died (out of memory?): run again to go on, with fewer workers",
+                code="worker-died",
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

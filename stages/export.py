@@ -20,11 +20,11 @@ def export(
     words: a Markdown file that the card ends with. Raises MixstyleError for files that are missing or wrong.
     """
     if output.suffix != SUFFIX:
-        raise MixstyleError(f"{output}: should end in {SUFFIX}")
+        raise MixstyleError(f"{output}: should end in {SUFFIX}", code="bad-option")
     source = checkpoint or settings.train.checkpoint_dir / BEST
     loaded = load_encoder(source)
     if words is not None and not words.is_file():
-        raise MixstyleError(f"{words}: no such file")
+        raise MixstyleError(f"{words}: no such file", code="not-found")
     own_words = words.read_text(encoding="utf-8") if words is not None else ""
     save_export(output, loaded, model_card(loaded, _metrics(settings, source), own_words), half)
     size = output.stat().st_size / 1e6
@@ -41,7 +41,7 @@ def _metrics(settings: Settings, checkpoint: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise MixstyleError(f"{path}: not JSON; run `mixstyle report --rebuild`") from error
+        raise MixstyleError(f"{path}: not JSON", code="damaged-file", remedy=("report",)) from error
     return _flat(content, "")
 
 

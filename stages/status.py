@@ -22,6 +22,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import read_json
 from mixstyle.cache.storage.provenance import differences, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.features.stage import stale_reasons
@@ -75,7 +76,7 @@ def status(settings: Settings) -> StatusSummary:
     summary = StatusSummary(
         (separate, features, _train(settings, cache, store), _report(settings, cache, store)),
     )
-    _print(summary, f" --config {settings.profile}" if settings.profile else "")
+    _print(summary, settings)
     return summary
 
 
@@ -222,21 +223,24 @@ def _bytes(size: float) -> str:
     return f"{size:.1f} GB" if size < 1000 else f"{size / 1000:.2f} TB"
 
 
-def _print(summary: StatusSummary, config: str) -> None:
-    """A table on a terminal, a line each elsewhere; what needs attention below, in full.
+def _print(summary: StatusSummary, settings: Settings) -> None:
+    """A table on a terminal, a line each elsewhere; what needs attention below, in full."""
 
-    config: the option that commands need to mean this profile.
-    """
+    def command(run: str) -> str:
+        return completed(run.split()[1:], settings)
+
     if sys.stdout.isatty():
         table = Table("stage", "state", "what is there", box=None, pad_edge=False, header_style="bold")
         for found in summary.stages:
             colour = COLOURS.get(found.state, "dim")
-            table.add_row(found.stage, f"[{colour}]{found.state}[/{colour}]", found.done or f"run: {found.run}{config}")
+            table.add_row(
+                found.stage, f"[{colour}]{found.state}[/{colour}]", found.done or f"run: {command(found.run)}"
+            )
         Console().print(table)
     else:
         for found in summary.stages:
-            say(f"{found.stage}: {found.state}; " + (found.done or f"run: {found.run}{config}"))
+            say(f"{found.stage}: {found.state}; " + (found.done or f"run: {command(found.run)}"))
     for found in summary.stages:
         for problem in found.problems:
             say(f"{found.stage}: {problem}")
-    say(f"next: {summary.next_command}{config}" if summary.next_command else "nothing is left to do")
+    say(f"next: {command(summary.next_command)}" if summary.next_command else "nothing is left to do")

@@ -159,9 +159,9 @@ def load_plan(path: Path) -> Plan | None:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
         head, *entries = [json.loads(line) for line in lines]
     except (OSError, EOFError, ValueError) as error:
-        raise MixstyleError(f"{path}: a damaged plan ({error}); delete it, and it is made again") from error
+        raise _damaged(path, str(error)) from error
     if head.get("version") != VERSION or head.get("tracks") != len(entries):
-        raise MixstyleError(f"{path}: not a whole plan of version {VERSION}; use --rebuild to make it again")
+        raise _damaged(path, f"not a whole plan of version {VERSION}")
 
     def column(name: str) -> dict[str, str]:
         return {entry["path"]: entry[name] for entry in entries if name in entry}
@@ -173,6 +173,10 @@ def load_plan(path: Path) -> Plan | None:
         for index, entry in enumerate(entries)
     )
     return Plan(listing, tracks, head["grouped_by"])
+
+
+def _damaged(path: Path, what: str) -> MixstyleError:
+    return MixstyleError(f"{path}: a damaged plan ({what}); delete it, then", code="damaged-file", remedy=("separate",))
 
 
 def _groups(listing: Listing, kind: str, tracks_csv: Path | None) -> tuple[dict[str, str], dict[str, str], str]:

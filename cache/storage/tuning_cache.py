@@ -1,9 +1,9 @@
 """What tuning found on this machine, kept so that it is measured once.
 
 `$XDG_CACHE_HOME/mixstyle/tunings/<fingerprint of the case>.json` (`~/.cache` unless set), version 1:
-`{"version": 1, "case": {...}, "threads_per_stream": n, "batch_chunks": n, "chunk_s": {choice: seconds}}`. It
-is a cache: files that cannot be read, or of other versions, count as not there, and a folder that cannot be written is
-no error.
+`{"version": 1, "case": {...}, "threads_per_stream": n, "batch_chunks": n, "chunk_s": {choice: seconds}}`. Earlier
+versions called threads_per_stream threads_per_lane, in the case too; such files are read. It is a cache: files that
+cannot be read, or of other versions, count as not there, and a folder that cannot be written is no error.
 """
 
 import contextlib
@@ -17,10 +17,12 @@ import torch
 
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.fingerprint import fingerprint
+from mixstyle.cache.storage.provenance import rename
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.tuning import Tuning
 
 VERSION = 1
+_RENAMED = {"threads_per_lane": "threads_per_stream"}
 
 
 def tunings_folder() -> Path:
@@ -40,11 +42,12 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def load_tuning(case: Mapping[str, Any]) -> Tuning | None:
     """The tuning kept for this case, if any."""
-    path = _path(case)
-    if not path.exists():
+    before = rename(case, {name: earlier for earlier, name in _RENAMED.items()})
+    path = next((path for path in (_path(case), _path(before)) if path.exists()), None)
+    if path is None:
         return None
-    with contextlib.suppress(MixstyleError, KeyError, TypeError):
-        stored = read_json(path)
+    with contextlib.suppress(MixstyleError, KeyError, TypeError, AttributeError):
+        stored = rename(read_json(path), _RENAMED)
         if stored["version"] == VERSION:
             return Tuning(int(stored["threads_per_stream"]), int(stored["batch_chunks"]), dict(stored["chunk_s"]))
     return None

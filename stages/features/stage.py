@@ -33,6 +33,7 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
+from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.settings.profile import Settings
 
@@ -161,7 +162,7 @@ def _tell(summary: FeaturesSummary, settings: Settings) -> None:
     if summary.shards_waiting:
         say(
             f"features: {summary.shards_waiting} of {summary.shards} shards of {settings.separate.stems_dir} are not "
-            "separated yet; run `mixstyle separate`, then this again"
+            f"separated yet; first run: {completed(('separate',), settings)}"
         )
     if summary.shards_elsewhere:
         say(f"features: {summary.shards_elsewhere} of {summary.shards} shards are left to other processes")

@@ -77,9 +77,10 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     known = _known(loaded, cache, store)
     if not known and chosen.checkpoint is None:
         raise MixstyleError(
-            f"{path}: was trained on other stems or descriptors than those that are there now; run `mixstyle train`, "
-            "or name it with report.checkpoint to report on it all the same",
+            f"{path}: was trained on other stems or descriptors than those that are there now; name it with "
+            "report.checkpoint to report on it all the same, or",
             code="stale",
+            remedy=("train", "--rebuild"),
         )
     split, queries = choose_split(cache.tracks, chosen.split, known)
     tracks = limited(cache.tracks, queries, MOST_TRACKS)

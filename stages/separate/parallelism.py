@@ -81,7 +81,12 @@ def choose_streams(
 
 
 def provenance_of(
-    chosen: SeparateSettings, listing: Listing, separator: Separator | None, device: torch.device, streams: Streams
+    chosen: SeparateSettings,
+    listing: Listing,
+    separator: Separator | None,
+    device: torch.device,
+    streams: Streams,
+    notes: Mapping[str, str] | None = None,
 ) -> Provenance:
     """All that the bytes of the shards follow from; not where they go, nor how many processes and streams make them."""
     table = chosen.tracks_csv
@@ -105,7 +110,7 @@ def provenance_of(
         "tracks": len(listing.sizes),
         "separator": separator.fingerprint if separator else "stems",
     }
-    return Provenance("separate", settings, versions, made_from)
+    return Provenance("separate", settings, versions, made_from, notes or {})
 
 
 def _begun_with(chosen: SeparateSettings, separator: Separator, device: torch.device) -> dict[str, Any]:

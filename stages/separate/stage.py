@@ -23,6 +23,7 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.stages.common.commands import OWN_MUSIC, own_music
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import rules_of
@@ -163,7 +164,7 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     change = describe_change(stored.listing, listing) if stored else "other music than in the plan"
     made_with = guard(
         folder / SETTINGS,
-        provenance_of(chosen, listing, separator, device, streams),
+        provenance_of(chosen, listing, separator, device, streams, {OWN_MUSIC: own_music(settings)}),
         rebuild=rebuild,
         remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, failure_log_path(folder)],
         renamed=RENAMED,

@@ -62,7 +62,7 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     another encoder or separator.
     """
     if not folder.is_dir():
-        raise MixstyleError(f"{folder}: no such folder")
+        raise MixstyleError(f"{folder}: no such folder", code="not-found")
     place = settings.embed.index_dir
     root = folder.resolve()
     files = _files(root)
@@ -86,7 +86,9 @@ def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[So
     """The index and its music folder. Raises MixstyleError where there is none, or the embedder did not make it."""
     place = settings.embed.index_dir
     if not (place / SETTINGS).is_file():
-        raise MixstyleError(f"{place}: no index there; `mixstyle index FOLDER` makes one")
+        music = settings.separate.data_path
+        first = ("index", str(music)) if music.is_dir() else ("index", "--help")
+        raise MixstyleError(f"{place}: no index there", code="step-missing", remedy=first)
     root = Path(read_provenance(place / SETTINGS).flat["music"])
     if embedder is not None:
         again = ("index", str(root), "--rebuild")

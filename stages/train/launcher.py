@@ -18,6 +18,7 @@ import yaml
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks
+from mixstyle.stages.common.commands import called_environment
 from mixstyle.stages.common.processes import end_with_parent
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.train import TrainSettings
@@ -91,7 +92,10 @@ def in_processes(settings: Settings, rebuild: bool) -> None:
         profile = Path(folder) / "settings.yaml"
         profile.write_text(yaml.safe_dump(plain(settings)), encoding="utf-8")
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
-        address |= {WATCHED: "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        address |= called_environment() | {
+            WATCHED: "1",
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
         if sys.platform == "linux":
             address["GLOO_SOCKET_IFNAME"] = "lo"
         threads = settings.train.threads or max(1, torch.get_num_threads() // count)

@@ -25,6 +25,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.settings.profile import Settings
@@ -125,17 +126,19 @@ def _percentiles(values: NDArray[np.float32], cached: CachedSongs | None) -> NDA
 def _cached_songs(settings: Settings) -> CachedSongs | None:
     """The songs of the profile's store; None, and a line that says why, where there are none to compare with."""
     path = settings.features.features_path
-    config = f" --config {settings.profile}" if settings.profile else ""
+    command = completed(("features",), settings)
     if not path.exists():
-        say(f"describe: no percentiles: {path} is not there; `mixstyle features{config}` makes it")
+        say(f"describe: no percentiles: {path} is not there; run: {command}")
         return None
     try:
         store = FeatureStore.open(path)
     except MixstyleError as error:
-        say(f"describe: no percentiles: {error}")
+        line = error.told(completed(error.remedy, settings)) if error.remedy else str(error)
+        say(f"describe: no percentiles: {line}")
         return None
+    again = ("features", "--rebuild")
     if store.descriptors_version != DESCRIPTORS_VERSION or store.names != [d.name for d in DESCRIPTORS]:
-        say(f"describe: no percentiles: {path} holds other descriptors; `mixstyle features{config} --rebuild`")
+        say(f"describe: no percentiles: {path} holds other descriptors; run: {completed(again, settings)}")
         return None
     values = store.values()
     good = set(np.flatnonzero(np.isfinite(values).all(axis=1)).tolist())
@@ -144,7 +147,7 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
         if row in good:
             tracks.setdefault(track, []).append(row)
     if not tracks:
-        say(f"describe: no percentiles: {path} has no song yet; `mixstyle features{config}` goes on filling it")
+        say(f"describe: no percentiles: {path} has no song yet; run: {command}")
         return None
     medians = np.stack([np.median(values[rows], axis=0) for rows in tracks.values()])
     return CachedSongs(medians.astype(np.float32), str(store.made_with.get("separate", {}).get("separator", "")))

@@ -1,0 +1,125 @@
+"""The commands that messages tell people to run, complete with the options that this run was given.
+
+Code raises `MixstyleError(..., remedy=("features", "--rebuild"))`, which knows of no profile. The command line notes
+what it was called with (`begin`), and `completed` adds those options that the other command needs: what is printed can
+be run as it stands.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mixstyle.pipeline.core.errors import MixstyleError
+
+ENVIRONMENT = "MIXSTYLE_CALLED_WITH"
+"""Tells a process that this package starts what its parent was called with."""
+OWNMUSIC = "profile_data_path"
+"""Note in the stems' provenance: the music folder that the profile named, whichever one was taken."""
+_STEMS = ("separate", "features", "train")
+_READS = {
+    "demo-songs": ("demo_songs",),
+    "separate": ("separate",),
+    "features": ("separate", "features"),
+    "train": _STEMS,
+    "report": (*_STEMS, "report"),
+    "evaluate": (*_STEMS, "evaluate"),
+    "export": (*_STEMS, "report"),
+    "index": ("separate", "embed"),
+}
+"""Sections of the settings that a command reads."""
+MUSIC = "separate.data_path"
+_OPTIONS = {
+    "separate": {MUSIC: "--data-path"},
+    "status": {MUSIC: "--data-path"},
+    "index": {"embed.index_dir": "--index", "embed.encoder": "--encoder"},
+}
+"""Settings that a command has an option for; all others go by --set."""
+
+
+@dataclass(frozen=True)
+class CalledWith:
+    """What a run was called with. overrides: of --set, as written. given: values of plain options by their settings'
+    names, as JSON gives them back. own_music: the music folder that the profile names."""
+
+    config: str
+    overrides: tuple[str, ...] = ()
+    given: Mapping[str, Any] | None = None
+    own_music: str = ""
+
+    def command(self, words: Sequence[str]) -> str:
+        """A mixstyle command with those of these options that it reads, quoted for a shell."""
+        stage, options = words[0], _OPTIONS.get(words[0], {})
+        sections = _READS.get(stage)
+        more = ["--config", self.config]
+        for text in self.overrides:
+            if sections is None or text.partition(".")[0].strip() in sections:
+                more += ["--set", text]
+        for name, value in (self.given or {}).items():
+            if sections is None or name.partition(".")[0] in sections:
+                text = value if isinstance(value, str) else json.dumps(value)
+                more += [options[name], text] if name in options else ["--set", f"{name}={text}"]
+        return shlex.join(["mixstyle", *words, *more])
+
+
+_called: ContextVar[tuple[CalledWith, object] | None] = ContextVar("called", default=None)
+
+
+def begin(called: CalledWith, settings: object) -> None:
+    """Notes what this run was called with, and the settings that followed from it."""
+    if inherited := os.environ.get(ENVIRONMENT):
+        called = CalledWith(**json.loads(inherited))
+    _called.set((called, settings))
+
+
+def called_environment() -> dict[str, str]:
+    """What a process that goes on with this run's work needs to tell of the same options."""
+    found = _called.get()
+    return {ENVIRONMENT: json.dumps(asdict(found[0]))} if found else {}
+
+
+def completed(words: Sequence[str], settings: Any) -> str:
+    """A command for a message of the run with these settings; without a command line, by the profile's name alone."""
+    found = _called.get()
+    if found is not None and found[1] is settings:
+        return found[0].command(words)
+    return shlex.join(["mixstyle", *words, *(["--config", settings.profile] if settings.profile else [])])
+
+
+def told(error: MixstyleError) -> str:
+    """An error's line for whoever gave the command."""
+    found = _called.get()
+    return error.told(found[0].command(error.remedy)) if found and error.remedy else str(error)
+
+
+def own_music(settings: Any) -> str:
+    """The music folder that the profile names, where the command line named another one; else the settings' own."""
+    found = _called.get()
+    named = found[0].own_music if found is not None and found[1] is settings else ""
+    return named or settings.separate.data_path.as_posix()
+
+
+def remembered_music(stems_dir: Path, own: Path) -> Path | None:
+    """The music that the stems were made from, where it was named on the command line and the profile is as it was.
+
+    own: the music folder that the profile names now. Stems of before this was noted count where `own` is not there.
+    """
+    if not (stems_dir / "settings.json").is_file():
+        return None
+    # not for every command's help
+    from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
+    from mixstyle.cache.storage.provenance import read_provenance
+
+    with contextlib.suppress(MixstyleError):
+        stored = read_provenance(stems_dir / SETTINGS, RENAMED)
+        made_from = stored.flat.get("data_path")
+        noted = stored.notes.get(OWNMUSIC)
+        as_before = not own.exists() if noted is None else noted == own.as_posix()
+        if isinstance(made_from, str) and as_before and Path(made_from) != own:
+            return Path(made_from)
+    return None
