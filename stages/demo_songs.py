@@ -151,10 +151,8 @@ def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild
         raise _stale(output_dir, f"{output_dir} holds other songs ({'; '.join(changed)}); undo the change, or")
     entries = {entry["index"]: entry for entry in listing["songs"]}
     if any(index >= songs for index in entries):
-        raise _stale(
-            output_dir,
-            f"{output_dir} holds other songs (demo-songs.songs: {max(entries) + 1} -> {songs}); to begin anew,",
-        )
+        changed = f"demo_songs.songs: {max(entries) + 1} -> {songs}"
+        raise _stale(output_dir, f"{output_dir} holds other songs ({changed}); undo the change, or")
     return {index: entry for index, entry in entries.items() if _is_whole(output_dir, entry)}
 
 

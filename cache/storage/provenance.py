@@ -177,7 +177,7 @@ def guard(
 def _called(name: str, old: Provenance, new: Provenance) -> str:
     """How a message calls what differs: a setting by its section too, a version or an input by its name alone."""
     inputs = {*old.versions, *new.versions, *old.made_from, *new.made_from}
-    return name.replace("_", " ") if name.partition(".")[0] in inputs else f"{new.stage}.{name}"
+    return name.replace("_", " ") if name.partition(".")[0] in inputs else f"{new.stage.replace('-', '_')}.{name}"
 
 
 def _changes(old: Provenance, new: Provenance, absent: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -1,0 +1,220 @@
+"""Every command that a message tells to run works as it is printed, with the options that were given."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers.mixed_cache import CLIP_S, clip_of
+from helpers.small_encoder import write_encoder
+from helpers.small_separator import write_separator, write_songs
+from soundfile import write as write_audio
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.stages import cli
+from mixstyle.stages.common import commands
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Music as stems, and a profile whose file has another name than itself; its own music folder has other songs."""
+    monkeypatch.chdir(tmp_path)
+    for music, first in (("music here", 0), ("own", 20)):
+        for index in range(first, first + 4):
+            song = tmp_path / music / f"song {index}"
+            song.mkdir(parents=True)
+            for stem, audio in zip(STEMS, clip_of(index, 0).repeat(2, axis=-1)[..., : 3 * SAMPLE_RATE], strict=True):
+                write_audio(song / f"{stem}.wav", audio.T, SAMPLE_RATE)
+    profile = {
+        "profile": "named otherwise",
+        "separate": {
+            **{"data_path": "own", "input": "stems", "stems_dir": "stems", "clip_s": CLIP_S, "clips_per_track": 2},
+            **{"tracks_per_shard": 2, "validation_fraction": 0.0, "test_fraction": 0.0, "workers": 1, "device": "cpu"},
+        },
+        "features": {"features_path": "features.zarr", "device": "cpu", "workers": 1},
+        "train": {
+            **{"checkpoint_dir": "checkpoints", "log_dir": "logs", "device": "cpu", "batch_size": 2, "num_epochs": 1},
+            **{"clip_duration_s": CLIP_S, "channels": [2, 4], "encoder_dim": 8, "film_hidden": 8, "hop_length": 512},
+            **{"workers": 0, "threads": 1, "map_every": 0},
+        },
+        "report": {"report_dir": "report", "device": "cpu"},
+    }
+    (tmp_path / "my profile.yaml").write_text(yaml.safe_dump(profile))
+    return tmp_path
+
+
+def run(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """A command as it is typed: its status, and what it printed."""
+    monkeypatch.setattr(sys, "argv", words)
+    capsys.readouterr()
+    try:
+        cli.main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    else:
+        status = 0
+    return status, "".join(capsys.readouterr())
+
+
+class Typed:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._with = (monkeypatch, capsys)
+
+    def good(self, *words: str) -> str:
+        status, told = run(["mixstyle", *words], *self._with)
+        assert status == 0, told
+        return told
+
+    def remedy(self, *words: str) -> list[str]:
+        """The command that a failing command's line tells to run."""
+        status, told = run(["mixstyle", *words], *self._with)
+        assert status == 1, told
+        line = told.strip().splitlines()[-1]
+        assert "run: mixstyle " in line, line
+        return shlex.split(line.partition("run: ")[2])[1:]
+
+    def follow(self, *words: str) -> list[str]:
+        """Runs what a failing command tells to run, and then what that tells, until one works; all of them."""
+        followed = []
+        while True:
+            command = self.remedy(*(followed[-1] if followed else words))
+            followed.append(command)
+            if run(["mixstyle", *command], *self._with)[0] == 0:
+                return followed
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    return Typed(monkeypatch, capsys)
+
+
+CONFIG = ["--config", "my profile.yaml"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_from_nothing_to_a_report_by_what_is_told(typed: Typed) -> None:
+    """A stage before the ones it needs, each option of the first carried along."""
+    report = ["report", *CONFIG, "--set", "train.encoder_dim=16"]
+    assert typed.remedy("features", *CONFIG) == ["separate", *CONFIG]
+    commands_run = [typed.follow(*report)[-1][0] for _ in range(3)]
+    assert commands_run == ["separate", "features", "train"]
+    typed.good(*report)
+    assert typed.remedy("train", *CONFIG) == ["train", "--rebuild", *CONFIG]
+    assert typed.remedy("train", *CONFIG, "--temperature", "0.2", "--set", "train.encoder_dim=16") == [
+        *("train", "--rebuild", *CONFIG),
+        *("--set", "train.encoder_dim=16", "--set", "train.temperature=0.2"),
+    ]
+    typed.good(*typed.remedy("train", *CONFIG, "--temperature", "0.2", "--set", "train.encoder_dim=16"))
+
+
+def test_changed_damaged_and_old_files(folder: Path, typed: Typed) -> None:
+    typed.good("separate", *CONFIG)
+    changed = ["--set", "separate.silence_lufs=-50.0"]
+    assert typed.follow("separate", *CONFIG, *changed) == [["separate", "--rebuild", *CONFIG, *changed]]
+    assert typed.follow("separate", *CONFIG) == [["separate", "--rebuild", *CONFIG]]
+    typed.good("features", *CONFIG)
+    whole = (folder / "features.zarr" / "zarr.json").read_text()
+    for damaged in [whole.replace('"version": 1', '"version": 9')]:
+        (folder / "features.zarr" / "zarr.json").write_text(damaged)
+        assert typed.follow("features", *CONFIG) == [["features", "--rebuild", *CONFIG]]
+    plan = folder / "stems" / "plan.jsonl.gz"
+    plan.write_bytes(plan.read_bytes()[:-20])
+    command = typed.remedy("separate", *CONFIG)
+    plan.unlink()  # as it says
+    typed.good(*command)
+    os.truncate(folder / "stems" / "stems-000001.tar", 1000)
+    command = typed.remedy("features", "--rebuild", *CONFIG)
+    (folder / "stems" / "stems-000001.json").unlink()  # as it says
+    typed.good(*command)
+    typed.good("features", *CONFIG)
+
+
+def test_music_that_was_named_on_the_command_line_is_remembered(folder: Path, typed: Typed) -> None:
+    music = ["--data-path", "music here"]
+    typed.good("separate", *CONFIG, *music)
+    for told in (typed.good("status", *CONFIG), typed.good("status", *CONFIG, *music)):
+        assert "separate: done" in told
+        assert "mixstyle features" in told
+    assert "separate: stale" in typed.good("status", *CONFIG, "--data-path", "own")
+    assert "nothing was left to do" in typed.good("separate", *CONFIG)
+    # the profile names other music since: now that counts
+    profile = folder / "my profile.yaml"
+    profile.write_text(profile.read_text().replace("data_path: own", "data_path: ./own"))
+    assert "separate: done" in typed.good("status", *CONFIG)
+    (folder / "own").rename(folder / "other")
+    profile.write_text(profile.read_text().replace("data_path: ./own", "data_path: other"))
+    assert "separate: stale" in typed.good("status", *CONFIG)
+    assert typed.follow("separate", *CONFIG) == [["separate", "--rebuild", *CONFIG]]
+
+
+def test_an_index_is_made_by_what_search_tells(tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_songs(tmp_path / "music", 3)
+    write_separator(tmp_path / "separator")
+    write_encoder(tmp_path / "encoder.safetensors")
+    separate = {
+        **{"data_path": "music", "separator_config": "separator/separator.yaml", "device": "cpu", "threads": 1},
+        **{"separator_checkpoint": "separator/separator.safetensors", "batch_chunks": 1, "clip_s": 0.5},
+    }
+    profile = {"separate": separate, "train": {"clip_duration_s": 0.5}, "embed": {"device": "cpu", "workers": 1}}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(profile))
+    search = ["search", "music/song 0.flac", "--config", "p.yaml", "--encoder", "encoder.safetensors"]
+    search += ["--index", "an index"]
+    given = ["--config", "p.yaml", "--encoder", "encoder.safetensors", "--index", "an index"]
+    (command,) = typed.follow(*search)
+    assert command[:2] == ["index", "music"]
+    assert sorted(command[2:]) == sorted(given)
+    typed.good(*search)
+    other = [*search, "--set", "separate.clips_per_track=3"]
+    (command,) = typed.follow(*other)
+    assert command[:3] == ["index", str(tmp_path / "music"), "--rebuild"]
+    typed.good(*other)
+
+
+def test_songs_are_made_anew_as_told(tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["demo-songs", "songs", "--songs", "1", "--duration", "8"]
+    typed.good(*few)
+    (command,) = typed.follow(*few, "--seed", "3")
+    assert command[:3] == ["demo-songs", "songs", "--rebuild"]
+    typed.good(*few, "--seed", "3")
+
+
+def test_commands_are_quoted_and_keep_what_the_other_command_reads() -> None:
+    called = commands.CalledWith("a b.yaml", ("train.seed=3", "separate.seed=1"), {"separate.devices": ["cpu"]})
+    told = called.command(("features", "--rebuild"))
+    assert shlex.split(told) == [
+        *("mixstyle", "features", "--rebuild", "--config", "a b.yaml"),
+        *("--set", "separate.seed=1", "--set", 'separate.devices=["cpu"]'),
+    ]
+    error = MixstyleError("x: is missing; delete it, then", code="step-missing", remedy=("separate",))
+    assert str(error) == "x: is missing; delete it, then run: mixstyle separate"
+
+
+def test_a_process_of_ours_tells_what_its_parent_was_called_with(tmp_path: Path) -> None:
+    code = "from mixstyle.stages import cli; cli.main()"
+    called = commands.CalledWith("theirs.yaml")
+    (tmp_path / "ours.yaml").write_text("separate: {stems_dir: stems}\n")
+    told = subprocess.run(
+        [sys.executable, "-c", code, "features", "--config", "ours.yaml"],
+        env={**os.environ, commands.ENVIRONMENT: f'{{"config": "{called.config}"}}'},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 1
+    assert told.stderr.strip().endswith("run: mixstyle separate --config theirs.yaml")
