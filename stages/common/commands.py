@@ -19,7 +19,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 
 ENVIRONMENT = "MIXSTYLE_CALLED_WITH"
 """Tells a process that this package starts what its parent was called with."""
-OWNMUSIC = "profile_data_path"
+OWN_MUSIC = "profile_data_path"
 """Note in the stems' provenance: the music folder that the profile named, whichever one was taken."""
 _STEMS = ("separate", "features", "train")
 _READS = {
@@ -118,7 +118,7 @@ def remembered_music(stems_dir: Path, own: Path) -> Path | None:
     with contextlib.suppress(MixstyleError):
         stored = read_provenance(stems_dir / SETTINGS, RENAMED)
         made_from = stored.flat.get("data_path")
-        noted = stored.notes.get(OWNMUSIC)
+        noted = stored.notes.get(OWN_MUSIC)
         as_before = not own.exists() if noted is None else noted == own.as_posix()
         if isinstance(made_from, str) and as_before and Path(made_from) != own:
             return Path(made_from)
