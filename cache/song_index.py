@@ -1,15 +1,18 @@
-"""An index of songs: their embeddings and descriptors, and a search structure over them. Format version 1.
+"""An index of songs: their embeddings and descriptors, and a search structure over them. Format version 2.
 
 A folder with `settings.json` (what the embeddings were made with, `mixstyle.cache.storage.provenance`), parts
 `songs-<8 digits>.parquet`, and `nearest.faiss`. A part has a row a song: `path` (relative to the music folder, `/`
 between folders; bytes, since a name may be no UTF-8), `bytes` and `modified_ns` of the file when it was read,
 `duration_s`, `embedding` (list of E float32, of unit length), `descriptors` (list of D float32, medians over the song's
-clips) and `reason` (why it has no embedding; empty where it has one). Of several rows of a path that of the highest
-part counts. `nearest.faiss` is an exact index by inner product over the songs that have an embedding, in the order of
-their paths; it follows from the parts, and is made anew where it is not of them (`nearest.json` tells).
+clips), `reason` (why it has no embedding; empty where it has one), and of the whole song `loudness_lufs`,
+`loudness_range_lu` and `true_peak_dbtp` (NaN where they were not measured; parts of version 1 lack them). Of several
+rows of a path that of the highest part counts. `nearest.faiss` is an exact index by inner product over the songs that
+have an embedding, in the order of their paths; it follows from the parts, and is made anew where it is not of them
+(`nearest.json` tells).
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +30,13 @@ from mixstyle.pipeline.core.errors import MixstyleError
 if TYPE_CHECKING:
     import faiss
 
-VERSION = 1
+VERSION = 2
+NEAREST_VERSION = 1
+"""Of the search structure, which holds embeddings alone."""
 SETTINGS, NEAREST, STATE = "settings.json", "nearest.faiss", "nearest.json"
 _FIELDS = ("path", "bytes", "modified_ns", "duration_s", "embedding", "descriptors", "reason")
+_LOUDNESS = ("loudness_lufs", "loudness_range_lu", "true_peak_dbtp")
+_FIELDS_OF = {"1": _FIELDS, "2": (*_FIELDS, *_LOUDNESS)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class IndexedSong:
     embedding: NDArray[np.float32]
     descriptors: NDArray[np.float32]
     reason: str = ""
+    loudness_lufs: float = math.nan
+    loudness_range_lu: float = math.nan
+    true_peak_dbtp: float = math.nan
 
 
 class SongIndex:
@@ -128,7 +138,7 @@ class SongIndex:
         digest = hashlib.sha256()
         for song in songs:
             digest.update(os.fsencode(song.path) + b"\0" + song.embedding.tobytes())
-        state = {"version": VERSION, "songs": len(songs), "sha256": digest.hexdigest()}
+        state = {"version": NEAREST_VERSION, "songs": len(songs), "sha256": digest.hexdigest()}
         path = self.folder / NEAREST
         if path.is_file() and (self.folder / STATE).is_file() and read_json(self.folder / STATE) == state:
             try:
@@ -149,7 +159,9 @@ class SongIndex:
         """Writes a part that outranks all others."""
         number = int(self._parts[-1].stem.removeprefix("songs-")) + 1 if self._parts else 0
         path = self.folder / f"songs-{number:08d}.parquet"
-        columns: Mapping[str, Any] = {name: [getattr(song, name) for song in songs] for name in _FIELDS}
+        columns: Mapping[str, Any] = {
+            name: [getattr(song, name) for song in songs] for name in _FIELDS_OF[str(VERSION)]
+        }
         vector = pa.list_(pa.float32())
         table = pa.table(
             {
@@ -160,6 +172,7 @@ class SongIndex:
                 "embedding": pa.array(columns["embedding"], vector),
                 "descriptors": pa.array(columns["descriptors"], vector),
                 "reason": pa.array(columns["reason"], pa.string()),
+                **{name: pa.array(columns[name], pa.float64()) for name in _LOUDNESS},
             }
         ).replace_schema_metadata({"mixstyle_index": str(VERSION)})
         with atomic_write(path) as temporary:
@@ -177,16 +190,16 @@ def _read(path: Path) -> list[IndexedSong]:
             f"{path}: cannot be read ({str(error)[:100]}); delete it and index its songs again", code="damaged-file"
         ) from error
     version = (table.schema.metadata or {}).get(b"mixstyle_index", b"none").decode()
-    if version != str(VERSION) or set(table.column_names) != set(_FIELDS):
+    if set(table.column_names) != set(_FIELDS_OF.get(version, ())):
         raise MixstyleError(
             f"{path}: version {version} of the format, and this mixstyle reads {VERSION}", code="unknown-version"
         )
-    columns = {name: table.column(name) for name in _FIELDS}
+    columns = {name: table.column(name) for name in _FIELDS_OF[version]}
     vectors = {
         name: [np.asarray(value.as_py(), np.float32) for value in columns[name]]
         for name in ("embedding", "descriptors")
     }
-    plain = {name: columns[name].to_pylist() for name in _FIELDS if name not in vectors}
+    plain = {name: columns[name].to_pylist() for name in _FIELDS_OF[version] if name not in vectors}
     return [
         IndexedSong(
             os.fsdecode(plain["path"][i]),
@@ -196,6 +209,7 @@ def _read(path: Path) -> list[IndexedSong]:
             vectors["embedding"][i],
             vectors["descriptors"][i],
             plain["reason"][i],
+            *(plain[name][i] if name in plain else math.nan for name in _LOUDNESS),
         )
         for i in range(table.num_rows)
     ]

@@ -29,6 +29,7 @@ from mixstyle.stages.features.stage import stale_reasons
 from mixstyle.stages.report.stage import METRICS
 from mixstyle.stages.report.stage import SETTINGS as REPORT_SETTINGS
 from mixstyle.stages.report.stage import provenance_of as report_provenance
+from mixstyle.stages.separate.cutting import cutting_version_of
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.stage import SPOT_CHECKS
 from mixstyle.stages.settings.profile import Settings
@@ -124,7 +125,8 @@ def _separate_changes(settings: Settings, cache: StemCache) -> tuple[list[str], 
         # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
         separator = configured_separator(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
         streams = choose_streams(chosen, separator, device, measure=False)
-        now = provenance_of(chosen, listing, separator, device, streams)
+        cutting = cutting_version_of(chosen.stems_dir)
+        now = provenance_of(chosen, listing, separator, device, streams, cutting)
         before = load_plan(chosen.stems_dir / "plan.jsonl.gz")
     except MixstyleError as error:
         return [], str(error)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,10 +35,14 @@ TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class DecodedWindows:
-    """Windows of a track: float32 each, [2, T], or [4, 2, T] of a folder of stems. content_hash: of all its audio."""
+    """Windows of a track: float32 each, [2, T], or [4, 2, T] of a folder of stems.
+
+    content_hash: of all its audio. loudness: of the whole track (of the sum of its stems), where it was asked for.
+    """
 
     audio: list[np.ndarray]
     content_hash: str
+    loudness: SongLoudness | None = None
 
 
 class Decoder:
@@ -53,13 +58,14 @@ class Decoder:
         header, _ = self._call({"files": _text(files), "windows": None})
         return MusicInfo(**header["info"])
 
-    def read(self, files: Files, windows: Sequence[tuple[int, int]]) -> DecodedWindows:
-        """Decodes windows (frames at 44.1 kHz, half-open).
+    def read(self, files: Files, windows: Sequence[tuple[int, int]], measure: bool = False) -> DecodedWindows:
+        """Decodes windows (frames at 44.1 kHz, half-open). measure: the whole track's loudness too.
 
         Raises UnreadableMusic with the reason; a decoder that crashed is one, after a second try in a new process.
         """
-        header, audio = self._call({"files": _text(files), "windows": list(windows)})
-        return DecodedWindows(audio, header["content_hash"])
+        header, audio = self._call({"files": _text(files), "windows": list(windows), "measure": measure})
+        found = header["loudness"]
+        return DecodedWindows(audio, header["content_hash"], SongLoudness(**found) if found else None)
 
     @property
     def pid(self) -> int | None:

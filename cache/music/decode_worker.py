@@ -3,10 +3,11 @@
 It is started as `python -m mixstyle.cache.music.decode_worker`.
 
 It answers one request at a time on its standard input and output, until its input ends. A request is a line of JSON:
-`{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...]}`. Without windows the reply is
-the header's content: `{"ok": true, "info": {...}}`. With windows it is `{"ok": true, "shapes": [[..], ...],
-"content_hash": "..."}` and then the windows' samples, float32, one after the other. `{"ok": false, "reason": "..."}`
-tells a file that cannot be used. Anything else ends the process.
+`{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...], "measure": false}`. Without windows
+the reply is the header's content: `{"ok": true, "info": {...}}`. With windows, of which there may be none, it is
+`{"ok": true, "shapes": [[..], ...], "content_hash": "...", "loudness": null}` and then the windows' samples, float32,
+one after the other; with `measure` the loudness of the whole song stands there. `{"ok": false, "reason": "..."}` tells
+a file that cannot be used. Anything else ends the process.
 """
 
 import json
@@ -20,8 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
-from mixstyle.cache.music.reader import UnreadableMusic, probe, read_windows
-from mixstyle.cache.music.stem_folders import hash_stems, probe_stems, read_stem_windows
+from mixstyle.cache.music.reader import UnreadableMusic, probe, read_blocks, read_windows
+from mixstyle.cache.music.stem_folders import hash_stems, probe_stems, read_mix_blocks, read_stem_windows
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -33,6 +35,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
             return {"ok": True, "info": asdict(probe_stems(files) if stems else probe(files[""]))}, []
         windows = [(start, stop) for start, stop in request["windows"]]
         audio = read_stem_windows(files, windows) if stems else read_windows(files[""], windows)
+        loudness = _measured(files) if request.get("measure") else None
         content = hash_stems(files) if stems else content_hash(files[""])
     except UnreadableMusic as error:
         return {"ok": False, "reason": str(error)}, []
@@ -41,7 +44,17 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
     except MemoryError:
         return {"ok": False, "reason": "out of memory: too long to decode at once"}, []
     shapes = [list(part.shape) for part in audio]
-    return {"ok": True, "shapes": shapes, "content_hash": content}, audio
+    return {"ok": True, "shapes": shapes, "content_hash": content, "loudness": loudness}, audio
+
+
+def _measured(files: dict[str, Path]) -> dict[str, float]:
+    """The loudness of all of a file, or of the sum of its stems."""
+    from mixstyle.pipeline.descriptors.song_loudness import SongMeter  # most workers measure nothing
+
+    meter = SongMeter(SAMPLE_RATE)
+    for block in read_blocks(files[""]) if "" in files else read_mix_blocks(files):
+        meter.add(block)
+    return asdict(meter.result())
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -11,7 +11,7 @@ import functools
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ LARGEST_KERNEL = 10_000_000
 
 RATES_HZ = (1_000, 768_000)
 LONGEST_S = 24 * 3600.0
+BLOCK_FRAMES = 1 << 18
+"""Of a track that is read from end to end: 6 s."""
 
 # ITU-R BS.775: centre and surrounds at -3 dB, low-frequency effects left out. Rows: left, right; columns in the order
 # that libsndfile hands out (WAVEFORMATEX): L R C LFE and then the surrounds.
@@ -96,6 +98,15 @@ def read_windows(path: Path | str, windows: Sequence[tuple[int, int]]) -> list[n
     with _opened(Path(path)) as file:
         info = _info(file)
         return [_read(file, info, start, stop) for start, stop in windows]
+
+
+def read_blocks(path: Path | str, frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
+    """All of a track at 44.1 kHz, block by block: [2, frames] float32 each, the last one shorter; see `read_window`."""
+    with _opened(Path(path)) as file:
+        info = _info(file)
+        whole = frames_at_44100(info)
+        for start in range(0, whole, frames):
+            yield _read(file, info, start, min(start + frames, whole))
 
 
 def stereo(audio: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.listing import EXTRA_STEMS, track_files
-from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100, probe, read_windows
+from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100, probe, read_blocks, read_windows
 from mixstyle.pipeline.core.stems import STEMS
 
 
@@ -58,6 +58,20 @@ def read_stem_windows(files: Mapping[str, Path], windows: Sequence[tuple[int, in
         with _about(stem):
             stems.append(read_windows(file, windows))
     return [np.stack(parts) for parts in zip(*stems, strict=True)]
+
+
+def read_mix_blocks(files: Mapping[str, Path]) -> Iterator[np.ndarray]:
+    """All of the sum of four stems that are equally long, block by block: [2, n] float32 each."""
+    readers = {stem: read_blocks(file) for stem, file in files.items()}
+    while True:
+        parts = []
+        for stem, blocks in readers.items():
+            with _about(stem):
+                parts.append(next(blocks, None))
+        whole = [part for part in parts if part is not None]
+        if len(whole) < len(parts):
+            return
+        yield np.sum(whole, axis=0)
 
 
 def hash_stems(files: Mapping[str, Path]) -> str:

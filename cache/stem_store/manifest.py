@@ -1,9 +1,10 @@
-"""The plan: which tracks there are, in which order, in which shard, on which side of the split, and where clips lie.
+"""The manifest: which tracks there are, in which order, in which shard, on which side of the split.
 
 `plan.jsonl.gz` beside the shards, format version 1: JSON lines. The first says `version`, `root`, `tracks`,
-`grouped_by`; each further one is a track in the order of the plan: `track_id`, `path`, `size`, `group`, `split` and,
-where known, `artist`, `licence`, `spot`. Equal music and settings give equal bytes. Everything in it follows from the
-listing and the settings, never from the order in which a disk lists its files.
+`grouped_by` and `cutting_version` (of the rule that cuts the tracks, `mixstyle.cache.music.cutting`; 1 where it is
+missing); each further one is a track in the order of the plan: `track_id`, `path`, `size`, `group`, `split` and, where
+known, `artist`, `licence`, `spot`. Equal music and settings give equal bytes. Everything in it follows from the listing
+and the settings, never from the order in which a disk lists its files.
 """
 
 import csv
@@ -12,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mixstyle.cache.music.content_hash import duplicates
+from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import Listing, track_files
 from mixstyle.cache.storage.atomic import write_bytes
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -44,11 +45,13 @@ class PlannedTrack:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tracks in order. grouped_by: what the split went by, for people."""
+    """All tracks in order. grouped_by: what the split went by, for people. cutting_version: of the rule that cuts them
+    (`mixstyle.cache.music.cutting`)."""
 
     listing: Listing
     tracks: tuple[PlannedTrack, ...]
     grouped_by: str
+    cutting_version: int = CUTTING_VERSION
 
     def n_shards(self, tracks_per_shard: int) -> int:
         return -(-len(self.tracks) // tracks_per_shard)
@@ -78,31 +81,12 @@ def ordered(listing: Listing, seed: int) -> list[str]:
     return sorted(listing.sizes, key=lambda path: hashlib.sha256(f"{seed}|".encode() + os.fsencode(path)).digest())
 
 
-def clips_of(track_frames: int, path: str, clip_frames: int, clips_per_track: int, seed: int) -> list[int | None]:
-    """Start frames of a track's clips, in the order of time; all at 44.1 kHz.
-
-    The first clip begins with the track and the last ends with it; the rest lie between, seeded by the path. Clips
-    never overlap. A track too short for all of them has as many as fit, and None for the others, at the end.
-
-    >>> clips_of(100, "a.mp3", 40, 4, seed=0)
-    [0, 60, None, None]
-    """
-    fit = min(clips_per_track, track_frames // clip_frames)
-    starts: list[int | None] = []
-    if fit == 1:
-        starts = [0]
-    elif fit >= 2:
-        digest = hashlib.sha256(f"{seed}|clips|".encode() + os.fsencode(path)).digest()
-        # random.Random.random() is the same in every version of Python; other draws are not promised to be
-        draw = random.Random(int.from_bytes(digest[:8], "big"))
-        free = track_frames - fit * clip_frames
-        gaps = sorted(int(draw.random() * (free + 1)) for _ in range(fit - 2))
-        starts = [0, *(gap + (i + 1) * clip_frames for i, gap in enumerate(gaps)), track_frames - clip_frames]
-    return starts + [None] * (clips_per_track - fit)
-
-
 def make_plan(
-    listing: Listing, kind: Literal["mixtures", "stems"], split: SplitSettings, find_duplicates: bool = True
+    listing: Listing,
+    kind: Literal["mixtures", "stems"],
+    split: SplitSettings,
+    find_duplicates: bool = True,
+    cutting_version: int = CUTTING_VERSION,
 ) -> Plan:
     """Orders the tracks and splits them by artist where it is known, else by track.
 
@@ -124,13 +108,15 @@ def make_plan(
         other = by_id.setdefault(track.track_id, track.path)
         if other != track.path:
             raise MixstyleError(f"{track.path}: has the same hash as {other}; rename one of them")
-    return Plan(listing, tracks, grouped_by)
+    return Plan(listing, tracks, grouped_by, cutting_version)
 
 
 def store_plan(path: Path, plan: Plan) -> None:
     """Writes a plan atomically."""
     listing = plan.listing
     head = {"version": VERSION, "root": str(listing.root), "tracks": len(plan.tracks), "grouped_by": plan.grouped_by}
+    if plan.cutting_version > 1:
+        head["cutting_version"] = plan.cutting_version
     lines = [json.dumps(head, sort_keys=True)]
     for track in plan.tracks:
         entry = {
@@ -172,7 +158,7 @@ def load_plan(path: Path) -> Plan | None:
         PlannedTrack(index, entry["track_id"], entry["path"], entry["group"], entry["split"], entry.get("licence", ""))
         for index, entry in enumerate(entries)
     )
-    return Plan(listing, tracks, head["grouped_by"])
+    return Plan(listing, tracks, head["grouped_by"], head.get("cutting_version", 1))
 
 
 def _damaged(path: Path, what: str) -> MixstyleError:

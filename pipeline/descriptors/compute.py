@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.descriptor import Descriptor
-from mixstyle.pipeline.descriptors.loudness import BLOCK_STEPS, step_samples
+from mixstyle.pipeline.descriptors.k_weighting import BLOCK_STEPS, step_samples
 from mixstyle.pipeline.descriptors.measured import measure
 from mixstyle.pipeline.descriptors.table import DECLARED, DESCRIPTORS, DESCRIPTORS_VERSION
 

@@ -22,13 +22,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixstyle.pipeline.core.precision import exact_float32
+from mixstyle.pipeline.descriptors.k_weighting import (
+    BLOCK_STEPS,
+    LOUDNESS_FLOOR_LUFS,
+    OFFSET_DB,
+    RELATIVE_GATE_LU,
+    k_weighting_filters,
+    step_samples,
+)
 
-LOUDNESS_FLOOR_LUFS = -70.0
-"""What a signal gets of which no block passes the absolute gate; no other result can lie below it."""
-BLOCK_STEPS = 4
-"""A gating block is 4 steps of 100 ms: 400 ms, overlapping by 75%."""
-RELATIVE_GATE_LU = -10.0
-_OFFSET_DB = -0.691  # BS.1770-4 eq. 2: 997 Hz at 0 dBFS in one channel reads -3.01 LKFS
 _CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)  # BS.1770-4 table 3: left, right, centre, surrounds
 
 _BLOCK = 32  # samples that one matrix product filters
@@ -45,13 +47,6 @@ def integrated_loudness(audio: Tensor, sample_rate: int) -> Tensor:
     """
     step_samples(sample_rate)  # refuses a rate before a filter is designed for it
     return gated_loudness(step_power(k_weighted(audio, sample_rate), sample_rate))
-
-
-def step_samples(sample_rate: int) -> int:
-    """Samples of 100 ms, by which gating blocks advance. Raises ValueError where these are no whole number."""
-    if sample_rate < 10 or sample_rate % 10:
-        raise ValueError(f"sample_rate={sample_rate} should be a multiple of 10 Hz, so that 100 ms are whole samples")
-    return sample_rate // 10
 
 
 def k_weighted(audio: Tensor, sample_rate: int) -> Tensor:
@@ -145,7 +140,7 @@ def gated_loudness(power: Tensor) -> Tensor:
     threshold = _gated_mean(blocks, audible) * 10 ** (RELATIVE_GATE_LU / 10)  # eq. 6
     kept = audible & (blocks > threshold[..., None])
     mean = _gated_mean(blocks, kept)
-    loudness = _OFFSET_DB + 10 * torch.log10(mean)  # eq. 7
+    loudness = OFFSET_DB + 10 * torch.log10(mean)  # eq. 7
     # NaN passes no gate; the last term carries it to the result.
     return torch.where(kept.any(-1), loudness, LOUDNESS_FLOOR_LUFS) + 0 * blocks.sum(-1)
 
@@ -156,7 +151,7 @@ def _gated_mean(blocks: Tensor, kept: Tensor) -> Tensor:
 
 
 def _power(loudness_lufs: float) -> float:
-    return 10 ** ((loudness_lufs - _OFFSET_DB) / 10)
+    return 10 ** ((loudness_lufs - OFFSET_DB) / 10)
 
 
 def _block_states(inputs: Tensor, state: Tensor, filters: "_Filters") -> tuple[Tensor, Tensor]:
@@ -233,15 +228,6 @@ def _design(sample_rate: int) -> dict[str, np.ndarray]:
         "over_groups": np.stack(over_groups),
         "into_blocks": np.concatenate(carried[:_GROUP]).T,
     }
-
-
-def k_weighting_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The K-weighting's filters as (b, a): pyloudnorm's, with the arguments of its Meter."""
-    from pyloudnorm.iirfilter import IIRfilter  # loads scipy.signal, which takes seconds
-
-    shelf = IIRfilter(4.0, 1 / np.sqrt(2), 1500.0, sample_rate, "high_shelf")
-    highpass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
-    return [(f.passband_gain * f.b, f.a) for f in (shelf, highpass)]
 
 
 def _state_space(sample_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

@@ -14,7 +14,8 @@ import torch
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
-from mixstyle.pipeline.descriptors.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
+from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
 from mixstyle.pipeline.mixing.effects import rms
 

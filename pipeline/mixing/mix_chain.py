@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.loudness import LOUDNESS_FLOOR_LUFS, integrated_loudness
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
+from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED, Parameter
 
 MIX = "mix"

@@ -9,7 +9,7 @@ copy and compute at the same time.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -230,6 +230,30 @@ class ChunkQueue:
             self._take()
             yield from self._through()
         yield from self._through()
+
+    def separated(
+        self,
+        groups: Iterable[tuple[Hashable, Sequence[ClipRequest]]],
+        apart: Callable[[Hashable], object] | None = None,
+        drained: Callable[[], None] | None = None,
+    ) -> Iterator[SeparatedGroup]:
+        """All groups through the network, in their order; each is taken when there is room for it.
+
+        A group without clips comes back without stems, in its place. apart: groups for which it gives different values
+        never share a batch. drained: called once the network has nothing left to do, before the last groups come.
+        """
+        last: object = None
+        for place, (key, requests) in enumerate(groups):
+            kind = apart(key) if apart is not None else None
+            if place and kind != last:
+                self.flush()
+            last = kind
+            self.put(key, requests)
+            yield from self.finished()
+        rest = list(self.finished(wait=True))
+        if drained is not None:
+            drained()
+        yield from rest
 
     def _through(self) -> Iterator[SeparatedGroup]:
         while self._groups and self._groups[0].waiting == 0:

@@ -85,10 +85,8 @@ class Separator:
             streams = threads if -(-chunks // self.batch_chunks) >= threads else 1
             threads //= streams
         with BatchExecutor(self, streams, threads, self.batch_chunks) as executor:
-            queue = ChunkQueue(executor)
-            for i, request in enumerate(requests):
-                queue.put(i, [request])
-            return [stems for group in queue.finished(wait=True) for stems in group.stems]
+            groups = ChunkQueue(executor).separated((place, [request]) for place, request in enumerate(requests))
+            return [stems for group in groups for stems in group.stems]
 
     @torch.inference_mode()
     def run_network(self, chunks: Tensor) -> Tensor:

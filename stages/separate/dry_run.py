@@ -14,7 +14,7 @@ from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100
 from mixstyle.cache.stem_store.failures import Failure, count_by_kind
-from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, SplitSettings, clips_of, make_plan
+from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, SplitSettings, make_plan
 from mixstyle.cache.stem_store.shards import encode_clip, read_shard, shard_numbers
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -23,12 +23,13 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import (
-    LEAST_CLIPS,
-    ClipRules,
+    TrackRules,
     decode_track,
     files_of,
+    requests_of,
     rules_of,
 )
+from mixstyle.stages.separate.cutting import LEAST_CLIPS, cutting_version_of
 from mixstyle.stages.separate.parallelism import choose_streams, device_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -106,7 +107,7 @@ def dry_run(settings: Settings) -> DryRun:
         separator = configured_separator(chosen, device)
     except MixstyleError as error:
         missing = str(error)
-    rules = rules_of(chosen, listing.root, separator)
+    rules = rules_of(chosen, listing.root, separator, cutting_version_of(chosen.stems_dir))
     streams = choose_streams(chosen, separator, device, measure=False)
     with DecodePool(chosen.workers) as pool, ExitStack() as stack:
         sample = _sample(planned, rules, pool)
@@ -121,7 +122,7 @@ def dry_run(settings: Settings) -> DryRun:
     return summary
 
 
-def _sample(planned: Plan, rules: ClipRules, pool: DecodePool) -> _Sample:
+def _sample(planned: Plan, rules: TrackRules, pool: DecodePool) -> _Sample:
     """Headers of the plan's first tracks, which its order makes a random sample."""
 
     def header(decoder: Decoder, track: PlannedTrack) -> tuple[PlannedTrack, float, int, str]:
@@ -135,7 +136,7 @@ def _sample(planned: Plan, rules: ClipRules, pool: DecodePool) -> _Sample:
     for track, duration_s, frames, reason in pool.map(header, planned.tracks[:SAMPLE_TRACKS]):
         sample.read += 1
         sample.duration_s += duration_s
-        if not reason and frames < LEAST_CLIPS * rules.clip_frames:
+        if not reason and frames < LEAST_CLIPS * rules.clips.cutting.clip_frames:
             reason = "too short"
         if reason:
             sample.failures.append(Failure(track.track_id, track.path, "", "separate", reason))
@@ -147,17 +148,17 @@ def _sample(planned: Plan, rules: ClipRules, pool: DecodePool) -> _Sample:
 
 
 def _try(
-    sample: _Sample, rules: ClipRules, executor: BatchExecutor | None, separator: Separator | None, pool: DecodePool
+    sample: _Sample, rules: TrackRules, executor: BatchExecutor | None, separator: Separator | None, pool: DecodePool
 ) -> _Trial | None:
     """Separates and encodes a chunk of a few tracks, each of another of its clips: songs begin and end quietly."""
     trials: list[_Trial] = []
     stop = time.monotonic() + TRIAL_S
     tracks = [track for track, _ in sample.usable[: 2 * TRIAL_TRACKS]]
     for decoded in pool.map(lambda decoder, track: decode_track(decoder, track, rules), tracks):
-        if decoded.reason:
+        if decoded.cut.reason:
             continue
-        clip = decoded.usable[len(trials) % len(decoded.usable)]
-        audio = torch.from_numpy(clip.cut(rules.clip_frames))
+        requests = requests_of(decoded)
+        audio = requests[len(trials) % len(requests)].clip
         network_s, stems = (0.0, audio) if not executor or not separator else time_network(executor, separator, audio)
         start = time.perf_counter()
         flac, _ = encode_clip(np.nan_to_num(stems.numpy()))
@@ -198,19 +199,18 @@ def _estimate(
     chosen: SeparateSettings,
     planned: Plan,
     sample: _Sample,
-    rules: ClipRules,
+    rules: TrackRules,
     separator: Separator | None,
     trial: _Trial | None,
 ) -> DryRun:
     tracks, read = len(planned.tracks), max(sample.read, 1)
-    clips, chunks = 0, 0
+    clips, chunks, clip_frames = 0, 0, rules.clips.cutting.clip_frames
     for track, frames in sample.usable:
-        starts = clips_of(frames, track.path, rules.clip_frames, rules.clips_per_track, rules.seed)
-        begun = [start for start in starts if start is not None]
+        begun = [start for start in rules.clips.cutting.starts(frames, track.path) if start is not None]
         clips += len(begun)
         if separator is not None:
             grid = separator.grid(frames)
-            chunks += sum(len(grid.touching(start, start + rules.clip_frames)) for start in begun)
+            chunks += sum(len(grid.touching(start, start + clip_frames)) for start in begun)
     shards = planned.n_shards(chosen.tracks_per_shard)
     done = [shard for k in shard_numbers(chosen.stems_dir) if (shard := read_shard(chosen.stems_dir, k))]
     cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])

@@ -59,7 +59,7 @@ def choose_streams(
 ) -> Streams:
     """Streams as the settings name them; for those left open what the folder was begun with, else a measurement.
 
-    measure: False takes one chunk and one thread instead, so that nothing is run.
+    measure: False runs nothing; where no earlier run has measured either, it is one chunk and one thread.
     """
     threads = threads_of(chosen)
     on_cpu = device.type == "cpu"
@@ -73,9 +73,10 @@ def choose_streams(
         batch = batch or begun.get("batch_chunks") or 0
     if not on_cpu or (threads == 1 and not per_stream):
         per_stream = 1
-    if (not per_stream or not batch) and measure:
-        tuning = _tuned(separator, threads, per_stream, batch)
-        per_stream, batch = tuning.threads_per_stream, tuning.batch_chunks
+    if not per_stream or not batch:
+        tuning = _tuned(separator, threads, per_stream, batch, measure)
+        if tuning is not None:
+            per_stream, batch = tuning.threads_per_stream, tuning.batch_chunks
     per_stream, batch = per_stream or 1, batch or 1
     return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch)
 
@@ -86,6 +87,7 @@ def provenance_of(
     separator: Separator | None,
     device: torch.device,
     streams: Streams,
+    cutting_version: int,
     notes: Mapping[str, str] | None = None,
 ) -> Provenance:
     """All that the bytes of the shards follow from; not where they go, nor how many processes and streams make them."""
@@ -95,7 +97,11 @@ def provenance_of(
     settings = shaping(chosen)
     if table is not None:
         settings["tracks_csv"] = f"{table} ({sha256_file(table)[:16]})"
+    if chosen.measure_songs:  # only where it differs from what folders were begun with before it existed
+        settings["measure_songs"] = True
     versions = {"format": SHARD_VERSION}
+    if cutting_version > 1:
+        versions["cutting_version"] = cutting_version
     if separator is not None:
         settings |= {
             "num_overlap": separator.file.num_overlap,
@@ -126,8 +132,10 @@ def _begun_with(chosen: SeparateSettings, separator: Separator, device: torch.de
     return stored if all(stored.get(name) == value for name, value in now.items()) else {}
 
 
-def _tuned(separator: Separator, threads: int, threads_per_stream: int, batch_chunks: int) -> Tuning:
-    """What an earlier tuning found for this case, else what one finds now."""
+def _tuned(
+    separator: Separator, threads: int, threads_per_stream: int, batch_chunks: int, measure: bool
+) -> Tuning | None:
+    """What an earlier tuning found for this case, else what one finds now; None where nothing is to be run."""
     on_cpu = separator.device.type == "cpu"
     case: Mapping[str, Any] = {
         **machine(separator.device),
@@ -140,6 +148,8 @@ def _tuned(separator: Separator, threads: int, threads_per_stream: int, batch_ch
     }
     tuning = load_tuning(case)
     how = f"from {tunings_folder()}"
+    if not measure:
+        return tuning
     if tuning is None:
         say("separate: measuring how many chunks and threads to use together (once for this machine and separator)")
         tuning = tune(separator, threads, threads_per_stream, batch_chunks, available_memory())

@@ -18,8 +18,9 @@ import torch
 from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.stem_store.manifest import PlannedTrack
 from mixstyle.cache.stem_store.shards import TrackRecord
+from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
-from mixstyle.stages.separate.clips import ClipRules, DecodedTrack, decode_track, encode_track, requests_of
+from mixstyle.stages.separate.clips import DecodedTrack, TrackRules, decode_track, encode_track, requests_of
 
 CHECK_S = 0.2
 """Seconds after which the feeder, waiting for room, looks whether it is still wanted."""
@@ -53,7 +54,7 @@ class TrackPipeline:
     def __init__(
         self,
         tracks: Iterable[tuple[int, PlannedTrack]],
-        rules: ClipRules,
+        rules: TrackRules,
         executor: BatchExecutor | None,
         separator: str,
         workers: int,
@@ -104,21 +105,16 @@ class TrackPipeline:
                 self._put(None)
 
     def _separate(self, chunks: ChunkQueue) -> None:
-        last: int | None = None
         waiting: dict[Hashable, tuple[int, DecodedTrack]] = {}
-        for place, (number, decoded) in enumerate(self._decoded()):
-            if number != last:
-                chunks.flush()  # a batch holds chunks of one shard: what comes out hangs on that shard alone
-                last = number
-            waiting[place] = number, decoded
-            chunks.put(place, requests_of(decoded))
-            self._hand_on(chunks, waiting)
-        self._hand_on(chunks, waiting, wait=True)
 
-    def _hand_on(
-        self, chunks: ChunkQueue, waiting: dict[Hashable, tuple[int, DecodedTrack]], wait: bool = False
-    ) -> None:
-        for group in chunks.finished(wait):
+        def groups() -> Iterator[tuple[Hashable, list[ClipRequest]]]:
+            for place, (number, decoded) in enumerate(self._decoded()):
+                waiting[place] = number, decoded
+                yield place, requests_of(decoded)
+
+        # a batch holds chunks of one shard: what comes out hangs on that shard alone
+        for group in chunks.separated(groups(), apart=lambda place: waiting[place][0]):
+            self.waits.network = chunks.waited_s
             number, decoded = waiting.pop(group.key)
             reduced = any(size < chunks.executor.batch_chunks for size in group.batch_chunks)
             self._encode(number, decoded, group.stems, group.batch_chunks if reduced else ())

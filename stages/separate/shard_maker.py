@@ -14,7 +14,7 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.separate.clips import ClipRules
+from mixstyle.stages.separate.clips import TrackRules
 from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.pipeline import TrackPipeline, Waits
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -27,7 +27,7 @@ class SeparationRun:
     settings: SeparateSettings
     plan: Plan
     separator: Separator | None
-    rules: ClipRules
+    rules: TrackRules
     fingerprint: str
     streams: Streams
 

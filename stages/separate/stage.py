@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import Plan, SplitSettings, load_plan, make_plan, ordered, store_plan
@@ -27,6 +28,7 @@ from mixstyle.stages.common.commands import OWN_MUSIC, own_music
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import rules_of
+from mixstyle.stages.separate.cutting import cutting_version_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.launcher import run_on_devices
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
@@ -161,20 +163,25 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     folder = chosen.stems_dir
     plan_path = folder / "plan.jsonl.gz"
     stored = _stored_plan(plan_path, rebuild)
+    # a folder is finished by the rule that it was begun with
+    cutting_version = CUTTING_VERSION if rebuild else cutting_version_of(folder)
     change = describe_change(stored.listing, listing) if stored else "other music than in the plan"
     made_with = guard(
         folder / SETTINGS,
-        provenance_of(chosen, listing, separator, device, streams, {OWN_MUSIC: own_music(settings)}),
+        provenance_of(
+            chosen, listing, separator, device, streams, cutting_version, {OWN_MUSIC: own_music(settings)}
+        ),
         rebuild=rebuild,
         remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, failure_log_path(folder)],
         renamed=RENAMED,
         told={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
     )
-    if stored is None or not plan_path.exists() or stored.listing.digest != listing.digest:
+    fits = stored is not None and stored.listing.digest == listing.digest and stored.cutting_version == cutting_version
+    if stored is None or not fits or not plan_path.exists():
         split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
-        stored = make_plan(listing, chosen.input, split)
+        stored = make_plan(listing, chosen.input, split, cutting_version=cutting_version)
         store_plan(plan_path, stored)
-    rules = rules_of(chosen, listing.root, separator)
+    rules = rules_of(chosen, listing.root, separator, cutting_version)
     return SeparationRun(chosen, stored, separator, rules, made_with.fingerprint, streams)
 
 

@@ -39,7 +39,7 @@ class SeparateSettings:
     clip_s: Number = setting(10.0, gt=0, shapes_output=True, shapes_embedding=True)
     """Length of a clip."""
     clips_per_track: int = setting(4, unit="clips", ge=1, shapes_output=True, shapes_embedding=True)
-    """The first and the last clip_s of a track, the rest seeded by the track's relative path."""
+    """Spread evenly over the middle 80% of a track, each moved a little by the seed."""
     tracks_per_shard: int = setting(32, unit="tracks", ge=1, shapes_output=True)
     """Tracks in a shard, the file that is written and locked as a whole."""
     seed: int = setting(0, unit="1", ge=0, shapes_output=True, shapes_embedding=True)
@@ -68,6 +68,8 @@ class SeparateSettings:
     """CPU threads of the network, all streams together; 0 takes every core."""
     workers: int = setting(2, unit="processes", ge=1)
     """Processes that decode music, and threads that encode it."""
+    measure_songs: bool = setting(False)
+    """Also measure every song's integrated loudness, loudness range and true peak: all of it is decoded for that."""
     strict: bool = setting(False)
     """Exit non-zero when any track failed."""
 

@@ -1,52 +1,63 @@
-"""A song's stems, a few clips of it: what `describe`, `embed` and `index` look at.
+"""Songs to the stems of their clips: what describe, compare, embed, index, search and browse look at.
 
-A song is cut by the rule that cut the cached ones (its first seconds, its last, and seeded ones between), and silent
-clips are left out. A song without room for two clips is taken whole.
+A song is cut as `mixstyle separate` cuts (`mixstyle.stages.separate.cutting`), silent clips are left out, and one
+without room for two clips is taken whole. The chunks of several songs go through the separator in one queue, in its
+tuned batches and streams. Stems that `separate` has cached of the same file are taken from there.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mixstyle.cache.music.decode_pool import Decoder
-from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100
+from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.decode_pool import DecodedWindows, DecodePool, Decoder
+from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.music.stem_folders import stem_files
-from mixstyle.cache.stem_store.manifest import clips_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, measure_song
 from mixstyle.pipeline.separation.chunks import ClipRequest
+from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.separate.clips import LEAST_CLIPS, SHORTEST_CLIP_S, is_silent, merged
+from mixstyle.stages.separate.cutting import ClipRules, CutSong, cut, cut_files, cutting_rule, separated_span
+from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.settings.separate import SeparateSettings
+from mixstyle.stages.songs.cached_stems import CachedStems
 
-Windows = Sequence[tuple[int, int]]
-"""Half-open, in frames at 44.1 kHz."""
-Files = dict[str, Path]
-"""`{"": file}`, or a song's stems by name."""
+MANY_SONGS = 20
+"""From so many on, batch and streams are measured where that was not done before; a GPU is always worth it."""
 
 
 @dataclass(frozen=True)
-class CutSong:
-    """Clips of a song as they were cut, and the audio around them that separating them needs.
+class DecodedSong:
+    """A song before separation. requests: its clips. stems: of the clips, where there is nothing to separate.
 
-    given: whether the requests hold stems already, [4, 2, T], and not mixtures [2, T].
+    given: whether the stems were given, not separated. loudness: of all of the song, where it was measured.
     """
 
     name: str
     duration_s: float
+    starts: tuple[int, ...]
     requests: tuple[ClipRequest, ...]
-    given: bool
+    stems: tuple[Tensor, ...] = ()
+    given: bool = False
+    loudness: SongLoudness | None = None
+
+    def only(self, place: int) -> "DecodedSong":
+        """The song with one of its clips."""
+        one = slice(place, place + 1)
+        return replace(self, starts=self.starts[one], requests=self.requests[one], stems=self.stems[one])
 
 
 @dataclass(frozen=True)
 class SongClips:
     """Clips of a song as stems, n tensors [4, 2, T] alike; starts: their first frames at 44.1 kHz.
 
-    given: whether the stems were given, not separated.
+    given: whether the stems were given, not separated. loudness: of all of the song, where it was measured.
     """
 
     name: str
@@ -54,73 +65,145 @@ class SongClips:
     starts: tuple[int, ...]
     stems: tuple[Tensor, ...]
     given: bool
+    loudness: SongLoudness | None = None
 
     @property
     def clip_s(self) -> float:
         return self.stems[0].shape[-1] / SAMPLE_RATE
 
 
-def given_stems(folder: Path) -> Files:
+Decoded = DecodedSong | UnreadableMusic
+Read = SongClips | UnreadableMusic
+
+
+class SongReader:
+    """Reads songs by the settings of `separate`.
+
+    separator: None where stems are given. measure: the loudness of whole songs too. cached: stems that are there.
+    """
+
+    def __init__(
+        self,
+        options: SeparateSettings,
+        separator: Separator | None,
+        *,
+        cutting_version: int = CUTTING_VERSION,
+        measure: bool = False,
+        cached: CachedStems | None = None,
+    ) -> None:
+        self.options, self.separator, self.cached = options, separator, cached
+        self.cutting = cutting_rule(options, cutting_version)
+        self._mixtures = self._rules(separator, measure)
+        self._stems = self._rules(None, measure)
+
+    def read(self, songs: Sequence[Path], workers: int) -> Iterator[Read]:
+        """Songs (files, or folders of stems) in their order, or why one cannot be used; decoded ahead in processes."""
+
+        def decode(decoder: Decoder, song: Path) -> Decoded:
+            try:
+                return self.decode(decoder, song)
+            except UnreadableMusic as error:
+                return error
+            except MixstyleError as error:
+                return UnreadableMusic(str(error).removeprefix(f"{song}: "))
+
+        with DecodePool(workers) as pool:
+            yield from self.separate(pool.map(decode, songs), len(songs))
+
+    def decode(self, decoder: Decoder, path: Path, name: str = "") -> DecodedSong:
+        """A file or a folder of stems, cut. Raises UnreadableMusic with the reason, MixstyleError for neither."""
+        name = name or path.name
+        if path.is_dir():
+            _, found = cut_files(decoder, given_stems(path), path.name, self._stems)
+            return _decoded(name, found, given=True)
+        if not path.is_file():
+            raise MixstyleError(f"{path}: no such file", code="not-found")
+        known = self._known(decoder, path, name)
+        if known is not None:
+            return known
+        _, found = cut_files(decoder, {"": path}, path.name, self._mixtures)
+        return _decoded(name, found, given=False)
+
+    def decode_audio(self, audio: Tensor, name: str) -> DecodedSong:
+        """A mixture [2, T] at 44.1 kHz, or stems [4, 2, T], cut. Raises UnreadableMusic with the reason."""
+        samples = audio.detach().to("cpu", torch.float32).numpy()
+        rules = self._stems if audio.ndim == 3 else self._mixtures
+
+        def read(windows: Sequence[tuple[int, int]]) -> DecodedWindows:
+            mix = samples.sum(0) if samples.ndim == 3 else samples
+            loudness = measure_song(mix, SAMPLE_RATE) if rules.measure else None
+            return DecodedWindows([np.ascontiguousarray(samples[..., a:b]) for a, b in windows], "", loudness)
+
+        return _decoded(name, cut(samples.shape[-1], name, rules, read), given=audio.ndim == 3)
+
+    def separate(self, songs: Iterable[Decoded], count: int = 1) -> Iterator[Read]:
+        """Decoded songs with their stems, in their order; what cannot be used is passed on. count: how many songs."""
+        if self.separator is None:
+            yield from (song if isinstance(song, UnreadableMusic) else _with_stems(song, ()) for song in songs)
+            return
+        device = self.separator.device
+        measure = device.type != "cpu" or count >= MANY_SONGS
+        streams = choose_streams(self.options, self.separator, device, measure)
+        waiting: dict[object, Decoded] = {}
+
+        def groups() -> Iterator[tuple[int, Sequence[ClipRequest]]]:
+            for place, song in enumerate(songs):
+                waiting[place] = song
+                yield place, () if isinstance(song, UnreadableMusic) or song.stems else song.requests
+
+        with BatchExecutor(
+            self.separator, streams.streams, streams.threads_per_stream, streams.batch_chunks
+        ) as executor:
+            # what is made of the last songs may use all threads: the streams have ended by then
+            for group in ChunkQueue(executor).separated(groups(), drained=executor.close):
+                song = waiting.pop(group.key)
+                yield song if isinstance(song, UnreadableMusic) else _with_stems(song, group.stems)
+
+    def _rules(self, separator: Separator | None, measure: bool) -> ClipRules:
+        return ClipRules(
+            self.cutting,
+            self.options.silence_lufs,
+            separated_span(separator),
+            least_clips=1,
+            whole_if_short=True,
+            measure=measure,
+        )
+
+    def _known(self, decoder: Decoder, path: Path, name: str) -> DecodedSong | None:
+        """A song whose stems are cached, if that holds the same audio."""
+        track = self.cached.find(path) if self.cached is not None else None
+        if self.cached is None or track is None:
+            return None
+        loudness = self.cached.loudness(track)
+        decoded = decoder.read({"": path}, [], self._mixtures.measure and loudness is None)
+        found = self.cached.read(track, decoded.content_hash)
+        if found is None:
+            return None
+        starts, stems, duration_s = found
+        return DecodedSong(name, duration_s, starts, (), stems, loudness=loudness or decoded.loudness)
+
+
+def given_stems(folder: Path) -> dict[str, Path]:
     """The files of a folder of stems. Raises MixstyleError where it is none."""
     if not folder.is_dir():
-        raise MixstyleError(f"{folder}: no such folder")
+        raise MixstyleError(f"{folder}: no such folder", code="not-found")
     try:
         return stem_files(folder.parent, folder.name)
     except UnreadableMusic as error:
-        raise MixstyleError(f"{folder}: {error}") from error
+        raise MixstyleError(f"{folder}: {error}", code="no-music") from error
 
 
-def cut_files(
-    chosen: SeparateSettings, files: Files, name: str, separator: Separator | None, decoder: Decoder
-) -> CutSong:
-    """Cuts a file, or without a separator a song's four stems. Raises UnreadableMusic with the reason.
-
-    name: what the clips between the first and the last are seeded by.
-    """
-    frames = frames_at_44100(decoder.probe(files))
-    return _cut(chosen, frames, name, separator, lambda windows: decoder.read(files, windows).audio)
+def _decoded(name: str, found: CutSong, given: bool) -> DecodedSong:
+    if found.reason:
+        raise UnreadableMusic(found.reason)
+    requests = tuple(found.usable.values())
+    stems = tuple(request.clip.clone() for request in requests) if given else ()
+    starts = tuple(request.start for request in requests)
+    return DecodedSong(name, found.duration_s, starts, requests, stems, given, found.loudness)
 
 
-def cut_audio(chosen: SeparateSettings, audio: Tensor, name: str, separator: Separator | None) -> CutSong:
-    """Cuts a mixture [2, T] at 44.1 kHz, or without a separator stems [4, 2, T]. Raises UnreadableMusic."""
-    samples = audio.detach().to("cpu", torch.float32).numpy()
-    return _cut(chosen, samples.shape[-1], name, separator, lambda windows: [samples[..., a:b] for a, b in windows])
-
-
-def stems_of(song: CutSong, separator: Separator | None) -> SongClips:
-    """The stems of a song's clips, all separated together."""
-    if song.given:
-        stems = tuple(request.clip.clone() for request in song.requests)
-    elif separator is None:
+def _with_stems(song: DecodedSong, stems: Sequence[Tensor]) -> SongClips:
+    found = song.stems or tuple(stems)
+    if not found:
         raise ValueError("a mixture needs a separator")
-    else:
-        stems = tuple(separator.separate_clips(song.requests))
-    return SongClips(song.name, song.duration_s, tuple(r.start for r in song.requests), stems, song.given)
-
-
-def _cut(
-    chosen: SeparateSettings,
-    frames: int,
-    name: str,
-    separator: Separator | None,
-    read: Callable[[Windows], list[np.ndarray]],
-) -> CutSong:
-    if frames < SHORTEST_CLIP_S * SAMPLE_RATE:
-        raise UnreadableMusic(f"too short: {frames / SAMPLE_RATE:.2f} s long, {SHORTEST_CLIP_S} s are needed")
-    length = round(chosen.clip_s * SAMPLE_RATE)
-    if frames < LEAST_CLIPS * length:
-        length = frames
-    starts = clips_of(frames, name, length, chosen.clips_per_track if length < frames else 1, chosen.seed)
-    clips = [(start, start + length) for start in starts if start is not None]
-    span = separator.clip_span if separator else (lambda track_frames, start, stop: (start, stop))
-    windows = merged([span(frames, start, stop) for start, stop in clips])
-    audio = read(windows)
-    requests: list[ClipRequest] = []
-    for start, stop in clips:
-        place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
-        first = windows[place][0]
-        if not is_silent(audio[place][..., start - first : stop - first], chosen.silence_lufs):
-            requests.append(ClipRequest(frames, start, stop, first, torch.from_numpy(audio[place])))
-    if not requests:
-        raise UnreadableMusic(f"silent: below {chosen.silence_lufs:g} LUFS in all of its clips")
-    return CutSong(name, frames / SAMPLE_RATE, tuple(requests), given=separator is None)
+    return SongClips(song.name, song.duration_s, song.starts, found, song.given, song.loudness)

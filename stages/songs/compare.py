@@ -16,7 +16,8 @@ from rich.table import Table
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
@@ -27,18 +28,19 @@ from mixstyle.stages.songs.embed import embedder_of
 
 MOST_BARS = 16
 FAR = 2.0
-"""Differences above this many spreads are told in bold."""
+"""Differences above this many robust standard deviations are told in bold."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two songs. names and values [2, D]. cosine: of their embeddings. spread: of each descriptor over the songs that
-    the encoder was trained on [D]."""
+    """Two songs. names, values [2, D] and loudness of each. cosine: of their embeddings. deviation: robust standard
+    deviation of each descriptor over the songs that the encoder was trained on [D]."""
 
     names: tuple[str, str]
     values: NDArray[np.float32]
     cosine: float
-    spread: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    loudness: tuple[SongLoudness | None, SongLoudness | None] = (None, None)
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
@@ -47,11 +49,11 @@ class Comparison:
 
     @cached_property
     def apart(self) -> NDArray[np.float32]:
-        """Second less first, in spreads; 0 where it does not count."""
-        return np.where(self.counted, (self.values[1] - self.values[0]) / self.spread, 0.0).astype(np.float32)
+        """Second less first, in deviations; 0 where it does not count."""
+        return np.where(self.counted, (self.values[1] - self.values[0]) / self.deviation, 0.0).astype(np.float32)
 
     def distance(self, stem: str, group: str | None = None) -> float:
-        """Root mean square of a stem's differences, in spreads; NaN where none counts."""
+        """Root mean square of a stem's differences, in deviations; NaN where none counts."""
         chosen = [
             column
             for column, d in enumerate(DESCRIPTORS)
@@ -61,7 +63,7 @@ class Comparison:
 
     def has(self, song: int, stem: str) -> bool:
         """Whether the first (0) or the second (1) has a stem to speak of."""
-        return bool(self.values[song, relative_column(stem)] > ABSENT_LU)
+        return has_stem(self.values[song], stem)
 
 
 def compare(settings: Settings, first: Path, second: Path, png: Path | None = None) -> Comparison:
@@ -70,13 +72,14 @@ def compare(settings: Settings, first: Path, second: Path, png: Path | None = No
     Raises MixstyleError for songs that cannot be read.
     """
     if png is not None and png.suffix.lower() != ".png":
-        raise MixstyleError(f"{png}: should end in .png")
-    with embedder_of(settings) as embedder:
+        raise MixstyleError(f"{png}: should end in .png", code="bad-option")
+    with embedder_of(settings, measure=True) as embedder:
         songs = [embedder.song(path) for path in (first, second)]
-        spread = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
+        deviation = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
     values = np.stack([song.values for song in songs])
     cosine = float(songs[0].embedding @ songs[1].embedding)
-    found = Comparison((first.name, second.name), values, cosine, np.maximum(spread, 1e-6))
+    loudness = (songs[0].loudness, songs[1].loudness)
+    found = Comparison((first.name, second.name), values, cosine, np.maximum(deviation, 1e-6), loudness)
     show(found)
     if png is not None:
         with rc_context(STYLE):
@@ -89,14 +92,17 @@ def show(found: Comparison) -> None:
     """Prints the distance, a table of stems, and one of descriptors."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     console.print(f"{found.names[0]} and {found.names[1]}: cosine {found.cosine:.3f}", markup=False)
-    stems = Table(title="how far apart, in spreads of the training songs", title_justify="left", box=None)
+    for name, loudness in zip(found.names, found.loudness, strict=True):
+        if loudness is not None:
+            console.print(f"{name}: {loudness}", markup=False)
+    stems = Table(title="how far apart, in standard deviations of the training songs", title_justify="left", box=None)
     for column in ("", *GROUPS, "all"):
         stems.add_column(column, justify="right" if column else "left")
     for stem in STEMS:
         cells = [found.distance(stem, group) for group in (*GROUPS, None)]
         stems.add_row(stem, *("-" if np.isnan(cell) else f"{cell:.2f}" for cell in cells))
     console.print(stems)
-    caption = f"first / second; bold: more than {FAR:g} spreads apart"
+    caption = f"first / second; bold: more than {FAR:g} standard deviations apart"
     table = Table(title="descriptor by descriptor", title_justify="left", box=None, caption=caption)
     table.add_column("")
     table.add_column("unit", style="dim")
@@ -133,7 +139,7 @@ def _matrix(axes: Axes, found: Comparison) -> None:
         axes.text(column, row, text, ha="center", va="center", color="white" if value > 2 else "black")
     axes.set_xticks(range(len(GROUPS)), GROUPS)
     axes.set_yticks(range(len(STEMS)), STEMS)
-    axes.set_title("Distance, in spreads")
+    axes.set_title("Distance, in standard deviations")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -162,5 +168,5 @@ def _bars(axes: Axes, found: Comparison) -> None:
     axes.set_xlim(-far, far)
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("second less first, in spreads of the training songs")
+    axes.set_xlabel("second less first, in standard deviations of the training songs")
     axes.set_title("What differs most")

@@ -1,12 +1,12 @@
 """`mixstyle embed`: the embeddings of songs, as Parquet or NumPy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.music.decode_pool import DecodePool, Decoder
+from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.device import resolve_device
@@ -15,43 +15,30 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.clips import CutSong, stems_of
+from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 
 SUFFIXES = (".parquet", ".npy")
 
 
-def embedder_of(settings: Settings) -> Embedder:
-    """The encoder and separator of a profile. Raises MixstyleError for files that are missing or wrong."""
+def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, measure: bool = False) -> Embedder:
+    """The encoder and separator of a profile, which takes the stems that its `separate.stems_dir` holds.
+
+    cutting_version: of the rule that cuts songs. measure: the loudness of whole songs too. Raises MixstyleError for
+    files that are missing or wrong.
+    """
     device = resolve_device(settings.embed.device)
     encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)
-    separator = configured_separator(settings.separate, device)
+    chosen = settings.separate
+    separator = configured_separator(chosen, device)
     if separator is None:
-        raise MixstyleError("separate.input=stems: songs to embed have to be separated; name a profile of mixtures")
-    return Embedder(encoder, separator, settings.separate, device)
-
-
-def embedded_songs(embedder: Embedder, songs: Sequence[Path], workers: int) -> Iterator[EmbeddedSong | UnreadableMusic]:
-    """Each song's embedding, in order, or why it has none; decoded ahead in other processes."""
-
-    def cut(decoder: Decoder, song: Path) -> CutSong | UnreadableMusic:
-        try:
-            return embedder.cut(song, decoder)
-        except UnreadableMusic as error:
-            return error
-        except MixstyleError as error:
-            return UnreadableMusic(str(error).removeprefix(f"{song}: "))
-
-    with DecodePool(workers) as pool:
-        for found in pool.map(cut, songs):
-            if isinstance(found, UnreadableMusic):
-                yield found
-                continue
-            try:
-                yield embedder.encode(stems_of(found, embedder.separator))
-            except MixstyleError as error:
-                yield UnreadableMusic(str(error).removeprefix(f"{found.name}: "))
+        raise MixstyleError(
+            "separate.input=stems: songs to embed have to be separated; name a profile of mixtures", code="bad-setting"
+        )
+    cached = cached_stems(chosen, separator, cutting_rule(chosen, cutting_version))
+    return Embedder(encoder, separator, chosen, device, cutting_version=cutting_version, measure=measure, cached=cached)
 
 
 def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
@@ -62,15 +49,15 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
     and end in MixstyleError once the others are written.
     """
     if output.suffix not in SUFFIXES:
-        raise MixstyleError(f"{output}: should end in .parquet or .npy")
+        raise MixstyleError(f"{output}: should end in .parquet or .npy", code="bad-option")
     missing = next((song for song in songs if not song.exists()), None)
     if missing is not None or not songs:
-        raise MixstyleError(f"{missing}: no such file" if songs else "no songs are given")
+        raise MixstyleError(f"{missing}: no such file" if songs else "no songs are given", code="not-found")
     rows: list[tuple[Path, EmbeddedSong]] = []
     failed: list[str] = []
     with progress("embed", len(songs), "songs") as bar:
         embedder = embedder_of(settings)
-        for path, found in zip(songs, embedded_songs(embedder, songs, settings.embed.workers), strict=True):
+        for path, found in zip(songs, embedder.songs(songs, settings.embed.workers), strict=True):
             if isinstance(found, UnreadableMusic):
                 failed.append(f"{path}: {found}")
                 say(f"embed: left out {failed[-1]}")
@@ -81,7 +68,8 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
         _write(output, rows)
         say(f"embed: wrote {output}: {len(rows)} songs, {embedder.dimensions} dimensions")
     if failed:
-        raise MixstyleError(failed[0] if len(failed) == 1 else f"{len(failed)} songs could not be embedded")
+        told = failed[0] if len(failed) == 1 else f"{len(failed)} songs could not be embedded"
+        raise MixstyleError(told, code="no-music")
     return len(rows)
 
 

@@ -1,10 +1,10 @@
 """Music to embeddings in one call: `mixstyle.load().embed("song.wav")`.
 
-A song is cut as the cached ones are (`mixstyle.stages.songs.clips`), its clips are separated, described and encoded,
-and its embedding is the mean of theirs on the unit sphere, brought back onto it.
+A song is read (`mixstyle.stages.songs.clips`), its clips are described and encoded, and its embedding is theirs
+(`mixstyle.pipeline.encoder.embed_clips`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,22 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
+from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import Decoder
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
+from mixstyle.pipeline.encoder.embed_clips import embed_clips, song_embedding
 from mixstyle.pipeline.separation.msst import digest
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.settings.separate import SeparateSettings
-from mixstyle.stages.songs.clips import CutSong, SongClips, cut_audio, cut_files, given_stems, stems_of
+from mixstyle.stages.songs.cached_stems import CachedStems
+from mixstyle.stages.songs.clips import Decoded, SongClips, SongReader
 
 Music = str | Path | Tensor | Mapping[str, Tensor]
 """A file, a folder of stems, a mixture [2, T] at 44.1 kHz, or stems by name, [2, T] each."""
@@ -38,7 +41,8 @@ Music = str | Path | Tensor | Mapping[str, Tensor]
 @dataclass(frozen=True)
 class EmbeddedSong:
     """embedding: [E], of unit length. clips: of each clip [n, E], of unit length too. descriptors: [n, D], in their own
-    units, named by `mixstyle.DESCRIPTORS`. starts_s: where the clips begin."""
+    units, named by `mixstyle.DESCRIPTORS`. starts_s: where the clips begin. loudness: of all of the song, where it was
+    measured."""
 
     name: str
     duration_s: float
@@ -46,6 +50,7 @@ class EmbeddedSong:
     clips: Tensor
     descriptors: Tensor
     starts_s: tuple[float, ...]
+    loudness: SongLoudness | None = None
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
@@ -56,13 +61,23 @@ class EmbeddedSong:
 class Embedder:
     """An encoder and the separator before it; `mixstyle.load` makes one. For one thread at a time.
 
-    options: how songs are cut (`clip_s`, `clips_per_track`, `seed`, `silence_lufs`).
+    options: how songs are cut (`clip_s`, `clips_per_track`, `seed`, `silence_lufs`) and separated (`batch_chunks`,
+    `streams`, `threads`). cutting_version, measure, cached: as `SongReader` has them.
     """
 
     def __init__(
-        self, encoder: LoadedEncoder, separator: Separator, options: SeparateSettings, device: torch.device
+        self,
+        encoder: LoadedEncoder,
+        separator: Separator,
+        options: SeparateSettings,
+        device: torch.device,
+        *,
+        cutting_version: int = CUTTING_VERSION,
+        measure: bool = False,
+        cached: CachedStems | None = None,
     ) -> None:
         self.encoder, self.separator, self.options, self.device = encoder, separator, options, device
+        self.reader = SongReader(options, separator, cutting_version=cutting_version, measure=measure, cached=cached)
         self._decoder: Decoder | None = None
 
     @property
@@ -74,6 +89,8 @@ class Embedder:
     def fingerprint(self) -> dict[str, str | int | float]:
         """What embeddings follow from: those of equal fingerprints may be compared."""
         cut = {name: getattr(self.options, name) for name in ("clip_s", "clips_per_track", "seed", "silence_lufs")}
+        if self.reader.cutting.version > 1:
+            cut["cutting_version"] = self.reader.cutting.version
         return {"encoder": digest(self.encoder.encoder.state_dict()), "separator": self.separator.fingerprint, **cut}
 
     def embed(self, music: Music | Sequence[Music]) -> Tensor:
@@ -91,61 +108,38 @@ class Embedder:
             return torch.empty(0, self.dimensions)
         with progress("embed", len(pieces), "songs", shown=len(pieces) > 1) as bar:
             found = []
-            for place, piece in enumerate(pieces):
-                found.append(self.song(piece, f"number {place}").embedding)
+            for song in self._embedded(pieces, [f"number {place}" for place in range(len(pieces))]):
+                found.append(song.embedding)
                 bar.advance()
         return torch.stack(found)
 
     def song(self, music: Music, name: str = "music") -> EmbeddedSong:
         """All that is known of one piece of music. name: what a tensor is called. Raises as `embed` does."""
-        return self.encode(self.clips(music, name))
+        return next(self._embedded([music], [name]))
 
-    def clips(self, music: Music, name: str = "music") -> SongClips:
-        """The clips of a piece of music, as stems."""
-        if isinstance(music, str | Path):
-            path = Path(music)
-            self._decoder = self._decoder or Decoder()
+    def songs(self, paths: Sequence[Path], workers: int) -> Iterator[EmbeddedSong | UnreadableMusic]:
+        """Each song's embedding, in order, or why it has none; decoded ahead in other processes."""
+        for found in self.reader.read(paths, workers):
+            if isinstance(found, UnreadableMusic):
+                yield found
+                continue
             try:
-                return stems_of(self.cut(path, self._decoder), self.separator)
-            except UnreadableMusic as error:
-                raise MixstyleError(f"{path}: {error}") from error
-        separator, audio = (None, _stems(music, name)) if isinstance(music, Mapping) else (self.separator, music)
-        shape = (len(STEMS), 2) if separator is None else (2,)
-        if audio.shape[:-1] != shape:
-            raise MixstyleError(f"{name}: should be [2, T] at {SAMPLE_RATE} Hz, not {list(audio.shape)}")
-        if not torch.isfinite(audio).all():
-            raise MixstyleError(f"{name}: holds NaN or infinite samples")
-        try:
-            return stems_of(cut_audio(self.options, audio, name, separator), separator)
-        except UnreadableMusic as error:
-            raise MixstyleError(f"{name}: {error}") from error
-
-    def cut(self, path: Path, decoder: Decoder) -> CutSong:
-        """A file or a folder of stems, cut. Raises UnreadableMusic with the reason, MixstyleError for neither."""
-        if path.is_dir():
-            return cut_files(self.options, given_stems(path), path.name, None, decoder)
-        if not path.is_file():
-            raise MixstyleError(f"{path}: no such file")
-        return cut_files(self.options, {"": path}, path.name, self.separator, decoder)
+                yield self.encode(found)
+            except MixstyleError as error:
+                yield UnreadableMusic(str(error).removeprefix(f"{found.name}: "))
 
     @torch.inference_mode()
     def encode(self, clips: SongClips) -> EmbeddedSong:
-        """Describes and encodes clips."""
+        """Describes and encodes clips. Raises MixstyleError for clips too short for the encoder."""
         stems = torch.stack(clips.stems).to(self.device)
         descriptors = describe(stems)
-        shortest = self.encoder.encoder.config.min_frames
-        mel = self.encoder.mel(stems)
-        if mel.shape[-1] < shortest:
-            raise MixstyleError(f"{clips.name}: too short: {mel.shape[-1]} mel frames, the encoder needs {shortest}")
-        each = F.normalize(self.encoder.encoder(mel, descriptors).float(), dim=-1).cpu()
-        return EmbeddedSong(
-            clips.name,
-            clips.duration_s,
-            F.normalize(each.mean(0), dim=-1),
-            each,
-            descriptors.cpu(),
-            tuple(start / SAMPLE_RATE for start in clips.starts),
-        )
+        try:
+            found = embed_clips(self.encoder.encoder, self.encoder.mel, stems, descriptors)
+        except MixstyleError as error:
+            raise MixstyleError(f"{clips.name}: {error}", code=error.code) from error
+        embedding, each = song_embedding(found.cpu())
+        starts_s = tuple(start / SAMPLE_RATE for start in clips.starts)
+        return EmbeddedSong(clips.name, clips.duration_s, embedding, each, descriptors.cpu(), starts_s, clips.loudness)
 
     def close(self) -> None:
         """Ends the process that decodes; another is started when one is needed."""
@@ -158,6 +152,35 @@ class Embedder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _embedded(self, pieces: Sequence[Music], names: Sequence[str]) -> Iterator[EmbeddedSong]:
+        told = [
+            str(Path(piece)) if isinstance(piece, str | Path) else name
+            for piece, name in zip(pieces, names, strict=True)
+        ]
+        decoded = (self._decoded(piece, name) for piece, name in zip(pieces, told, strict=True))
+        for name, found in zip(told, self.reader.separate(decoded, len(pieces)), strict=True):
+            if isinstance(found, UnreadableMusic):
+                raise MixstyleError(f"{name}: {found}", code="no-music")
+            yield self.encode(found)
+
+    def _decoded(self, music: Music, name: str) -> Decoded:
+        """One piece of music before separation. Raises MixstyleError for what is no music at all."""
+        try:
+            if isinstance(music, str | Path):
+                self._decoder = self._decoder or Decoder()
+                return self.reader.decode(self._decoder, Path(music))
+            audio = _stems(music, name) if isinstance(music, Mapping) else music
+            shape = (len(STEMS), 2) if isinstance(music, Mapping) else (2,)
+            if audio.shape[:-1] != shape:
+                raise MixstyleError(
+                    f"{name}: should be [2, T] at {SAMPLE_RATE} Hz, not {list(audio.shape)}", code="bad-audio"
+                )
+            if not torch.isfinite(audio).all():
+                raise MixstyleError(f"{name}: holds NaN or infinite samples", code="bad-audio")
+            return self.reader.decode_audio(audio, name)
+        except UnreadableMusic as error:
+            return error
 
 
 def load(
@@ -192,8 +215,10 @@ def _is_one(music: Music | Sequence[Music]) -> TypeGuard[Music]:
 def _stems(given: Mapping[str, Tensor], name: str) -> Tensor:
     """[4, 2, T] of stems by name."""
     if set(given) != set(STEMS):
-        raise MixstyleError(f"{name}: stems should be {', '.join(STEMS)}, not {', '.join(given) or 'none'}")
+        raise MixstyleError(
+            f"{name}: stems should be {', '.join(STEMS)}, not {', '.join(given) or 'none'}", code="bad-audio"
+        )
     shapes = {tuple(stem.shape) for stem in given.values()}
     if len(shapes) != 1:
-        raise MixstyleError(f"{name}: stems should be [2, T] alike, not {sorted(shapes)}")
+        raise MixstyleError(f"{name}: stems should be [2, T] alike, not {sorted(shapes)}", code="bad-audio")
     return torch.stack([given[stem] for stem in STEMS])

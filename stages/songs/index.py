@@ -1,58 +1,28 @@
-"""`mixstyle index` and `mixstyle search`: which songs of a folder are mixed like this one, and why."""
+"""`mixstyle index`: a folder of songs embedded into an index, what is new or has changed alone."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import Provenance, guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
-from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS_VERSION
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
+from mixstyle.stages.separate.cutting import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.embed import embedded_songs, embedder_of
+from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
-REASONS = 3
-"""Descriptors that tell why, on either side."""
 NOTHING = np.empty(0, np.float32)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One descriptor of two songs. share: of the index's songs, how many are nearer to the first in it."""
-
-    column: int
-    query: float
-    found: float
-    share: float
-
-    def __str__(self) -> str:
-        d = DESCRIPTORS[self.column]
-        name = f"{d.stem} {in_sentence(d.title)}"
-        return f"{name} {shown(self.column, self.query, self.found)} {shown_unit(d.unit)}".rstrip()
-
-
-@dataclass(frozen=True)
-class Match:
-    """A song found. score: cosine. alike and apart: the descriptors that are closest, and those that differ most."""
-
-    song: IndexedSong
-    score: float
-    alike: tuple[Difference, ...]
-    apart: tuple[Difference, ...]
 
 
 def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
@@ -66,7 +36,8 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     place = settings.embed.index_dir
     root = folder.resolve()
     files = _files(root)
-    with locked(place, "mixstyle index"), embedder_of(settings) as embedder:
+    version = CUTTING_VERSION if rebuild else cutting_version_of_index(settings)
+    with locked(place, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
         outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE]
         again = ("index", str(folder), "--rebuild")
         guard(place / SETTINGS, _provenance(embedder, root), rebuild=rebuild, remove=outputs, remedy=again)
@@ -80,6 +51,11 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
         say(f"index: left out {song.path}: {song.reason}")
     say(f"index: {len(songs.usable)} songs in {place}")
     return songs
+
+
+def cutting_version_of_index(settings: Settings) -> int:
+    """The version of the rule that an index's songs were cut by, by which it goes on; the present one for a new one."""
+    return cutting_version_of(settings.embed.index_dir)
 
 
 def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[SongIndex, Path]:
@@ -99,58 +75,12 @@ def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[So
     return songs, root
 
 
-def search(settings: Settings, song: Path, k: int = 10) -> list[Match]:
-    """The k songs of the index that are mixed most like a song, nearest first; prints them as a table.
-
-    The song itself, where the index holds it, is left out. Raises MixstyleError for a song that cannot be read.
-    """
-    if k < 1:
-        raise MixstyleError(f"-k {k}: should be 1 or more")
-    with embedder_of(settings) as embedder:
-        songs, root = open_index(settings, embedder)
-        query = embedder.song(song)
-    found = matches(songs, query, k, without=song.resolve(), root=root)
-    _print(song, found, len(songs.usable))
-    return found
-
-
-def matches(songs: SongIndex, query: EmbeddedSong, k: int, without: Path, root: Path) -> list[Match]:
-    """The k nearest songs, with reasons."""
-    everyone = songs.descriptors()
-    nearest = songs.search(query.embedding.numpy(), k + 1)
-    kept = [(song, score) for song, score in nearest if root / song.path != without][:k]
-    return [Match(song, score, *reasons(query.values, song.descriptors, everyone)) for song, score in kept]
-
-
-def reasons(
-    query: NDArray[np.float32], found: NDArray[np.float32], everyone: NDArray[np.float32]
-) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
-    """In which descriptors two songs [D] are closest and in which they differ most, by the songs [N, D] around them.
-
-    A descriptor counts by the share of all songs that are nearer to the query in it, so that being alike in something
-    that all songs share tells nothing; equal shares go by the distance in spreads. Of stems that one of the two has
-    not, loudness alone counts.
-    """
-    distance = np.abs(everyone - query)
-    own = np.abs(found - query)
-    share = (distance < own).mean(0) + 0.5 * (distance == own).mean(0)
-    low, high = np.percentile(everyone, [25, 75], axis=0)
-    spreads = own / np.maximum(high - low, 1e-6)
-    columns = [column for column in range(len(DESCRIPTORS)) if is_meaningful(column, query, found)]
-    order = sorted(columns, key=lambda column: (share[column], spreads[column]))
-
-    def told(chosen: list[int]) -> tuple[Difference, ...]:
-        return tuple(Difference(c, float(query[c]), float(found[c]), float(share[c])) for c in chosen)
-
-    return told(order[:REASONS]), told(order[: -REASONS - 1 : -1])
-
-
 def _files(root: Path) -> dict[str, tuple[int, int]]:
     """Size and time of change of each music file below a folder, by its path within it."""
     try:
         listing = list_tracks(root, "mixtures")
     except MixstyleError as error:
-        raise MixstyleError(str(error).replace("separate.data_path=", "")) from error
+        raise MixstyleError(str(error).replace("separate.data_path=", ""), code=error.code) from error
     found = {}
     for path in sorted(listing.sizes):
         try:
@@ -165,8 +95,10 @@ def _files(root: Path) -> dict[str, tuple[int, int]]:
 def _provenance(embedder: Embedder, root: Path) -> Provenance:
     """What the rows follow from, whichever songs they are of."""
     made_from = {name: embedder.fingerprint[name] for name in ("encoder", "separator")}
-    cut = {name: value for name, value in embedder.fingerprint.items() if name not in made_from}
     versions = {"descriptors_version": DESCRIPTORS_VERSION}
+    if embedder.reader.cutting.version > 1:
+        versions["cutting_version"] = embedder.reader.cutting.version
+    cut = {name: value for name, value in embedder.fingerprint.items() if name not in made_from | versions}
     return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()})
 
 
@@ -186,7 +118,7 @@ def _add(
     written = time.monotonic()
     with progress("index", len(wanted), "songs") as bar:
         try:
-            made = embedded_songs(embedder, [root / path for path in wanted], workers)
+            made = embedder.songs([root / path for path in wanted], workers)
             for path, found in zip(wanted, made, strict=True):
                 waiting.append(_row(path, files[path], found))
                 bar.advance()
@@ -200,18 +132,5 @@ def _add(
 def _row(path: str, stat: tuple[int, int], found: EmbeddedSong | UnreadableMusic) -> IndexedSong:
     if isinstance(found, UnreadableMusic):
         return IndexedSong(path, *stat, 0.0, NOTHING, NOTHING, str(found))
-    return IndexedSong(path, *stat, found.duration_s, found.embedding.numpy(), found.values)
-
-
-def _print(query: Path, found: list[Match], songs: int) -> None:
-    caption = "values: the query's / the song's"
-    table = Table(title=f"mixed like {query.name}, of {songs} songs", title_justify="left", caption=caption, box=None)
-    table.add_column("", justify="right")
-    table.add_column("cosine", justify="right")
-    table.add_column("song", overflow="fold")
-    table.add_column("most alike in", overflow="fold")
-    table.add_column("most apart in", overflow="fold")
-    for rank, match in enumerate(found, 1):
-        alike, apart = ("\n".join(map(str, side)) for side in (match.alike, match.apart))
-        table.add_row(str(rank), f"{match.score:.3f}", match.song.path, alike, apart)
-    Console(width=None if Console().is_terminal else 150).print(table)
+    loudness = asdict(found.loudness) if found.loudness else {}
+    return IndexedSong(path, *stat, found.duration_s, found.embedding.numpy(), found.values, **loudness)

@@ -13,7 +13,6 @@ from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.song_index import SongIndex
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.stages.songs.clips import CutSong, stems_of
 from mixstyle.stages.songs.embedder import Embedder
 
 PARTS = ("mix", *STEMS)
@@ -49,14 +48,18 @@ class Player:
         self._decoder.close()
 
     def _made(self, path: Path) -> dict[str, bytes]:
+        reader = self._embedder.reader
         try:
-            cut = self._embedder.cut(path, self._decoder)
+            song = reader.decode(self._decoder, path)
         except UnreadableMusic as error:
-            raise MixstyleError(f"{path.name}: {error}") from error
-        # The clip in the middle: songs begin and end with less than they have.
-        request = cut.requests[len(cut.requests) // 2]
-        stems = stems_of(CutSong(cut.name, cut.duration_s, (request,), cut.given), self._embedder.separator).stems[0]
-        return {name: _wav(audio.numpy()) for name, audio in zip(PARTS, (request.clip, *stems), strict=True)}
+            raise MixstyleError(f"{path.name}: {error}", code="no-music") from error
+        one = song.only(len(song.starts) // 2)  # in the middle: songs begin and end with less than they have
+        found = next(reader.separate([one]))
+        if isinstance(found, UnreadableMusic):
+            raise MixstyleError(f"{path.name}: {found}", code="no-music")
+        stems = found.stems[0]
+        mix = stems.sum(0) if one.stems else one.requests[0].clip
+        return {name: _wav(audio.numpy()) for name, audio in zip(PARTS, (mix, *stems), strict=True)}
 
 
 def _wav(audio: np.ndarray) -> bytes:

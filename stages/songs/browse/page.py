@@ -1,5 +1,6 @@
 """The page of `mixstyle browse`: its layout and what a click does."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,9 @@ def _map(songs: Songs, chosen: list[int], near: list[Neighbour]) -> go.Figure:
 
 def _song(songs: Songs, song: int, beside: bool) -> html.Div:
     minutes, seconds = divmod(round(songs.durations_s[song]), 60)
-    head: list[Any] = [songs.names[song] + " ", html.Small(f"{minutes}:{seconds:02}")]
+    lufs = songs.loudness_lufs[song]
+    level = "" if math.isnan(lufs) else f", {lufs:.1f} LUFS"
+    head: list[Any] = [songs.names[song] + " ", html.Small(f"{minutes}:{seconds:02}{level}")]
     if beside:
         head += [" ", html.Button("close", id={"kind": "alone", "song": song})]
     players = [

@@ -16,7 +16,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.browse.audio import Player
 from mixstyle.stages.songs.browse.songs import Songs
 from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.index import open_index
+from mixstyle.stages.songs.index import cutting_version_of_index, open_index
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
@@ -33,8 +33,10 @@ class Server:
 
             from mixstyle.stages.songs.browse.page import make_page
         except ImportError as error:
-            raise MixstyleError("browse needs dash: install mixstyle with its extra, mixstyle[browse]") from error
-        embedder = embedder_of(settings)
+            raise MixstyleError(
+                "browse needs dash: install mixstyle with its extra, mixstyle[browse]", code="no-package"
+            ) from error
+        embedder = embedder_of(settings, cutting_version=cutting_version_of_index(settings))
         index, root = open_index(settings, embedder)
         self.songs = Songs(index)
         self.player = Player(index, root, embedder)
@@ -44,7 +46,9 @@ class Server:
         try:
             self._server: BaseWSGIServer = make_server(host, port, app.server, threaded=True)
         except (OSError, SystemExit) as error:  # werkzeug exits where the port is taken
-            raise MixstyleError(f"--host {host} --port {port}: cannot be listened on; name another port") from error
+            raise MixstyleError(
+                f"--host {host} --port {port}: cannot be listened on; name another port", code="in-use"
+            ) from error
         self.url = f"http://{host}:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._embedder = embedder

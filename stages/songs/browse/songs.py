@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.song_index import SongIndex
 from mixstyle.pipeline.retrieval import principal_components
-from mixstyle.stages.songs.index import Difference, reasons
+from mixstyle.stages.songs.search import Difference, reasons
 
 NEAREST = 8
 
@@ -30,6 +30,7 @@ class Songs:
         usable = index.usable
         self.names = [song.path for song in usable]
         self.durations_s = [song.duration_s for song in usable]
+        self.loudness_lufs = [song.loudness_lufs for song in usable]
         self.embeddings = index.embeddings()
         self.descriptors = index.descriptors()
 

@@ -21,7 +21,7 @@ from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ, REGIONS_H
 from mixstyle.pipeline.descriptors.presence import relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN, columns
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
-from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong, mix_lufs, ordinal
+from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong, ordinal
 
 BAND = (10, 90)
 """Percentiles of the cached songs that the shaded bands span."""
@@ -50,7 +50,7 @@ def draw(song: DescribedSong, cached: CachedSongs | None) -> Figure:
         _curve(figure.add_subplot(grid[1, 3 * place : 3 * place + 3]), song, cached, stem, first=place == 0)
     measured = f"median of {song.clips} clips of {song.clip_s:g} s" if song.clips > 1 else f"{song.clip_s:.1f} s"
     figure.text(0.02, 0.965, label(song.name, 80), fontsize=16, fontweight="bold", va="center")
-    figure.text(0.02, 0.928, f"{mix_lufs(song):.1f} LUFS · {measured}", color=GREY, va="center")
+    figure.text(0.02, 0.928, f"{song.loudness} · stems: {measured}", color=GREY, va="center")
     handles: list[Artist] = [Line2D([], [], color="black", marker="o", linewidth=2, label="this song")]
     if cached is not None:
         handles.append(Line2D([], [], color=GREY, linewidth=1.2, label=f"median of {len(cached.values)} songs"))

@@ -5,17 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, relative_column
-from mixstyle.pipeline.descriptors.table import COLUMN
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, has_stem, is_loudness, relative_column
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
 
 @dataclass(frozen=True)
 class CachedSongs:
-    """Descriptors [songs, D] of the songs in the store, medians over their clips; separator: what made their stems."""
+    """Descriptors [songs, D] of the songs in the store, medians over their clips.
+
+    separator: what made their stems. cutting_version: of the rule that cut them.
+    """
 
     values: NDArray[np.float32]
     separator: str
+    cutting_version: int = CUTTING_VERSION
 
     def of(self, column: int) -> NDArray[np.float32]:
         """A descriptor's values over the songs that have the stem; over all songs for loudness itself."""
@@ -28,7 +33,7 @@ class CachedSongs:
 class DescribedSong:
     """A song's descriptors. values: [D]. percentiles: [D] among the cached songs, NaN where there are none.
 
-    given: whether the stems were given, not separated.
+    given: whether the stems were given, not separated. loudness: of all of the song.
     """
 
     name: str
@@ -38,16 +43,11 @@ class DescribedSong:
     values: NDArray[np.float32]
     percentiles: NDArray[np.float64]
     given: bool
+    loudness: SongLoudness
 
     def has(self, stem: str) -> bool:
         """Whether the song has that stem to speak of."""
-        return bool(self.values[relative_column(stem)] > ABSENT_LU)
-
-
-def mix_lufs(song: DescribedSong) -> float:
-    """Loudness of the mix, from that of its loudest stem and how far it lies below the mix."""
-    stem = max({d.stem for d in DESCRIPTORS}, key=lambda stem: song.values[relative_column(stem)])
-    return float(song.values[COLUMN[f"{stem}_loudness_lufs"]] - song.values[relative_column(stem)])
+        return has_stem(self.values, stem)
 
 
 def ordinal(percentile: float) -> str:

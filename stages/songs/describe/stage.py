@@ -1,8 +1,7 @@
 """`mixstyle describe`: the descriptors of songs, for people: a table, a figure, and where they lie among cached songs.
 
-A song is cut by the rule that cut the cached ones (its first seconds, its last, and seeded ones between), silent clips
-are left out, and a value is the median over the clips, here as there: so its percentile is among songs like with like.
-A song without room for two clips is described whole.
+A song is read as the cached ones were (`mixstyle.stages.songs.clips`), and a value is the median over its clips, here
+as there: so its percentile is among songs like with like. Its loudness is that of all of the song.
 """
 
 import csv
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.music.decode_pool import Decoder
+from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.pipeline.core.device import resolve_device
@@ -28,8 +27,10 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.clips import Files, SongClips, cut_files, given_stems, stems_of
+from mixstyle.stages.songs.cached_stems import cached_stems
+from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
 from mixstyle.stages.songs.describe.page import page
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
@@ -52,35 +53,11 @@ def describe_songs(
     or a folder where there are several songs. Raises MixstyleError for music or stems that cannot be used.
     """
     if not songs and stems is None:
-        raise MixstyleError("nothing to describe: give a song, or a folder of stems with --stems")
+        raise MixstyleError("nothing to describe: give a song, or a folder of stems with --stems", code="bad-option")
     if stems is not None and len(songs) > 1:
-        raise MixstyleError(f"--stems {stems}: are of one song, and {len(songs)} are given")
+        raise MixstyleError(f"--stems {stems}: are of one song, and {len(songs)} are given", code="bad-option")
     cached = _cached_songs(settings)
-    separator = None
-    if stems is None:
-        missing = next((song for song in songs if not song.is_file()), None)
-        if missing is not None:
-            raise MixstyleError(f"{missing}: no such file")
-        separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
-        if separator is None:
-            raise MixstyleError("separate.input=stems: give the song's folder with --stems")
-        _tell_of_other_separators(cached, separator)
-    described, name = [], ""
-    decoder = Decoder()
-    try:
-        if stems is None:
-            sources = [({"": song}, song.name) for song in songs]
-        else:
-            sources = [(_given(stems), songs[0].name if songs else stems.resolve().name)]
-        with progress("describe", len(sources), "songs") as bar:
-            for files, name in sources:
-                song = cut_files(settings.separate, files, name, separator, decoder)
-                described.append(_described(stems_of(song, separator), cached))
-                bar.advance()
-    except UnreadableMusic as error:
-        raise MixstyleError(f"{name}: {error}") from error
-    finally:
-        decoder.close()
+    described = _read_all(settings, songs, stems, cached)
     for song in described:
         print_song(song, len(cached.values) if cached else 0)
     if csv_path is not None:
@@ -97,18 +74,53 @@ def describe_songs(
     return described
 
 
-def _given(stems: Path) -> Files:
+def _read_all(
+    settings: Settings, songs: Sequence[Path], stems: Path | None, cached: CachedSongs | None
+) -> list[DescribedSong]:
+    """Every song described. Raises MixstyleError for the first that cannot be used."""
+    options = settings.separate
+    if stems is None:
+        missing = next((song for song in songs if not song.is_file()), None)
+        if missing is not None:
+            raise MixstyleError(f"{missing}: no such file", code="not-found")
+        separator = configured_separator(options, resolve_device(options.device))
+        if separator is None:
+            raise MixstyleError("separate.input=stems: give the song's folder with --stems", code="bad-option")
+        _tell_of_other_stems(cached, separator)
+        known = cached_stems(options, separator, cutting_rule(options))
+        reader = SongReader(options, separator, measure=True, cached=known)
+        made = reader.read(songs, max(1, min(options.workers, len(songs))))
+        names = [song.name for song in songs]
+    else:
+        names = [songs[0].name if songs else stems.resolve().name]
+        made = SongReader(options, None, measure=True).read([_given(stems)], 1)
+    described = []
+    with progress("describe", len(names), "songs") as bar:
+        for name, found in zip(names, made, strict=True):
+            if isinstance(found, UnreadableMusic):
+                raise MixstyleError(f"{name}: {found}", code="no-music")
+            described.append(_described(name, found, cached))
+            bar.advance()
+    return described
+
+
+def _given(stems: Path) -> Path:
     try:
-        return given_stems(stems)
+        given_stems(stems)
     except MixstyleError as error:
-        raise MixstyleError(f"--stems {error}") from error
+        raise MixstyleError(f"--stems {error}", code=error.code) from error
+    return stems.resolve()
 
 
-def _described(clips: SongClips, cached: CachedSongs | None) -> DescribedSong:
+def _described(name: str, clips: SongClips, cached: CachedSongs | None) -> DescribedSong:
+    if clips.loudness is None:
+        raise ValueError("a song to describe should be measured")
     rows = [describe(stems[None], SAMPLE_RATE)[0].numpy() for stems in clips.stems]
     values = np.median(rows, axis=0).astype(np.float32)
     percentiles = _percentiles(values, cached)
-    return DescribedSong(clips.name, clips.duration_s, len(rows), clips.clip_s, values, percentiles, clips.given)
+    return DescribedSong(
+        name, clips.duration_s, len(rows), clips.clip_s, values, percentiles, clips.given, clips.loudness
+    )
 
 
 def _percentiles(values: NDArray[np.float32], cached: CachedSongs | None) -> NDArray[np.float64]:
@@ -150,12 +162,22 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
         say(f"describe: no percentiles: {path} has no song yet; run: {command}")
         return None
     medians = np.stack([np.median(values[rows], axis=0) for rows in tracks.values()])
-    return CachedSongs(medians.astype(np.float32), str(store.made_with.get("separate", {}).get("separator", "")))
+    separate = store.made_with.get("separate", {})
+    return CachedSongs(
+        medians.astype(np.float32), str(separate.get("separator", "")), separate.get("cutting_version", 1)
+    )
 
 
-def _tell_of_other_separators(cached: CachedSongs | None, separator: Separator) -> None:
-    if cached is not None and cached.separator != separator.fingerprint:
+def _tell_of_other_stems(cached: CachedSongs | None, separator: Separator) -> None:
+    if cached is None:
+        return
+    if cached.separator != separator.fingerprint:
         say("describe: the cached songs' stems come from another separator than this song's: compare with care")
+    if cached.cutting_version != CUTTING_VERSION:
+        say(
+            "describe: the cached songs' clips were cut by an older rule, also where songs begin and end: "
+            "compare with care"
+        )
 
 
 def _rows(song: DescribedSong) -> list[tuple[str, str, str, str, float, float | None]]:
@@ -192,6 +214,7 @@ def _as_json(songs: Sequence[DescribedSong], cached: CachedSongs | None) -> dict
                 "clips": song.clips,
                 "clip_s": song.clip_s,
                 "stems_present": [stem for stem in STEMS if song.has(stem)],
+                "loudness": song.loudness.to_json(),
                 "descriptors": [dict(zip(keys, row, strict=True)) for row in _rows(song)],
             }
             for song in songs

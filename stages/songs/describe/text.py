@@ -12,7 +12,7 @@ from mixstyle.pipeline.descriptors.presence import is_meaningful, relative_colum
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.presentation.descriptor_names import shown
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
-from mixstyle.stages.songs.describe.song import DescribedSong, mix_lufs, ordinal
+from mixstyle.stages.songs.describe.song import DescribedSong, ordinal
 
 
 def print_song(song: DescribedSong, songs: int) -> None:
@@ -26,7 +26,7 @@ def print_song(song: DescribedSong, songs: int) -> None:
 def sentences(song: DescribedSong, songs: int) -> list[str]:
     """What the table says first, in words: a line for the mix and one for each stem."""
     clips = f"{song.clips} clips" if song.clips > 1 else "a clip"
-    lines = [f"{song.name}: {mix_lufs(song):.1f} LUFS, the median of {clips} of {song.clip_s:g} s"]
+    lines = [f"{song.name}: {song.loudness}; its stems are told by {clips} of {song.clip_s:g} s"]
     for stem in STEMS:
         lu = song.values[relative_column(stem)]
         if not song.has(stem):

@@ -13,7 +13,6 @@ import soundfile
 from mixstyle.cache.music.listing import Listing, describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.manifest import (
     SplitSettings,
-    clips_of,
     load_plan,
     make_plan,
     ordered,
@@ -114,38 +113,6 @@ def test_what_cannot_be_listed_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("file\na.mp3\n")
     with pytest.raises(MixstyleError, match="has no column `path`"):
         list_tracks(tmp_path / "a.csv", "mixtures")
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_clips_lie_within_the_track_and_apart(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    clip, wanted = int(rng.integers(1, 500)), int(rng.integers(2, 6))
-    frames = int(rng.integers(1, 5_000))
-    starts = clips_of(frames, f"{seed}.mp3", clip, wanted, seed)
-    assert len(starts) == wanted
-    fit = min(wanted, frames // clip)
-    there = [start for start in starts if start is not None]
-    assert starts == [*there, *[None] * (wanted - fit)]
-    assert len(there) == fit
-    assert all(later - earlier >= clip for earlier, later in itertools.pairwise(there))
-    if fit:
-        assert there[0] == 0
-        assert there[-1] <= frames - clip
-    if fit >= 2:
-        assert there[-1] == frames - clip
-    assert clips_of(frames, f"{seed}.mp3", clip, wanted, seed) == starts
-
-
-def test_clips_are_seeded_by_path_and_reach_everywhere() -> None:
-    middles = np.array([clips_of(1_000, f"{i}.mp3", 100, 3, 0)[1] for i in range(2_000)], dtype=float)
-    # uniform over 100 to 800: mean 450 and deviation 700 / sqrt(12), whose error over 2,000 draws is 4.5
-    assert abs(middles.mean() - 450) < 4 * 4.5
-    assert abs(middles.std() - 700 / 12**0.5) < 10
-    assert (middles.min(), middles.max()) >= (100, 780)
-    assert middles.max() <= 800
-    assert clips_of(1_000, "a.mp3", 100, 3, 0) != clips_of(1_000, "a.mp3", 100, 3, 1)
-    # the fixed point of all caches: if this changes, every cache there is gets stale without its fingerprint saying so
-    assert clips_of(10_584_000, "000/000002.mp3", 441_000, 4, 0) == [0, 6_450_428, 8_529_050, 10_143_000]
 
 
 def test_order_and_ids_hang_on_paths_alone() -> None:

@@ -6,16 +6,15 @@ import pytest
 import scipy.signal
 import torch
 
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS, k_weighting_filters
 from mixstyle.pipeline.descriptors.loudness import (
     _BLOCK,
     _GROUP,
-    LOUDNESS_FLOOR_LUFS,
     _balanced,
     _state_space,
     gated_loudness,
     integrated_loudness,
     k_weighted,
-    k_weighting_filters,
     step_power,
 )
 

@@ -17,8 +17,8 @@ import soundfile
 import torch
 from helpers.small_separator import CLIP, CLIP_S, RATE, hashes, profile, song, write_separator, write_songs
 
+from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.cache.stem_store.failures import read_failures
-from mixstyle.cache.stem_store.manifest import clips_of
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator
@@ -85,7 +85,7 @@ def test_a_cached_clip_is_those_seconds_of_the_whole_tracks_separation(
     for track in cache.tracks[:2]:
         audio, _ = soundfile.read(folder / "music" / track.path, dtype="float32")
         whole = separator.separate([torch.from_numpy(audio.T.copy())])[0].numpy()
-        assert [clip.start_frame for clip in track.clips] == clips_of(len(audio), track.path, CLIP, 3, 0)
+        assert [clip.start_frame for clip in track.clips] == clip_starts(len(audio), CLIP, 3, 0)
         for clip in track.clips:
             expected = whole[..., clip.start_frame : clip.start_frame + CLIP]
             # half a 16-bit step, and 1e-5 for float32 sums in another order

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import mixstyle
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.stem_store.manifest import clips_of
+from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
@@ -39,7 +39,7 @@ def test_a_song_is_the_mean_of_its_clips_on_the_sphere(settings: Settings, embed
     audio = torch.from_numpy(soundfile.read(path, dtype="float32")[0].T.copy())
     # Separated as a whole, then cut: another way through the separator than by clips.
     stems = embedder.separator.separate([audio])[0]
-    starts = [s for s in clips_of(audio.shape[1], "song 2.flac", CLIP, 3, 0) if s is not None]
+    starts = [s for s in clip_starts(audio.shape[1], CLIP, 3, 0) if s is not None]
     cut = torch.stack([stems[..., start : start + CLIP] for start in starts])
     loaded = load_encoder(settings.embed.encoder or "")
     with torch.inference_mode():

@@ -15,7 +15,7 @@ import torch
 from helpers.small_encoder import embedding_profile
 from helpers.small_separator import CLIP, CLIP_S, song, write_songs
 
-from mixstyle.cache.stem_store.manifest import clips_of
+from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.stages.settings.profile import Settings
@@ -53,7 +53,7 @@ def fetch(url: str, **headers: str) -> tuple[int, bytes, str]:
 def test_it_plays_a_clip_of_the_song_and_its_stems(settings: Settings, server: Server) -> None:
     place = server.songs.names.index("song 4.flac")
     whole = song(4).T
-    start = clips_of(whole.shape[1], "song 4.flac", CLIP, 3, 0)[1]
+    start = clip_starts(whole.shape[1], CLIP, 3, 0)[1]
     assert start is not None
     parts = {}
     for part in ("mix", *STEMS):

@@ -13,7 +13,7 @@ from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_son
 from scipy.stats import percentileofscore
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.stem_store.manifest import clips_of
+from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
@@ -110,7 +110,7 @@ def test_given_stems_are_described_as_they_are(settings: Settings, tmp_path: Pat
         expected = describe(stems[None], RATE)[0].numpy()
         assert found.clips == 1
     else:
-        starts = clips_of(frames, "A - B", CLIP, 3, 0)
+        starts = clip_starts(frames, CLIP, 3, 0)
         clips = [stems[..., start : start + CLIP] for start in starts if start is not None]
         expected = np.median(describe(torch.stack(clips), RATE).numpy(), axis=0)
     assert (found.name, found.given) == ("A - B", True)
@@ -124,7 +124,7 @@ def test_separated_clips_are_those_of_the_whole_song(settings: Settings, tmp_pat
     found = describe_songs(settings, [path])[0]
     separator = load_separator(settings.separate.separator_config, settings.separate.separator_checkpoint)
     whole = separator.separate([torch.from_numpy(audio.T.copy())])[0]
-    starts = [start for start in clips_of(len(audio), "new.wav", CLIP, 3, 0) if start is not None]
+    starts = [start for start in clip_starts(len(audio), CLIP, 3, 0) if start is not None]
     rows = describe(torch.stack([whole[..., start : start + CLIP] for start in starts]), RATE).numpy()
     np.testing.assert_allclose(found.values, np.median(rows, axis=0), atol=2e-3, rtol=1e-3)  # 1e-3 of each unit, twice
 

@@ -1,0 +1,26 @@
+"""The K-weighting and the constants of ITU-R BS.1770-4, which both meters of loudness are built on."""
+
+import numpy as np
+
+LOUDNESS_FLOOR_LUFS = -70.0
+"""What a signal gets of which no block passes the absolute gate; no other result can lie below it."""
+BLOCK_STEPS = 4
+"""A gating block is 4 steps of 100 ms: 400 ms, overlapping by 75%."""
+RELATIVE_GATE_LU = -10.0
+OFFSET_DB = -0.691  # BS.1770-4 eq. 2: 997 Hz at 0 dBFS in one channel reads -3.01 LKFS
+
+
+def step_samples(sample_rate: int) -> int:
+    """Samples of 100 ms, by which gating blocks advance. Raises ValueError where these are no whole number."""
+    if sample_rate < 10 or sample_rate % 10:
+        raise ValueError(f"sample_rate={sample_rate} should be a multiple of 10 Hz, so that 100 ms are whole samples")
+    return sample_rate // 10
+
+
+def k_weighting_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The K-weighting's filters as (b, a): pyloudnorm's, with the arguments of its Meter."""
+    from pyloudnorm.iirfilter import IIRfilter  # loads scipy.signal, which takes seconds
+
+    shelf = IIRfilter(4.0, 1 / np.sqrt(2), 1500.0, sample_rate, "high_shelf")
+    highpass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
+    return [(f.passband_gain * f.b, f.a) for f in (shelf, highpass)]

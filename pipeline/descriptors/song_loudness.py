@@ -1,0 +1,202 @@
+"""Loudness of a whole song, measured as it streams by: integrated loudness, loudness range and true peak.
+
+- Integrated loudness: ITU-R BS.1770-4, as `mixstyle.pipeline.descriptors.loudness` has it of whole signals.
+- Loudness range: EBU Tech 3342 (2016), from loudness over 3 s at every 100 ms.
+- True peak: ITU-R BS.1770-4 annex 2, the largest sample after oversampling four times.
+
+NumPy and SciPy in float64, without torch: processes that decode music measure it there, and start faster without.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixstyle.pipeline.descriptors.k_weighting import (
+    BLOCK_STEPS,
+    LOUDNESS_FLOOR_LUFS,
+    OFFSET_DB,
+    RELATIVE_GATE_LU,
+    k_weighting_filters,
+    step_samples,
+)
+
+SHORT_TERM_STEPS = 30
+"""3 s, in steps of 100 ms (Tech 3342)."""
+TRAILING_STEPS = 15
+"""1.5 s of silence that Tech 3342 lets follow a signal, so that its end counts in as many windows as its middle."""
+RANGE_GATE_LU = -20.0
+RANGE_PERCENTILES = (10, 95)
+PEAK_FLOOR_DBTP = -200.0
+"""What digital silence reads."""
+_RUN = 64
+"""Samples that are looked at together: a run that cannot hold a new peak is not oversampled."""
+_RUNS_AT_ONCE = 128
+
+# BS.1770-4 annex 2: an interpolator of 48 taps in four phases, newest sample last; the other two phases are these two
+# backwards.
+_PHASES = np.array(
+    [
+        [
+            0.001708984375, 0.010986328125, -0.0196533203125, 0.033203125, -0.0594482421875, 0.1373291015625,
+            0.97216796875, -0.102294921875, 0.047607421875, -0.026611328125, 0.014892578125, -0.00830078125,
+        ],
+        [
+            -0.0291748046875, 0.029296875, -0.0517578125, 0.089111328125, -0.16650390625, 0.465087890625,
+            0.77978515625, -0.2003173828125, 0.1015625, -0.0582275390625, 0.0330810546875, -0.0189208984375,
+        ],
+    ]
+)  # fmt: skip
+INTERPOLATOR: NDArray[np.float64] = np.concatenate([_PHASES, _PHASES[:, ::-1]])
+_TAPS = INTERPOLATOR.shape[1]
+_INTERPOLATOR_32 = INTERPOLATOR.astype(np.float32)
+_MOST_GAIN = float(np.abs(INTERPOLATOR).sum(1).max())
+
+
+@dataclass(frozen=True)
+class SongLoudness:
+    """loudness_lufs: integrated; LOUDNESS_FLOOR_LUFS for silence. loudness_range_lu: NaN where nothing passes the
+    gates. true_peak_dbtp: dB of full scale."""
+
+    loudness_lufs: float
+    loudness_range_lu: float
+    true_peak_dbtp: float
+
+    def __str__(self) -> str:
+        """For people: `-14.2 LUFS, loudness range 6.1 LU, true peak -0.3 dBTP`."""
+        between = "" if math.isnan(self.loudness_range_lu) else f", loudness range {self.loudness_range_lu:.1f} LU"
+        return f"{self.loudness_lufs:.1f} LUFS{between}, true peak {self.true_peak_dbtp:.1f} dBTP"
+
+    def to_json(self) -> dict[str, float | None]:
+        """By name, rounded to 0.001; None for NaN."""
+        return {name: None if math.isnan(value) else round(value, 3) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "SongLoudness | None":
+        """Reads what `to_json` made, also from among other entries; None where it is not there."""
+        values = {name: data.get(name) for name in ("loudness_lufs", "loudness_range_lu", "true_peak_dbtp")}
+        if values["loudness_lufs"] is None or values["true_peak_dbtp"] is None:
+            return None
+        return cls(**{name: math.nan if value is None else float(value) for name, value in values.items()})
+
+
+def measure_song(audio: NDArray[np.floating], sample_rate: int) -> SongLoudness:
+    """The loudness of audio [C, T] that is held whole, C 1 or 2."""
+    meter = SongMeter(sample_rate)
+    meter.add(audio)
+    return meter.result()
+
+
+class SongMeter:
+    """Takes a song block by block; what it keeps grows by one number for each 100 ms.
+
+    Raises ValueError for a rate that is no multiple of 10 Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._step = step_samples(sample_rate)
+        self._sections = _sections(sample_rate)
+        self._state: NDArray[np.float64] | None = None
+        self._steps: list[NDArray[np.float64]] = []
+        self._rest = np.zeros(0)
+        self._tail = np.zeros((1, 0), np.float32)
+        self._peak = 0.0
+
+    def add(self, block: NDArray[np.floating]) -> None:
+        """The next samples [C, n], C 1 or 2 and the same in all blocks."""
+        if block.shape[-1] == 0:
+            return
+        self._add_peak(np.asarray(block, np.float32))
+        self._add_power(np.asarray(block, np.float64))
+
+    def result(self) -> SongLoudness:
+        """What was measured so far."""
+        power = np.concatenate([np.zeros(0), *self._steps])
+        # as pyloudnorm counts: a last step counts where it is more than half there; to even at one half
+        if round(len(power) + len(self._rest) / self._step) > len(power):
+            power = np.append(power, self._rest.sum() / self._step)
+        peak = max(self._peak, self._peak_of(np.pad(self._tail, ((0, 0), (0, _TAPS - 1)))))
+        peak_db = 20 * math.log10(peak) if peak > 0 else PEAK_FLOOR_DBTP
+        return SongLoudness(_integrated(power), _loudness_range(power), max(peak_db, PEAK_FLOOR_DBTP))
+
+    def _add_power(self, block: NDArray[np.float64]) -> None:
+        """Mean squares of K-weighted audio over 100 ms each, summed over channels (BS.1770-4 eq. 3)."""
+        from scipy.signal import sosfilt  # takes a second
+
+        if self._state is None:
+            self._state = np.zeros((len(self._sections), len(block), 2))
+        weighted, self._state = sosfilt(self._sections, block, axis=-1, zi=self._state)
+        squares = np.concatenate([self._rest, np.einsum("ct,ct->t", weighted, weighted)])
+        count = len(squares) // self._step
+        self._steps.append(squares[: count * self._step].reshape(count, self._step).mean(1))
+        self._rest = squares[count * self._step :]
+
+    def _add_peak(self, block: NDArray[np.float32]) -> None:
+        if self._tail.shape[1] == 0:
+            self._tail = np.zeros((len(block), _TAPS - 1), np.float32)
+        joined = np.concatenate([self._tail, block], -1)
+        self._peak = max(self._peak, self._peak_of(joined))
+        self._tail = joined[:, -(_TAPS - 1) :]
+
+    def _peak_of(self, audio: NDArray[np.float32]) -> float:
+        """The largest sample of audio [C, n] and of its interpolation, where that is above the peak there was."""
+        level = np.abs(audio)
+        peak = max(self._peak, float(level.max(initial=0.0)))
+        places = audio.shape[1] - _TAPS + 1  # where all taps have a sample
+        if places <= 0:
+            return peak
+        runs = -(-places // _RUN)
+        padded = np.pad(level.max(0), (0, (runs + 1) * _RUN - level.shape[1]))
+        tops = padded.reshape(-1, _RUN).max(1)
+        reach = np.maximum(tops[:runs], tops[1 : runs + 1])  # a run's taps end in the next one
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(audio, ((0, 0), (0, _RUN))), _TAPS, -1)
+        order = np.argsort(-reach, kind="stable")
+        for first in range(0, runs, _RUNS_AT_ONCE):
+            chosen = order[first : first + _RUNS_AT_ONCE]
+            chosen = chosen[reach[chosen] * _MOST_GAIN > peak]
+            if len(chosen) == 0:
+                break
+            samples = (chosen[:, None] * _RUN + np.arange(_RUN)).ravel()
+            found = windows[:, samples] @ _INTERPOLATOR_32.T
+            peak = max(peak, float(np.abs(found).max()))
+        return peak
+
+
+def _integrated(power: NDArray[np.float64]) -> float:
+    """BS.1770-4 eq. 4 to 7, from the power of steps."""
+    blocks = _moving_mean(power, BLOCK_STEPS)
+    kept = blocks[blocks >= _power(LOUDNESS_FLOOR_LUFS)]
+    if len(kept) == 0:
+        return LOUDNESS_FLOOR_LUFS
+    kept = kept[kept > kept.mean() * 10 ** (RELATIVE_GATE_LU / 10)]
+    return OFFSET_DB + 10 * math.log10(kept.mean())
+
+
+def _loudness_range(power: NDArray[np.float64]) -> float:
+    """Tech 3342: between the 10th and the 95th percentile of short-term loudness, both gates passed."""
+    blocks = _moving_mean(np.concatenate([power, np.zeros(TRAILING_STEPS)]), SHORT_TERM_STEPS)
+    kept = blocks[blocks >= _power(LOUDNESS_FLOOR_LUFS)]
+    if len(kept) == 0:
+        return math.nan
+    kept = kept[kept >= kept.mean() * 10 ** (RANGE_GATE_LU / 10)]
+    low, high = np.percentile(10 * np.log10(kept), RANGE_PERCENTILES)
+    return float(high - low)
+
+
+def _moving_mean(power: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    if len(power) < steps:
+        return np.zeros(0)
+    return np.lib.stride_tricks.sliding_window_view(power, steps).mean(1)
+
+
+def _power(loudness_lufs: float) -> float:
+    return 10 ** ((loudness_lufs - OFFSET_DB) / 10)
+
+
+@lru_cache(maxsize=8)
+def _sections(sample_rate: int) -> NDArray[np.float64]:
+    """The K-weighting as second-order sections [2, 6]."""
+    return np.array([np.concatenate([b, a]) / a[0] for b, a in k_weighting_filters(sample_rate)])

@@ -1,0 +1,174 @@
+"""A song cut into clips: decoded where they lie, silent ones left out, each with the audio that separating it needs.
+
+`separate` cuts its tracks by this, and every command that looks at songs (describe, compare, embed, index, search and
+browse); what differs between them is in `ClipRules`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mixstyle.cache.music.cutting import CUTTING_VERSION, CUTTING_VERSIONS, CuttingRule
+from mixstyle.cache.music.decode_pool import DecodedWindows, Decoder
+from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100
+from mixstyle.cache.storage.provenance import read_provenance
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
+from mixstyle.pipeline.descriptors.loudness import integrated_loudness
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
+from mixstyle.pipeline.separation.chunks import ClipRequest
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.settings.separate import SeparateSettings
+
+SHORTEST_CLIP_S = 0.4
+"""A block of ITU-R BS.1770."""
+LEAST_CLIPS = 2
+"""A track with fewer usable clips is of no use to training: an anchor needs another clip of its song."""
+
+Windows = Sequence[tuple[int, int]]
+"""Half-open, in frames at 44.1 kHz."""
+Files = Mapping[str, Path]
+"""`{"": file}`, or a song's stems by name."""
+
+
+@dataclass(frozen=True)
+class ClipRules:
+    """What a song's clips follow from.
+
+    span: (frames of the song, start, stop) -> the frames that separating this clip needs. least_clips: with fewer
+    usable ones a song is of no use. whole_if_short: take a song without room for two clips whole. measure: the loudness
+    of all of the song.
+    """
+
+    cutting: CuttingRule
+    silence_lufs: float
+    span: Callable[[int, int, int], tuple[int, int]]
+    least_clips: int = LEAST_CLIPS
+    whole_if_short: bool = False
+    measure: bool = False
+
+
+@dataclass(frozen=True)
+class CutSong:
+    """A song's clips before separation; frames are at 44.1 kHz.
+
+    starts: first frame of each slot, None where there is no room. usable: by slot; the audio of its request is [2, n],
+    of stems [4, 2, n], and clips that lie close together share it. failed: why a slot's clip cannot be used. reason:
+    why the song cannot, or empty. loudness: of all of the song, where it was measured.
+    """
+
+    frames: int
+    clip_frames: int
+    starts: list[int | None]
+    usable: dict[int, ClipRequest] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    reason: str = ""
+    content_hash: str = ""
+    loudness: SongLoudness | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / SAMPLE_RATE
+
+
+def cutting_rule(chosen: SeparateSettings, version: int = CUTTING_VERSION) -> CuttingRule:
+    """The settings' rule. Raises MixstyleError for clips too short to measure."""
+    if chosen.clip_s < SHORTEST_CLIP_S:
+        raise MixstyleError(
+            f"separate.clip_s={chosen.clip_s:g}: should be {SHORTEST_CLIP_S} s or more", code="bad-setting"
+        )
+    return CuttingRule(round(chosen.clip_s * SAMPLE_RATE), chosen.clips_per_track, chosen.seed, version)
+
+
+def cutting_version_of(stems_dir: Path) -> int:
+    """The version of the rule that a folder of stems was begun with; the present one where nothing is there yet."""
+    path = stems_dir / "settings.json"
+    if not path.exists():
+        return CUTTING_VERSION
+    try:
+        version = read_provenance(path).flat.get("cutting_version", 1)
+    except MixstyleError:  # told where the settings are compared
+        return CUTTING_VERSION
+    if version not in CUTTING_VERSIONS:
+        raise MixstyleError(
+            f"{path}: its tracks were cut by version {version} of the rule, which this mixstyle does not know",
+            code="unknown-version",
+        )
+    return version
+
+
+def separated_span(separator: Separator | None) -> Callable[[int, int, int], tuple[int, int]]:
+    """`ClipRules.span`: the chunks of a separator's grid, or the clip alone where there is nothing to separate."""
+    return separator.clip_span if separator else (lambda frames, start, stop: (start, stop))
+
+
+def cut_files(decoder: Decoder, files: Files, path: str, rules: ClipRules) -> tuple[MusicInfo, CutSong]:
+    """Cuts a file, or a song's four stems, and what its header says. Raises UnreadableMusic where that cannot be read.
+
+    path: what version 1 of the rule seeds by.
+    """
+    info = decoder.probe(files)
+    return info, cut(frames_at_44100(info), path, rules, lambda windows: decoder.read(files, windows, rules.measure))
+
+
+def cut(frames: int, path: str, rules: ClipRules, read: Callable[[Windows], DecodedWindows]) -> CutSong:
+    """Cuts a song of so many frames. A song that cannot be used comes back with its reason.
+
+    read: gives the audio of windows, or raises UnreadableMusic.
+    """
+    cutting, least = rules.cutting, rules.least_clips
+    if rules.whole_if_short and frames < LEAST_CLIPS * cutting.clip_frames:
+        cutting, least = replace(cutting, clip_frames=max(frames, 1), clips=1), 1
+    starts = cutting.starts(frames, path)
+    clips = [(start, start + cutting.clip_frames) for start in starts if start is not None]
+    if len(clips) < least or frames < SHORTEST_CLIP_S * SAMPLE_RATE:
+        needed_s = SHORTEST_CLIP_S if rules.whole_if_short else least * cutting.clip_frames / SAMPLE_RATE
+        reason = f"too short: {frames / SAMPLE_RATE:.2f} s long, {needed_s:g} s are needed"
+        return CutSong(frames, cutting.clip_frames, starts, reason=reason)
+    windows = merged([rules.span(frames, start, stop) for start, stop in clips])
+    try:
+        decoded = read(windows)
+    except UnreadableMusic as error:
+        return CutSong(frames, cutting.clip_frames, starts, reason=str(error))
+    audio = [torch.from_numpy(part) for part in decoded.audio]
+    # clips that have room come first, so a slot is also a clip's place among them
+    failed = {slot: f"no room: the track holds {len(clips)} clips" for slot in range(len(clips), len(starts))}
+    usable: dict[int, ClipRequest] = {}
+    for slot, (start, stop) in enumerate(clips):
+        place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
+        request = ClipRequest(frames, start, stop, windows[place][0], audio[place])
+        if is_silent(request.clip.numpy(), rules.silence_lufs):
+            failed[slot] = f"silent: the mix is below {rules.silence_lufs:g} LUFS"
+        else:
+            usable[slot] = request
+    reason = ""
+    if len(usable) < least:
+        where = "all but one of its clips" if usable else "all of its clips"
+        reason = f"silent: the mix is below {rules.silence_lufs:g} LUFS in {where}"
+    return CutSong(frames, cutting.clip_frames, starts, usable, failed, reason, decoded.content_hash, decoded.loudness)
+
+
+def merged(spans: Windows) -> list[tuple[int, int]]:
+    """Overlapping and touching spans (half-open) as one.
+
+    >>> merged([(0, 10), (5, 12), (20, 30)])
+    [(0, 12), (20, 30)]
+    """
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def is_silent(audio: np.ndarray, silence_lufs: float) -> bool:
+    """Whether a mix [2, T], or the sum of stems [4, 2, T], is below the loudness or passes no gate at all."""
+    mix = audio if audio.ndim == 2 else audio.sum(0)
+    lufs = float(integrated_loudness(torch.from_numpy(np.ascontiguousarray(mix)), SAMPLE_RATE))
+    return lufs < silence_lufs or lufs <= LOUDNESS_FLOOR_LUFS
