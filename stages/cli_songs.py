@@ -101,7 +101,7 @@ def search_command(
 
       mixstyle search song.wav -k 5
     """
-    from mixstyle.stages.songs.index import search
+    from mixstyle.stages.songs.search import search
 
     search(_to_embed(config, overrides, encoder, device, index_dir), song, k)
 

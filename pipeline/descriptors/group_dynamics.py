@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB, RMS_FLOOR_DBFS
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
-from mixstyle.pipeline.descriptors.loudness import LOUDNESS_FLOOR_LUFS
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.measured import Measured, decibels
 
 _STANDARD = "ITU-R BS.1770-4"

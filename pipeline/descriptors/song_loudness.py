@@ -4,7 +4,8 @@
 - Loudness range: EBU Tech 3342 (2016), from loudness over 3 s at every 100 ms.
 - True peak: ITU-R BS.1770-4 annex 2, the largest sample after oversampling four times.
 
-NumPy and SciPy in float64, without torch: processes that decode music measure it there, and start faster without.
+In NumPy alone: processes that decode music measure it there, and torch, SciPy or pyloudnorm would take seconds to load.
+The K-weighting is run block by block in state space, as there, in float64.
 """
 
 import math
@@ -20,9 +21,11 @@ from mixstyle.pipeline.descriptors.k_weighting import (
     LOUDNESS_FLOOR_LUFS,
     OFFSET_DB,
     RELATIVE_GATE_LU,
-    k_weighting_filters,
+    k_weighting_sections,
     step_samples,
 )
+
+Floats = NDArray[np.float64]
 
 SHORT_TERM_STEPS = 30
 """3 s, in steps of 100 ms (Tech 3342)."""
@@ -35,6 +38,9 @@ PEAK_FLOOR_DBTP = -200.0
 _RUN = 64
 """Samples that are looked at together: a run that cannot hold a new peak is not oversampled."""
 _RUNS_AT_ONCE = 128
+_ORDER, _BLOCK = 4, 64
+_DOUBLINGS = 30
+"""2^30 blocks of 64 samples: more than a day."""
 
 # BS.1770-4 annex 2: an interpolator of 48 taps in four phases, newest sample last; the other two phases are these two
 # backwards.
@@ -50,7 +56,7 @@ _PHASES = np.array(
         ],
     ]
 )  # fmt: skip
-INTERPOLATOR: NDArray[np.float64] = np.concatenate([_PHASES, _PHASES[:, ::-1]])
+INTERPOLATOR: Floats = np.concatenate([_PHASES, _PHASES[:, ::-1]])
 _TAPS = INTERPOLATOR.shape[1]
 _INTERPOLATOR_32 = INTERPOLATOR.astype(np.float32)
 _MOST_GAIN = float(np.abs(INTERPOLATOR).sum(1).max())
@@ -98,9 +104,9 @@ class SongMeter:
 
     def __init__(self, sample_rate: int) -> None:
         self._step = step_samples(sample_rate)
-        self._sections = _sections(sample_rate)
-        self._state: NDArray[np.float64] | None = None
-        self._steps: list[NDArray[np.float64]] = []
+        self._filter = _block_filter(sample_rate)
+        self._state: Floats | None = None
+        self._steps: list[Floats] = []
         self._rest = np.zeros(0)
         self._tail = np.zeros((1, 0), np.float32)
         self._peak = 0.0
@@ -122,13 +128,11 @@ class SongMeter:
         peak_db = 20 * math.log10(peak) if peak > 0 else PEAK_FLOOR_DBTP
         return SongLoudness(_integrated(power), _loudness_range(power), max(peak_db, PEAK_FLOOR_DBTP))
 
-    def _add_power(self, block: NDArray[np.float64]) -> None:
+    def _add_power(self, block: Floats) -> None:
         """Mean squares of K-weighted audio over 100 ms each, summed over channels (BS.1770-4 eq. 3)."""
-        from scipy.signal import sosfilt  # takes a second
-
         if self._state is None:
-            self._state = np.zeros((len(self._sections), len(block), 2))
-        weighted, self._state = sosfilt(self._sections, block, axis=-1, zi=self._state)
+            self._state = np.zeros((len(block), _ORDER))
+        weighted, self._state = self._filter.run(block, self._state)
         squares = np.concatenate([self._rest, np.einsum("ct,ct->t", weighted, weighted)])
         count = len(squares) // self._step
         self._steps.append(squares[: count * self._step].reshape(count, self._step).mean(1))
@@ -165,7 +169,7 @@ class SongMeter:
         return peak
 
 
-def _integrated(power: NDArray[np.float64]) -> float:
+def _integrated(power: Floats) -> float:
     """BS.1770-4 eq. 4 to 7, from the power of steps."""
     blocks = _moving_mean(power, BLOCK_STEPS)
     kept = blocks[blocks >= _power(LOUDNESS_FLOOR_LUFS)]
@@ -175,7 +179,7 @@ def _integrated(power: NDArray[np.float64]) -> float:
     return OFFSET_DB + 10 * math.log10(kept.mean())
 
 
-def _loudness_range(power: NDArray[np.float64]) -> float:
+def _loudness_range(power: Floats) -> float:
     """Tech 3342: between the 10th and the 95th percentile of short-term loudness, both gates passed."""
     blocks = _moving_mean(np.concatenate([power, np.zeros(TRAILING_STEPS)]), SHORT_TERM_STEPS)
     kept = blocks[blocks >= _power(LOUDNESS_FLOOR_LUFS)]
@@ -186,7 +190,7 @@ def _loudness_range(power: NDArray[np.float64]) -> float:
     return float(high - low)
 
 
-def _moving_mean(power: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+def _moving_mean(power: Floats, steps: int) -> Floats:
     if len(power) < steps:
         return np.zeros(0)
     return np.lib.stride_tricks.sliding_window_view(power, steps).mean(1)
@@ -196,7 +200,68 @@ def _power(loudness_lufs: float) -> float:
     return 10 ** ((loudness_lufs - OFFSET_DB) / 10)
 
 
+@dataclass(frozen=True)
+class _BlockFilter:
+    """A filter in state space, s' = A s + B x and y = C s + D x, over blocks of _BLOCK samples.
+
+    response: [BLOCK, BLOCK], inputs to outputs. from_state: [ORDER, BLOCK], the state at a block's start to outputs.
+    to_state: [BLOCK, ORDER], inputs to what they add to the next state. powers: A to the power of BLOCK, 2 BLOCK, 4
+    BLOCK and so on, transposed.
+    """
+
+    response: Floats
+    from_state: Floats
+    to_state: Floats
+    powers: tuple[Floats, ...]
+    A: Floats
+
+    def run(self, audio: Floats, state: Floats) -> tuple[Floats, Floats]:
+        """Outputs [C, T] of audio [C, T] from a state [C, ORDER], and the state after it."""
+        samples = audio.shape[1]
+        blocks = -(-samples // _BLOCK)
+        x = np.pad(audio, ((0, 0), (0, blocks * _BLOCK - samples))).reshape(len(audio), blocks, _BLOCK)
+        # states at the starts of all blocks: what came before is one more input, summed up by doubling
+        states = np.concatenate([state[:, None], x @ self.to_state], 1)
+        reach = 1
+        for power in self.powers:
+            if reach > blocks:
+                break
+            states[:, reach:] += states[:, :-reach] @ power
+            reach *= 2
+        y = x @ self.response + states[:, :-1] @ self.from_state
+        return y.reshape(len(audio), -1)[:, :samples], self._after(
+            x[:, -1], states[:, -2], samples - (blocks - 1) * _BLOCK
+        )
+
+    def _after(self, x: Floats, state: Floats, samples: int) -> Floats:
+        """The state after the first samples of a block [C, BLOCK]."""
+        # the inputs' effects, had the block ended with them
+        own = x[:, :samples] @ self.to_state[_BLOCK - samples :]
+        return own + state @ np.linalg.matrix_power(self.A, samples).T
+
+
 @lru_cache(maxsize=8)
-def _sections(sample_rate: int) -> NDArray[np.float64]:
-    """The K-weighting as second-order sections [2, 6]."""
-    return np.array([np.concatenate([b, a]) / a[0] for b, a in k_weighting_filters(sample_rate)])
+def _block_filter(sample_rate: int) -> _BlockFilter:
+    (A1, B1, C1, D1), (A2, B2, C2, D2) = (_state_space(b, a) for b, a in k_weighting_sections(sample_rate))
+    A = np.block([[A1, np.zeros((2, 2))], [np.outer(B2, C1), A2]])
+    B, C, D = np.concatenate([B1, B2 * D1]), np.concatenate([D2 * C1, C2]), D2 * D1
+    powers = [np.eye(_ORDER)]
+    for _ in range(_BLOCK):
+        powers.append(A @ powers[-1])
+    impulse = np.array([D, *(C @ power @ B for power in powers[: _BLOCK - 1])])
+    lag = np.arange(_BLOCK) - np.arange(_BLOCK)[:, None]
+    doubled = [powers[_BLOCK]]
+    while len(doubled) < _DOUBLINGS:
+        doubled.append(doubled[-1] @ doubled[-1])
+    return _BlockFilter(
+        np.where(lag >= 0, impulse[np.abs(lag)], 0.0),
+        np.stack([C @ power for power in powers[:_BLOCK]], 1),
+        np.stack([power @ B for power in powers[_BLOCK - 1 :: -1]]),
+        tuple(power.T for power in doubled),
+        A,
+    )
+
+
+def _state_space(b: Floats, a: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """A section of second order (a[0] = 1) in transposed direct form II."""
+    return np.array([[-a[1], 1.0], [-a[2], 0.0]]), b[1:] - a[1:] * b[0], np.array([1.0, 0.0]), float(b[0])
