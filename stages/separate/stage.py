@@ -168,9 +168,7 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     change = describe_change(stored.listing, listing) if stored else "other music than in the plan"
     made_with = guard(
         folder / SETTINGS,
-        provenance_of(
-            chosen, listing, separator, device, streams, cutting_version, {OWN_MUSIC: own_music(settings)}
-        ),
+        provenance_of(chosen, listing, separator, device, streams, cutting_version, {OWN_MUSIC: own_music(settings)}),
         rebuild=rebuild,
         remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, failure_log_path(folder)],
         renamed=RENAMED,
