@@ -83,14 +83,7 @@ def demo_songs(
     """
     _check(songs, seed, duration_s, workers)
     output_dir = Path(output_dir)
-    settings: dict[str, Any] = {
-        "seed": seed,
-        "duration_s": float(duration_s),
-        "stems": stems,
-        "sample_rate": SAMPLE_RATE,
-        "renderer": RENDERER_VERSION,
-        "soundfont_sha256": sha256(soundfont_bytes()).hexdigest(),
-    }
+    settings = stored_settings(seed, duration_s, stems)
     with _telling(output_dir):
         finished = _open_folder(output_dir, settings, songs, rebuild)
         todo = [index for index in range(songs) if index not in finished]
@@ -110,6 +103,18 @@ def demo_songs(
                 _write_listing(output_dir, settings, finished)
                 bar.advance(1)
     return DemoSongsSummary(output_dir, songs, len(todo), kept, float(duration_s))
+
+
+def stored_settings(seed: int, duration_s: float, stems: bool) -> dict[str, Any]:
+    """What songs depend on, as songs.json has it."""
+    return {
+        "seed": seed,
+        "duration_s": float(duration_s),
+        "stems": stems,
+        "sample_rate": SAMPLE_RATE,
+        "renderer": RENDERER_VERSION,
+        "soundfont_sha256": sha256(soundfont_bytes()).hexdigest(),
+    }
 
 
 def _check(songs: int, seed: int, duration_s: float, workers: int) -> None:
@@ -141,9 +146,9 @@ def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild
     """Finished songs by index, after checking that the folder's songs were made with equal settings."""
     if rebuild:
         _clear(output_dir)
-    listing = _read_listing(output_dir)
+    listing = read_listing(output_dir)
     if listing is None:
-        if any(_our_entries(output_dir)):
+        if any(our_entries(output_dir)):
             raise _stale(output_dir, f"{output_dir} holds songs but no songs.json; to replace them,")
         return {}
     changed = differences(stored_provenance(listing), provenance_of(settings))
@@ -153,10 +158,10 @@ def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild
     if any(index >= songs for index in entries):
         changed = f"demo_songs.songs: {max(entries) + 1} -> {songs}"
         raise _stale(output_dir, f"{output_dir} holds other songs ({changed}); undo the change, or")
-    return {index: entry for index, entry in entries.items() if _is_whole(output_dir, entry)}
+    return {index: entry for index, entry in entries.items() if is_whole(output_dir, entry)}
 
 
-def _is_whole(output_dir: Path, entry: dict[str, Any]) -> bool:
+def is_whole(output_dir: Path, entry: dict[str, Any]) -> bool:
     """Whether every file of a listed song is there with its size."""
     for name, size in entry["files"].items():
         path = output_dir / name
@@ -165,7 +170,7 @@ def _is_whole(output_dir: Path, entry: dict[str, Any]) -> bool:
     return True
 
 
-def _our_entries(output_dir: Path) -> Iterator[Path]:
+def our_entries(output_dir: Path) -> Iterator[Path]:
     """What lies in songs/ and stems/ under names such as we give."""
     for folder in (output_dir / "songs", output_dir / "stems"):
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -176,7 +181,7 @@ def _our_entries(output_dir: Path) -> Iterator[Path]:
 def _clear(output_dir: Path) -> None:
     """Removes the listing and the songs, and nothing that is not named as ours."""
     (output_dir / "songs.json").unlink(missing_ok=True)
-    for path in list(_our_entries(output_dir)):
+    for path in list(our_entries(output_dir)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -197,7 +202,7 @@ def stored_provenance(listing: Mapping[str, Any]) -> Provenance:
     return provenance_of(listing["settings"])
 
 
-def _read_listing(output_dir: Path) -> dict[str, Any] | None:
+def read_listing(output_dir: Path) -> dict[str, Any] | None:
     """songs.json, or None where there is none; refuses what it cannot read or another format."""
     path = output_dir / "songs.json"
     if not path.exists():

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.models.checkpoints import BEST, LoadedEncoder
+from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
-from mixstyle.cache.storage.atomic import sha256_file, write_json, write_text
-from mixstyle.cache.storage.provenance import Provenance, guard
+from mixstyle.cache.storage.atomic import write_json, write_text
+from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
@@ -32,15 +32,13 @@ from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
+from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_of, provenance_of
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, html
-from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import LOSS
 
-SETTINGS = "settings.json"
-METRICS = "metrics.json"
 MOST_TRACKS = 2000
 """Tracks that are embedded at most: those of the split first, then others in the order of the plan."""
 LEAST_HELD_OUT = 10
@@ -103,20 +101,6 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     loss = bundled(read_loss(path.parent / LOSS), LOSS_ROWS)
     result = Report(settings, cache, store, loaded, path, device, split, known, tracks, retrieval, loss)
     return _write(chosen.report_dir, result, embeddings, asked)
-
-
-def provenance_of(settings: Settings, cache: StemCache, store: FeatureStore) -> Provenance:
-    """What a report follows from. Raises MixstyleError where there is no checkpoint."""
-    path = checkpoint_of(settings)
-    if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
-    inputs = {"checkpoint": sha256_file(path)[:16], "stems": cache.fingerprint, "features": store.fingerprint}
-    return Provenance("report", shaping(settings.report), made_from=inputs)
-
-
-def checkpoint_of(settings: Settings) -> Path:
-    """The checkpoint that is reported on."""
-    return settings.report.checkpoint or settings.train.checkpoint_dir / BEST
 
 
 def choose_split(tracks: Sequence[CachedTrack], wanted: str, known: bool) -> tuple[str, list[CachedTrack]]:

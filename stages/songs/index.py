@@ -35,14 +35,14 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
         raise MixstyleError(f"{folder}: no such folder", code="not-found")
     place = settings.embed.index_dir
     root = folder.resolve()
-    files = _files(root)
+    files = files_of(root)
     version = CUTTING_VERSION if rebuild else cutting_version_of_index(settings)
     with locked(place, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
         outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE]
         again = ("index", str(folder), "--rebuild")
-        guard(place / SETTINGS, _provenance(embedder, root), rebuild=rebuild, remove=outputs, remedy=again)
+        guard(place / SETTINGS, provenance_of(embedder, root), rebuild=rebuild, remove=outputs, remedy=again)
         songs = SongIndex(place)
-        wanted = [path for path, stat in files.items() if not _is_kept(songs, path, stat)]
+        wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
         say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
         _add(songs, embedder, root, wanted, files, settings.embed.workers)
         songs.keep(files)
@@ -68,14 +68,14 @@ def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[So
     root = Path(read_provenance(place / SETTINGS).flat["music"])
     if embedder is not None:
         again = ("index", str(root), "--rebuild")
-        guard(place / SETTINGS, _provenance(embedder, root), rebuild=False, remedy=again)
+        guard(place / SETTINGS, provenance_of(embedder, root), rebuild=False, remedy=again)
     songs = SongIndex(place)
     if not songs.usable:
         raise MixstyleError(f"{place}: holds no songs", code="no-music", remedy=("index", str(root)))
     return songs, root
 
 
-def _files(root: Path) -> dict[str, tuple[int, int]]:
+def files_of(root: Path) -> dict[str, tuple[int, int]]:
     """Size and time of change of each music file below a folder, by its path within it."""
     try:
         listing = list_tracks(root, "mixtures")
@@ -92,7 +92,7 @@ def _files(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _provenance(embedder: Embedder, root: Path) -> Provenance:
+def provenance_of(embedder: Embedder, root: Path) -> Provenance:
     """What the rows follow from, whichever songs they are of."""
     made_from = {name: embedder.fingerprint[name] for name in ("encoder", "separator")}
     versions = {"descriptors_version": DESCRIPTORS_VERSION}
@@ -102,7 +102,8 @@ def _provenance(embedder: Embedder, root: Path) -> Provenance:
     return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()})
 
 
-def _is_kept(songs: SongIndex, path: str, stat: tuple[int, int]) -> bool:
+def is_kept(songs: SongIndex, path: str, stat: tuple[int, int]) -> bool:
+    """Whether a file is in the index as it is now. stat: its size and time of change."""
     return path in songs and (songs[path].bytes, songs[path].modified_ns) == stat
 
 

@@ -18,6 +18,7 @@ from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.pipeline.mixing.mix_chain import CHAIN_PARAMETERS, PLACES, MixChainSettings
 from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import Items, Purpose, Recipe
+from mixstyle.stages.train.provenance import reads_streams
 from mixstyle.stages.train.readers import RandomReader, StreamReader
 
 
@@ -118,11 +119,6 @@ def datasets(
     if len(held) < 2:
         return training, None  # one track has no negatives of others: the training loss judges
     return training, make(held, min(options.batch_size, len(held)), "validation")
-
-
-def reads_streams(options: TrainSettings) -> bool:
-    """Whether shards are read from front to back; `auto` does that where they lie behind a URL."""
-    return options.reader == "stream" or (options.reader == "auto" and bool(options.stems_url))
 
 
 def reader_of(options: TrainSettings, data: Items, items: range) -> RandomReader | StreamReader:

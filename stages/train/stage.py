@@ -34,31 +34,23 @@ from mixstyle.cache.models.checkpoints import (
 )
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
-from mixstyle.cache.storage.provenance import Provenance, guard
+from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
-from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.described_stems import open_described_stems
-from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings, plain
-from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
 from mixstyle.stages.train.monitor import watch_songs
+from mixstyle.stages.train.provenance import OTHER_INPUTS, SETTINGS, provenance_of, unversioned
 from mixstyle.stages.train.readers import Position, RandomReader
 from mixstyle.stages.train.schedule import learning_rate
-from mixstyle.stages.train.setup import datasets, head_of, new_encoder, reader_of, reads_streams, shapes
+from mixstyle.stages.train.setup import datasets, head_of, new_encoder, reader_of, shapes
 from mixstyle.stages.train.step import Stepper, StepResult
 
-SETTINGS = "settings.json"
 LOSS = "loss.csv"
-
-OTHER_INPUTS = {
-    "stems": "the cached stems are others than those it was trained on",
-    "features": "the descriptors are others than those it was trained on",
-}
 
 
 @dataclass(frozen=True)
@@ -96,26 +88,6 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
             with locked(folder, "mixstyle train"):
                 return _Run(settings, rebuild).go()
         return _Run(settings, rebuild=False).go()
-
-
-def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenance:
-    """What the weights follow from. made_from: fingerprints of `stems` and `features`."""
-    chosen = shaping(options)
-    if reads_streams(options):  # a stream has an order of its own
-        chosen |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}
-    return Provenance("train", chosen, made_from={**made_from, "effect_versions": _drawn(options, effect_versions())})
-
-
-def unversioned(options: TrainSettings) -> dict[str, Any]:
-    """What trainings of before effects had versions did not store."""
-    return {"effect_versions": _drawn(options, first_versions())}
-
-
-def _drawn(options: TrainSettings, versions: dict[str, int]) -> dict[str, int]:
-    """The versions of those effects that may be drawn, or that the head of the chain's parameters knows."""
-    if options.style_effects or options.chain_weight:
-        return versions
-    return {name: version for name, version in versions.items() if name in options.aug_effects}
 
 
 class _Run:

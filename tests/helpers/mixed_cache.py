@@ -43,6 +43,9 @@ def settings_of(folder: Path, **changes: dict[str, Any]) -> Settings:
             "threads": 1,
         },
         "report": {"report_dir": str(folder / "report"), "device": "cpu"},
+        "evaluate": {"evaluate_dir": str(folder / "evaluation"), "device": "cpu"},
+        "embed": {"index_dir": str(folder / "index"), "device": "cpu"},
+        "demo_songs": {"output_dir": str(folder / "rendered")},
     }
     for section, values in changes.items():
         sections[section].update(values)

@@ -1,0 +1,22 @@
+"""How a stage stands: what each stage's own `status.py` gives to `mixstyle status`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["not started", "not needed", "partly done", "done", "stale", "damaged"]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage."""
+
+    stage: str
+    state: State
+    done: str = ""
+    """What is there, in words."""
+    problems: tuple[str, ...] = ()
+    """What failed, what is stale and why, what could not be compared."""
+    run: str = ""
+    """The command that goes on, quoted for a shell, without its --config; empty where nothing is left."""
+    optional: bool = False
+    """No other stage needs it: its command is never the next one."""

@@ -1,0 +1,64 @@
+"""What `mixstyle status` tells of the evaluation."""
+
+import functools
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.settings.profile import Settings
+
+if TYPE_CHECKING:
+    from mixstyle.cache.stem_store.stem_cache import StemCache
+
+
+def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatus:
+    """Which tasks are measured, and whether it is of what is there. cache: None with nothing to compare with."""
+    options, folder = settings.evaluate, settings.evaluate.evaluate_dir
+    status = functools.partial(StageStatus, "evaluate", optional=True)
+    if not (folder / "settings.json").is_file():
+        return status("not started", run="mixstyle evaluate")
+    # only where there is an evaluation: the tasks bring libraries that take long to import
+    from mixstyle.cache.models.checkpoints import BEST
+    from mixstyle.cache.storage.atomic import read_json
+    from mixstyle.stages.evaluate.provenance import METRICS, changes, provenance_of
+    from mixstyle.stages.evaluate.tasks.registry import TASKS
+
+    asked = [name for name in dict.fromkeys(options.tasks) if _is_possible(name, settings)]
+    measured: list[str] = []
+    done = "no task is measured yet"
+    path = folder / METRICS
+    try:
+        if path.is_file():
+            metrics = read_json(path)
+            measured = [name for name in asked if TASKS[name].key in metrics]
+            made = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+            done = f"{made:%Y-%m-%d %H:%M}; {len(measured)} of {len(asked)} tasks, {metrics['songs']} held-out songs"
+    except (MixstyleError, KeyError, TypeError) as error:
+        return status("damaged", problems=(f"{path}: {error}",), run="mixstyle evaluate --rebuild")
+    checkpoints = list(options.checkpoints) or [settings.train.checkpoint_dir / BEST]
+    missing = next((path for path in checkpoints if not path.is_file()), None)
+    if cache is None or missing is not None:
+        why = "there are no stems" if cache is None else f"{missing}: no such checkpoint"
+        problems, changed = (f"could not be compared with the settings: {why}",), []
+    else:
+        try:
+            problems, changed = (), changes(folder, provenance_of(options, cache, checkpoints))
+        except MixstyleError as error:
+            return status("damaged", done, (str(error),), "mixstyle evaluate --rebuild")
+    if changed:
+        # other inputs and versions are measured anew by themselves, other settings are refused without --rebuild
+        refused = any(line.startswith("evaluate.") for line in changed)
+        run = "mixstyle evaluate --rebuild" if refused else "mixstyle evaluate"
+        return status("stale", done, (f"changed since: {'; '.join(changed)}",), run)
+    left = [name for name in asked if name not in measured]
+    if left:
+        return status("partly done", done, (*problems, f"left: {', '.join(left)}"), "mixstyle evaluate")
+    return status("done", done, problems)
+
+
+def _is_possible(name: str, settings: Settings) -> bool:
+    """Whether a task is measured when it is asked for: without a separator some are left out."""
+    from mixstyle.stages.evaluate.tasks.registry import TASKS
+
+    return settings.separate.input != "stems" or not TASKS[name].separates

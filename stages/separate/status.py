@@ -1,0 +1,88 @@
+"""What `mixstyle status` tells of the cached stems."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.settings.profile import Settings
+
+if TYPE_CHECKING:
+    from mixstyle.cache.stem_store.stem_cache import StemCache
+
+
+def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]":
+    """The stems, None where there are none that can be read, and how far they are."""
+    folder = settings.separate.stems_dir
+    if not (folder / "settings.json").exists():
+        return None, StageStatus("separate", "not started", run="mixstyle separate")
+    from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
+    from mixstyle.cache.stem_store.stem_cache import StemCache
+
+    try:
+        cache = StemCache(folder)
+    except MixstyleError as error:
+        return None, StageStatus("separate", "damaged", problems=(str(error),), run="mixstyle separate")
+    failures = failures_of(cache.shards)
+    tracks = sum(len(shard.tracks) for shard in cache.shards)
+    clips = sum(len(track.clips) for track in cache.tracks)
+    size = sum(shard.size for shard in cache.shards)
+    done = (
+        f"{len(cache.shards)} of {cache.n_shards} shards, {len(cache.tracks)} of {tracks} tracks "
+        f"({clips} clips), {_bytes(size)}"
+    )
+    problems = []
+    for what, found in (
+        ("tracks that failed", [failure for failure in failures if not failure.clip]),
+        ("clips that failed in other tracks", [failure for failure in failures if failure.clip]),
+    ):
+        if found:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(found).items())
+            problems.append(f"{what}: {kinds}; see {folder / 'failures.csv'}")
+    changed, unknown = _changes(settings, cache)
+    if changed:
+        problems.append(f"made with other settings: {'; '.join(changed)}")
+        return cache, StageStatus("separate", "stale", done, tuple(problems), "mixstyle separate --rebuild")
+    if unknown:
+        problems.append(f"could not be compared with the settings: {unknown}")
+    state, run = ("done", "") if cache.complete else ("partly done", "mixstyle separate")
+    return cache, StageStatus("separate", state, done, tuple(problems), run)
+
+
+def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
+    """Settings that differ from those of the stems; or why that cannot be told (music that is not there, say)."""
+    # only where there are stems to compare: these take a second to import
+    import torch
+
+    from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
+    from mixstyle.cache.stem_store.manifest import load_plan, ordered
+    from mixstyle.cache.storage.provenance import differences
+    from mixstyle.stages.common.separators import configured_separator
+    from mixstyle.stages.separate.cutting import cutting_version_of
+    from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
+    from mixstyle.stages.separate.stage import SPOT_CHECKS
+
+    chosen = settings.separate
+    try:
+        listing = list_tracks(chosen.data_path, chosen.input)
+        listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
+        device = device_of(chosen)
+        # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
+        separator = configured_separator(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
+        streams = choose_streams(chosen, separator, device, measure=False)
+        cutting = cutting_version_of(chosen.stems_dir)
+        now = provenance_of(chosen, listing, separator, device, streams, cutting)
+        before = load_plan(chosen.stems_dir / "plan.jsonl.gz")
+    except MixstyleError as error:
+        return [], str(error)
+    change = describe_change(before.listing, listing) if before else "other music than in the plan"
+    told = {"listing": f"{chosen.data_path}: {change}", "tracks": ""}
+    return differences(cache.provenance, now, told=told), ""
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB" if size < 1000 else f"{size / 1000:.2f} TB"

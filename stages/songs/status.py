@@ -1,0 +1,93 @@
+"""What `mixstyle status` tells of the song index."""
+
+import dataclasses
+import functools
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixstyle.cache.storage.provenance import Provenance, differences, read_provenance
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.settings.profile import Settings
+
+if TYPE_CHECKING:
+    from mixstyle.cache.song_index import SongIndex
+
+SETTINGS = "settings.json"
+INPUTS = {"encoder": "the encoder is another one", "separator": "the separator is another one"}
+
+
+def index_status(settings: Settings) -> StageStatus:
+    """Which songs are in the index, and whether they are those of its music folder as the settings embed them now."""
+    place = settings.embed.index_dir
+    status = functools.partial(StageStatus, "index", optional=True)
+    if not (place / SETTINGS).is_file():
+        if settings.separate.input == "stems":
+            return status("not needed", "separate.input is stems; an index takes mixtures")
+        return status("not started", run=_command(settings.separate.data_path))
+    from mixstyle.cache.song_index import SongIndex  # brings pyarrow
+
+    try:
+        stored = read_provenance(place / SETTINGS)
+        root = Path(str(stored.flat["music"]))
+        songs = SongIndex(place)
+    except (MixstyleError, KeyError) as error:
+        text = str(error) if isinstance(error, MixstyleError) else f"{place / SETTINGS}: names no music folder"
+        return status("damaged", problems=(text,), run=_command(settings.separate.data_path, "--rebuild"))
+    done = f"{len(songs.usable)} songs of {root}"
+    problems: list[str] = []
+    if songs.failed:
+        kinds = Counter(song.reason.partition(":")[0] for song in songs.failed)
+        problems.append("songs left out: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    try:
+        changed = differences(stored, _now(settings, root), told=INPUTS)
+        new = _new(songs, root)
+    except MixstyleError as error:
+        return status("done", done, (*problems, f"could not be compared with what is there now: {error}"))
+    if changed:
+        problems.append(f"made with other settings: {'; '.join(changed)}")
+        return status("stale", done, tuple(problems), _command(root, "--rebuild"))
+    if new:
+        return status("partly done", done, (*problems, f"in the folder since: {new}"), _command(root))
+    return status("done", done, tuple(problems))
+
+
+def _now(settings: Settings, root: Path) -> Provenance:
+    """What rows would follow from now. The encoder's and separator's hashes hang on no device: a GPU stays untouched.
+
+    Raises MixstyleError for files that are missing or wrong.
+    """
+    import torch
+
+    from mixstyle.cache.models.exports import load_encoder
+    from mixstyle.stages.common.assets import shipped_encoder
+    from mixstyle.stages.common.separators import configured_separator
+    from mixstyle.stages.songs.embedder import Embedder
+    from mixstyle.stages.songs.index import cutting_version_of_index, provenance_of
+
+    device, chosen = torch.device("cpu"), dataclasses.replace(settings.separate, precision="fp32")
+    separator = configured_separator(chosen, device)
+    if separator is None:
+        raise MixstyleError("separate.input=stems: an index takes mixtures", code="bad-setting")
+    encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)
+    version = cutting_version_of_index(settings)
+    return provenance_of(Embedder(encoder, separator, chosen, device, cutting_version=version), root)
+
+
+def _new(songs: "SongIndex", root: Path) -> str:
+    """What is to do in the music folder, in words; empty where nothing is. Raises MixstyleError without music."""
+    from mixstyle.stages.songs.index import files_of, is_kept
+
+    files = files_of(root)
+    counts = {
+        "new": sum(path not in songs for path in files),
+        "changed": sum(path in songs and not is_kept(songs, path, stat) for path, stat in files.items()),
+        "gone": sum(song.path not in files for song in (*songs.usable, *songs.failed)),
+    }
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _command(music: Path, *words: str) -> str:
+    return shlex.join(["mixstyle", "index", str(music), *words])

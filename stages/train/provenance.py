@@ -1,0 +1,39 @@
+"""What a training's weights were made from: settings, inputs, and the versions of the effects that it draws."""
+
+from typing import Any
+
+from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
+from mixstyle.stages.settings.base import shaping
+from mixstyle.stages.settings.train import TrainSettings
+
+SETTINGS = "settings.json"
+OTHER_INPUTS = {
+    "stems": "the cached stems are others than those it was trained on",
+    "features": "the descriptors are others than those it was trained on",
+}
+
+
+def reads_streams(options: TrainSettings) -> bool:
+    """Whether shards are read from front to back; `auto` does that where they lie behind a URL."""
+    return options.reader == "stream" or (options.reader == "auto" and bool(options.stems_url))
+
+
+def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenance:
+    """What the weights follow from. made_from: fingerprints of `stems` and `features`."""
+    chosen = shaping(options)
+    if reads_streams(options):  # a stream has an order of its own
+        chosen |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}
+    return Provenance("train", chosen, made_from={**made_from, "effect_versions": _drawn(options, effect_versions())})
+
+
+def unversioned(options: TrainSettings) -> dict[str, Any]:
+    """What trainings of before effects had versions did not store."""
+    return {"effect_versions": _drawn(options, first_versions())}
+
+
+def _drawn(options: TrainSettings, versions: dict[str, int]) -> dict[str, int]:
+    """The versions of those effects that may be drawn, or that the head of the chain's parameters knows."""
+    if options.style_effects or options.chain_weight:
+        return versions
+    return {name: version for name, version in versions.items() if name in options.aug_effects}

@@ -1,0 +1,60 @@
+"""What `mixstyle status` tells of the training."""
+
+from typing import TYPE_CHECKING
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.settings.profile import Settings
+
+if TYPE_CHECKING:
+    from mixstyle.cache.features_store import FeatureStore
+    from mixstyle.cache.stem_store.stem_cache import StemCache
+
+
+def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureStore | None") -> StageStatus:
+    """How far the training is. cache, store: what it reads, None where there is nothing to compare with."""
+    options = settings.train
+    folder = options.checkpoint_dir
+    nothing = StageStatus("train", "not started", run="mixstyle train")
+    if not folder.is_dir():
+        return nothing
+    from mixstyle.cache.models.checkpoints import FINAL, newest_checkpoint
+    from mixstyle.cache.storage.provenance import differences, read_provenance
+    from mixstyle.stages.train.provenance import OTHER_INPUTS, SETTINGS, provenance_of, unversioned
+
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        return nothing
+    path, content, torn = newest
+    step, total = content["step"], _total_steps(settings, cache)
+    of = f" of {total}" if total else ""
+    done = f"step {step}{of}, epoch {content['epoch']} of {options.num_epochs}, best loss {content['best_loss']:.4f}"
+    problems = [f"passed over {line}" for line in torn]
+    try:
+        stored = read_provenance(folder / SETTINGS)
+    except MixstyleError as error:
+        return StageStatus("train", "damaged", done, (*problems, str(error)), "mixstyle train --rebuild")
+    # inputs that are not finished cannot be compared: then they count as the same
+    inputs = {name: str(stored.made_from.get(name, "")) for name in OTHER_INPUTS}
+    if cache and cache.complete:
+        inputs["stems"] = cache.fingerprint
+    if store and store.complete:
+        inputs["features"] = store.fingerprint
+    changed = differences(stored, provenance_of(options, inputs), absent=unversioned(options), told=OTHER_INPUTS)
+    if changed:
+        problems.append(f"trained otherwise: {'; '.join(changed)}")
+        return StageStatus("train", "stale", done, tuple(problems), "mixstyle train --rebuild")
+    ended = (folder / FINAL).is_file() and (total is None or step >= total)
+    if ended:
+        return StageStatus("train", "done", f"{done}, {path.name}", tuple(problems))
+    return StageStatus("train", "partly done", f"{done}, {path.name}", tuple(problems), "mixstyle train")
+
+
+def _total_steps(settings: Settings, cache: "StemCache | None") -> int | None:
+    """Steps that the training will have; None where the tracks are not known yet."""
+    if cache is None or not cache.complete:
+        return None
+    options = settings.train
+    tracks = sum(track.split == "train" and len(track.clips) >= 2 for track in cache.tracks)
+    total = (options.steps_per_epoch or tracks // options.batch_size) * options.num_epochs
+    return min(total, options.max_steps) if options.max_steps else total
