@@ -14,6 +14,7 @@ from torch import nn
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.separators import train as recipe
 from mixstyle.separators.training_items import VALIDATION_SHARE, Corpus, draw_item, find_songs, find_taught
 
@@ -133,7 +134,7 @@ def test_si_sdr_of_a_known_angle() -> None:
 
 
 def test_hear_tells_the_levels_of_a_teachers_excerpts(data: Path, tmp_path: Path) -> None:
-    separator = recipe.load_separator(*sorted((data / "separator").iterdir(), reverse=True))
+    separator = load_separator(data / "separator" / "separator.yaml", data / "separator" / "separator.safetensors")
     excerpt = find_taught(data / "taught", 1)[0][0]
     row = recipe.heard(excerpt, separator)
     vocals, rest = (excerpt.read(i, 0, excerpt.frames) for i in range(2))
