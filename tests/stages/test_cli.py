@@ -74,7 +74,8 @@ def test_songs_are_embedded_indexed_searched_and_compared(tmp_path: Path) -> Non
     assert "index: 3 songs in" in typed("index", music, "--index", tmp_path / "index", *common)
     assert "0 of them new or changed" in typed("index", music, "--index", tmp_path / "index", *common)
     told = typed("search", songs[0], "-k", 1, "--index", tmp_path / "index", *common)
-    assert "mixed like song 0.flac, of 3 songs" in told
+    assert "mixed like song 0.flac" in told
+    assert "of 3 songs" in told
     assert "cosine" in typed("compare", songs[0], songs[1], "--png", tmp_path / "c.png", *common)
     assert (tmp_path / "c.png").is_file()
     with pytest.raises(MixstyleError, match=r"nothing\.wav: no such file"):

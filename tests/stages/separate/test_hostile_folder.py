@@ -21,7 +21,7 @@ REASONS = {
     "text.mp3": "not music: in no format that libsndfile reads",
     "half.mp3": "cut short: it holds less than the 6.0 s that its header says",
     "half.flac": "damaged or cut short: decoding fails",
-    "short.wav": "too short: 0.8 s long, 1 s are needed",
+    "short.wav": "too short: 0.80 s long, 1 s are needed",
     "silence.flac": "silent: the mix is below -60 LUFS in all of its clips",
     "faint.flac": "silent: the mix is below -60 LUFS in all of its clips",
     "blip.flac": "silent: the mix is below -60 LUFS in all but one of its clips",
@@ -62,10 +62,10 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     blip[:CLIP] = song(8)[:CLIP]
     soundfile.write(music / "blip.flac", blip, RATE)
     pause = song(9)
-    pause[: round(1.1 * CLIP)] = 0  # a silent first clip
+    pause[: round(0.37 * len(pause))] = 0  # a silent first clip: the first third of the middle 80%
     soundfile.write(music / "pause.flac", pause, RATE)
     broken = song(10)
-    broken[RATE // 10] = np.nan
+    broken[RATE // 10 :: RATE // 10] = np.nan  # clips come from the middle of a track
     soundfile.write(music / "nan.wav", broken, RATE, subtype="FLOAT")
     (music / "gone.mp3").symlink_to("nowhere.mp3")
     os.mkfifo(music / "pipe.wav")

@@ -178,7 +178,8 @@ def test_without_a_store_there_are_no_percentiles_and_it_says_why(
     assert np.isnan(found.percentiles).all()
     printed = capsys.readouterr().out
     assert "no percentiles: " in printed
-    assert "none.zarr is not there; `mixstyle features` makes it" in printed
+    assert "none.zarr" in printed
+    assert "mixstyle features" in printed
     assert (tmp_path / "x.png").exists()
 
 
