@@ -1,10 +1,10 @@
 """The descriptors of all cached clips: a Zarr v3 group that fills shard by shard.
 
-Layout, version 1 (`features.zarr/`, dimension names in brackets; a row is a clip of the plan, so
-row = index of the track in the plan x clips_per_track + slot, and shard k holds the rows of stem shard k):
+Layout, version 1 (`features.zarr/`, dimension names in brackets; a row is a clip of the manifest, so
+row = index of the track in the manifest x clips_per_track + slot, and shard k holds the rows of stem shard k):
 
     descriptors  [row, descriptor] float32  NaN for clips that failed and for shards that are not done
-    clip_id, track_id, path, split  [row]   text, known from the plan, written when the store is made
+    clip_id, track_id, path, split  [row]   text, known from the manifest, written when the store is made
     start_s      [row] float64              where the clip starts in its track, seconds; NaN where unknown
     reason       [row] text                 why a clip has no descriptors; empty where it has
     descriptor   [descriptor] text          names: the coordinate of the second dimension
@@ -62,14 +62,14 @@ SPREAD_FLOOR = 0.1
 """Smallest scale as a part of the standard deviation: one that seldom moves is not blown up when it does."""
 
 KEY_CHUNK_ROWS = 65_536
-"""Rows in a chunk of what the plan knows: few files, since one process writes them once."""
+"""Rows in a chunk of what the manifest knows: few files, since one process writes them once."""
 
 _KEYS = ("clip_id", "track_id", "path", "split")
 
 
 @dataclass(frozen=True)
 class RowKeys:
-    """What the plan knows of every row, in the order of the rows: four lists of the same length."""
+    """What the manifest knows of every row, in the order of the rows: four lists of the same length."""
 
     clip_id: Sequence[str]
     track_id: Sequence[str]
@@ -361,7 +361,7 @@ class FeatureStore:
 
 
 def _allocate(group: zarr.Group, keys: RowKeys, names: list[str], rows_per_shard: int) -> None:
-    """Makes every array at its full size, and fills those that the plan knows."""
+    """Makes every array at its full size, and fills those that the manifest knows."""
     n_rows, n_names = len(keys.clip_id), len(names)
     n_shards = -(-n_rows // rows_per_shard)
     by_row, by_name, by_shard = ("row",), ("descriptor",), ("shard",)

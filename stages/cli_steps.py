@@ -96,7 +96,8 @@ def separate_command(
     if settings.separate.strict and summary.tracks_failed:
         raise MixstyleError(
             f"{summary.tracks_failed} tracks failed (separate.strict is set); see "
-            f"{settings.separate.stems_dir / 'failures.csv'}"
+            f"{settings.separate.stems_dir / 'failures.csv'}",
+            code="bad-audio",
         )
 
 

@@ -54,19 +54,21 @@ def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
     if data_path.is_dir():
         listing = Listing(data_path, _song_folders(data_path) if kind == "stems" else _music_files(data_path))
     elif not data_path.exists():
-        raise MixstyleError(f"separate.data_path={data_path}: no such folder or list")
+        raise MixstyleError(f"separate.data_path={data_path}: no such folder or list", code="not-found")
     elif data_path.suffix.lower() in (".txt", ".csv"):
         listing = _read_list(data_path, kind)
     else:
-        raise MixstyleError(f"separate.data_path={data_path}: should be a folder, a .txt list or a .csv list")
+        raise MixstyleError(
+            f"separate.data_path={data_path}: should be a folder, a .txt list or a .csv list", code="bad-list"
+        )
     if not listing.sizes:
         looked_for = "folders with stems (vocals, bass, drums, other)" if kind == "stems" else "audio files"
-        raise MixstyleError(f"separate.data_path={data_path}: no {looked_for} there")
+        raise MixstyleError(f"separate.data_path={data_path}: no {looked_for} there", code="no-music")
     return listing
 
 
 def describe_change(before: Listing, now: Listing) -> str:
-    """What happened to a folder since, such as `12 files added, 3 removed since the plan`."""
+    """What happened to a folder since, such as `12 files added, 3 removed since the manifest was made`."""
     added = len(now.sizes.keys() - before.sizes.keys())
     removed = len(before.sizes.keys() - now.sizes.keys())
     changed = sum(
@@ -77,10 +79,10 @@ def describe_change(before: Listing, now: Listing) -> str:
     counts = [(added, "added"), (removed, "removed"), (changed, "changed")]
     told = [f"{count} {what}" for count, what in counts if count]
     if not told:
-        return "its artists or licences changed since the plan"
+        return "its artists or licences changed since the manifest was made"
     first, *rest = told
     number, word = first.split()
-    return ", ".join([f"{number} file{'' if number == '1' else 's'} {word}", *rest]) + " since the plan"
+    return ", ".join([f"{number} file{'' if number == '1' else 's'} {word}", *rest]) + " since the manifest was made"
 
 
 def track_files(root: Path, path: str, kind: Literal["mixtures", "stems"]) -> dict[str, Path]:
@@ -184,11 +186,13 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise MixstyleError(f"separate.data_path={path}: cannot be read as UTF-8 text ({error})") from error
+        raise MixstyleError(
+            f"separate.data_path={path}: cannot be read as UTF-8 text ({error})", code="bad-list"
+        ) from error
     if path.suffix.lower() == ".csv":
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if "path" not in (reader.fieldnames or []):
-            raise MixstyleError(f"separate.data_path={path}: has no column `path`")
+            raise MixstyleError(f"separate.data_path={path}: has no column `path`", code="bad-list")
         rows = list(reader)
     else:
         rows = [{"path": line} for line in text.splitlines() if not line.lstrip().startswith("#")]

@@ -54,7 +54,15 @@ DOWNMIX: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 class UnreadableMusic(MixstyleError):  # noqa: N818 (says what the file is)
-    """A file that cannot be used; the text is the reason: its kind, a colon and the detail."""
+    """A file that cannot be used (bad-audio); the text is the reason: its kind, a colon and the detail."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, code="bad-audio")
+
+    @property
+    def kind(self) -> str:
+        """What failures are counted by, such as "too short"."""
+        return self.message.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)

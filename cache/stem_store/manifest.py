@@ -1,10 +1,10 @@
 """The manifest: which tracks there are, in which order, in which shard, on which side of the split.
 
-`plan.jsonl.gz` beside the shards, format version 1: JSON lines. The first says `version`, `root`, `tracks`,
-`grouped_by` and `cutting_version` (of the rule that cuts the tracks, `mixstyle.cache.music.cutting`; 1 where it is
-missing); each further one is a track in the order of the plan: `track_id`, `path`, `size`, `group`, `split` and, where
-known, `artist`, `licence`, `spot`. Equal music and settings give equal bytes. Everything in it follows from the listing
-and the settings, never from the order in which a disk lists its files.
+`plan.jsonl.gz` beside the shards (the name that every folder has it under), format version 1: JSON lines. The first
+says `version`, `root`, `tracks`, `grouped_by` and `cutting_version` (of the rule that cuts the tracks,
+`mixstyle.cache.music.cutting`; 1 where it is missing); each further one is a track in the manifest's order: `track_id`,
+`path`, `size`, `group`, `split` and, where known, `artist`, `licence`, `spot`. Equal music and settings give equal
+bytes. Everything in it follows from the listing and the settings, never from the order in which a disk lists its files.
 """
 
 import csv
@@ -31,8 +31,8 @@ LEAST_FOLDERS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedTrack:
-    """A track of the plan. index: its place. path: posix, relative to the music folder. group: what the split keeps
+class ListedTrack:
+    """A track of the manifest. index: its place. path: posix, relative to the music folder. group: what the split keeps
     together."""
 
     index: int
@@ -44,19 +44,19 @@ class PlannedTrack:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Manifest:
     """All tracks in order. grouped_by: what the split went by, for people. cutting_version: of the rule that cuts them
     (`mixstyle.cache.music.cutting`)."""
 
     listing: Listing
-    tracks: tuple[PlannedTrack, ...]
+    tracks: tuple[ListedTrack, ...]
     grouped_by: str
     cutting_version: int = CUTTING_VERSION
 
     def n_shards(self, tracks_per_shard: int) -> int:
         return -(-len(self.tracks) // tracks_per_shard)
 
-    def shard(self, number: int, tracks_per_shard: int) -> tuple[PlannedTrack, ...]:
+    def shard(self, number: int, tracks_per_shard: int) -> tuple[ListedTrack, ...]:
         """The tracks of one shard."""
         return self.tracks[number * tracks_per_shard : (number + 1) * tracks_per_shard]
 
@@ -77,17 +77,17 @@ def track_id_of(path: str) -> str:
 
 
 def ordered(listing: Listing, seed: int) -> list[str]:
-    """Paths in the order of the plan: by a hash of seed and path, so that every shard is a mixture of the whole."""
+    """Paths in the order of the manifest: by a hash of seed and path, so that every shard is a mixture of the whole."""
     return sorted(listing.sizes, key=lambda path: hashlib.sha256(f"{seed}|".encode() + os.fsencode(path)).digest())
 
 
-def make_plan(
+def make_manifest(
     listing: Listing,
     kind: Literal["mixtures", "stems"],
     split: SplitSettings,
     find_duplicates: bool = True,
     cutting_version: int = CUTTING_VERSION,
-) -> Plan:
+) -> Manifest:
     """Orders the tracks and splits them by artist where it is known, else by track.
 
     The artist comes from FMA's tracks.csv, from the list's column `artist`, from song folders named `Artist - Title`
@@ -100,25 +100,30 @@ def make_plan(
         _join_duplicates(listing, kind, groups)
     sides = _sides(sorted(set(groups.values())), split)
     tracks = tuple(
-        PlannedTrack(index, track_id_of(path), path, groups[path], sides[groups[path]], licences.get(path, ""))
+        ListedTrack(index, track_id_of(path), path, groups[path], sides[groups[path]], licences.get(path, ""))
         for index, path in enumerate(ordered(listing, split.seed))
     )
     by_id: dict[str, str] = {}
     for track in tracks:
         other = by_id.setdefault(track.track_id, track.path)
         if other != track.path:
-            raise MixstyleError(f"{track.path}: has the same hash as {other}; rename one of them")
-    return Plan(listing, tracks, grouped_by, cutting_version)
+            raise MixstyleError(f"{track.path}: has the same hash as {other}; rename one of them", code="misfit")
+    return Manifest(listing, tracks, grouped_by, cutting_version)
 
 
-def store_plan(path: Path, plan: Plan) -> None:
-    """Writes a plan atomically."""
-    listing = plan.listing
-    head = {"version": VERSION, "root": str(listing.root), "tracks": len(plan.tracks), "grouped_by": plan.grouped_by}
-    if plan.cutting_version > 1:
-        head["cutting_version"] = plan.cutting_version
+def store_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a manifest atomically."""
+    listing = manifest.listing
+    head = {
+        "version": VERSION,
+        "root": str(listing.root),
+        "tracks": len(manifest.tracks),
+        "grouped_by": manifest.grouped_by,
+    }
+    if manifest.cutting_version > 1:
+        head["cutting_version"] = manifest.cutting_version
     lines = [json.dumps(head, sort_keys=True)]
-    for track in plan.tracks:
+    for track in manifest.tracks:
         entry = {
             "track_id": track.track_id,
             "path": track.path,
@@ -137,8 +142,8 @@ def store_plan(path: Path, plan: Plan) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load_plan(path: Path) -> Plan | None:
-    """The stored plan; None where there is none. Raises MixstyleError for a damaged one or an unknown version."""
+def load_manifest(path: Path) -> Manifest | None:
+    """The stored manifest; None where there is none. Raises MixstyleError for a damaged one or an unknown version."""
     if not path.exists():
         return None
     try:
@@ -147,7 +152,7 @@ def load_plan(path: Path) -> Plan | None:
     except (OSError, EOFError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if head.get("version") != VERSION or head.get("tracks") != len(entries):
-        raise _damaged(path, f"not a whole plan of version {VERSION}")
+        raise _damaged(path, f"not a whole manifest of version {VERSION}")
 
     def column(name: str) -> dict[str, str]:
         return {entry["path"]: entry[name] for entry in entries if name in entry}
@@ -155,14 +160,16 @@ def load_plan(path: Path) -> Plan | None:
     sizes = {entry["path"]: entry["size"] for entry in entries}
     listing = Listing(Path(head["root"]), sizes, column("artist"), column("listed_licence"), column("spot"))
     tracks = tuple(
-        PlannedTrack(index, entry["track_id"], entry["path"], entry["group"], entry["split"], entry.get("licence", ""))
+        ListedTrack(index, entry["track_id"], entry["path"], entry["group"], entry["split"], entry.get("licence", ""))
         for index, entry in enumerate(entries)
     )
-    return Plan(listing, tracks, head["grouped_by"], head.get("cutting_version", 1))
+    return Manifest(listing, tracks, head["grouped_by"], head.get("cutting_version", 1))
 
 
 def _damaged(path: Path, what: str) -> MixstyleError:
-    return MixstyleError(f"{path}: a damaged plan ({what}); delete it, then", code="damaged-file", remedy=("separate",))
+    return MixstyleError(
+        f"{path}: a damaged manifest ({what}); delete it, then", code="damaged-file", remedy=("separate",)
+    )
 
 
 def _groups(listing: Listing, kind: str, tracks_csv: Path | None) -> tuple[dict[str, str], dict[str, str], str]:
@@ -201,12 +208,14 @@ def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:
             rows = csv.reader(file)
             names = list(zip(next(rows, []), next(rows, []), strict=False))
             if ("artist", "id") not in names:
-                raise MixstyleError(f"separate.tracks_csv={path}: has no column artist/id; FMA's tracks.csv has")
+                raise MixstyleError(
+                    f"separate.tracks_csv={path}: has no column artist/id; FMA's tracks.csv has", code="bad-list"
+                )
             artist = names.index(("artist", "id"))
             licence = names.index(("track", "license")) if ("track", "license") in names else None
             kept = [row for row in rows if row and row[0].isdecimal() and len(row) == len(names)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MixstyleError(f"separate.tracks_csv={path}: cannot be read ({error})") from error
+        raise MixstyleError(f"separate.tracks_csv={path}: cannot be read ({error})", code="bad-list") from error
     artists = {int(row[0]): row[artist] for row in kept if row[artist]}
     licences = {int(row[0]): row[licence] for row in kept if row[licence]} if licence is not None else {}
     return artists, licences

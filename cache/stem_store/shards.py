@@ -1,6 +1,6 @@
 """Shards of stems on disk: WebDataset tars, each with a sidecar that says what is in it. Format version 1.
 
-`stems-000000.tar` holds the tracks of one shard of the plan, a sample a track:
+`stems-000000.tar` holds the tracks of one shard of the manifest, a sample a track:
 
 - `<track_id>.c<slot>.flac`, one a clip: FLAC, 44.1 kHz, 16 bit, 8 channels (vocals L R, bass L R, drums L R, other
   L R). The stems are these samples times the clip's `scale`, which is above 1 only where a stem would have clipped.
@@ -44,9 +44,9 @@ FULL_SCALE = 32768
 
 @dataclass(frozen=True, slots=True)
 class ClipRecord:
-    """A clip of the plan as it came out.
+    """A clip of the manifest as it came out.
 
-    start_frame: at 44.1 kHz; None where the plan has no place for the clip. flac: empty for a clip that failed, and
+    start_frame: at 44.1 kHz; None where the manifest has no place for the clip. flac: empty for a clip that failed, and
     `reason` says why.
     """
 
@@ -60,7 +60,7 @@ class ClipRecord:
 
 @dataclass(frozen=True, slots=True)
 class TrackRecord:
-    """A track of the plan as it came out.
+    """A track of the manifest as it came out.
 
     reason: why the track failed, empty for one that did not. source: what the sample's JSON says of the source.
     batch_chunks: the sizes of batches that were allowed, where memory did not suffice for the planned one.

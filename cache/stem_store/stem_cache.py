@@ -1,4 +1,4 @@
-"""Random access to cached stems: every clip of every shard by its place in the plan, in constant time."""
+"""Random access to cached stems: every clip of every shard by its place in the manifest, in constant time."""
 
 import hashlib
 import json
@@ -25,8 +25,8 @@ RENAMED = {"threads_per_lane": "threads_per_stream"}
 class CachedClip:
     """A clip that is there.
 
-    row: plan index of its track * clips_per_track + slot, its row in every table of clips. start_frame: in the track
-    at 44.1 kHz. scale: what its samples are multiplied by. offset, size: its FLAC in the shard's tar, bytes.
+    row: manifest index of its track * clips_per_track + slot, its row in every table of clips. start_frame: in the
+    track at 44.1 kHz. scale: what its samples are multiplied by. offset, size: its FLAC in the shard's tar, bytes.
     """
 
     clip_id: str
@@ -69,7 +69,7 @@ class StemCache:
             raise MixstyleError(f"{self.stems_dir}: no stems here yet", code="step-missing", remedy=("separate",))
         self.provenance = read_provenance(path, RENAMED)
         self.settings: dict[str, Any] = self.provenance.flat
-        """What `separate` stored: all that the shards follow from, and `tracks`, how many the plan has."""
+        """What `separate` stored: all that the shards follow from, and `tracks`, how many the manifest has."""
         self.clips_per_track: int = self.settings["clips_per_track"]
         self.tracks_per_shard: int = self.settings["tracks_per_shard"]
         self.clip_frames: int = round(self.settings["clip_s"] * SAMPLE_RATE)
@@ -77,23 +77,23 @@ class StemCache:
         self.shards: list[ShardInfo] = [self._shard(k, made_with) for k in shard_numbers(self.stems_dir)]
         """Finished shards, in order."""
         self.tracks: list[CachedTrack] = [track for shard in self.shards for track in self._tracks(shard)]
-        """Tracks that have clips, in the order of the plan."""
+        """Tracks that have clips, in the order of the manifest."""
         self._tars = {shard.shard: shard.tar for shard in self.shards}
         self._sizes_of = {shard.shard: shard.size for shard in self.shards}
 
     @property
     def n_tracks(self) -> int:
-        """Tracks of the plan, failed ones among them."""
+        """Tracks of the manifest, failed ones among them."""
         return self.settings["tracks"]
 
     @property
     def n_shards(self) -> int:
-        """Shards of the plan."""
+        """Shards of the manifest."""
         return -(-self.n_tracks // self.tracks_per_shard)
 
     @property
     def n_rows(self) -> int:
-        """Rows of a table with one row for each clip of the plan, failed ones among them."""
+        """Rows of a table with one row for each clip of the manifest, failed ones among them."""
         return self.n_tracks * self.clips_per_track
 
     @property
@@ -102,7 +102,7 @@ class StemCache:
 
     @property
     def complete(self) -> bool:
-        """Whether every shard of the plan is finished."""
+        """Whether every shard of the manifest is finished."""
         return len(self.shards) == self.n_shards
 
     @property
@@ -112,7 +112,7 @@ class StemCache:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def tracks_with_pairs(self, split: str) -> list[CachedTrack]:
-        """Tracks of a split that have two clips or more, in the order of the plan."""
+        """Tracks of a split that have two clips or more, in the order of the manifest."""
         return [track for track in self.tracks if track.split == split and len(track.clips) >= 2]
 
     def read_clip(self, clip: CachedClip, start: int = 0, frames: int = -1) -> np.ndarray:

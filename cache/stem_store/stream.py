@@ -30,7 +30,7 @@ Clips = dict[int, bytes]
 def stream_tracks(
     cache: StemCache, runs: Iterable[Sequence[CachedTrack]]
 ) -> Generator[tuple[CachedTrack, Clips], None, None]:
-    """Tracks and their clips, run after run; the tracks of a run lie in one shard, in the order of the plan.
+    """Tracks and their clips, run after run; the tracks of a run lie in one shard, in the order of the manifest.
 
     A run goes through its shard's tar once, and the next run's first blocks are fetched before it ends. Raises
     MixstyleError ("damaged-file"), naming the shard, for a tar that does not hold what its sidecar says.

@@ -1,8 +1,9 @@
 """The one exception a user's mistake raises, and the codes that tell programs which mistake it was."""
 
+import copyreg
 import shlex
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 ErrorCode = Literal[
     "bad-setting",
@@ -31,8 +32,9 @@ ErrorCode = Literal[
 
 - bad-setting, unknown-setting: a setting's value, or a name that there is not. bad-option: a command line's option or
   a function's argument.
-- not-found: a file, a folder or a profile. no-music: nothing there that can be used. bad-audio: samples of a wrong
-  shape, too short or not finite. bad-list: a list of music or a table that cannot be read.
+- not-found: a file, a folder or a profile. no-music: nothing there that can be used. bad-audio: a file or
+  samples that cannot be used: no music, damaged, of a wrong shape, too short or not finite. bad-list: a list of music
+  or a table that cannot be read.
 - damaged-file: of the right kind but not whole. unknown-version: written by another version. wrong-file: of another
   kind. misfit: two inputs that do not belong together.
 - stale: made with other settings or from other inputs. step-missing: another command has to run first. in-use: another
@@ -56,11 +58,15 @@ class MixstyleError(Exception):
     'x.zarr: no feature store; run: mixstyle features'
     """
 
-    def __init__(self, message: str, *, code: ErrorCode = "bad-option", remedy: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, *, code: ErrorCode, remedy: Sequence[str] = ()) -> None:
         self.message = message
         self.code: ErrorCode = code
         self.remedy: tuple[str, ...] = tuple(remedy)
         super().__init__(self.told(shlex.join(["mixstyle", *remedy]) if remedy else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with its code: an exception's own way would call the class with the message alone."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # pyright: ignore[reportAttributeAccessIssue]
 
     def told(self, command: str) -> str:
         """The line with a command at its end. A message that ends in a comma, "or" or "then" goes on with it."""

@@ -13,6 +13,7 @@ from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
+from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
 from mixstyle.stages.evaluate.models import Clips, Row
 from mixstyle.stages.evaluate.tasks.task import Embeddings, Part
 from mixstyle.stages.settings.evaluate import EvaluateSettings
@@ -77,10 +78,11 @@ def _batches(cache: StemCache, part: Part, device: torch.device, size: int, work
     if workers and here:
         describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # what forked workers then have
     loader = DataLoader(
-        _Rendering(cache, part, here),
+        ErrorsAsItems(_Rendering(cache, part, here)),
         batch_size=size,
         num_workers=workers,
+        collate_fn=collate_or_error,
         multiprocessing_context="fork" if workers else None,
     )
-    for stems, descriptors in loader:
+    for stems, descriptors in raised(loader):
         yield Clips(stems, descriptors if here else None).to(device)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows, set_codec_threads
-from mixstyle.cache.stem_store.manifest import load_plan
+from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, CachedTrack, StemCache
 from mixstyle.cache.stem_store.stream import verified_tracks
@@ -47,7 +47,7 @@ class FeaturesSummary:
 
     features_path: Path
     shards: int
-    """Shards of the plan."""
+    """Shards of the manifest."""
     shards_computed: int
     shards_waiting: int
     """Shards that `separate` has not finished."""
@@ -96,7 +96,7 @@ def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
 def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> FeaturesSummary:
     """Fills the store with what is missing, or with share `shard_index` of `num_shards` of it.
 
-    A share is every num_shards-th shard of the plan. Any number of processes may fill a store at once, with equal
+    A share is every num_shards-th shard of the manifest. Any number of processes may fill a store at once, with equal
     shares or others: a shard that another one is computing is left to it.
 
     Raises MixstyleError where there are no stems, where a shard is damaged, where the store was made from other stems
@@ -203,15 +203,17 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, locks: ShardLocks)
 
 
 def _keys(cache: StemCache) -> RowKeys:
-    """Clip ids, track ids, paths and splits of all rows: as the shards tell, or the plan until all are there."""
+    """Clip ids, track ids, paths and splits of all rows: as the shards tell, or the manifest until all are there."""
     if cache.complete:
         tracks = [(track["track_id"], track["path"], track["split"]) for s in cache.shards for track in s.tracks]
     else:
-        plan = load_plan(cache.stems_dir / "plan.jsonl.gz")
-        tracks = [(track.track_id, track.path, track.split) for track in plan.tracks] if plan else []
+        manifest = load_manifest(cache.stems_dir / "plan.jsonl.gz")
+        tracks = [(track.track_id, track.path, track.split) for track in manifest.tracks] if manifest else []
     if len(tracks) != cache.n_tracks:
         raise MixstyleError(
-            f"{cache.stems_dir}: its plan is missing or of other music", code="step-missing", remedy=("separate",)
+            f"{cache.stems_dir}: its manifest (plan.jsonl.gz) is missing or of other music",
+            code="step-missing",
+            remedy=("separate",),
         )
     rows = [(*track, slot) for track in tracks for slot in range(cache.clips_per_track)]
     return RowKeys(

@@ -40,7 +40,7 @@ from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import LOSS
 
 MOST_TRACKS = 2000
-"""Tracks that are embedded at most: those of the split first, then others in the order of the plan."""
+"""Tracks that are embedded at most: those of the split first, then others in the order of the manifest."""
 LEAST_HELD_OUT = 10
 """`auto` reports the tracks outside training from this many on."""
 MAPPED_TRACKS = 200
@@ -129,7 +129,7 @@ def _known(loaded: LoadedEncoder, cache: StemCache, store: FeatureStore) -> bool
 
 
 def limited(tracks: Sequence[CachedTrack], queries: Sequence[CachedTrack], most: int) -> list[CachedTrack]:
-    """At most `most` tracks, the queries first in line, in the order of the plan (which is random)."""
+    """At most `most` tracks, the queries first in line, in the order of the manifest (which is random)."""
     first = {track.track_id for track in queries[:most]}
     others = [track.track_id for track in tracks if track.track_id not in first][: most - len(first)]
     kept = first | set(others)

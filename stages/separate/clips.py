@@ -13,7 +13,7 @@ from mixstyle.cache.music.decode_pool import Decoder
 from mixstyle.cache.music.listing import track_files
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic
 from mixstyle.cache.music.stem_folders import stem_files
-from mixstyle.cache.stem_store.manifest import PlannedTrack
+from mixstyle.cache.stem_store.manifest import ListedTrack
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.separator import Separator
@@ -43,19 +43,19 @@ def rules_of(
 class DecodedTrack:
     """A track before separation. source: what the track's JSON will say of the file."""
 
-    track: PlannedTrack
+    track: ListedTrack
     cut: CutSong
     source: dict[str, Any] = field(default_factory=dict)
 
 
-def files_of(rules: TrackRules, track: PlannedTrack) -> dict[str, Path]:
+def files_of(rules: TrackRules, track: ListedTrack) -> dict[str, Path]:
     """A track's file, or its four stems. Raises UnreadableMusic for stems that are missing."""
     if rules.kind == "stems":
         return stem_files(rules.root, track.path)
     return track_files(rules.root, track.path, "mixtures")
 
 
-def decode_track(decoder: Decoder, track: PlannedTrack, rules: TrackRules) -> DecodedTrack:
+def decode_track(decoder: Decoder, track: ListedTrack, rules: TrackRules) -> DecodedTrack:
     """Decodes the seconds that a track's clips need. A track that cannot be used comes back with its reason."""
     try:
         info, cut = cut_files(decoder, files_of(rules, track), track.path, rules.clips)
@@ -99,7 +99,7 @@ def encode_track(
     return TrackRecord(track.track_id, track.path, track.split, tuple(records), reason, source, batch_chunks)
 
 
-def _source(track: PlannedTrack, info: MusicInfo, cut: CutSong) -> dict[str, Any]:
+def _source(track: ListedTrack, info: MusicInfo, cut: CutSong) -> dict[str, Any]:
     return {
         "group": track.group,
         "licence": info.licence or track.licence,

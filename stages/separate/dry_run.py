@@ -14,7 +14,7 @@ from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100
 from mixstyle.cache.stem_store.failures import Failure, count_by_kind
-from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, SplitSettings, make_plan
+from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest, SplitSettings, make_manifest
 from mixstyle.cache.stem_store.shards import encode_clip, read_shard, shard_numbers
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -79,7 +79,7 @@ class _Sample:
     read: int = 0
     duration_s: float = 0.0
     failures: list[Failure] = field(default_factory=list)
-    usable: list[tuple[PlannedTrack, int]] = field(default_factory=list)
+    usable: list[tuple[ListedTrack, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -94,14 +94,14 @@ class _Trial:
 def dry_run(settings: Settings) -> DryRun:
     """Prints tracks, hours, disk and time that `separate` will need, and makes nothing.
 
-    Identical files are looked for only when the plan is made for good: it may change on which side some tracks are.
+    Identical files are looked for only when the manifest is made for good: it may change on which side some tracks are.
     Raises MixstyleError for music that cannot be found.
     """
     chosen = settings.separate
     device = device_of(chosen)
     listing = list_tracks(chosen.data_path, chosen.input)
     split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
-    planned = make_plan(listing, chosen.input, split, find_duplicates=False)
+    manifest = make_manifest(listing, chosen.input, split, find_duplicates=False)
     separator, missing = None, ""
     try:
         separator = configured_separator(chosen, device)
@@ -110,22 +110,22 @@ def dry_run(settings: Settings) -> DryRun:
     rules = rules_of(chosen, listing.root, separator, cutting_version_of(chosen.stems_dir))
     streams = choose_streams(chosen, separator, device, measure=False)
     with DecodePool(chosen.workers) as pool, ExitStack() as stack:
-        sample = _sample(planned, rules, pool)
+        sample = _sample(manifest, rules, pool)
         executor = None
         if separator is not None:
             executor = stack.enter_context(
                 BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks)
             )
         trial = None if missing else _try(sample, rules, executor, separator, pool)
-    summary = _estimate(chosen, planned, sample, rules, separator, trial)
+    summary = _estimate(chosen, manifest, sample, rules, separator, trial)
     _print(chosen, summary, trial, separator, missing)
     return summary
 
 
-def _sample(planned: Plan, rules: TrackRules, pool: DecodePool) -> _Sample:
-    """Headers of the plan's first tracks, which its order makes a random sample."""
+def _sample(manifest: Manifest, rules: TrackRules, pool: DecodePool) -> _Sample:
+    """Headers of the manifest's first tracks, which its order makes a random sample."""
 
-    def header(decoder: Decoder, track: PlannedTrack) -> tuple[PlannedTrack, float, int, str]:
+    def header(decoder: Decoder, track: ListedTrack) -> tuple[ListedTrack, float, int, str]:
         try:
             info = decoder.probe(files_of(rules, track))
         except UnreadableMusic as error:
@@ -133,7 +133,7 @@ def _sample(planned: Plan, rules: TrackRules, pool: DecodePool) -> _Sample:
         return track, info.duration_s, frames_at_44100(info), ""
 
     sample, stop = _Sample(), time.monotonic() + SAMPLE_S
-    for track, duration_s, frames, reason in pool.map(header, planned.tracks[:SAMPLE_TRACKS]):
+    for track, duration_s, frames, reason in pool.map(header, manifest.tracks[:SAMPLE_TRACKS]):
         sample.read += 1
         sample.duration_s += duration_s
         if not reason and frames < LEAST_CLIPS * rules.clips.cutting.clip_frames:
@@ -197,13 +197,13 @@ def time_network(executor: BatchExecutor, separator: Separator, audio: torch.Ten
 
 def _estimate(
     chosen: SeparateSettings,
-    planned: Plan,
+    manifest: Manifest,
     sample: _Sample,
     rules: TrackRules,
     separator: Separator | None,
     trial: _Trial | None,
 ) -> DryRun:
-    tracks, read = len(planned.tracks), max(sample.read, 1)
+    tracks, read = len(manifest.tracks), max(sample.read, 1)
     clips, chunks, clip_frames = 0, 0, rules.clips.cutting.clip_frames
     for track, frames in sample.usable:
         begun = [start for start in rules.clips.cutting.starts(frames, track.path) if start is not None]
@@ -211,7 +211,7 @@ def _estimate(
         if separator is not None:
             grid = separator.grid(frames)
             chunks += sum(len(grid.touching(start, start + clip_frames)) for start in begun)
-    shards = planned.n_shards(chosen.tracks_per_shard)
+    shards = manifest.n_shards(chosen.tracks_per_shard)
     done = [shard for k in shard_numbers(chosen.stems_dir) if (shard := read_shard(chosen.stems_dir, k))]
     cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
     all_clips = round(clips / read * tracks)
@@ -228,8 +228,8 @@ def _estimate(
         tracks=tracks,
         shards=shards,
         shards_done=len(done),
-        splits={side: sum(t.split == side for t in planned.tracks) for side in ("train", "validation", "test")},
-        grouped_by=planned.grouped_by,
+        splits={side: sum(t.split == side for t in manifest.tracks) for side in ("train", "validation", "test")},
+        grouped_by=manifest.grouped_by,
         sampled=sample.read,
         unusable=count_by_kind(sample.failures),
         hours=sample.duration_s / read * tracks / 3600,

@@ -1,7 +1,7 @@
 """Tracks on their way through `mixstyle separate`: decoded, separated, encoded and written at once, in order.
 
 Worker processes decode ahead; one thread, the feeder, feeds their audio to the chunk queue and hands stems on; threads
-encode; whoever iterates gets the records in the order of the plan and writes them. Each place holds a few tracks, so
+encode; whoever iterates gets the records in the manifest's order and writes them. Each place holds a few tracks, so
 memory is bounded by the slowest of them, and the feeder's waits tell which that is.
 """
 
@@ -16,7 +16,7 @@ from types import TracebackType
 import torch
 
 from mixstyle.cache.music.decode_pool import DecodePool, Decoder
-from mixstyle.cache.stem_store.manifest import PlannedTrack
+from mixstyle.cache.stem_store.manifest import ListedTrack
 from mixstyle.cache.stem_store.shards import TrackRecord
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
@@ -53,7 +53,7 @@ class TrackPipeline:
 
     def __init__(
         self,
-        tracks: Iterable[tuple[int, PlannedTrack]],
+        tracks: Iterable[tuple[int, ListedTrack]],
         rules: TrackRules,
         executor: BatchExecutor | None,
         separator: str,
@@ -121,7 +121,7 @@ class TrackPipeline:
         self.waits.network = chunks.waited_s
 
     def _decoded(self) -> Iterator[tuple[int, DecodedTrack]]:
-        def decode(decoder: Decoder, item: tuple[int, PlannedTrack]) -> tuple[int, DecodedTrack]:
+        def decode(decoder: Decoder, item: tuple[int, ListedTrack]) -> tuple[int, DecodedTrack]:
             number, track = item
             return number, decode_track(decoder, track, self._rules)
 

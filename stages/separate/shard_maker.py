@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
-from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack
+from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest
 from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, write_shard
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.separation.executor import BatchExecutor
@@ -25,7 +25,7 @@ class SeparationRun:
     """What making a shard needs. separator: None where the stems exist already."""
 
     settings: SeparateSettings
-    plan: Plan
+    manifest: Manifest
     separator: Separator | None
     rules: TrackRules
     fingerprint: str
@@ -33,7 +33,7 @@ class SeparationRun:
 
     @property
     def n_shards(self) -> int:
-        return self.plan.n_shards(self.settings.tracks_per_shard)
+        return self.manifest.n_shards(self.settings.tracks_per_shard)
 
 
 @dataclass
@@ -55,13 +55,13 @@ class RunStats:
 
 
 def make_shard(run: SeparationRun, number: int) -> ShardInfo:
-    """Makes shard `number` of the plan, or returns it where it is done."""
+    """Makes shard `number` of the manifest, or returns it where it is done."""
     done = finished_shard(run, number)
     if done is not None:
         return done
     with ExitStack() as stack:
         executor = executor_of(run, stack)
-        tracks = ((number, track) for track in run.plan.shard(number, run.settings.tracks_per_shard))
+        tracks = ((number, track) for track in run.manifest.shard(number, run.settings.tracks_per_shard))
         tracks_through = stack.enter_context(_pipeline_of(run, tracks, executor))
         records = (record for _, record in tracks_through)
         return write_shard(run.settings.stems_dir, number, records, run.fingerprint)
@@ -114,19 +114,19 @@ def executor_of(run: SeparationRun, stack: ExitStack, stats: RunStats | None = N
 
 
 def _pipeline_of(
-    run: SeparationRun, tracks: Iterable[tuple[int, PlannedTrack]], executor: BatchExecutor | None
+    run: SeparationRun, tracks: Iterable[tuple[int, ListedTrack]], executor: BatchExecutor | None
 ) -> TrackPipeline:
     separator = run.separator.fingerprint if run.separator else "stems"
     return TrackPipeline(tracks, run.rules, executor, separator, run.settings.workers)
 
 
-def _locked_tracks(run: SeparationRun, share: Iterable[int], locks: ShardLocks) -> Iterator[tuple[int, PlannedTrack]]:
+def _locked_tracks(run: SeparationRun, share: Iterable[int], locks: ShardLocks) -> Iterator[tuple[int, ListedTrack]]:
     """The tracks of a share's shards, each shard locked when its first track is asked for."""
     for number in share:
         # again after locking it: another process may have finished it meanwhile
         if finished_shard(run, number) or not locks.take([number]) or finished_shard(run, number):
             continue
-        for track in run.plan.shard(number, run.settings.tracks_per_shard):
+        for track in run.manifest.shard(number, run.settings.tracks_per_shard):
             yield number, track
 
 
@@ -167,7 +167,7 @@ def failure_log_path(stems_dir: Path) -> Path:
 
 
 def write_failure_log(stems_dir: Path, shard_stats: dict[int, ShardStats]) -> None:
-    """Writes the failures of all finished shards, in the order of the plan."""
+    """Writes the failures of all finished shards, in the order of the manifest."""
     write_failures(
         failure_log_path(stems_dir), [failure for k in sorted(shard_stats) for failure in shard_stats[k].failures]
     )

@@ -1,9 +1,9 @@
 """`mixstyle separate`: music to cached stems, shard by shard.
 
-Everything that decides what a shard holds is in the plan and the settings, so `make_shard` gives equal bytes whoever
-calls it, however often, at equal device, precision, batch size and threads of a stream. A killed run loses the shards
-under way. Any number of processes, on one machine or on many, may fill one folder: each locks a shard before it makes
-it, and leaves those alone that another one holds.
+Everything that decides what a shard holds is in the manifest and the settings, so `make_shard` gives equal bytes,
+whoever calls it, however often, at equal device, precision, batch size and threads of a stream. A killed run loses the
+shards under way. Any number of processes, on one machine or on many, may fill one folder: each locks a shard before it
+makes it, and leaves those alone that another one holds.
 """
 
 import errno
@@ -18,7 +18,14 @@ import torch
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.failures import count_by_kind
-from mixstyle.cache.stem_store.manifest import Plan, SplitSettings, load_plan, make_plan, ordered, store_plan
+from mixstyle.cache.stem_store.manifest import (
+    Manifest,
+    SplitSettings,
+    load_manifest,
+    make_manifest,
+    ordered,
+    store_manifest,
+)
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import guard
@@ -92,7 +99,7 @@ class SeparateSummary:
 def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> SeparateSummary:
     """Makes the shards that are not there yet, or share `shard_index` of `num_shards` of them; prints a summary.
 
-    A share is every num_shards-th shard of the plan. With `separate.devices` a worker process runs on each of them.
+    A share is every num_shards-th shard of the manifest. With `separate.devices` a worker process runs on each of them.
 
     Raises MixstyleError for settings that do not fit what is there (unless `rebuild`), for music or a separator that
     cannot be found, where other processes hold all that is left, when the disk is full, when a worker process died,
@@ -113,7 +120,7 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
         run_stats: list[RunStats] = []
         if left:
             _announce(run)
-            tracks = sum(len(run.plan.shard(number, chosen.tracks_per_shard)) for number in share)
+            tracks = sum(len(run.manifest.shard(number, chosen.tracks_per_shard)) for number in share)
             there = sum(shard_stats[number].tracks for number in share if number in shard_stats)
             with progress("separate", tracks, "tracks", there) as bar:
                 if len(chosen.devices) > 1:
@@ -140,7 +147,7 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
 
 
 def open_run(settings: Settings, rebuild: bool = False, locks: ShardLocks | None = None) -> SeparationRun:
-    """Finds the music, loads the separator, and makes or loads the plan, refusing what does not fit the shards there.
+    """Finds the music, loads the separator, and makes or loads the manifest. Refuses what does not fit the shards.
 
     locks: of a caller that shares the folder with others; it is then done behind their mutex. Raises MixstyleError as
     `separate` does.
@@ -161,24 +168,29 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     separator = configured_separator(chosen, device)
     streams = choose_streams(chosen, separator, device)
     folder = chosen.stems_dir
-    plan_path = folder / "plan.jsonl.gz"
-    stored = _stored_plan(plan_path, rebuild)
+    manifest_path = folder / "plan.jsonl.gz"
+    stored = _stored_manifest(manifest_path, rebuild)
     # a folder is finished by the rule that it was begun with
     cutting_version = CUTTING_VERSION if rebuild else cutting_version_of(folder)
-    change = describe_change(stored.listing, listing) if stored else "other music than in the plan"
+    change = describe_change(stored.listing, listing) if stored else "other music than in the manifest"
     made_with = guard(
         folder / SETTINGS,
         provenance_of(chosen, listing, separator, device, streams, cutting_version, {OWN_MUSIC: own_music(settings)}),
         rebuild=rebuild,
-        remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), plan_path, failure_log_path(folder)],
+        remove=[
+            *sorted(folder.glob("stems-*")),
+            *sorted(folder.glob(".stems-*")),
+            manifest_path,
+            failure_log_path(folder),
+        ],
         renamed=RENAMED,
         told={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
     )
     fits = stored is not None and stored.listing.digest == listing.digest and stored.cutting_version == cutting_version
-    if stored is None or not fits or not plan_path.exists():
+    if stored is None or not fits or not manifest_path.exists():
         split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
-        stored = make_plan(listing, chosen.input, split, cutting_version=cutting_version)
-        store_plan(plan_path, stored)
+        stored = make_manifest(listing, chosen.input, split, cutting_version=cutting_version)
+        store_manifest(manifest_path, stored)
     rules = rules_of(chosen, listing.root, separator, cutting_version)
     return SeparationRun(chosen, stored, separator, rules, made_with.fingerprint, streams)
 
@@ -192,7 +204,7 @@ def _summed(
     for done in run_stats:
         waits += done.waits
     return SeparateSummary(
-        tracks_planned=len(run.plan.tracks),
+        tracks_planned=len(run.manifest.tracks),
         shards=run.n_shards,
         tracks_done=sum(shard.tracks_done for shard in shard_stats.values()),
         tracks_failed=len(of_tracks),
@@ -210,9 +222,9 @@ def _summed(
     )
 
 
-def _stored_plan(path: Path, rebuild: bool) -> Plan | None:
+def _stored_manifest(path: Path, rebuild: bool) -> Manifest | None:
     try:
-        return load_plan(path)
+        return load_manifest(path)
     except MixstyleError:
         if rebuild:
             return None

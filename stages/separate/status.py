@@ -55,7 +55,7 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     import torch
 
     from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
-    from mixstyle.cache.stem_store.manifest import load_plan, ordered
+    from mixstyle.cache.stem_store.manifest import load_manifest, ordered
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.stages.common.separators import configured_separator
     from mixstyle.stages.separate.cutting import cutting_version_of
@@ -72,7 +72,7 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
         streams = choose_streams(chosen, separator, device, measure=False)
         cutting = cutting_version_of(chosen.stems_dir)
         now = provenance_of(chosen, listing, separator, device, streams, cutting)
-        before = load_plan(chosen.stems_dir / "plan.jsonl.gz")
+        before = load_manifest(chosen.stems_dir / "plan.jsonl.gz")
     except MixstyleError as error:
         return [], str(error)
     change = describe_change(before.listing, listing) if before else "other music than in the plan"

@@ -30,6 +30,7 @@ from mixstyle.pipeline.separation.msst import digest
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.progress import progress
+from mixstyle.stages.settings.refusals import build
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.cached_stems import CachedStems
 from mixstyle.stages.songs.clips import Decoded, SongClips, SongReader
@@ -197,9 +198,9 @@ def load(
     checkpoint: of `mixstyle train`, or what `mixstyle export` wrote; None takes the shipped encoder. separator: a
     loaded one, or its YAML and its checkpoint; None takes the shipped small one. precision: of the separator that is
     loaded here. clip_s, clips_per_track: how much of a song is looked at. Raises MixstyleError for files that are
-    missing or wrong.
+    missing or wrong, and for values that the settings of those names would not take.
     """
-    options = SeparateSettings(clip_s=clip_s, clips_per_track=clips_per_track)
+    options = build(SeparateSettings, "separate", {"clip_s": clip_s, "clips_per_track": clips_per_track})
     on = resolve_device(device)
     if not isinstance(separator, Separator):
         config, weights = separator or (shipped(SEPARATOR_CONFIG), shipped(SEPARATOR))

@@ -23,6 +23,7 @@ from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED, Chains, Objecti
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
+from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""
@@ -258,7 +259,7 @@ def load_batches(
         describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # loads and designs what forked workers then have
     mine, theirs = itertools.tee(steps)
     loader = DataLoader(
-        dataset,
+        ErrorsAsItems(dataset),
         batch_size=None,
         sampler=_Requests(reader.requests(theirs, wanted)),
         num_workers=workers,
@@ -267,7 +268,7 @@ def load_batches(
         # A fork shares the index of a large cache; workers use neither CUDA nor more than one thread.
         multiprocessing_context="fork" if workers else None,
     )
-    made = iter(loader)
+    made = raised(loader)
     for epoch, step in mine:
         yield _collate(epoch, step, list(itertools.islice(made, len(wanted))))
 

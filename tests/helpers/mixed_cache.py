@@ -7,7 +7,7 @@ import numpy as np
 
 from mixstyle.cache.music.listing import Listing
 from mixstyle.cache.stem_store.failures import failures_of, write_failures
-from mixstyle.cache.stem_store.manifest import Plan, PlannedTrack, store_plan
+from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest, store_manifest
 from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, encode_clip, write_shard
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import Provenance, guard
@@ -110,15 +110,15 @@ def write_stems(stems_dir: Path, shard: int, tracks: int = 8, clips: int = 3) ->
 
 
 def make_stems(stems_dir: Path, tracks: int = 8, clips: int = 3, shards: int | None = None) -> list[ShardInfo]:
-    """Writes the plan and the first `shards` shards (None: all), as `mixstyle separate` leaves them."""
+    """Writes the manifest and the first `shards` shards (None: all), as `mixstyle separate` leaves them."""
     stems_dir.mkdir(parents=True)
     guard(stems_dir / "settings.json", Provenance("separate", stem_settings(tracks, clips)), rebuild=False)
     planned = []
     for index in range(tracks):
         record = TrackRecord(f"{index:012x}", f"Künstler {index}/song {index}.flac", split_of(index, tracks), ())
-        planned.append(PlannedTrack(index, record.track_id, record.path, f"track {record.path}", record.split))
+        planned.append(ListedTrack(index, record.track_id, record.path, f"track {record.path}", record.split))
     listing = Listing(stems_dir.parent / "music", {track.path: 1 for track in planned})
-    store_plan(stems_dir / "plan.jsonl.gz", Plan(listing, tuple(planned), "track"))
+    store_manifest(stems_dir / "plan.jsonl.gz", Manifest(listing, tuple(planned), "track"))
     total = -(-tracks // PER_SHARD)
     made = [write_stems(stems_dir, shard, tracks, clips) for shard in range(total if shards is None else shards)]
     write_failures(stems_dir / "failures.csv", failures_of(made))

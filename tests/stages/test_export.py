@@ -70,22 +70,26 @@ def test_what_is_no_export_is_refused_in_a_line(trained: Settings, tmp_path: Pat
     whole = path.read_bytes()
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(whole[:-100])
-    with pytest.raises(MixstyleError, match=r"torn\.safetensors: not a whole safetensors file"):
+    with pytest.raises(MixstyleError) as caught:
         load_encoder(torn)
+    assert (caught.value.code, "torn.safetensors" in str(caught.value)) == ("damaged-file", True)
     with safe_open(path, "pt") as file:
         content = json.loads(file.metadata()["mixstyle"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     from safetensors.torch import save_file
 
     save_file(tensors, tmp_path / "v.safetensors", {"mixstyle": json.dumps({**content, "version": 9})})
-    with pytest.raises(MixstyleError, match="version 9 of the format, and this mixstyle reads 1"):
+    with pytest.raises(MixstyleError) as caught:
         load_encoder(tmp_path / "v.safetensors")
+    assert (caught.value.code, "v.safetensors" in str(caught.value)) == ("unknown-version", True)
     save_file(tensors, tmp_path / "n.safetensors")
-    with pytest.raises(MixstyleError, match="not an encoder that `mixstyle export` wrote"):
+    with pytest.raises(MixstyleError) as caught:
         load_encoder(tmp_path / "n.safetensors")
+    assert (caught.value.code, "n.safetensors" in str(caught.value)) == ("wrong-file", True)
     with pytest.raises(MixstyleError) as caught:
         export(trained, tmp_path / "out.bin")
     assert caught.value.code == "bad-option"
     assert "out.bin" in str(caught.value)
-    with pytest.raises(MixstyleError, match=r"no\.safetensors: no such file"):
+    with pytest.raises(MixstyleError) as caught:
         load_encoder(tmp_path / "no.safetensors")
+    assert (caught.value.code, "no.safetensors" in str(caught.value)) == ("not-found", True)

@@ -149,7 +149,7 @@ def test_added_and_missing_music_is_noticed(finished: Path) -> None:
     try:
         found = status(here(finished))["separate"]
         assert found.state == "stale"
-        assert "1 file added since the plan" in found.problems[-1]
+        assert "1 file added since the manifest was made" in found.problems[-1]
     finally:
         for path in (finished / "music" / "song 9").iterdir():
             path.unlink()

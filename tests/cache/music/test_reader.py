@@ -109,8 +109,9 @@ def test_mono_goes_to_both_channels_and_surround_is_mixed_down(tmp_path: Path) -
     surround = write(tmp_path / "surround.wav", noise(RATE, 6), subtype="FLOAT")
     assert read_window(surround, 0, RATE).shape == (2, RATE)
     many = write(tmp_path / "many.wav", noise(100, 9))
-    with pytest.raises(UnreadableMusic, match="too many channels: 9"):
+    with pytest.raises(UnreadableMusic) as caught:
         probe(many)
+    assert (caught.value.kind, "9" in str(caught.value)) == ("too many channels", True)
 
 
 def test_the_licence_tag_is_told(tmp_path: Path) -> None:
@@ -131,27 +132,28 @@ def test_every_unreadable_file_has_its_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp3")  # opening one for reading would wait for ever
     write(tmp_path / "nothing.wav", np.zeros((0, 2), np.float32))
     reasons = {
-        "text.mp3": "not music: ",
-        "empty.mp3": "empty file: 0 bytes",
-        "folder.mp3": "not a file: ",
-        "broken.mp3": "broken link: ",
-        "circle.mp3": "broken link: ",
-        "pipe.mp3": "not a file: ",
-        "none.mp3": "no such file: ",
-        "nothing.wav": "no audio: ",
+        "text.mp3": "not music",
+        "empty.mp3": "empty file",
+        "folder.mp3": "not a file",
+        "broken.mp3": "broken link",
+        "circle.mp3": "broken link",
+        "pipe.mp3": "not a file",
+        "none.mp3": "no such file",
+        "nothing.wav": "no audio",
     }
     for name, reason in reasons.items():
         with pytest.raises(UnreadableMusic) as error:
             probe(tmp_path / name)
-        assert str(error.value).startswith(reason), name
+        assert (error.value.kind, error.value.code) == (reason, "bad-audio"), name
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(1000))
     path.chmod(0)
-    with pytest.raises(UnreadableMusic, match="permission denied"):
+    with pytest.raises(UnreadableMusic) as caught:
         probe(path)
+    assert caught.value.kind == "permission denied"
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "flac"])
@@ -159,16 +161,18 @@ def test_a_file_cut_in_half_is_refused_where_it_is_read_beyond_the_cut(tmp_path:
     path = cut_in_half(write(tmp_path / f"a.{suffix}", noise(20 * RATE)))
     frames = frames_at_44100(probe(path))
     assert frames == 20 * RATE  # its header still says so
-    with pytest.raises(UnreadableMusic, match="cut short"):
+    with pytest.raises(UnreadableMusic) as caught:
         read_window(path, frames - RATE, frames)
+    assert caught.value.kind in ("cut short", "damaged or cut short")  # by the format: a FLAC decoder notices itself
 
 
 def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     audio = noise(RATE)
     audio[500, 1] = np.nan
     path = write(tmp_path / "a.wav", audio, subtype="FLOAT")
-    with pytest.raises(UnreadableMusic, match="not finite"):
+    with pytest.raises(UnreadableMusic) as caught:
         read_window(path, 0, RATE)
+    assert caught.value.kind == "not finite"
     assert np.isfinite(read_window(path, 1_000, 2_000)).all()
 
 
@@ -258,14 +262,16 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_track(tmp_path: Path) -> None
 
         killer = threading.Thread(target=crash)
         killer.start()
-        with pytest.raises(UnreadableMusic, match="the decoder crashed: SIGSEGV"):
+        with pytest.raises(UnreadableMusic) as caught:
             job(decoder, endless)
+        assert (caught.value.kind, "SIGSEGV" in str(caught.value)) == ("the decoder crashed", True)
         stop.set()
         killer.join()
         assert job(decoder, good) == 1_000  # and the next track is read
         decoder.timeout_s = 0.5
-        with pytest.raises(UnreadableMusic, match=r"the decoder crashed: no answer in 0\.5 s"):
+        with pytest.raises(UnreadableMusic) as caught:
             job(decoder, endless)
+        assert (caught.value.kind, "0.5 s" in str(caught.value)) == ("the decoder crashed", True)
         decoder.close()
         assert list(pool.map(job, [good, good])) == [1_000, 1_000]
 

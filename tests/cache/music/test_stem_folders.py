@@ -9,7 +9,7 @@ import soundfile
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.music.stem_folders import hash_stems, probe_stems, read_stem_windows, stem_files
-from mixstyle.cache.stem_store.manifest import SplitSettings, make_plan
+from mixstyle.cache.stem_store.manifest import SplitSettings, make_manifest
 from mixstyle.pipeline.core.stems import STEMS
 
 RATE = 44_100
@@ -51,12 +51,13 @@ def test_folders_are_found_in_any_tree(tmp_path: Path) -> None:
     assert sorted(listing.sizes) == [
         "test/Band B - Song 3", "test/demo", "train/Band A - Song 1", "train/Band A - Song 2",
     ]  # fmt: skip
-    plan = make_plan(listing, "stems", SplitSettings(0, 0.3, 0.3))
-    assert plan.grouped_by == "artist, by the song folders' names"
-    groups = {track.path: track.group for track in plan.tracks}
+    manifest = make_manifest(listing, "stems", SplitSettings(0, 0.3, 0.3))
+    assert manifest.grouped_by == "artist, by the song folders' names"
+    groups = {track.path: track.group for track in manifest.tracks}
     assert groups["train/Band A - Song 1"] == groups["train/Band A - Song 2"] == "artist Band A"
-    with pytest.raises(UnreadableMusic, match=r"^missing stem: bass$"):
+    with pytest.raises(UnreadableMusic) as caught:
         stem_files(tmp_path, "test/demo")
+    assert (caught.value.kind, "bass" in str(caught.value)) == ("missing stem", True)
 
 
 def test_songs_of_the_same_four_stems_are_the_same(tmp_path: Path) -> None:
@@ -64,24 +65,28 @@ def test_songs_of_the_same_four_stems_are_the_same(tmp_path: Path) -> None:
     (other / "vocals.wav").write_bytes((one / "vocals.wav").read_bytes())  # no voice in either, say
     hashes = [hash_stems(stem_files(tmp_path, name.name)) for name in (one, two, other)]
     assert hashes[0] == hashes[1] != hashes[2]
-    plan = make_plan(list_tracks(tmp_path, "stems"), "stems", SplitSettings(0, 0.3, 0.3))
-    groups = {track.path: track.group for track in plan.tracks}
+    manifest = make_manifest(list_tracks(tmp_path, "stems"), "stems", SplitSettings(0, 0.3, 0.3))
+    groups = {track.path: track.group for track in manifest.tracks}
     assert groups["a"] == groups["b"] != groups["c"]
 
 
 def test_what_does_not_fit_together_is_told(tmp_path: Path) -> None:
     song(tmp_path / "six")
     soundfile.write(tmp_path / "six" / "piano.wav", np.zeros((RATE, 2)), RATE)
-    with pytest.raises(UnreadableMusic, match=r"^extra stem: piano"):
+    with pytest.raises(UnreadableMusic) as caught:
         stem_files(tmp_path, "six")
+    assert (caught.value.kind, "piano" in str(caught.value)) == ("extra stem", True)
     song(tmp_path / "uneven", drums=RATE - 1)
-    with pytest.raises(UnreadableMusic, match=r"^unequal stems: vocals is 1\.000 s long, drums"):
+    with pytest.raises(UnreadableMusic) as caught:
         probe_stems(stem_files(tmp_path, "uneven"))
+    assert (caught.value.kind, "vocals" in str(caught.value)) == ("unequal stems", True)
     (song(tmp_path / "broken") / "other.wav").write_bytes(b"no music")
-    with pytest.raises(UnreadableMusic, match=r"^not music: other: "):
+    with pytest.raises(UnreadableMusic) as caught:
         probe_stems(stem_files(tmp_path, "broken"))
-    with pytest.raises(UnreadableMusic, match=r"^missing stem: vocals, bass, drums, other"):
+    assert (caught.value.kind, "other" in str(caught.value)) == ("not music", True)
+    with pytest.raises(UnreadableMusic) as caught:
         stem_files(tmp_path, "nowhere")
+    assert (caught.value.kind, all(stem in str(caught.value) for stem in STEMS)) == ("missing stem", True)
 
 
 def test_the_better_of_two_files_of_a_stem_is_taken(tmp_path: Path) -> None:

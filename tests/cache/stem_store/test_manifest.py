@@ -1,10 +1,11 @@
-"""The plan: every track once, in an order of its own, clips apart, and nothing on two sides of the split."""
+"""The manifest: every track once, in an order of its own, clips apart, and nothing on two sides of the split."""
 
 import hashlib
 import itertools
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ import soundfile
 from mixstyle.cache.music.listing import Listing, describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.manifest import (
     SplitSettings,
-    load_plan,
-    make_plan,
+    load_manifest,
+    make_manifest,
     ordered,
     read_fma_tracks,
-    store_plan,
+    store_manifest,
 )
 from mixstyle.pipeline.core.errors import MixstyleError
 
@@ -78,10 +79,10 @@ def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system allows UTF-8 names only")
     touch(tmp_path / "b.mp3")
-    plan = make_plan(list_tracks(tmp_path, "mixtures"), "mixtures", SPLIT)
-    store_plan(tmp_path / "plan.gz", plan)
-    loaded = load_plan(tmp_path / "plan.gz")
-    assert loaded == plan
+    manifest = make_manifest(list_tracks(tmp_path, "mixtures"), "mixtures", SPLIT)
+    store_manifest(tmp_path / "manifest.gz", manifest)
+    loaded = load_manifest(tmp_path / "manifest.gz")
+    assert loaded == manifest
     assert loaded is not None
     assert (tmp_path / next(t.path for t in loaded.tracks if t.path != "b.mp3")).exists()
 
@@ -98,75 +99,80 @@ def test_lists_are_relative_to_their_folder(tmp_path: Path) -> None:
     listing = list_tracks(table, "mixtures")
     assert dict(listing.artists) == {"one.mp3": "A"}
     assert dict(listing.licences) == {"one.mp3": "CC0"}
-    assert make_plan(listing, "mixtures", SPLIT).grouped_by == "artist, by the list"
+    assert make_manifest(listing, "mixtures", SPLIT).grouped_by == "artist, by the list"
 
 
 def test_what_cannot_be_listed_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MixstyleError, match=r"separate\.data_path=.*: no such folder or list"):
-        list_tracks(tmp_path / "none", "mixtures")
-    with pytest.raises(MixstyleError, match="no audio files there"):
-        list_tracks(tmp_path, "mixtures")
-    with pytest.raises(MixstyleError, match="no folders with stems"):
-        list_tracks(tmp_path, "stems")
-    with pytest.raises(MixstyleError, match=r"should be a folder, a \.txt list or a \.csv list"):
-        list_tracks(touch(tmp_path / "a.mp3"), "mixtures")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "a.csv").write_text("file\na.mp3\n")
-    with pytest.raises(MixstyleError, match="has no column `path`"):
-        list_tracks(tmp_path / "a.csv", "mixtures")
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9.mp3\n")
+    refused: list[tuple[str, Literal["mixtures", "stems"], str]] = [
+        ("none", "mixtures", "not-found"),
+        ("empty", "mixtures", "no-music"),
+        ("empty", "stems", "no-music"),
+        (touch(tmp_path / "a.mp3").name, "mixtures", "bad-list"),
+        ("a.csv", "mixtures", "bad-list"),
+        ("b.txt", "mixtures", "bad-list"),
+    ]
+    for name, kind, code in refused:
+        with pytest.raises(MixstyleError) as caught:
+            list_tracks(tmp_path / name, kind)
+        told = f"separate.data_path={tmp_path / name}:"
+        assert (caught.value.code, told in str(caught.value)) == (code, True), str(caught.value)
 
 
 def test_order_and_ids_hang_on_paths_alone() -> None:
     paths = [f"{i // 10}/{i}.mp3" for i in range(200)]
-    plan = make_plan(listing_of(paths), "mixtures", SPLIT, find_duplicates=False)
-    backwards = make_plan(listing_of(paths[::-1]), "mixtures", SPLIT, find_duplicates=False)
-    assert plan.tracks == backwards.tracks
-    assert [t.index for t in plan.tracks] == list(range(200))
-    assert sorted(t.path for t in plan.tracks) == sorted(paths)
-    assert [t.path for t in plan.tracks] != sorted(paths)
-    assert all(t.track_id == hashlib.sha256(t.path.encode()).hexdigest()[:12] for t in plan.tracks)
-    fewer = make_plan(listing_of(paths[:100]), "mixtures", SPLIT, find_duplicates=False)
-    kept = [t.path for t in plan.tracks if t.path in set(paths[:100])]
+    manifest = make_manifest(listing_of(paths), "mixtures", SPLIT, find_duplicates=False)
+    backwards = make_manifest(listing_of(paths[::-1]), "mixtures", SPLIT, find_duplicates=False)
+    assert manifest.tracks == backwards.tracks
+    assert [t.index for t in manifest.tracks] == list(range(200))
+    assert sorted(t.path for t in manifest.tracks) == sorted(paths)
+    assert [t.path for t in manifest.tracks] != sorted(paths)
+    assert all(t.track_id == hashlib.sha256(t.path.encode()).hexdigest()[:12] for t in manifest.tracks)
+    fewer = make_manifest(listing_of(paths[:100]), "mixtures", SPLIT, find_duplicates=False)
+    kept = [t.path for t in manifest.tracks if t.path in set(paths[:100])]
     assert [t.path for t in fewer.tracks] == kept
-    shards = [plan.shard(k, 32) for k in range(plan.n_shards(32))]
+    shards = [manifest.shard(k, 32) for k in range(manifest.n_shards(32))]
     assert [len(shard) for shard in shards] == [32] * 6 + [8]
-    assert tuple(itertools.chain(*shards)) == plan.tracks
+    assert tuple(itertools.chain(*shards)) == manifest.tracks
 
 
 def test_the_split_has_its_fractions_and_keeps_a_tracks_side() -> None:
     paths = [f"{i}.mp3" for i in range(5_000)]
-    plan = make_plan(listing_of(paths), "mixtures", SPLIT, find_duplicates=False)
-    assert plan.grouped_by == "track"
-    counts = Counter(t.split for t in plan.tracks)
+    manifest = make_manifest(listing_of(paths), "mixtures", SPLIT, find_duplicates=False)
+    assert manifest.grouped_by == "track"
+    counts = Counter(t.split for t in manifest.tracks)
     # binomial deviations are 21 and 28 tracks
     assert abs(counts["validation"] - 500) < 4 * 21
     assert abs(counts["test"] - 1_000) < 4 * 28
-    fewer = make_plan(listing_of(paths[::2]), "mixtures", SPLIT, find_duplicates=False)
-    sides = {t.path: t.split for t in plan.tracks}
+    fewer = make_manifest(listing_of(paths[::2]), "mixtures", SPLIT, find_duplicates=False)
+    sides = {t.path: t.split for t in manifest.tracks}
     assert all(sides[t.path] == t.split for t in fewer.tracks)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_side_is_empty_where_three_can_be_filled(seed: int) -> None:
     split = SplitSettings(seed, 0.01, 0.01)
-    plan = make_plan(listing_of(["a.mp3", "b.mp3", "c.mp3"]), "mixtures", split, find_duplicates=False)
-    assert Counter(t.split for t in plan.tracks) == {"train": 1, "validation": 1, "test": 1}
-    none = make_plan(listing_of(["a.mp3", "b.mp3", "c.mp3"]), "mixtures", SplitSettings(seed, 0, 0), False)
+    manifest = make_manifest(listing_of(["a.mp3", "b.mp3", "c.mp3"]), "mixtures", split, find_duplicates=False)
+    assert Counter(t.split for t in manifest.tracks) == {"train": 1, "validation": 1, "test": 1}
+    none = make_manifest(listing_of(["a.mp3", "b.mp3", "c.mp3"]), "mixtures", SplitSettings(seed, 0, 0), False)
     assert {t.split for t in none.tracks} == {"train"}
 
 
 def test_top_folders_are_artists_unless_they_are_numbers_or_few() -> None:
     artists = [f"artist {a}/album {b}/{c}.mp3" for a in range(30) for b in range(2) for c in range(3)]
-    plan = make_plan(listing_of(artists), "mixtures", SPLIT, find_duplicates=False)
-    assert plan.grouped_by == "artist, by top folder"
+    manifest = make_manifest(listing_of(artists), "mixtures", SPLIT, find_duplicates=False)
+    assert manifest.grouped_by == "artist, by top folder"
     sides: dict[str, set[str]] = {}
-    for t in plan.tracks:
+    for t in manifest.tracks:
         sides.setdefault(t.path.partition("/")[0], set()).add(t.split)
     assert all(len(found) == 1 for found in sides.values())
     assert len({side for found in sides.values() for side in found}) == 3
     fma = [f"{i:03d}/{i:03d}{j:03d}.mp3" for i in range(30) for j in range(5)]
-    assert make_plan(listing_of(fma), "mixtures", SPLIT, False).grouped_by == "track"
+    assert make_manifest(listing_of(fma), "mixtures", SPLIT, False).grouped_by == "track"
     few = [f"{name}/{i}.mp3" for name in "abc" for i in range(9)]
-    assert make_plan(listing_of(few), "mixtures", SPLIT, False).grouped_by == "track"
+    assert make_manifest(listing_of(few), "mixtures", SPLIT, False).grouped_by == "track"
 
 
 def test_fma_tracks_csv_tells_artists_and_licences(tmp_path: Path) -> None:
@@ -178,10 +184,10 @@ def test_fma_tracks_csv_tells_artists_and_licences(tmp_path: Path) -> None:
     assert licences[45] == "Attribution, 45"
     paths = [f"{i // 100:03d}/{i:06d}.mp3" for i in range(210)]
     split = SplitSettings(0, 0.1, 0.2, table)
-    plan = make_plan(listing_of(paths), "mixtures", split, find_duplicates=False)
-    assert plan.grouped_by == "artist, by tracks.csv"
+    manifest = make_manifest(listing_of(paths), "mixtures", split, find_duplicates=False)
+    assert manifest.grouped_by == "artist, by tracks.csv"
     sides: dict[str, set[str]] = {}
-    for t in plan.tracks:
+    for t in manifest.tracks:
         number = int(Path(t.path).stem)
         known = number < 200
         assert t.licence == (f"Attribution, {number}" if known else "")
@@ -189,8 +195,9 @@ def test_fma_tracks_csv_tells_artists_and_licences(tmp_path: Path) -> None:
     assert len(sides) == 50
     assert all(len(found) == 1 for found in sides.values())
     table.write_text("a,b\nc,d\n")
-    with pytest.raises(MixstyleError, match=r"separate\.tracks_csv=.*has no column artist/id"):
+    with pytest.raises(MixstyleError) as caught:
         read_fma_tracks(table)
+    assert (caught.value.code, f"separate.tracks_csv={table}" in str(caught.value)) == ("bad-list", True)
 
 
 def test_identical_audio_never_lies_on_two_sides(tmp_path: Path) -> None:
@@ -202,32 +209,33 @@ def test_identical_audio_never_lies_on_two_sides(tmp_path: Path) -> None:
     for lone in range(30):
         write(tmp_path / f"lone {lone}" / "song.wav", seed=1_000 + lone)
     listing = list_tracks(tmp_path, "mixtures")
-    apart = make_plan(listing, "mixtures", SPLIT, find_duplicates=False)
+    apart = make_manifest(listing, "mixtures", SPLIT, find_duplicates=False)
     assert len({t.split for t in apart.tracks if t.path.startswith("artist")}) > 1  # they would be torn apart
-    plan = make_plan(listing, "mixtures", SPLIT)
-    assert len({t.split for t in plan.tracks if t.path.startswith("artist")}) == 1
-    assert len({t.split for t in plan.tracks}) == 3
+    manifest = make_manifest(listing, "mixtures", SPLIT)
+    assert len({t.split for t in manifest.tracks if t.path.startswith("artist")}) == 1
+    assert len({t.split for t in manifest.tracks}) == 3
 
 
-def test_a_plan_comes_back_and_has_equal_bytes(tmp_path: Path) -> None:
+def test_a_manifest_comes_back_and_has_equal_bytes(tmp_path: Path) -> None:
     for i in range(5):
         write(tmp_path / "music" / f"lied {i} ü.wav", seed=i)
     listing = list_tracks(tmp_path / "music", "mixtures")
     listing = with_spot_checks(listing, ordered(listing, 0)[:3], "mixtures")
-    plan = make_plan(listing, "mixtures", SPLIT)
+    manifest = make_manifest(listing, "mixtures", SPLIT)
     path = tmp_path / "plan.jsonl.gz"
-    assert load_plan(path) is None
-    store_plan(path, plan)
+    assert load_manifest(path) is None
+    store_manifest(path, manifest)
     first = path.read_bytes()
-    loaded = load_plan(path)
-    assert loaded == plan
+    loaded = load_manifest(path)
+    assert loaded == manifest
     assert loaded is not None
     assert loaded.listing.digest == listing.digest
-    store_plan(path, loaded)
+    store_manifest(path, loaded)
     assert path.read_bytes() == first
     path.write_bytes(first[:-20])
-    with pytest.raises(MixstyleError, match=r"plan\.jsonl\.gz: a damaged plan"):
-        load_plan(path)
+    with pytest.raises(MixstyleError) as caught:
+        load_manifest(path)
+    assert (caught.value.code, str(path) in str(caught.value)) == ("damaged-file", True)
 
 
 def test_a_changed_folder_is_described(tmp_path: Path) -> None:
@@ -247,8 +255,8 @@ def test_a_changed_folder_is_described(tmp_path: Path) -> None:
     write(music / "1.wav", seed=7)  # the same name and size, other audio
     now = listed()
     assert now.digest != before.digest
-    assert describe_change(before, now) == "2 files added, 1 removed, 1 changed since the plan"
+    assert describe_change(before, now) == "2 files added, 1 removed, 1 changed since the manifest was made"
     write(music / "1.wav", seed=1)
     (music / "5.wav").unlink()
     (music / "6.wav").unlink()
-    assert describe_change(before, listed()) == "1 file removed since the plan"
+    assert describe_change(before, listed()) == "1 file removed since the manifest was made"

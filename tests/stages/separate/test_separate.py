@@ -215,7 +215,7 @@ def test_a_changed_folder_is_told_and_rebuilt(
     assert "1 file added, 4 changed" in str(caught.value)
 
 
-def test_a_lost_plan_is_made_again_and_a_damaged_shard_too(copy: Settings, folder: Path) -> None:
+def test_a_lost_manifest_is_made_again_and_a_damaged_shard_too(copy: Settings, folder: Path) -> None:
     stems = copy.separate.stems_dir
     (stems / "plan.jsonl.gz").unlink()
     tar = stems / "stems-000001.tar"

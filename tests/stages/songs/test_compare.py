@@ -50,8 +50,9 @@ def test_a_gain_is_found_on_the_stem_that_it_was_given(
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "Relative loudness" in printed
-    with pytest.raises(MixstyleError, match=r"should end in \.png"):
+    with pytest.raises(MixstyleError) as caught:
         compare(settings, first, second, tmp_path / "c.pdf")
+    assert (caught.value.code, "c.pdf" in str(caught.value)) == ("bad-option", True)
 
 
 def test_a_stem_that_is_missing_counts_by_its_loudness_alone(settings: Settings, tmp_path: Path) -> None:

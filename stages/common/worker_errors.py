@@ -1,0 +1,43 @@
+"""Errors in a DataLoader's workers, raised in the main process as they are.
+
+torch makes an exception of a worker anew from a text with its traceback in it, and so loses its code and its one line.
+Here a worker hands the error over as if it were an item, and `raised` raises it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from torch.utils.data import Dataset, default_collate
+
+from mixstyle.pipeline.core.errors import MixstyleError
+
+T = TypeVar("T")
+
+
+class ErrorsAsItems(Dataset[Any]):
+    """A dataset whose MixstyleErrors come as items."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.data[key]
+        except MixstyleError as error:
+            return error
+
+
+def collate_or_error(items: Sequence[Any]) -> Any:
+    """A batch as torch makes it, or the first error among its items."""
+    return next((item for item in items if isinstance(item, MixstyleError)), None) or default_collate(list(items))
+
+
+def raised(loaded: Iterable[T]) -> Iterator[T]:
+    """What was loaded, in order. Raises the first MixstyleError among it."""
+    for item in loaded:
+        if isinstance(item, MixstyleError):
+            raise item
+        yield item

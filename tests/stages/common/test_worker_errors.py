@@ -1,0 +1,35 @@
+"""What a DataLoader's worker refuses is raised as it was, whatever the number of workers."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
+
+
+class _Numbers(Dataset[Tensor]):
+    """0 to 6, where 5 is damaged."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, place: int) -> Tensor:
+        if place == 5:
+            raise MixstyleError("five.tar: damaged; delete it, then", code="damaged-file", remedy=("separate",))
+        return torch.tensor(place)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_comes_in_its_place_with_its_code(workers: int) -> None:
+    context = "fork" if workers else None
+    loader = DataLoader(
+        ErrorsAsItems(_Numbers()), 2, num_workers=workers, collate_fn=collate_or_error, multiprocessing_context=context
+    )
+    loaded = raised(loader)
+    assert [next(loaded).tolist(), next(loaded).tolist()] == [[0, 1], [2, 3]]
+    with pytest.raises(MixstyleError) as caught:
+        next(loaded)
+    assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("separate",))
+    assert str(caught.value) == "five.tar: damaged; delete it, then run: mixstyle separate"
