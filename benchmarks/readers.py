@@ -62,6 +62,7 @@ def main(
         folder = stems_dir or noise(Path(temporary) / "stems", tracks, clip_s)
         command = [sys.executable, str(Path(__file__).with_name("slow_s3.py")), str(folder)]
         store = subprocess.Popen([*command, str(latency_ms), str(megabytes_per_s)], stdout=subprocess.PIPE, text=True)
+        before = dict(os.environ)
         try:
             port = (store.stdout or sys.stdin).readline().strip()
             os.environ |= {
@@ -80,6 +81,8 @@ def main(
         finally:
             store.kill()
             store.wait()
+            os.environ.clear()
+            os.environ.update(before)
     print(
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; batches of "
         f"{batch_size} tracks, {workers} workers, {rounds} rounds; the store: {latency_ms:g} ms a request, "

@@ -187,7 +187,8 @@ def _is_sidecar(name: str) -> bool:
 
 def _file_system(url: str) -> Any:
     try:
-        return fsspec.core.url_to_fs(url)[0]
+        # fsspec keeps one file system for equal arguments, with the endpoint that the environment named back then
+        return fsspec.core.url_to_fs(url, skip_instance_cache=True)[0]
     except ImportError as error:
         raise MixstyleError(f"{url}: {error}; for s3:// install mixstyle[s3]", code="no-package") from error
     except ValueError as error:
