@@ -127,6 +127,43 @@ def test_packages_do_not_import_one_another_in_a_circle() -> None:
     assert cycle_in(graph) == []
 
 
+@cache
+def calls(path: Path) -> frozenset[str]:
+    """The last part of the names of all that a file calls: `self.encoder(x)` is encoder."""
+    found = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return frozenset(
+        f.attr if isinstance(f, ast.Attribute) else f.id for f in found if isinstance(f, ast.Attribute | ast.Name)
+    )
+
+
+def callers(names: set[str], root: Path = ROOT) -> set[str]:
+    """The files that call one of the names."""
+    return {path.relative_to(root).as_posix() for path in sources(root) if calls(path) & names}
+
+
+def test_clips_become_embeddings_in_one_place() -> None:
+    """By name: spectrograms come from what is called `mel`, and no encoder is asked without them."""
+    asks = {"pipeline/encoder/embed_clips.py", "stages/train/step.py"}  # training has gradients and autocast
+    assert callers({"mel"}) == asks
+    # it asks a list of encoders, each by that name
+    assert callers({"encoder", "untrained"}) == asks
+    makes = {"cache/models/checkpoints.py", "stages/train/setup.py"}
+    assert callers({"StemMel"}) == makes, "who makes a mel may call it by another name"
+
+
+def test_clips_are_cut_in_one_place() -> None:
+    """The rule is asked through `CuttingRule.starts`, by what cuts songs and by the dry run, which counts chunks."""
+    assert callers({"clip_starts", "clip_starts_1"}) == {"cache/music/cutting.py"}
+    assert callers({"starts"}) == {"stages/separate/cutting.py", "stages/separate/dry_run.py"}
+
+
+def test_a_second_path_would_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "stages" / "songs" / "again.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("def own(loaded, stems, d):\n    return loaded.encoder(loaded.mel(stems), d)\n")
+    assert callers({"mel"}, tmp_path) == callers({"encoder"}, tmp_path) == {"stages/songs/again.py"}
+
+
 def test_pipeline_holds_no_command_line() -> None:
     for path in (ROOT / "pipeline").rglob("*.py"):
         assert not imported(path) & {"typer", "rich", "argparse", "dvc"}, path.name

@@ -18,6 +18,7 @@ import torch
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
+from mixstyle.pipeline.descriptors.presence import is_present
 from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED, Parameter
 
 MIX = "mix"
@@ -25,8 +26,6 @@ PLACES = (*STEMS, MIX)
 """Where a mix chain has effects."""
 LEVELS = ("loudness_match", "stem_lufs", "mix_lufs")
 """What else it says, by name."""
-ABSENT_LU = 30.0
-"""A stem this far below the loudest is what a separator left of the others: raised, it would be an instrument."""
 MOST_GAIN_DB = 60.0
 """A mix's loudness is set by no more than this."""
 QUIET = 1e-6
@@ -136,8 +135,8 @@ def draw_mix_chain(rng: np.random.Generator, settings: MixChainSettings) -> MixC
 def apply_mix_chain(stems: np.ndarray, mix_chain: MixChain, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Stems float32 [4, 2, T] mixed by the chains, as long as they were; a stem without effects is the same to the bit.
 
-    Tails of reverbs and delays end with the clip. A stem that is absent (silent, or 30 LU below the loudest) is brought
-    to no loudness. Raises ValueError for another shape, for samples that are not finite (one would make nearly all of
+    Tails of reverbs and delays end with the clip. A stem that is absent (`presence.is_present`) is brought to no
+    loudness. Raises ValueError for another shape, for samples that are not finite (one would make nearly all of
     pedalboard's output so), for effects or parameters that do not exist, and where a loudness is to be set for less
     than 400 ms.
     """
@@ -151,9 +150,8 @@ def apply_mix_chain(stems: np.ndarray, mix_chain: MixChain, sample_rate: int = S
             raise ValueError(f"no effect {effect.name!r} with parameters {', '.join(effect.parameters)}")
     out = np.array(stems, np.float32)
     if mix_chain.stem_lufs:
-        found = _loudness(out, sample_rate)
-        present = (found > LOUDNESS_FLOOR_LUFS) & (found > found.max() - ABSENT_LU)
-        gains_db = np.where(present, np.array(mix_chain.stem_lufs) - found, 0.0)
+        *found, whole = _loudness(np.concatenate([out, out.sum(0, keepdims=True)]), sample_rate)
+        gains_db = np.where(is_present(np.array(found), whole), np.array(mix_chain.stem_lufs) - found, 0.0)
         out *= (10 ** (gains_db / 20))[:, None, None].astype(np.float32)
     for i, chain in enumerate(mix_chain.stems):
         for effect in chain:

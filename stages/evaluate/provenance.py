@@ -11,6 +11,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import FIRST, Provenance, differences, guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.progress import say
@@ -32,14 +33,14 @@ def provenance_of(options: EvaluateSettings, cache: StemCache, checkpoints: Sequ
         "stems": cache.fingerprint,
         "encoders": [sha256_file(path) for path in checkpoints],
         "shipped_encoder": _shipped_hash(),
-        "effect_versions": effect_versions(),
+        "effect_versions": chain_versions(effect_versions()),
     }
     return Provenance("evaluate", shaping(options), {_version_name(t): t.version for t in TASKS.values()}, inputs)
 
 
 def absent() -> dict[str, object]:
     """What evaluations did not store of before effects had versions and the shipped encoder was a row."""
-    return {"effect_versions": first_versions(), "shipped_encoder": _shipped_hash()}
+    return {"effect_versions": chain_versions(first_versions(), stem_loudness=1), "shipped_encoder": _shipped_hash()}
 
 
 def changes(folder: Path, provenance: Provenance) -> list[str]:

@@ -149,11 +149,12 @@ def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrac
 
 
 def separate_with(separator: Separator | None) -> Separate:
-    """What separates a clip's mixture. Raises ValueError without a separator."""
+    """What separates clips' mixtures, in the batches of the separator. Raises ValueError without a separator."""
     if separator is None:
         raise ValueError("stems that are given have no separator")
 
-    def separate(mix: Audio) -> Audio:
-        return separator.separate([torch.from_numpy(np.ascontiguousarray(mix))])[0].numpy()
+    def separate(mixtures: Sequence[Audio]) -> list[Audio]:
+        given = [torch.from_numpy(np.ascontiguousarray(mix)) for mix in mixtures]
+        return [stems.numpy() for stems in separator.separate(given)]
 
     return separate

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
+from mixstyle.pipeline.encoder.embed_clips import embed_with_each
 from mixstyle.pipeline.encoder.encoder import DESCRIPTOR_LIMIT, untrained_like
 from mixstyle.stages.common.progress import progress
 
@@ -44,21 +45,21 @@ def embed(
     descriptors in the store are those of whole clips. float32 throughout.
     """
     descriptors = store.rows([clip.row for clip in clips])
-    untrained = untrained_like(loaded.encoder).to(device)
-    trained_rows, untrained_rows = [], []
-    with progress("embedding", len(clips), "clips") as bar, torch.inference_mode():
+    encoders = (loaded.encoder, untrained_like(loaded.encoder).to(device))
+    found: list[list[NDArray[np.float32]]] = []
+    with progress("embedding", len(clips), "clips") as bar:
         start = 0
         for stems in _batches(cache, clips, batch_clips, workers):
-            mel = loaded.mel(torch.from_numpy(stems).to(device))
             conditions = torch.from_numpy(descriptors[start : start + len(stems)]).to(device)
-            trained_rows.append(loaded.encoder(mel, conditions).float().cpu().numpy())
-            untrained_rows.append(untrained(mel, conditions).float().cpu().numpy())
+            both = embed_with_each(encoders, loaded.mel, torch.from_numpy(stems).to(device), conditions)
+            found.append([embeddings.cpu().numpy() for embeddings in both])
             start += len(stems)
             bar.advance(len(stems))
     center = loaded.encoder.descriptor_center.cpu().numpy()
     scale = loaded.encoder.descriptor_scale.cpu().numpy()
     raw = np.clip((descriptors - center) / scale, -DESCRIPTOR_LIMIT, DESCRIPTOR_LIMIT).astype(np.float32)
-    return Embeddings(np.concatenate(trained_rows), np.concatenate(untrained_rows), raw)
+    trained, untrained = (np.concatenate(rows) for rows in zip(*found, strict=True))
+    return Embeddings(trained, untrained, raw)
 
 
 def _batches(

@@ -1,8 +1,8 @@
 """The stems that `mixstyle separate` has cached of music files, for commands that would separate them again.
 
 They are taken where the folder was made with the same separator, precision and cutting, and the file, at its path in
-the folder's music, has the content that was separated. They were rounded to 16 bits, which moves an embedding by less
-than another batch size would (tests hold the figure).
+the folder's music, has the content that was separated. They are rounded to 16 bits, so an embedding
+differs slightly from that of stems separated anew.
 """
 
 import threading

@@ -14,6 +14,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.pipeline.encoder.encoder import Encoder
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.retrieval import hits, principal_components, ranks
@@ -61,7 +62,6 @@ def watch_step(board: SummaryWriter, embeddings: Tensor, step: int) -> None:
                 board.add_histogram(name, values.cpu(), step)
 
 
-@torch.no_grad()
 def watch_songs(
     board: SummaryWriter, encoder: Encoder, mel: StemMel, cache: StemCache, store: FeatureStore, step: int
 ) -> None:
@@ -77,7 +77,7 @@ def watch_songs(
     for start in range(0, len(clips), BATCH_CLIPS):
         stems = np.stack([cache.read_clip(clip) for clip in clips[start : start + BATCH_CLIPS]])
         conditions = descriptors[start : start + BATCH_CLIPS].to(device)
-        found.append(encoder(mel(torch.from_numpy(stems).to(device)), conditions).float().cpu().numpy())
+        found.append(embed_clips(encoder, mel, torch.from_numpy(stems).to(device), conditions).cpu().numpy())
     embeddings = np.concatenate(found)
     pool, queries = np.split(embeddings, 2)
     rank = ranks(queries, pool, np.arange(len(songs)))

@@ -3,7 +3,8 @@
 from typing import Any
 
 from mixstyle.cache.storage.provenance import Provenance
-from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
+from mixstyle.pipeline.mixing.chains import chain_versions
+from mixstyle.pipeline.mixing.effects import EFFECTS, effect_versions, first_versions
 from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.train import TrainSettings
 
@@ -24,16 +25,20 @@ def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenan
     chosen = shaping(options)
     if reads_streams(options):  # a stream has an order of its own
         chosen |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}
-    return Provenance("train", chosen, made_from={**made_from, "effect_versions": _drawn(options, effect_versions())})
+    return Provenance(
+        "train", chosen, made_from={**made_from, "effect_versions": _drawn(options, chain_versions(effect_versions()))}
+    )
 
 
 def unversioned(options: TrainSettings) -> dict[str, Any]:
     """What trainings of before effects had versions did not store."""
-    return {"effect_versions": _drawn(options, first_versions())}
+    return {"effect_versions": _drawn(options, chain_versions(first_versions(), stem_loudness=1))}
 
 
 def _drawn(options: TrainSettings, versions: dict[str, int]) -> dict[str, int]:
     """The versions of those effects that may be drawn, or that the head of the chain's parameters knows."""
-    if options.style_effects or options.chain_weight:
+    if options.style_effects:
         return versions
+    if options.chain_weight:
+        return {name: version for name, version in versions.items() if name in EFFECTS}
     return {name: version for name, version in versions.items() if name in options.aug_effects}

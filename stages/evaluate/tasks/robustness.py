@@ -100,12 +100,15 @@ def robustness(
         for place, clip in enumerate(clips):
             whole = cache.read_clip(clip).sum(0)
             mix = whole[:, :-shift]
-            own = apart(mix)
-            groups[AS_IT_IS].append((own, NOTHING))
-            for name, change in CHANGES.items():
-                groups[name].append((apart(change(mix)), NOTHING))
-            groups[LATER].append((apart(whole[:, shift:]), NOTHING))
-            groups[OTHER_CHAIN].append((own, draw_chain(np.random.default_rng([seed, 6, place]), effects)))
+            mixtures = {
+                AS_IT_IS: mix,
+                **{name: change(mix) for name, change in CHANGES.items()},
+                LATER: whole[:, shift:],
+            }
+            found = apart(list(mixtures.values()))
+            for name, stems in zip(mixtures, found, strict=True):
+                groups[name].append((stems, NOTHING))
+            groups[OTHER_CHAIN].append((found[0], draw_chain(np.random.default_rng([seed, 6, place]), effects)))
         return tuple(item for group in groups.values() for item in group)
 
     return Part(KEY, tuple(range(len(songs))) * len(CONDITIONS), make)

@@ -66,9 +66,8 @@ def separator_dependence(
         drawn.append((chain, tuple(int(place) for place in rng.choice(len(songs), 2, replace=False))))
 
     def make() -> Items:
-        apart = separate()
         true = [_middle(folder / "stems", song, round(clip_s * SAMPLE_RATE)) for song in songs]
-        separated = [apart(stems.sum(0)) for stems in true]
+        separated = separate()([stems.sum(0) for stems in true])
         return tuple((k[pair[side]], chain) for k in (true, separated) for side in (0, 1) for chain, pair in drawn)
 
     places = tuple(pair[side] for _ in range(2) for side in (0, 1) for _, pair in drawn)

@@ -18,8 +18,8 @@ from mixstyle.stages.settings.evaluate import EvaluateSettings
 Audio = NDArray[np.float32]
 Embeddings = NDArray[np.float32]
 """[clips, E], of one row, in the order of a part's items."""
-Separate = Callable[[Audio], Audio]
-"""A mixture [2, T] to stems [4, 2, T]."""
+Separate = Callable[[Sequence[Audio]], list[Audio]]
+"""Mixtures [2, T] to stems [4, 2, T] each; together, since they share the separator's batches."""
 Items = tuple[tuple[CachedClip | Audio, MixChain], ...]
 """Stems, of the cache or [4, 2, T], and what is done to them."""
 NOTHING = MixChain(tuple(() for _ in STEMS))

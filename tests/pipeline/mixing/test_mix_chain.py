@@ -195,6 +195,18 @@ def test_the_docs_name_every_effect_and_its_bounds() -> None:
             assert f"`{key}` {parameter.low:g} to {parameter.high:g}" in row
 
 
+def test_stems_that_the_mix_hardly_has_are_not_raised() -> None:
+    meter = pyloudnorm.Meter(SAMPLE_RATE)
+    stems = stems_of(9, 2.0)
+    for i, below_lu in enumerate((0.0, 0.0, 25.0, 35.0)):  # the rule: absent from 30 LU below the mix on
+        stems[i] *= np.float32(10 ** ((-20 - below_lu - meter.integrated_loudness(stems[i].T.astype(float))) / 20))
+    out = apply_mix_chain(stems, MixChain(NONE, stem_lufs=(-16.0,) * 4))
+    found = [meter.integrated_loudness(x.T.astype(float)) for x in out]
+    # 0.1 LU: the gates of pyloudnorm's blocks; the mix is 3 LU above its two loud stems, -17 LUFS
+    assert found[:3] == pytest.approx([-16.0] * 3, abs=0.1)
+    np.testing.assert_array_equal(out[3], stems[3])
+
+
 def test_order_is_drawn_and_recorded() -> None:
     settings = MixChainSettings(1.0, 9.0, ("gain", "tilt", "eq"), mix_prob=1.0, shuffle=True)
     orders = {tuple(e.name for e in draw_mix_chain(np.random.default_rng(s), settings).mix) for s in range(40)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.stages.evaluate import provenance as module
 from mixstyle.stages.evaluate.provenance import SETTINGS, changes, prepare, provenance_of
 from mixstyle.stages.evaluate.tasks.registry import TASKS
@@ -73,14 +75,27 @@ def made(asked: Asked, **changed: object) -> None:
     (asked.folder / SETTINGS).write_text(json.dumps(asked.provenance.to_json() | changed))
 
 
-def test_a_folder_of_the_first_format_is_gone_on_with(asked: Asked) -> None:
+def first_format(asked: Asked) -> None:
+    """Turns the folder into one of version 0.1.0."""
     made_from = {"stems": asked.cache.fingerprint, "checkpoints": [sha256_file(asked.checkpoint)]}
     stored = {**FIRST_FORMAT, "settings": FIRST_FORMAT["settings"] | {"made_from": made_from}}  # pyright: ignore[reportOperatorIssue]
     (asked.folder / SETTINGS).write_text(json.dumps(stored))
     (asked.folder / "separator_dependence.npz").rename(asked.folder / "fingerprint.npz")
+
+
+def test_a_folder_of_the_first_format_is_gone_on_with(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_format(asked)
+    monkeypatch.setattr(module, "chain_versions", partial(chain_versions, stem_loudness=1))  # as it was then
     assert changes(asked.folder, asked.provenance) == []
     prepare(asked.folder, asked.provenance, rebuild=False)
     assert asked.names() == set(FILES), "the embeddings have their new name, and all is kept"
+
+
+def test_what_was_made_before_absent_stems_were_told_by_the_mix_is_made_anew(asked: Asked) -> None:
+    first_format(asked)
+    assert changes(asked.folder, asked.provenance) == ["effect versions.stem loudness: 1 -> 2"]
+    prepare(asked.folder, asked.provenance, rebuild=False)
+    assert asked.names() == set()
 
 
 def test_of_a_task_in_another_version_alone_the_embeddings_go(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Dependence on the separator: true and separated stems are asked alike, and folders that hold no songs are named."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ def test_true_and_separated_stems_are_asked_alike(tmp_path: Path) -> None:
             soundfile.write(folder / f"{stem}.wav", audio.T, SAMPLE_RATE, subtype="FLOAT")
     seen: list[np.ndarray] = []
 
-    def separate(mix: np.ndarray) -> np.ndarray:
-        seen.append(mix)
-        return np.stack([mix / 4] * 4)
+    def separate(mixtures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        seen.extend(mixtures)
+        return [np.stack([mix / 4] * 4) for mix in mixtures]
 
     part = separator_dependence(tmp_path, lambda: separate, 1.0, 2, 12, 0)
     assert not seen, "nothing is separated before it is needed"
