@@ -63,7 +63,8 @@ def _public(names: list[str]) -> list[str]:
         kind = "autoclass" if isinstance(value, type) else "autofunction" if callable(value) else "autodata"
         members = "   :members:\n" if kind == "autoclass" else ""
         hidden = "   :no-value:\n" if kind == "autodata" else ""
-        blocks.append(f".. {kind}:: mixstyle.{name}\n{members}{hidden}")
+        # Without an index: each is at home on its package's page, and a second target makes references ambiguous.
+        blocks.append(f".. {kind}:: mixstyle.{name}\n   :no-index:\n{members}{hidden}")
     return blocks
 
 

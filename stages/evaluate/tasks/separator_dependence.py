@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mixstyle.cache.music.cutting import CuttingRule
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import frames_at_44100
 from mixstyle.cache.music.stem_folders import probe_stems, read_stem_windows, stem_files
@@ -66,7 +67,7 @@ def separator_dependence(
         drawn.append((chain, tuple(int(place) for place in rng.choice(len(songs), 2, replace=False))))
 
     def make() -> Items:
-        true = [_middle(folder / "stems", song, round(clip_s * SAMPLE_RATE)) for song in songs]
+        true = [_clip(folder / "stems", song, round(clip_s * SAMPLE_RATE)) for song in songs]
         separated = separate()([stems.sum(0) for stems in true])
         return tuple((k[pair[side]], chain) for k in (true, separated) for side in (0, 1) for chain, pair in drawn)
 
@@ -74,13 +75,13 @@ def separator_dependence(
     return Part(KEY, places, make)
 
 
-def _middle(root: Path, song: str, frames: int) -> Audio:
-    """A clip [4, 2, frames] from the middle of a song's stems."""
+def _clip(root: Path, song: str, frames: int) -> Audio:
+    """One clip [4, 2, frames] of a song's stems, cut as every command cuts."""
     files = stem_files(root, song)
     whole = frames_at_44100(probe_stems(files))
-    if whole < frames:
+    start = CuttingRule(frames, clips=1, seed=0).starts(whole, song)[0]
+    if start is None:
         raise MixstyleError(f"{root / song}: is shorter than a clip; render longer songs", code="bad-audio")
-    start = (whole - frames) // 2
     return read_stem_windows(files, [(start, start + frames)])[0]
 
 
@@ -134,7 +135,7 @@ def _section(page: PageInput) -> Section:
 
 SEPARATOR_DEPENDENCE = Task(
     "separator-dependence",
-    1,
+    2,
     KEY,
     _parts,
     lambda x, part, row, _: {KEY: separator_dependence_of(x, part, row)},
