@@ -152,9 +152,11 @@ def test_clips_become_embeddings_in_one_place() -> None:
 
 
 def test_clips_are_cut_in_one_place() -> None:
-    """The rule is asked through `CuttingRule.starts`, by what cuts songs and by the dry run, which counts chunks."""
+    """The rule is asked through `CuttingRule.starts`: by what cuts songs, by the dry run, which counts chunks, and by
+    the task that cuts true stems, which need no separation."""
     assert callers({"clip_starts", "clip_starts_1"}) == {"cache/music/cutting.py"}
-    assert callers({"starts"}) == {"stages/separate/cutting.py", "stages/separate/dry_run.py"}
+    task = "stages/evaluate/tasks/separator_dependence.py"
+    assert callers({"starts"}) == {"stages/separate/cutting.py", "stages/separate/dry_run.py", task}
 
 
 def test_a_second_path_would_be_seen(tmp_path: Path) -> None:

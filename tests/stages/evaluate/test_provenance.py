@@ -86,14 +86,30 @@ def first_format(asked: Asked) -> None:
 def test_a_folder_of_the_first_format_is_gone_on_with(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     first_format(asked)
     monkeypatch.setattr(module, "chain_versions", partial(chain_versions, stem_loudness=1))  # as it was then
-    assert changes(asked.folder, asked.provenance) == []
+    versions_then = {name: dataclasses.replace(task, version=1) for name, task in TASKS.items()}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "TASKS", versions_then)
+        assert changes(asked.folder, asked.provenance) == []
+    # separator-dependence cuts its clips by another rule since: its part alone is made again
+    assert {name for name, task in TASKS.items() if task.version != 1} == {"separator-dependence"}
     prepare(asked.folder, asked.provenance, rebuild=False)
-    assert asked.names() == set(FILES), "the embeddings have their new name, and all is kept"
+    assert asked.names() == set(FILES) - {"metrics.json", "separator_dependence.npz"}
+
+
+def test_the_embeddings_of_the_first_format_get_their_new_name(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_format(asked)
+    monkeypatch.setattr(module, "chain_versions", partial(chain_versions, stem_loudness=1))  # as it was then
+    monkeypatch.setattr(module, "TASKS", {name: dataclasses.replace(task, version=1) for name, task in TASKS.items()})
+    prepare(asked.folder, asked.provenance, rebuild=False)
+    assert asked.names() == set(FILES)
 
 
 def test_what_was_made_before_absent_stems_were_told_by_the_mix_is_made_anew(asked: Asked) -> None:
     first_format(asked)
-    assert changes(asked.folder, asked.provenance) == ["effect versions.stem loudness: 1 -> 2"]
+    assert changes(asked.folder, asked.provenance) == [
+        "effect versions.stem loudness: 1 -> 2",
+        "separator dependence task: 1 -> 2",
+    ]
     prepare(asked.folder, asked.provenance, rebuild=False)
     assert asked.names() == set()
 
