@@ -21,9 +21,8 @@ PACKAGES = {
     "pipeline": "pipeline",
     "cache": "cache",
     "stages": "stages",
-    "Music-Source-Separation-Training": "separators",
 }
-"""Folder of the checkout -> package inside mixstyle."""
+"""Folder of the checkout -> package inside mixstyle. Configs and separators hold data alone: recipes stay behind."""
 IMPORT_ALL = """
 import importlib, pkgutil, mixstyle
 names = [found.name for found in pkgutil.walk_packages(mixstyle.__path__, "mixstyle.")]

@@ -151,8 +151,16 @@ def load_manifest(path: Path) -> Manifest | None:
         head, *entries = [json.loads(line) for line in lines]
     except (OSError, EOFError, ValueError) as error:
         raise _damaged(path, str(error)) from error
-    if head.get("version") != VERSION or head.get("tracks") != len(entries):
-        raise _damaged(path, f"not a whole manifest of version {VERSION}")
+    if not isinstance(head, dict):
+        raise _damaged(path, "its first line is no object")
+    if head.get("version") != VERSION:
+        raise MixstyleError(
+            f"{path}: version {head.get('version')!r} of the manifest, not {VERSION}; delete it, then",
+            code="unknown-version",
+            remedy=("separate",),
+        )
+    if head.get("tracks") != len(entries):
+        raise _damaged(path, f"{len(entries)} tracks of {head.get('tracks')}")
 
     def column(name: str) -> dict[str, str]:
         return {entry["path"]: entry[name] for entry in entries if name in entry}

@@ -13,8 +13,9 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
     metrics: of `mixstyle report`, where there are any. words: the author's own.
     """
     train, separate = loaded.settings.get("train", {}), loaded.settings.get("separate", {})
-    if train.get("style_effects"):
-        effects = "{} to {} of all, in drawn chains".format(*train["style_effects"])
+    numbers = train.get("chain_effects") or train.get("style_effects")  # the name that encoders of 0.1 have stored
+    if numbers:
+        effects = "{} to {} of all, in drawn chains".format(*numbers)
     else:
         effects = ", ".join(train.get("aug_effects", []))
     lines = [

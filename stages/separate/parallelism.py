@@ -68,9 +68,9 @@ def choose_streams(
     if separator is None:
         return Streams(1, 1, 1)
     if not per_stream or not batch:
-        begun = _begun_with(chosen, separator, device)
-        per_stream = per_stream or begun.get("threads_per_stream") or 0
-        batch = batch or begun.get("batch_chunks") or 0
+        stored = _settings_of_folder(chosen, separator, device)
+        per_stream = per_stream or stored.get("threads_per_stream") or 0
+        batch = batch or stored.get("batch_chunks") or 0
     if not on_cpu or (threads == 1 and not per_stream):
         per_stream = 1
     if not per_stream or not batch:
@@ -119,7 +119,7 @@ def provenance_of(
     return Provenance("separate", settings, versions, made_from, notes or {})
 
 
-def _begun_with(chosen: SeparateSettings, separator: Separator, device: torch.device) -> dict[str, Any]:
+def _settings_of_folder(chosen: SeparateSettings, separator: Separator, device: torch.device) -> dict[str, Any]:
     """The settings of the folder, where they are those of the same network in the same precision; else nothing."""
     path = chosen.stems_dir / SETTINGS
     if not path.exists():

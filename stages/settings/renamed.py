@@ -7,6 +7,7 @@ from typing import Any
 
 NAMES = {
     "separate.lanes": "separate.streams",
+    "train.style_effects": "train.chain_effects",
     "evaluate.parts": "evaluate.tasks",
     "evaluate.styles": "evaluate.chains",
     "evaluate.hard_styles": "evaluate.hard_chains",

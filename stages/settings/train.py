@@ -87,7 +87,7 @@ class TrainSettings:
     """Draw the order of a chain's effects."""
     loudness_match: bool = setting(False, shapes_output=True)
     """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
-    style_effects: Several[AtLeastOne] = setting((), unit="effects", max_length=2, shapes_output=True)
+    chain_effects: Several[AtLeastOne] = setting((), unit="effects", max_length=2, shapes_output=True)
     """[least, most]: draw chains as `mixstyle evaluate` does, of that many effects each; []: by aug_*."""
     objective: str = setting("same-song", shapes_output=True)
     """What belongs together: one of `mixstyle.pipeline.encoder.objectives`."""
@@ -150,6 +150,6 @@ class TrainSettings:
             raise ContradictionError(
                 "hop_length", f"is longer than train.n_fft={self.n_fft}: frames would skip samples"
             )
-        if self.style_effects and (len(self.style_effects) != 2 or self.style_effects[0] > self.style_effects[1]):
-            raise ContradictionError("style_effects", "should be [least, most], or []")
+        if self.chain_effects and (len(self.chain_effects) != 2 or self.chain_effects[0] > self.chain_effects[1]):
+            raise ContradictionError("chain_effects", "should be [least, most], or []")
         return self

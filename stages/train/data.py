@@ -37,19 +37,19 @@ class Recipe:
     """How an item's three clips are made.
 
     objective: which clips, and which chains on them. normalise: what stems are brought to before that, if at all.
-    style_effects: draw effect chains of n effects, n between these two, and not by `remix`.
+    chain_effects: draw effect chains of n effects, n between these two, and not by `remix`.
     """
 
     remix: MixChainSettings
     objective: Objective
     normalise: StemTargets | None = None
-    style_effects: tuple[int, int] | None = None
+    chain_effects: tuple[int, int] | None = None
 
     def draw(self, rng: np.random.Generator) -> MixChain:
         """What is done to a clip."""
-        if self.style_effects is None:
+        if self.chain_effects is None:
             return draw_mix_chain(rng, self.remix)
-        least, most = self.style_effects
+        least, most = self.chain_effects
         return draw_chain(rng, int(rng.integers(least, most + 1)))
 
 

@@ -9,6 +9,8 @@ from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.train import TrainSettings
 
 SETTINGS = "settings.json"
+RENAMED = {"style_effects": "chain_effects"}
+"""Names in what trainings stored that were others: old -> new."""
 OTHER_INPUTS = {
     "stems": "the cached stems are others than those it was trained on",
     "features": "the descriptors are others than those it was trained on",
@@ -37,7 +39,7 @@ def unversioned(options: TrainSettings) -> dict[str, Any]:
 
 def _drawn(options: TrainSettings, versions: dict[str, int]) -> dict[str, int]:
     """The versions of those effects that may be drawn, or that the head of the chain's parameters knows."""
-    if options.style_effects:
+    if options.chain_effects:
         return versions
     if options.chain_weight:
         return {name: version for name, version in versions.items() if name in EFFECTS}

@@ -79,20 +79,20 @@ def recipe_of(options: TrainSettings, store: FeatureStore) -> Recipe:
     except ValueError as error:
         raise MixstyleError(f"train.aug_{error}", code="bad-setting") from error
     targets = StemTargets.from_medians(store.names, store.training_statistics()[0]) if options.fx_normalise else None
-    return Recipe(remix, objective, targets, style_effects_of(options))
+    return Recipe(remix, objective, targets, chain_effects_of(options))
 
 
-def style_effects_of(options: TrainSettings) -> tuple[int, int] | None:
-    """Fewest and most effects of a style. Raises MixstyleError for what is no such pair."""
-    if not options.style_effects:
+def chain_effects_of(options: TrainSettings) -> tuple[int, int] | None:
+    """Fewest and most effects of a chain. Raises MixstyleError for what is no such pair."""
+    if not options.chain_effects:
         return None
-    if len(options.style_effects) != 2 or not 1 <= options.style_effects[0] <= options.style_effects[1] <= len(EFFECTS):
+    if len(options.chain_effects) != 2 or not 1 <= options.chain_effects[0] <= options.chain_effects[1] <= len(EFFECTS):
         raise MixstyleError(
-            f"train.style_effects={list(options.style_effects)} should be [least, most] within 1 to {len(EFFECTS)}, "
+            f"train.chain_effects={list(options.chain_effects)} should be [least, most] within 1 to {len(EFFECTS)}, "
             "or []",
             code="bad-setting",
         )
-    return options.style_effects[0], options.style_effects[1]
+    return options.chain_effects[0], options.chain_effects[1]
 
 
 def datasets(

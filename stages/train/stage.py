@@ -44,7 +44,7 @@ from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
 from mixstyle.stages.train.monitor import watch_songs
-from mixstyle.stages.train.provenance import OTHER_INPUTS, SETTINGS, provenance_of, unversioned
+from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, unversioned
 from mixstyle.stages.train.readers import Position, RandomReader
 from mixstyle.stages.train.schedule import learning_rate
 from mixstyle.stages.train.setup import datasets, head_of, new_encoder, reader_of, shapes
@@ -332,7 +332,15 @@ class _Run:
         outputs = [*folder.glob("*.pt"), folder / LOSS, *self.options.log_dir.glob("events.out.tfevents.*")]
         provenance = provenance_of(self.options, self.made_from)
         absent = unversioned(self.options)
-        guard(folder / SETTINGS, provenance, rebuild=rebuild, remove=outputs, absent=absent, told=OTHER_INPUTS)
+        guard(
+            folder / SETTINGS,
+            provenance,
+            rebuild=rebuild,
+            remove=outputs,
+            renamed=RENAMED,
+            absent=absent,
+            told=OTHER_INPUTS,
+        )
 
     def _write_bad(self, batch: Batch) -> Path:
         path = self.options.checkpoint_dir / f"not_finite_step_{self.step + 1}.json"

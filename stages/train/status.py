@@ -20,7 +20,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
         return nothing
     from mixstyle.cache.models.checkpoints import FINAL, newest_checkpoint
     from mixstyle.cache.storage.provenance import differences, read_provenance
-    from mixstyle.stages.train.provenance import OTHER_INPUTS, SETTINGS, provenance_of, unversioned
+    from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, unversioned
 
     newest = newest_checkpoint(folder)
     if newest is None:
@@ -31,7 +31,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     done = f"step {step}{of}, epoch {content['epoch']} of {options.num_epochs}, best loss {content['best_loss']:.4f}"
     problems = [f"passed over {line}" for line in torn]
     try:
-        stored = read_provenance(folder / SETTINGS)
+        stored = read_provenance(folder / SETTINGS, RENAMED)
     except MixstyleError as error:
         return StageStatus("train", "damaged", done, (*problems, str(error)), "mixstyle train --rebuild")
     # inputs that are not finished cannot be compared: then they count as the same

@@ -57,7 +57,7 @@ def test_two_streams_give_what_one_gives() -> None:
     assert torch.equal(*found)
 
 
-def test_a_batch_without_room_is_halved() -> None:
+def test_a_batch_is_reduced_when_memory_runs_out() -> None:
     separator = load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device="cuda")
     mixture = noise(2, 2_000_000)
     request = ClipRequest(2_000_000, 0, 2_000_000, 0, mixture)
@@ -68,17 +68,17 @@ def test_a_batch_without_room_is_halved() -> None:
     separator.run_network(chunk[None])
     room = 5 * torch.cuda.max_memory_allocated()
     torch.cuda.empty_cache()
-    halved: list[int] = []
+    reduced: list[int] = []
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
     try:
-        with BatchExecutor(separator, 1, 1, 64, halved.append) as executor:
+        with BatchExecutor(separator, 1, 1, 64, reduced.append) as executor:
             queue = ChunkQueue(executor)
             queue.put(0, [request])
             (group,) = queue.finished(wait=True)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert halved
-    assert group.batch_chunks[0] == halved[-1] < 64
+    assert reduced
+    assert group.batch_chunks[0] == reduced[-1] < 64
     # 1e-4 of full scale, -80 dBFS: other batches choose other kernels
     torch.testing.assert_close(group.stems[0], expected, atol=1e-4, rtol=0)
 

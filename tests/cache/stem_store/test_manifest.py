@@ -1,7 +1,9 @@
 """The manifest: every track once, in an order of its own, clips apart, and nothing on two sides of the split."""
 
+import gzip
 import hashlib
 import itertools
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -13,6 +15,7 @@ import soundfile
 
 from mixstyle.cache.music.listing import Listing, describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.manifest import (
+    VERSION,
     SplitSettings,
     load_manifest,
     make_manifest,
@@ -236,6 +239,23 @@ def test_a_manifest_comes_back_and_has_equal_bytes(tmp_path: Path) -> None:
     with pytest.raises(MixstyleError) as caught:
         load_manifest(path)
     assert (caught.value.code, str(path) in str(caught.value)) == ("damaged-file", True)
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        ({"version": 99, "tracks": 0}, "unknown-version"),
+        ({"tracks": 0}, "unknown-version"),
+        ({"version": VERSION, "tracks": 1}, "damaged-file"),
+        ([], "damaged-file"),
+    ],
+)
+def test_a_manifest_of_an_unknown_version_is_told_from_a_damaged_one(tmp_path: Path, head: object, code: str) -> None:
+    path = tmp_path / "plan.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{json.dumps(head)}\n".encode()))
+    with pytest.raises(MixstyleError) as caught:
+        load_manifest(path)
+    assert (caught.value.code, caught.value.remedy) == (code, ("separate",))
 
 
 def test_a_changed_folder_is_described(tmp_path: Path) -> None:

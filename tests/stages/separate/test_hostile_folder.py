@@ -85,7 +85,7 @@ def summary(settings: Settings) -> SeparateSummary:
     return separate(settings)
 
 
-def test_every_reason_is_in_the_ledger(summary: SeparateSummary, settings: Settings) -> None:
+def test_every_reason_is_in_the_failure_log(summary: SeparateSummary, settings: Settings) -> None:
     failures = read_failures(settings.separate.stems_dir / "failures.csv")
     tracks = {failure.path: failure.reason for failure in failures if not failure.clip}
     assert tracks.keys() == REASONS.keys()

@@ -119,7 +119,7 @@ def test_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("train.channels=5", "a list"),
         ("train.channels=[5]", "2 or more"),
         ("train.channels=[5, 0]", "1 or more"),
-        ("train.style_effects=[4, 2]", "[least, most]"),
+        ("train.chain_effects=[4, 2]", "[least, most]"),
         ("train.hop_length=2048", "train.n_fft"),
         ("train.band_step=21", "train.band_mels"),
         ("train.loudness_match=1", "true or false"),

@@ -3,8 +3,8 @@
     mixstyle demo-songs data/separator/train --songs 160 --seed 1000 --duration 40
     mixstyle demo-songs data/separator/validation --songs 12 --seed 5000 --duration 40
     mixstyle demo-songs data/separator/heldout --songs 16 --seed 9000 --duration 40
-    python Music-Source-Separation-Training/train.py train data/separator/train data/separator/validation
-    python Music-Source-Separation-Training/train.py evaluate data/separator/heldout
+    python Music-Source-Separation-Training/recipe/train.py train data/separator/train data/separator/validation
+    python Music-Source-Separation-Training/recipe/train.py evaluate data/separator/heldout
 
 Any folders of songs with vocals, bass, drums and other in FLAC or WAV will do (MUSDB18-HQ, say). `--taught` names what
 `teacher.py` wrote: excerpts of real music with a teacher's vocals and accompaniment. `hear` tells how loud a
@@ -26,14 +26,7 @@ import torch
 import typer
 from safetensors.torch import save_file
 from torch import Tensor
-
-from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.loudness import integrated_loudness
-from mixstyle.pipeline.separation.architectures.scnet_network import SCNet
-from mixstyle.pipeline.separation.msst import SeparatorFile, read_separator_config, read_state_dict
-from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
-from mixstyle.separators.training_items import (
+from training_items import (
     QUIET_DB,
     Corpus,
     Song,
@@ -43,7 +36,14 @@ from mixstyle.separators.training_items import (
     level_db,
 )
 
-HERE = Path(__file__).parent
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.loudness import integrated_loudness
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet
+from mixstyle.pipeline.separation.msst import SeparatorFile, read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
+
+HERE = Path(__file__).parent.parent
 CONFIG = HERE / "configs" / "scnet_tiny.yaml"
 WEIGHTS = HERE / "scnet_tiny.safetensors"
 CHECKPOINT_VERSION = 2

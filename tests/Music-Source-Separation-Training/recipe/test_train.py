@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import train as recipe
 from helpers.small_separator import CHUNK, RATE, song, write_separator
 from safetensors.torch import load_file
 from torch import nn
+from training_items import VALIDATION_SHARE, Corpus, draw_item, find_songs, find_taught
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.separators import train as recipe
-from mixstyle.separators.training_items import VALIDATION_SHARE, Corpus, draw_item, find_songs, find_taught
 
 SECONDS = 0.5
 CHUNK_FRAMES = 4096

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import teacher
 import torch
 from torch import Tensor, nn
-
-from mixstyle.separators import teacher
 
 
 class Gain(nn.Module):
