@@ -210,7 +210,8 @@ def _estimate(
         clips += len(begun)
         if separator is not None:
             grid = separator.grid(frames)
-            chunks += sum(len(grid.touching(start, start + clip_frames)) for start in begun)
+            # a chunk that two clips need is separated once
+            chunks += len({chunk for start in begun for chunk in grid.touching(start, start + clip_frames)})
     shards = manifest.n_shards(chosen.tracks_per_shard)
     done = [shard for k in shard_numbers(chosen.stems_dir) if (shard := read_shard(chosen.stems_dir, k))]
     cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
