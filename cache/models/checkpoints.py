@@ -5,7 +5,8 @@ A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `e
 `descriptor_names`, `descriptors_version`, `settings` (all of a profile, plain), `epoch` and `step` (finished),
 `optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features), `trained_on` (int64 [N], the
 tracks' ids as numbers: `track_numbers`), `training_seconds`, and since `train.reader` `reader`: for each process where
-its stream of shards stands (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one. What is
+its stream of shards stands (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one; and
+later `separators`: those whose stems it was trained on (`mixstyle.cache.models.separator_records`). What is
 random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
 state of generators, scheduler or scaler is needed to go on exactly.
 
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 
+from mixstyle.cache.models.separator_records import SeparatorRecord, separators_of_encoder
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
@@ -44,6 +46,8 @@ class LoadedEncoder:
     epoch: int
     content: dict[str, Any]
     """The checkpoint without its weights and optimiser."""
+    separators: tuple[SeparatorRecord, ...] = ()
+    """Those whose stems it was trained on; none where that is not known."""
 
 
 def track_numbers(track_ids: Iterable[str]) -> torch.Tensor:
@@ -138,7 +142,13 @@ def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device |
     rest = {name: value for name, value in content.items() if name not in ("encoder", "optimizer", "chain_head")}
     mel = StemMel(**content["mel"])
     return LoadedEncoder(
-        encoder.eval().to(device), mel.to(device), content["settings"], content["step"], content["epoch"], rest
+        encoder.eval().to(device),
+        mel.to(device),
+        content["settings"],
+        content["step"],
+        content["epoch"],
+        rest,
+        separators_of_encoder(content),
     )
 
 

@@ -3,8 +3,9 @@
 Format version 1: tensors by the encoder's names (its descriptor statistics are among them), in float32 or float16, and
 `trained_on`, the numbers of the tracks it was trained on, int64; one metadata entry `mixstyle`, JSON with sorted keys:
 `version`, `encoder_config`, `mel`, `descriptor_names`,
-`descriptors_version`, `settings`, `step`, `epoch`, `made_from`, `best_loss` and `card` (Markdown). Nothing in it can
-run code. Equal encoders and cards give equal bytes.
+`descriptors_version`, `settings`, `step`, `epoch`, `made_from`, `best_loss`, `card` (Markdown) and, since it is
+recorded, `separators` (`mixstyle.cache.models.separator_records`). Nothing in it can run code. Equal encoders and cards
+give equal bytes.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder, build_encoder, load_checkpoint, mel_settings, track_numbers
+from mixstyle.cache.models.separator_records import KEY as SEPARATORS
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
@@ -52,6 +54,7 @@ def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False
         "made_from": loaded.content.get("made_from", {}),
         "best_loss": loaded.content.get("best_loss"),
         "card": card,
+        SEPARATORS: [record.to_json() for record in loaded.separators],
     }
     tensors = {name: _packed(name, value, half) for name, value in loaded.encoder.state_dict().items()}
     tensors[_TRACKS] = loaded.content.get(_TRACKS, track_numbers(()))

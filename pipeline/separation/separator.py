@@ -25,7 +25,10 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 class Separator:
-    """A loaded separator. Stems come out in the order of `STEMS`; `load_separator` makes one."""
+    """A loaded separator. Stems come out in the order of `STEMS`; `load_separator` makes one.
+
+    weights: their digest. name: what people call it, the checkpoint's file name without its suffix.
+    """
 
     def __init__(
         self,
@@ -35,19 +38,26 @@ class Separator:
         device: torch.device,
         precision: Precision,
         batch: int,
+        name: str = "",
     ) -> None:
         self.network = network.module.to(device)
         self.file, self.device, self.precision, self.batch_chunks = file, device, precision, batch
+        self.name, self.weights = name, weights
         self._order = [file.instruments.index(stem) for stem in STEMS]
-        rules = {**asdict(file), "form": network.form, "weights": weights}
-        if file.architecture == "scnet":
-            del rules["architecture"]  # the first of them: its fingerprints are older than the registry
-        self.fingerprint = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
+        self._form = network.form
+        self.fingerprint = self.fingerprint_at(file.num_overlap)
         """Hex of the weights and every setting that shapes the stems; not of device or precision."""
         self.description = (
             f"{network.description}, {network.parameters / 1e6:.2f} M parameters, chunks of "
             f"{file.chunk / SAMPLE_RATE:.1f} s, num_overlap {file.num_overlap}"
         )
+
+    def fingerprint_at(self, num_overlap: int) -> str:
+        """The fingerprint that this network has at another overlap: tells the same network from another one."""
+        rules = {**asdict(self.file), "num_overlap": num_overlap, "form": self._form, "weights": self.weights}
+        if self.file.architecture == "scnet":
+            del rules["architecture"]  # the first of them: its fingerprints are older than the registry
+        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def chunk_frames(self) -> int:
@@ -162,4 +172,5 @@ def load_separator(
         network = architectures()[file.architecture].build(file.model, state, DTYPES[precision])
     except MixstyleError as error:
         raise MixstyleError(f"{checkpoint_path}: does not fit {config_path}: {error}", code=error.code) from error
-    return Separator(network, file, digest(state), device, precision, batch_chunks)
+    name = Path(checkpoint_path).stem
+    return Separator(network, file, digest(state), device, precision, batch_chunks, name)

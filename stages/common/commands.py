@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.notes import begin_notes
 
 ENVIRONMENT = "MIXSTYLE_CALLED_WITH"
 """Tells a process that this package starts what its parent was called with."""
@@ -72,6 +73,7 @@ _called: ContextVar[tuple[CalledWith, object] | None] = ContextVar("called", def
 
 def begin(called: CalledWith, settings: object) -> None:
     """Notes what this run was called with, and the settings that followed from it."""
+    begin_notes()
     if inherited := os.environ.get(ENVIRONMENT):
         called = CalledWith(**json.loads(inherited))
     _called.set((called, settings))

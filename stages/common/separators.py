@@ -1,12 +1,27 @@
-"""The separator that the settings name, for every command that separates."""
+"""The separator that the settings name, for every command that separates, and what is to be told of it."""
 
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
+from mixstyle.cache.models.checkpoints import LoadedEncoder
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.msst import digest, read_state_dict
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
-from mixstyle.stages.common.assets import shipped
+from mixstyle.stages.common.assets import SEPARATOR, shipped
+from mixstyle.stages.common.notes import note
+
+PUBLIC = (
+    "https://github.com/ZFTurbo/Music-Source-Separation-Training/releases/download/v1.0.17/"
+    "model_scnet_masked_ep_111_sdr_9.8286.ckpt"
+)
+"""The public separator that the profile `fma` names."""
+SMALL = (
+    "note: the separator is the small one that mixstyle ships, for trying things and not for research; "
+    f"for a public one run: mixstyle fetch-separator {PUBLIC}"
+)
 
 
 class SeparatorSettings(Protocol):
@@ -28,17 +43,56 @@ class SeparatorSettings(Protocol):
     def num_overlap(self) -> int | None: ...
 
 
-def configured_separator(chosen: SeparatorSettings, device: torch.device) -> Separator | None:
+def configured_separator(
+    chosen: SeparatorSettings, device: torch.device, *, to_separate: bool = True
+) -> Separator | None:
     """The separator of `separate.separator_config` and `separate.separator_checkpoint` on a device.
 
-    None where the stems exist already (`separate.input=stems`). Raises MixstyleError as `load_separator` does.
+    None where the stems exist already (`separate.input=stems`). to_separate: it is to be used, not only looked at: the
+    command then tells, once, where it is the small one. Raises MixstyleError as `load_separator` does.
     """
     if chosen.input == "stems":
         return None
-    return load_separator(
+    separator = load_separator(
         shipped(chosen.separator_config),
         shipped(chosen.separator_checkpoint),
         device,
         chosen.precision,
         num_overlap=chosen.num_overlap,
+    )
+    if to_separate:
+        tell_small(separator)
+    return separator
+
+
+def tell_small(separator: Separator) -> None:
+    """Tells, once a run, that a separator is the small one, and how to get another."""
+    if is_small(separator):
+        note(SMALL)
+
+
+def is_small(separator: Separator) -> bool:
+    """Whether a separator has the weights of the one that is shipped, wherever its files are."""
+    return separator.weights == _shipped_weights()
+
+
+@cache
+def _shipped_weights() -> str:
+    """The digest of the shipped separator's weights as `load_separator` has them; empty where there is none."""
+    try:
+        state = read_state_dict(shipped(SEPARATOR))
+    except MixstyleError:
+        return ""
+    return digest({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+
+
+def other_separator(encoder: LoadedEncoder, separator: Separator) -> str:
+    """What to tell where an encoder has not seen a separator's stems in training; empty where it has, or may have."""
+    if not encoder.separators or any(record.is_of(separator) for record in encoder.separators):
+        return ""
+    seen = ", ".join(map(str, encoder.separators))
+    return (
+        f"warning: the encoder was trained on stems of another separator: {seen}, not {separator.name or 'this one'} "
+        f"({separator.fingerprint}); another separator's errors move embeddings, so take that one, or train an encoder "
+        "on stems of this one"
     )

@@ -1,6 +1,5 @@
 """The model card of an exported encoder, in Markdown."""
 
-from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
@@ -12,7 +11,7 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
 
     metrics: of `mixstyle report`, where there are any. words: the author's own.
     """
-    train, separate = loaded.settings.get("train", {}), loaded.settings.get("separate", {})
+    train = loaded.settings.get("train", {})
     numbers = train.get("chain_effects") or train.get("style_effects")  # the name that encoders of 0.1 have stored
     if numbers:
         effects = "{} to {} of all, in drawn chains".format(*numbers)
@@ -32,7 +31,7 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
         f"{'on' if train.get('fx_normalise') else 'off'}; loudness matched: "
         f"{'yes' if train.get('loudness_match') else 'no'}",
         f"- stems {loaded.content.get('made_from', {}).get('stems', 'unknown')} from the separator "
-        f"{Path(str(separate.get('separator_checkpoint', 'unknown'))).name}, split by track; "
+        f"{', '.join(map(str, loaded.separators)) or 'unknown'}, split by track; "
         f"{len(loaded.content.get('trained_on', ()))} songs",
     ]
     if metrics:

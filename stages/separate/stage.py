@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from mixstyle.cache.models.separator_records import separators_note
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.failures import count_by_kind
@@ -173,9 +174,10 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     # a folder is finished by the rule that it was begun with
     cutting_version = CUTTING_VERSION if rebuild else cutting_version_of(folder)
     change = describe_change(stored.listing, listing) if stored else "other music than in the manifest"
+    notes = {OWN_MUSIC: own_music(settings), **(separators_note([separator]) if separator else {})}
     made_with = guard(
         folder / SETTINGS,
-        provenance_of(chosen, listing, separator, device, streams, cutting_version, {OWN_MUSIC: own_music(settings)}),
+        provenance_of(chosen, listing, separator, device, streams, cutting_version, notes),
         rebuild=rebuild,
         remove=[
             *sorted(folder.glob("stems-*")),

@@ -68,7 +68,9 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
         listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
         device = device_of(chosen)
         # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
-        separator = configured_separator(dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"))
+        separator = configured_separator(
+            dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"), to_separate=False
+        )
         streams = choose_streams(chosen, separator, device, measure=False)
         cutting = cutting_version_of(chosen.stems_dir)
         now = provenance_of(chosen, listing, separator, device, streams, cutting)

@@ -13,8 +13,9 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.common.separators import configured_separator, other_separator
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
@@ -37,6 +38,8 @@ def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, m
         raise MixstyleError(
             "separate.input=stems: songs to embed have to be separated; name a profile of mixtures", code="bad-setting"
         )
+    if told := other_separator(encoder, separator):
+        note(told)
     cached = cached_stems(chosen, separator, cutting_rule(chosen, cutting_version))
     return Embedder(encoder, separator, chosen, device, cutting_version=cutting_version, measure=measure, cached=cached)
 

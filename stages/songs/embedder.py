@@ -4,6 +4,7 @@ A song is read (`mixstyle.stages.songs.clips`), its clips are described and enco
 (`mixstyle.pipeline.encoder.embed_clips`).
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from mixstyle.pipeline.separation.msst import digest
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.progress import progress
+from mixstyle.stages.common.separators import other_separator
 from mixstyle.stages.settings.refusals import build
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.cached_stems import CachedStems
@@ -197,16 +199,19 @@ def load(
 
     checkpoint: of `mixstyle train`, or what `mixstyle export` wrote; None takes the shipped encoder. separator: a
     loaded one, or its YAML and its checkpoint; None takes the shipped small one. precision: of the separator that is
-    loaded here. clip_s, clips_per_track: how much of a song is looked at. Raises MixstyleError for files that are
-    missing or wrong, and for values that the settings of those names would not take.
+    loaded here. clip_s, clips_per_track: how much of a song is looked at. Warns (UserWarning) where the encoder was
+    trained on another separator's stems. Raises MixstyleError for files that are missing or wrong, and for values that
+    the settings of those names would not take.
     """
     options = build(SeparateSettings, "separate", {"clip_s": clip_s, "clips_per_track": clips_per_track})
     on = resolve_device(device)
     if not isinstance(separator, Separator):
         config, weights = separator or (shipped(SEPARATOR_CONFIG), shipped(SEPARATOR))
         separator = load_separator(config, weights, on, precision)
-    path = shipped_encoder() if checkpoint is None else checkpoint
-    return Embedder(load_encoder(path, on), separator, options, on)
+    encoder = load_encoder(shipped_encoder() if checkpoint is None else checkpoint, on)
+    if told := other_separator(encoder, separator):
+        warnings.warn(told.removeprefix("warning: "), stacklevel=2)
+    return Embedder(encoder, separator, options, on)
 
 
 def _is_one(music: Music | Sequence[Music]) -> TypeGuard[Music]:

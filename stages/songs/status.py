@@ -68,7 +68,7 @@ def _now(settings: Settings, root: Path) -> Provenance:
     from mixstyle.stages.songs.index import cutting_version_of_index, provenance_of
 
     device, chosen = torch.device("cpu"), dataclasses.replace(settings.separate, precision="fp32")
-    separator = configured_separator(chosen, device)
+    separator = configured_separator(chosen, device, to_separate=False)
     if separator is None:
         raise MixstyleError("separate.input=stems: an index takes mixtures", code="bad-setting")
     encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from mixstyle.cache.models.separator_records import separators_of_stems
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.pipeline.mixing.effects import EFFECTS, effect_versions, first_versions
 from mixstyle.stages.settings.base import shaping
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.train import TrainSettings
 
 SETTINGS = "settings.json"
@@ -30,6 +33,12 @@ def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenan
     return Provenance(
         "train", chosen, made_from={**made_from, "effect_versions": _drawn(options, chain_versions(effect_versions()))}
     )
+
+
+def separators_of(cache: StemCache, settings: Settings) -> list[dict[str, Any]]:
+    """The separators of the stems that are trained on, as a checkpoint keeps them."""
+    records = separators_of_stems(cache.provenance, settings.separate.separator_checkpoint.stem)
+    return [record.to_json() for record in records]
 
 
 def unversioned(options: TrainSettings) -> dict[str, Any]:

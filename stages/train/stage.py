@@ -44,7 +44,14 @@ from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
 from mixstyle.stages.train.monitor import watch_songs
-from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, unversioned
+from mixstyle.stages.train.provenance import (
+    OTHER_INPUTS,
+    RENAMED,
+    SETTINGS,
+    provenance_of,
+    separators_of,
+    unversioned,
+)
 from mixstyle.stages.train.readers import Position, RandomReader
 from mixstyle.stages.train.schedule import learning_rate
 from mixstyle.stages.train.setup import datasets, head_of, new_encoder, reader_of, shapes
@@ -282,6 +289,7 @@ class _Run:
             "chain_head": self.head.state_dict() if self.head is not None else None,
             "settings": plain(self.settings),
             "made_from": self.made_from,
+            "separators": separators_of(self.cache, self.settings),
             "trained_on": track_numbers(track.track_id for track in self.data.tracks),
             "epoch": self._epoch,
             "step": self.step,

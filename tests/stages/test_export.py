@@ -10,6 +10,7 @@ from helpers.training import CLIP_S, settings_of
 from safetensors import safe_open
 
 from mixstyle.cache.models.exports import load_encoder, load_export
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.export import export
@@ -46,6 +47,9 @@ def test_it_embeds_as_its_checkpoint_does(trained: Settings, tmp_path: Path) -> 
     loaded, source = load_export(whole), load_encoder(checkpoint)
     assert loaded.settings == source.settings
     assert loaded.step == source.step
+    stored = StemCache(trained.separate.stems_dir).settings["separator"]
+    assert [record.fingerprint for record in source.separators] == [stored]
+    assert loaded.separators == source.separators
     assert torch.equal(load_export(half).encoder.descriptor_center, source.encoder.descriptor_center)
 
 

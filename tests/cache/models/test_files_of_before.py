@@ -18,6 +18,8 @@ def test_the_shipped_encoder_is_read() -> None:
     assert loaded.step > 0
     assert loaded.content["card"].startswith("# mixstyle encoder")
     assert all(value.isfinite().all() for value in loaded.encoder.state_dict().values())
+    assert all(record.name and record.fingerprint for record in loaded.separators)
+    assert loaded.separators
 
 
 def test_a_checkpoint_of_before_the_readers_is_read(tmp_path: Path) -> None:
@@ -42,6 +44,7 @@ def test_a_checkpoint_of_before_the_readers_is_read(tmp_path: Path) -> None:
     torch.save(old, path)
     loaded = load_encoder(path)
     assert (loaded.step, loaded.epoch) == (7, 1)
+    assert loaded.separators == (), "its settings name no separator"
     for name, value in encoder.state_dict().items():
         torch.testing.assert_close(loaded.encoder.state_dict()[name], value, atol=0, rtol=0)
     torch.save({**old, "version": 2}, path)

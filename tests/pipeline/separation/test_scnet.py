@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.paths import DATA
+from helpers.paths import DATA, ROOT
 from safetensors.torch import load_file, save_file
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -16,6 +16,7 @@ from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNe
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest
 from mixstyle.pipeline.separation.msst import digest, read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import Separator, load_separator
+from mixstyle.stages.settings.profile import load_settings
 
 EVERY = 23
 """Of the reference outputs every 23rd sample is kept."""
@@ -74,6 +75,15 @@ def test_names_and_shapes_are_those_of_public_checkpoints(name: str, entry: dict
     with torch.device("meta"):
         network = SCNet(SCNetConfig.from_mapping(entry["model"]), "masked" if "masked" in name else "plain")
     assert {k: list(v.shape) for k, v in network.state_dict().items()} == entry["state_dict"]
+
+
+def test_the_yaml_of_the_fma_profile_builds_the_public_masked_network() -> None:
+    """Its names and shapes are those of the public checkpoint; the rest is what MSST's own YAML says."""
+    entry = json.loads((DATA / "state_dict_shapes.json").read_text())["scnet_masked_xl_ihf"]
+    file = read_separator_config(ROOT / load_settings("fma").separate.separator_config)
+    assert file.model == SCNetConfig.from_mapping(entry["model"])
+    assert (file.chunk, file.num_overlap, file.normalize) == (11 * 44_100, 4, False)
+    assert file.instruments == ("drums", "bass", "other", "vocals")
 
 
 def noise(frames: int, seed: int = 0) -> torch.Tensor:
@@ -136,6 +146,9 @@ def test_fingerprint_tells_weights_and_settings_apart(tmp_path: Path) -> None:
     assert load_separator(config, same).fingerprint == mine
     assert load_separator(config, other).fingerprint != mine
     assert load("scnet_plain_b", num_overlap=4).fingerprint != mine
+    assert load("scnet_plain_b", num_overlap=4).fingerprint_at(load("scnet_plain_b").file.num_overlap) == mine
+    assert load("scnet_plain_b").fingerprint_at(4) == load("scnet_plain_b", num_overlap=4).fingerprint
+    assert (load_separator(config, same).name, load("scnet_plain_b").name) == ("same", "scnet_plain_b")
 
 
 class Evil:

@@ -1,0 +1,123 @@
+"""What commands tell of the separator: that it is the small one, and that the encoder has not seen its stems."""
+
+import dataclasses
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_separator import profile, write_separator, write_songs
+
+import mixstyle
+from mixstyle.cache.models.checkpoints import LoadedEncoder
+from mixstyle.cache.models.exports import load_encoder, save_export
+from mixstyle.cache.models.separator_records import SeparatorRecord
+from mixstyle.pipeline.separation.separator import Separator, load_separator
+from mixstyle.stages.common import notes
+from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
+from mixstyle.stages.common.separators import PUBLIC, configured_separator, is_small, other_separator, tell_small
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.embed import embedder_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small() -> Separator:
+    return load_separator(shipped(SEPARATOR_CONFIG), shipped(SEPARATOR))
+
+
+@pytest.fixture(autouse=True)
+def _a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "_told", None)
+    notes.begin_notes()
+
+
+def test_the_small_separator_is_told_once_a_run_on_stderr(small: Separator, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        tell_small(small)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert f"mixstyle fetch-separator {PUBLIC}" in told.err
+    notes.begin_notes()
+    tell_small(small)
+    assert capsys.readouterr().err == told.err
+
+
+def test_it_is_known_by_its_weights(tmp_path: Path) -> None:
+    copies = tmp_path / "copy.yaml", tmp_path / "copy.safetensors"
+    shutil.copy(shipped(SEPARATOR_CONFIG), copies[0])
+    shutil.copy(shipped(SEPARATOR), copies[1])
+    assert is_small(load_separator(*copies, num_overlap=1))
+    assert not is_small(load_separator(*write_separator(tmp_path / "other")))
+
+
+def test_only_what_is_to_separate_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {"separator_config": str(shipped(SEPARATOR_CONFIG)), "separator_checkpoint": str(shipped(SEPARATOR))}
+    settings = profile(tmp_path, tmp_path, **files)
+    configured_separator(settings.separate, CPU, to_separate=False)
+    configured_separator(dataclasses.replace(settings.separate, input="stems"), CPU)
+    configured_separator(profile(tmp_path / "b", tmp_path).separate, CPU)
+    assert capsys.readouterr().err == ""
+    configured_separator(settings.separate, CPU)
+    assert "fetch-separator" in capsys.readouterr().err
+
+
+def test_without_a_command_nothing_is_told(
+    small: Separator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a worker process: its parent has told it."""
+    monkeypatch.setattr(notes, "_told", None)
+    tell_small(small)
+    assert capsys.readouterr().err == ""
+
+
+def encoder_that_saw(path: Path, *records: SeparatorRecord) -> LoadedEncoder:
+    """An encoder with these records, written to a file and read back."""
+    loaded = dataclasses.replace(load_encoder(write_encoder(path)), separators=records)
+    save_export(path, loaded, "a card")
+    return load_encoder(path)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("separators")
+    return embedding_profile(folder, write_songs(folder / "music", 1))
+
+
+def test_an_encoder_knows_the_separators_that_it_saw(settings: Settings, tmp_path: Path) -> None:
+    separator = configured_separator(settings.separate, CPU)
+    assert separator is not None
+    seen, other = SeparatorRecord.of(separator), SeparatorRecord("other", "0123456789abcdef", 2)
+    path = tmp_path / "e.safetensors"
+    for records in ((), (seen,), (other, seen)):
+        encoder = encoder_that_saw(path, *records)
+        assert encoder.separators == records
+        assert other_separator(encoder, separator) == ""
+    told = other_separator(encoder_that_saw(path, other), separator)
+    assert all(part in told for part in ("other", other.fingerprint, separator.name, separator.fingerprint))
+
+
+def test_load_and_the_commands_warn_of_another_separator(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "e.safetensors"
+    encoder_that_saw(path, SeparatorRecord("other", "0123456789abcdef", 2))
+    files = settings.separate.separator_config, settings.separate.separator_checkpoint
+    with pytest.warns(UserWarning, match="0123456789abcdef"):
+        mixstyle.load(path, separator=files, device="cpu")
+    ours = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, encoder=path))
+    for _ in range(2):
+        embedder_of(ours)
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("0123456789abcdef")) == ("", 1)
+    separator = load_separator(*files)
+    encoder_that_saw(path, SeparatorRecord.of(separator))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixstyle.load(path, separator=files, device="cpu")
+        embedder_of(ours)
+    assert capsys.readouterr().err == ""
