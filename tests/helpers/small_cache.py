@@ -26,12 +26,22 @@ def stems_of(seed: int, clip_s: float) -> np.ndarray:
 
 
 def make_cache(
-    stems_dir: Path, tracks: int = 6, clips: int = 3, clip_s: float = 2.0, validation: int = 2, per_shard: int = 3
+    stems_dir: Path,
+    tracks: int = 6,
+    clips: int = 3,
+    clip_s: float = 2.0,
+    validation: int = 2,
+    per_shard: int = 3,
+    separator: str = "",
 ) -> None:
-    """Writes shards of `tracks` tracks, the last `validation` of them in the validation split."""
+    """Writes shards of `tracks` tracks, the last `validation` of them in the validation split.
+
+    separator: the fingerprint of one that is said to have made them.
+    """
     settings = {"clip_s": clip_s, "clips_per_track": clips, "tracks_per_shard": per_shard, "tracks": tracks}
     stems_dir.mkdir(parents=True)
-    made_with = guard(stems_dir / "settings.json", Provenance("separate", settings), rebuild=False).fingerprint
+    provenance = Provenance("separate", settings, made_from={"separator": separator} if separator else {})
+    made_with = guard(stems_dir / "settings.json", provenance, rebuild=False).fingerprint
     for shard in range(-(-tracks // per_shard)):
         records = []
         for index in range(shard * per_shard, min((shard + 1) * per_shard, tracks)):
