@@ -32,10 +32,11 @@ def chain_versions(effects: Mapping[str, int], stem_loudness: int = STEM_LOUDNES
 def draw_chain(rng: np.random.Generator, effects: int) -> MixChain:
     """An effect chain of that many different effects, on every stem the same in the same order, with own parameters.
 
-    Raises ValueError for more effects than there are, and for fewer than 1.
+    Of 0 effects, it draws the loudness of the stems alone. Raises ValueError for more effects than there are, and for
+    fewer than 0.
     """
-    if not 1 <= effects <= len(EFFECTS):
-        raise ValueError(f"an effect chain has 1 to {len(EFFECTS)} effects, not {effects}")
+    if not 0 <= effects <= len(EFFECTS):
+        raise ValueError(f"an effect chain has 0 to {len(EFFECTS)} effects, not {effects}")
     names = [list(EFFECTS)[i] for i in rng.permutation(len(EFFECTS))[:effects]]
     lufs = tuple(float(value) for value in rng.uniform(*STEM_LUFS, len(STEMS)))
     chains = tuple(

@@ -137,7 +137,8 @@ class ClipRequest:
     """A clip to separate on its track's chunk grid; frames are of the track at 44.1 kHz.
 
     track_frames: length of the whole track. start, stop: the clip, half-open. audio: [2, n], the track's frames from
-    `span_start` on, at least as many as `Separator.clip_span` names.
+    `span_start` on, at least as many as `Separator.clip_span` names. track: tells the clips of several tracks apart
+    where they go together.
     """
 
     track_frames: int
@@ -145,6 +146,7 @@ class ClipRequest:
     stop: int
     span_start: int
     audio: Tensor
+    track: int = 0
 
     @property
     def clip(self) -> Tensor:

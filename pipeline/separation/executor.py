@@ -1,4 +1,4 @@
-"""Runs chunks of many clips through one separator: full batches, several streams at once, bounded memory.
+"""Runs chunks of many clips through a separator, or several in turn: full batches, several streams, bounded memory.
 
 A *stream* is a thread that takes batches through the network. On CPUs, several streams of one thread each do more than
 one stream of several threads: an LSTM has thousands of steps, and threads that share one wait for each other at every
@@ -37,8 +37,9 @@ class ChunkSeparator(Protocol):
 class BatchExecutor:
     """Streams through a separator's network. A context manager: leaving it ends the streams.
 
-    streams: batches at once. threads: CPU threads of each stream. batch_chunks: the most chunks in a batch; a device
-    that is out of memory halves it, and `on_reduced` is called with the new number.
+    separator: what batches go through that name no other one of the same device. streams: batches at once. threads:
+    CPU threads of each stream. batch_chunks: the most chunks in a batch; a device that is out of memory halves it, and
+    `on_reduced` is called with the new number.
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class BatchExecutor:
         torch.set_num_threads(threads)  # of MKL they are one number for all threads: never another while streams run
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix="stream", initializer=self._begin)
 
-    def submit(self, chunks: Sequence[Tensor]) -> "Future[tuple[list[Tensor], int]]":
+    def submit(
+        self, chunks: Sequence[Tensor], separator: ChunkSeparator | None = None
+    ) -> "Future[tuple[list[Tensor], int]]":
         """Chunks [2, chunk] each -> their stems [4, 2, chunk] each, and how many at most went through together."""
-        return self._pool.submit(self._run, chunks)
+        return self._pool.submit(self._run, chunks, separator or self.separator)
 
     def close(self) -> None:
         """Ends the streams; what is under way is finished, what waits is dropped."""
@@ -84,14 +87,14 @@ class BatchExecutor:
             torch.cuda.set_device(self.separator.device)
             torch.cuda.set_stream(torch.cuda.Stream(self.separator.device))
 
-    def _run(self, chunks: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+    def _run(self, chunks: Sequence[Tensor], separator: ChunkSeparator) -> tuple[list[Tensor], int]:
         with self._lock:
             if self._active == 0:
                 self._since = time.perf_counter()
             self._active += 1
         start = time.perf_counter()
         try:
-            return self._in_parts(chunks)
+            return self._in_parts(chunks, separator)
         finally:
             now = time.perf_counter()
             with self._lock:
@@ -100,14 +103,14 @@ class BatchExecutor:
                 if self._active == 0:
                     self.active_s += now - self._since
 
-    def _in_parts(self, chunks: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+    def _in_parts(self, chunks: Sequence[Tensor], separator: ChunkSeparator) -> tuple[list[Tensor], int]:
         stems: list[Tensor] = []
         smallest = self._limit
         while len(stems) < len(chunks):
             limit = self._limit
             part = chunks[len(stems) : len(stems) + limit]
             try:
-                stems.extend(self.separator.run_network(torch.stack(list(part))))
+                stems.extend(separator.run_network(torch.stack(list(part))))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -141,6 +144,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+_Place = tuple[int, int]
+"""A chunk of a group: the number of its track in the group, and its number in the track's grid."""
+
+
 @dataclass
 class _Clip:
     request: ClipRequest
@@ -156,9 +163,10 @@ class _Clip:
 
 @dataclass
 class _Group:
-    """Clips of one track under way. sizes: how many chunks at most went through together, for each of its batches."""
+    """What one `put` brought, under way. sizes: how many chunks at most went together, for each of its batches."""
 
     key: Hashable
+    separator: ChunkSeparator
     clips: list[_Clip]
     waiting: int
     sizes: set[int] = field(default_factory=set)
@@ -189,26 +197,31 @@ class ChunkQueue:
         self.executor, self.most_in_flight = executor, executor.streams + ahead
         self.waited_s = 0.0
         """Seconds that `put` and `flush` waited for the network."""
-        self._batch: list[tuple[_Group, int, Tensor]] = []
-        self._in_flight: deque[tuple[list[tuple[_Group, int]], Future[tuple[list[Tensor], int]]]] = deque()
+        self._batch: list[tuple[_Group, _Place, Tensor]] = []
+        self._in_flight: deque[tuple[list[tuple[_Group, _Place]], Future[tuple[list[Tensor], int]]]] = deque()
         self._groups: deque[_Group] = deque()
 
-    def put(self, key: Hashable, requests: Sequence[ClipRequest]) -> None:
-        """Clips that share their audio, a track's. Raises as `Separator.separate_clips` does."""
-        separator = self.executor.separator
+    def put(self, key: Hashable, requests: Sequence[ClipRequest], separator: ChunkSeparator | None = None) -> None:
+        """Clips of a track, or of several by their numbers. Raises as `Separator.separate_clips` does.
+
+        separator: instead of the executor's. A batch goes through one separator.
+        """
+        separator = separator or self.executor.separator
+        if self._batch and self._batch[0][0].separator is not separator:
+            self.flush()
         prepared = {id(request.audio): separator.prepare(request) for request in requests}
         clips: list[_Clip] = []
-        readers: dict[int, _Clip] = {}  # a clip whose audio holds the chunk
+        readers: dict[tuple[int, int], _Clip] = {}  # a clip whose audio holds the chunk
         for request in requests:
             clip = _Clip(request, *prepared[id(request.audio)], separator.overlap_add(request))
             clips.append(clip)
             for index in clip.chunks:
-                readers.setdefault(index, clip)
-        group = _Group(key, clips, len(readers))
+                readers.setdefault((request.track, index), clip)
+        group = _Group(key, separator, clips, len(readers))
         self._groups.append(group)
-        for index, clip in sorted(readers.items(), key=lambda item: item[0]):
+        for place, clip in sorted(readers.items(), key=lambda item: item[0]):
             grid = clip.overlap_add.grid
-            self._batch.append((group, index, grid.cut(index, clip.audio, clip.request.span_start)))
+            self._batch.append((group, place, grid.cut(place[1], clip.audio, clip.request.span_start)))
             if len(self._batch) == self.executor.batch_chunks:
                 self.flush()
 
@@ -216,8 +229,9 @@ class ChunkQueue:
         """Sends what is gathered, full or not."""
         if not self._batch:
             return
-        places = [(group, index) for group, index, _ in self._batch]
-        self._in_flight.append((places, self.executor.submit([chunk for _, _, chunk in self._batch])))
+        places = [(group, place) for group, place, _ in self._batch]
+        separator = self._batch[0][0].separator
+        self._in_flight.append((places, self.executor.submit([chunk for _, _, chunk in self._batch], separator)))
         self._batch = []
         while len(self._in_flight) > self.most_in_flight:
             self._take()
@@ -234,12 +248,15 @@ class ChunkQueue:
     def separated(
         self,
         groups: Iterable[tuple[Hashable, Sequence[ClipRequest]]],
+        *,
+        separator_of: Callable[[Hashable], ChunkSeparator] | None = None,
         apart: Callable[[Hashable], object] | None = None,
         drained: Callable[[], None] | None = None,
     ) -> Iterator[SeparatedGroup]:
         """All groups through the network, in their order; each is taken when there is room for it.
 
-        A group without clips comes back without stems, in its place. apart: groups for which it gives different values
+        A group without clips comes back without stems, in its place. separator_of: the separator of a group, where
+        that is not the executor's. apart: groups for which it gives different values
         never share a batch. drained: called once the network has nothing left to do, before the last groups come.
         """
         last: object = None
@@ -248,7 +265,7 @@ class ChunkQueue:
             if place and kind != last:
                 self.flush()
             last = kind
-            self.put(key, requests)
+            self.put(key, requests, separator_of(key) if separator_of is not None else None)
             yield from self.finished()
         rest = list(self.finished(wait=True))
         if drained is not None:
@@ -267,9 +284,9 @@ class ChunkQueue:
         start = time.perf_counter()
         stems, size = future.result()
         self.waited_s += time.perf_counter() - start
-        for (group, index), chunk_stems in zip(places, stems, strict=True):
+        for (group, (track, index)), chunk_stems in zip(places, stems, strict=True):
             for clip in group.clips:
-                if index in clip.chunks:
+                if clip.request.track == track and index in clip.chunks:
                     clip.overlap_add.add(index, chunk_stems)
             group.waiting -= 1
             group.sizes.add(size)

@@ -1,6 +1,6 @@
 """One track on its way through `mixstyle separate`: decoded in a worker process, separated, encoded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
-from mixstyle.cache.music.decode_pool import Decoder
+from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.music.listing import track_files
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic
 from mixstyle.cache.music.stem_folders import stem_files
@@ -46,6 +46,61 @@ class DecodedTrack:
     track: ListedTrack
     cut: CutSong
     source: dict[str, Any] = field(default_factory=dict)
+    separator: int = 0
+
+    @property
+    def requests(self) -> list[ClipRequest]:
+        """The usable clips as the separator takes them; none of a track that failed."""
+        return [] if self.cut.reason else list(self.cut.usable.values())
+
+    def encoded(
+        self, stems: Sequence[Tensor] | None, separator: str, batch_chunks: tuple[int, ...] = ()
+    ) -> TrackRecord:
+        """The clips, encoded. stems: [4, 2, clip_frames] of each usable clip; None where its audio is stems already.
+
+        separator: its fingerprint. batch_chunks: how many chunks went together where memory did not suffice for a
+        batch.
+        """
+        cut, failed, encoded = self.cut, dict(self.cut.failed), {}
+        if not cut.reason:
+            clips = [request.clip for request in cut.usable.values()] if stems is None else stems
+            for slot, audio in zip(cut.usable, map(np.asarray, clips), strict=True):
+                if np.isfinite(audio).all():
+                    encoded[slot] = encode_clip(audio)
+                else:
+                    failed[slot] = "separator failed: its output holds NaN or infinite samples"
+        reason = cut.reason
+        if not reason and len(encoded) < LEAST_CLIPS:
+            reason = next(failed[slot] for slot in cut.usable if slot in failed)
+        records = []
+        for slot, start in enumerate(cut.starts):
+            flac, scale = encoded.get(slot, (b"", 1.0))
+            why = "" if slot in encoded else failed.get(slot, reason)
+            clip_id = f"{self.track.track_id}_{slot}"
+            records.append(ClipRecord(clip_id, slot, start, scale, flac, why))
+        track = self.track
+        source = {**self.source, "separator": separator}
+        return TrackRecord(track.track_id, track.path, track.split, tuple(records), reason, source, batch_chunks)
+
+
+class Decoding:
+    """`pipeline.Preparation` of a manifest's tracks: worker processes decode them ahead."""
+
+    def __init__(self, rules: TrackRules, workers: int) -> None:
+        self._rules, self._pool = rules, DecodePool(workers)
+
+    def ready(self, tracks: Iterable[tuple[int, ListedTrack]]) -> Iterator[tuple[int, DecodedTrack]]:
+        """Tracks as they are decoded, in order."""
+
+        def decode(decoder: Decoder, item: tuple[int, ListedTrack]) -> tuple[int, DecodedTrack]:
+            number, track = item
+            return number, decode_track(decoder, track, self._rules)
+
+        return self._pool.map(decode, tracks)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._pool.close()
 
 
 def files_of(rules: TrackRules, track: ListedTrack) -> dict[str, Path]:
@@ -63,40 +118,6 @@ def decode_track(decoder: Decoder, track: ListedTrack, rules: TrackRules) -> Dec
         cutting = rules.clips.cutting
         return DecodedTrack(track, CutSong(0, cutting.clip_frames, [None] * cutting.clips, reason=str(error)))
     return DecodedTrack(track, cut, _source(track, info, cut) if cut.content_hash else {})
-
-
-def requests_of(decoded: DecodedTrack) -> list[ClipRequest]:
-    """A decoded track's usable clips as the separator takes them; none for a track that failed."""
-    return [] if decoded.cut.reason else list(decoded.cut.usable.values())
-
-
-def encode_track(
-    decoded: DecodedTrack, stems: Sequence[Tensor] | None, separator: str, batch_chunks: tuple[int, ...] = ()
-) -> TrackRecord:
-    """A track's clips, encoded. stems: [4, 2, clip_frames] of each usable clip; None where its audio is stems already.
-
-    separator: its fingerprint. batch_chunks: how many chunks went together where memory did not suffice for a batch.
-    """
-    cut, failed, encoded = decoded.cut, dict(decoded.cut.failed), {}
-    if not cut.reason:
-        clips = [request.clip for request in cut.usable.values()] if stems is None else stems
-        for slot, audio in zip(cut.usable, map(np.asarray, clips), strict=True):
-            if np.isfinite(audio).all():
-                encoded[slot] = encode_clip(audio)
-            else:
-                failed[slot] = "separator failed: its output holds NaN or infinite samples"
-    reason = cut.reason
-    if not reason and len(encoded) < LEAST_CLIPS:
-        reason = next(failed[slot] for slot in cut.usable if slot in failed)
-    records = []
-    for slot, start in enumerate(cut.starts):
-        flac, scale = encoded.get(slot, (b"", 1.0))
-        why = "" if slot in encoded else failed.get(slot, reason)
-        clip_id = f"{decoded.track.track_id}_{slot}"
-        records.append(ClipRecord(clip_id, slot, start, scale, flac, why))
-    track = decoded.track
-    source = {**decoded.source, "separator": separator}
-    return TrackRecord(track.track_id, track.path, track.split, tuple(records), reason, source, batch_chunks)
 
 
 def _source(track: ListedTrack, info: MusicInfo, cut: CutSong) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from mixstyle.stages.separate.clips import (
     TrackRules,
     decode_track,
     files_of,
-    requests_of,
     rules_of,
 )
 from mixstyle.stages.separate.cutting import LEAST_CLIPS, cutting_version_of
@@ -157,7 +156,7 @@ def _try(
     for decoded in pool.map(lambda decoder, track: decode_track(decoder, track, rules), tracks):
         if decoded.cut.reason:
             continue
-        requests = requests_of(decoded)
+        requests = decoded.requests
         audio = requests[len(trials) % len(requests)].clip
         network_s, stems = (0.0, audio) if not executor or not separator else time_network(executor, separator, audio)
         start = time.perf_counter()

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.separate.parallelism import threads_of
@@ -24,15 +24,21 @@ from mixstyle.stages.settings.profile import Settings, plain
 
 
 def run_on_devices(
-    settings: Settings, shard_index: int, num_shards: int, advance: Callable[[], None]
+    settings: Settings,
+    stage: Literal["separate", "remix"],
+    shard_index: int,
+    num_shards: int,
+    advance: Callable[[], None],
 ) -> list[RunStats]:
-    """Starts a worker on each of `separate.devices` and waits for all. advance: called after every track.
+    """Starts a worker of a stage on each of its section's `devices` and waits for all. advance: called after every
+    track.
 
     Raises MixstyleError when one of them failed or died; the others are let finish first.
     """
-    devices = settings.separate.devices
+    section = getattr(settings, stage)
+    devices = section.devices
     # Streams and batch are in the folder's settings by now: every worker takes them from there.
-    threads = max(1, threads_of(settings.separate) // len(devices))
+    threads = max(1, threads_of(section) // len(devices))
     events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
     workers: list[_Worker] = []
     done: list[RunStats] = []
@@ -40,15 +46,13 @@ def run_on_devices(
     reported: dict[str, Any] | None = None
     try:
         for place, device in enumerate(devices):
-            chosen = dataclasses.replace(
-                settings.separate, device=device, devices=(), threads=threads, streams=0, batch_chunks=0
-            )
+            chosen = dataclasses.replace(section, device=device, devices=(), threads=threads, streams=0, batch_chunks=0)
             request = {
-                "settings": plain(dataclasses.replace(settings, separate=chosen)),
+                "settings": plain(dataclasses.replace(settings, **{stage: chosen})),
                 "shard_index": shard_index,
                 "num_shards": num_shards,
             }
-            workers.append(_Worker(place, request, events))
+            workers.append(_Worker(place, stage, request, events))
         running = len(workers)
         while running:
             place, event = events.get()
@@ -79,13 +83,17 @@ class _Worker:
     """A worker process, and the thread that reads its events."""
 
     def __init__(
-        self, place: int, request: dict[str, Any], events: "queue.SimpleQueue[tuple[int, dict[str, Any] | None]]"
+        self,
+        place: int,
+        stage: str,
+        request: dict[str, Any],
+        events: "queue.SimpleQueue[tuple[int, dict[str, Any] | None]]",
     ) -> None:
         self.reported = False
         """Whether it sent its error itself, by an event."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mixstyle.stages.separate.shard_worker"],
+            [sys.executable, "-P", "-m", f"mixstyle.stages.{stage}.shard_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

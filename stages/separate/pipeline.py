@@ -1,34 +1,36 @@
-"""Tracks on their way through `mixstyle separate`: decoded, separated, encoded and written at once, in order.
+"""Tracks on their way into shards of stems: made ready, separated, encoded and written at once, in order.
 
-Worker processes decode ahead; one thread, the feeder, feeds their audio to the chunk queue and hands stems on; threads
-encode; whoever iterates gets the records in the manifest's order and writes them. Each place holds a few tracks, so
-memory is bounded by the slowest of them, and the feeder's waits tell which that is.
+A `Preparation` makes tracks ready ahead (`separate` decodes music in processes, `remix` mixes cached stems in threads);
+one thread, the feeder, feeds their audio to the chunk queue and hands stems on; threads encode; whoever iterates gets
+the records in the order of the tracks and writes them. Each place holds a few tracks, so memory is bounded by the
+slowest of them, and the feeder's waits tell which that is.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Generic, Protocol, TypeVar
 
-import torch
+from torch import Tensor
 
-from mixstyle.cache.music.decode_pool import DecodePool, Decoder
-from mixstyle.cache.stem_store.manifest import ListedTrack
 from mixstyle.cache.stem_store.shards import TrackRecord
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
-from mixstyle.stages.separate.clips import DecodedTrack, TrackRules, decode_track, encode_track, requests_of
+from mixstyle.pipeline.separation.separator import Separator
 
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
 CHECK_S = 0.2
 """Seconds after which the feeder, waiting for room, looks whether it is still wanted."""
 
 
 @dataclass
 class Waits:
-    """Seconds that the feeder waited for each place."""
+    """Seconds that the feeder waited for each place; `decoding` stands for whatever makes tracks ready."""
 
     decoding: float = 0.0
     network: float = 0.0
@@ -44,37 +46,71 @@ class Waits:
         return max(waits, key=waits.__getitem__)
 
 
-class TrackPipeline:
-    """Iterates over (shard number, record) of the tracks of some shards, in order. A context manager: leaving it ends
-    its processes and threads, finished or not.
+class ReadyTrack(Protocol):
+    """A track that is ready for the network.
 
-    tracks: (shard number, track), taken as there is room. executor: None where the stems exist already.
+    requests: its clips that are to be separated, none where there is nothing to do. separator: through which of the
+    run's separators they go.
+    """
+
+    @property
+    def requests(self) -> Sequence[ClipRequest]: ...
+
+    @property
+    def separator(self) -> int: ...
+
+    def encoded(
+        self, stems: Sequence[Tensor] | None, separator: str, batch_chunks: tuple[int, ...] = ()
+    ) -> TrackRecord:
+        """The track as the shard takes it. stems: [4, 2, T] of each request, None without a network. separator: its
+        fingerprint. batch_chunks: how many chunks went together where memory did not suffice for a batch."""
+        ...
+
+
+class Preparation(Protocol[Item_contra]):
+    """Makes tracks ready, working ahead."""
+
+    def ready(self, tracks: Iterable[tuple[int, Item_contra]]) -> Iterator[tuple[int, ReadyTrack]]:
+        """Tracks with the numbers of their shards, in order."""
+        ...
+
+    def close(self) -> None:
+        """Ends its processes and threads; work under way is lost. May be called again."""
+        ...
+
+
+class TrackPipeline(Generic[Item]):
+    """Iterates over (shard number, record) of the tracks of some shards, in order. A context manager: leaving it ends
+    its processes and threads, and the preparation's, finished or not.
+
+    tracks: (shard number, track), taken as there is room. executor: None where the stems exist already. separators:
+    what it runs. workers: threads that encode.
     """
 
     def __init__(
         self,
-        tracks: Iterable[tuple[int, ListedTrack]],
-        rules: TrackRules,
+        tracks: Iterable[tuple[int, Item]],
+        preparation: Preparation[Item],
         executor: BatchExecutor | None,
-        separator: str,
+        separators: Sequence[Separator],
         workers: int,
     ) -> None:
         self.waits = Waits()
-        self._tracks, self._rules, self._executor, self._separator = tracks, rules, executor, separator
-        self._pool = DecodePool(workers)
+        self._tracks, self._preparation = tracks, preparation
+        self._executor, self._separators = executor, separators
         self._encoders = ThreadPoolExecutor(workers, thread_name_prefix="encode")
         self._feeder = ThreadPoolExecutor(1, thread_name_prefix="feeder")
         self._records: queue.Queue[tuple[int, Future[TrackRecord]] | None] = queue.Queue(workers + 2)
         self._stopped = threading.Event()
 
-    def __enter__(self) -> "TrackPipeline":
+    def __enter__(self) -> "TrackPipeline[Item]":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopped.set()
-        self._pool.close()
+        self._preparation.close()
         self._encoders.shutdown(wait=False, cancel_futures=True)
         if kind is not None and self._executor is not None:
             self._executor.close()  # the feeder may be waiting for a batch that nobody wants any more
@@ -93,8 +129,8 @@ class TrackPipeline:
         """What the feeder's thread does."""
         try:
             if self._executor is None:
-                for number, decoded in self._decoded():
-                    self._encode(number, decoded)
+                for number, ready in self._ready():
+                    self._encode(number, ready)
             else:
                 self._separate(ChunkQueue(self._executor))
         except (_StoppedError, CancelledError):
@@ -105,30 +141,30 @@ class TrackPipeline:
                 self._put(None)
 
     def _separate(self, chunks: ChunkQueue) -> None:
-        waiting: dict[Hashable, tuple[int, DecodedTrack]] = {}
+        waiting: dict[Hashable, tuple[int, ReadyTrack]] = {}
 
-        def groups() -> Iterator[tuple[Hashable, list[ClipRequest]]]:
-            for place, (number, decoded) in enumerate(self._decoded()):
-                waiting[place] = number, decoded
-                yield place, requests_of(decoded)
+        def groups() -> Iterator[tuple[Hashable, Sequence[ClipRequest]]]:
+            for place, (number, ready) in enumerate(self._ready()):
+                waiting[place] = number, ready
+                yield place, ready.requests
 
         # a batch holds chunks of one shard: what comes out hangs on that shard alone
-        for group in chunks.separated(groups(), apart=lambda place: waiting[place][0]):
+        for group in chunks.separated(
+            groups(),
+            separator_of=lambda place: self._separators[waiting[place][1].separator],
+            apart=lambda place: waiting[place][0],
+        ):
             self.waits.network = chunks.waited_s
-            number, decoded = waiting.pop(group.key)
+            number, ready = waiting.pop(group.key)
             reduced = any(size < chunks.executor.batch_chunks for size in group.batch_chunks)
-            self._encode(number, decoded, group.stems, group.batch_chunks if reduced else ())
+            self._encode(number, ready, group.stems, group.batch_chunks if reduced else ())
         self.waits.network = chunks.waited_s
 
-    def _decoded(self) -> Iterator[tuple[int, DecodedTrack]]:
-        def decode(decoder: Decoder, item: tuple[int, ListedTrack]) -> tuple[int, DecodedTrack]:
-            number, track = item
-            return number, decode_track(decoder, track, self._rules)
-
-        decoded = self._pool.map(decode, self._tracks)
+    def _ready(self) -> Iterator[tuple[int, ReadyTrack]]:
+        tracks = self._preparation.ready(self._tracks)
         while True:
             start = time.perf_counter()
-            item = next(decoded, None)
+            item = next(tracks, None)
             self.waits.decoding += time.perf_counter() - start
             if item is None:
                 return
@@ -137,14 +173,15 @@ class TrackPipeline:
     def _encode(
         self,
         number: int,
-        decoded: DecodedTrack,
-        stems: list[torch.Tensor] | None = None,
+        ready: ReadyTrack,
+        stems: list[Tensor] | None = None,
         batch_chunks: tuple[int, ...] = (),
     ) -> None:
         if self._stopped.is_set():
             raise _StoppedError
         start = time.perf_counter()
-        self._put((number, self._encoders.submit(encode_track, decoded, stems, self._separator, batch_chunks)))
+        separator = self._separators[ready.separator].fingerprint if self._separators else "stems"
+        self._put((number, self._encoders.submit(ready.encoded, stems, separator, batch_chunks)))
         self.waits.encoding += time.perf_counter() - start
 
     def _put(self, item: tuple[int, Future[TrackRecord]] | None) -> None:

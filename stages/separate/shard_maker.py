@@ -1,39 +1,55 @@
-"""Making shards: one at a time and idempotent, or all of a share that nobody else holds."""
+"""Making shards of stems: one at a time and idempotent, or all of a share that nobody else holds."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Generic
 
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
-from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest
 from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, write_shard
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.progress import say
-from mixstyle.stages.separate.clips import TrackRules
+from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.parallelism import Streams
-from mixstyle.stages.separate.pipeline import TrackPipeline, Waits
-from mixstyle.stages.settings.separate import SeparateSettings
+from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, Waits
 
 
-@dataclass(frozen=True)
-class SeparationRun:
-    """What making a shard needs. separator: None where the stems exist already."""
+@dataclass(frozen=True, kw_only=True)
+class ShardRun(Generic[Item]):
+    """What making the shards of a folder needs.
 
-    settings: SeparateSettings
-    manifest: Manifest
-    separator: Separator | None
-    rules: TrackRules
+    command: the stage, for messages and the failure log. folder: where the shards go. tracks: all of them, in order;
+    tracks_per_shard of them make a shard. prepare: makes tracks ready, given the number of workers. separators: none
+    where the stems exist already; all on one device. fingerprint: of the provenance. clip_s: seconds of a clip.
+    """
+
+    command: str
+    folder: Path
+    tracks: Sequence[Item]
+    tracks_per_shard: int
+    prepare: Callable[[int], Preparation[Item]]
+    separators: tuple[Separator, ...]
     fingerprint: str
     streams: Streams
+    workers: int
+    clip_s: float
+
+    @property
+    def separator(self) -> Separator | None:
+        """The first of them."""
+        return self.separators[0] if self.separators else None
 
     @property
     def n_shards(self) -> int:
-        return self.manifest.n_shards(self.settings.tracks_per_shard)
+        return -(-len(self.tracks) // self.tracks_per_shard)
+
+    def shard(self, number: int) -> Sequence[Item]:
+        """The tracks of one shard."""
+        return self.tracks[number * self.tracks_per_shard : (number + 1) * self.tracks_per_shard]
 
 
 @dataclass
@@ -54,26 +70,26 @@ class RunStats:
     smallest_batch: int = 0
 
 
-def make_shard(run: SeparationRun, number: int) -> ShardInfo:
+def make_shard(run: ShardRun[Item], number: int) -> ShardInfo:
     """Makes shard `number` of the manifest, or returns it where it is done."""
     done = finished_shard(run, number)
     if done is not None:
         return done
     with ExitStack() as stack:
         executor = executor_of(run, stack)
-        tracks = ((number, track) for track in run.manifest.shard(number, run.settings.tracks_per_shard))
+        tracks = ((number, track) for track in run.shard(number))
         tracks_through = stack.enter_context(_pipeline_of(run, tracks, executor))
         records = (record for _, record in tracks_through)
-        return write_shard(run.settings.stems_dir, number, records, run.fingerprint)
+        return write_shard(run.folder, number, records, run.fingerprint)
 
 
-def finished_shard(run: SeparationRun, number: int) -> ShardInfo | None:
+def finished_shard(run: ShardRun[Item], number: int) -> ShardInfo | None:
     """The shard where it is done with these settings, else None."""
-    shard = read_shard(run.settings.stems_dir, number)
+    shard = read_shard(run.folder, number)
     return shard if shard is not None and shard.fingerprint == run.fingerprint else None
 
 
-def make_share(run: SeparationRun, share: Iterable[int], locks: ShardLocks, advance: Callable[[], None]) -> RunStats:
+def make_share(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks, advance: Callable[[], None]) -> RunStats:
     """Makes those shards of a share that are not done and that no other process holds.
 
     advance: called after every track.
@@ -85,12 +101,12 @@ def make_share(run: SeparationRun, share: Iterable[int], locks: ShardLocks, adva
         start = time.perf_counter()
         for number, items in groupby(tracks_through, key=lambda item: item[0]):
             records = _counted((record for _, record in items), advance)
-            shard = write_shard(run.settings.stems_dir, number, records, run.fingerprint)
+            shard = write_shard(run.folder, number, records, run.fingerprint)
             done.shards.append(number)
-            done.audio_s += ShardStats.of(shard).clips_done * run.settings.clip_s
+            done.audio_s += ShardStats.of(shard, run.command).clips_done * run.clip_s
             with locks.mutex():
                 shard_stats = with_finished(run, shard_stats)
-                write_failure_log(run.settings.stems_dir, shard_stats)
+                write_failure_log(run, shard_stats)
         done.wall_s = max(time.perf_counter() - start, 1e-9)
         done.waits = tracks_through.waits
     if executor is not None:
@@ -98,14 +114,14 @@ def make_share(run: SeparationRun, share: Iterable[int], locks: ShardLocks, adva
     return done
 
 
-def executor_of(run: SeparationRun, stack: ExitStack, stats: RunStats | None = None) -> BatchExecutor | None:
+def executor_of(run: ShardRun[Item], stack: ExitStack, stats: RunStats | None = None) -> BatchExecutor | None:
     """The streams through the run's separator, ended with the stack; None where there is none."""
     if run.separator is None:
         return None
     device, streams = run.separator.device, run.streams
 
     def reduced(left: int) -> None:
-        say(f"separate: batch size reduced to {left} (out of memory on {device})")
+        say(f"{run.command}: batch size reduced to {left} (out of memory on {device})")
         if stats is not None:
             stats.smallest_batch = left
 
@@ -114,19 +130,18 @@ def executor_of(run: SeparationRun, stack: ExitStack, stats: RunStats | None = N
 
 
 def _pipeline_of(
-    run: SeparationRun, tracks: Iterable[tuple[int, ListedTrack]], executor: BatchExecutor | None
-) -> TrackPipeline:
-    separator = run.separator.fingerprint if run.separator else "stems"
-    return TrackPipeline(tracks, run.rules, executor, separator, run.settings.workers)
+    run: ShardRun[Item], tracks: Iterable[tuple[int, Item]], executor: BatchExecutor | None
+) -> TrackPipeline[Item]:
+    return TrackPipeline(tracks, run.prepare(run.workers), executor, run.separators, run.workers)
 
 
-def _locked_tracks(run: SeparationRun, share: Iterable[int], locks: ShardLocks) -> Iterator[tuple[int, ListedTrack]]:
+def _locked_tracks(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> Iterator[tuple[int, Item]]:
     """The tracks of a share's shards, each shard locked when its first track is asked for."""
     for number in share:
         # again after locking it: another process may have finished it meanwhile
         if finished_shard(run, number) or not locks.take([number]) or finished_shard(run, number):
             continue
-        for track in run.manifest.shard(number, run.settings.tracks_per_shard):
+        for track in run.shard(number):
             yield number, track
 
 
@@ -141,17 +156,17 @@ class ShardStats:
     failures: list[Failure]
 
     @classmethod
-    def of(cls, shard: ShardInfo) -> "ShardStats":
+    def of(cls, shard: ShardInfo, command: str) -> "ShardStats":
         done = [track for track in shard.tracks if track["status"] == "ok"]
         clips = sum(clip["status"] == "ok" for track in done for clip in track["clips"])
-        return cls(len(shard.tracks), len(done), clips, shard.size, failures_of([shard]))
+        return cls(len(shard.tracks), len(done), clips, shard.size, failures_of([shard], command))
 
 
-def with_finished(run: SeparationRun, shard_stats: dict[int, ShardStats]) -> dict[int, ShardStats]:
+def with_finished(run: ShardRun[Item], shard_stats: dict[int, ShardStats]) -> dict[int, ShardStats]:
     """The shard_stats of all finished shards, given those that are known already."""
     for number in range(run.n_shards):
         if number not in shard_stats and (shard := finished_shard(run, number)) is not None:
-            shard_stats[number] = ShardStats.of(shard)
+            shard_stats[number] = ShardStats.of(shard, run.command)
     return shard_stats
 
 
@@ -166,8 +181,46 @@ def failure_log_path(stems_dir: Path) -> Path:
     return stems_dir / "failures.csv"
 
 
-def write_failure_log(stems_dir: Path, shard_stats: dict[int, ShardStats]) -> None:
-    """Writes the failures of all finished shards, in the order of the manifest."""
+def write_failure_log(run: ShardRun[Item], shard_stats: dict[int, ShardStats]) -> None:
+    """Writes the failures of all finished shards, in the order of the tracks."""
     write_failures(
-        failure_log_path(stems_dir), [failure for k in sorted(shard_stats) for failure in shard_stats[k].failures]
+        failure_log_path(run.folder), [failure for k in sorted(shard_stats) for failure in shard_stats[k].failures]
     )
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What came of `fill_share`. shards: all that are finished, by number. runs: what each process did; none where
+    nothing was left."""
+
+    shards: dict[int, ShardStats]
+    runs: list[RunStats]
+
+
+def fill_share(
+    run: ShardRun[Item],
+    share: range,
+    locks: ShardLocks,
+    make: Callable[[Callable[[], None]], list[RunStats]],
+    announce: Callable[[], None],
+) -> Filled:
+    """Makes what is left of a share, with progress, and writes the failure log.
+
+    make: does it, given what to call after every track. announce: is called before, if anything is left. Raises
+    MixstyleError ("in-use") where other processes hold all that is left.
+    """
+    shard_stats = with_finished(run, {})
+    left = [number for number in share if number not in shard_stats]
+    runs: list[RunStats] = []
+    if left:
+        announce()
+        tracks = sum(len(run.shard(number)) for number in share)
+        there = sum(shard_stats[number].tracks for number in share if number in shard_stats)
+        with progress(run.command, tracks, "tracks", there) as bar:
+            runs = make(bar.advance)
+        if not any(done.shards for done in runs) and any(n not in with_finished(run, shard_stats) for n in left):
+            raise locks.refusal()
+    with locks.mutex():
+        shard_stats = with_finished(run, shard_stats)
+        write_failure_log(run, shard_stats)
+    return Filled(shard_stats, runs)

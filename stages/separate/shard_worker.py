@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import signal
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import Any
 
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -12,27 +13,22 @@ from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.processes import end_with_parent
 from mixstyle.stages.separate.shard_maker import RunStats, make_share
 from mixstyle.stages.separate.stage import COMMAND, as_mixstyle_errors, open_run
-from mixstyle.stages.settings.profile import from_plain
+from mixstyle.stages.settings.profile import Settings, from_plain
+
+Work = Callable[[Settings, int, int, Callable[[], None]], RunStats]
+"""(settings, shard_index, num_shards, what to call after every track): works on a share."""
 
 
-def answer(request: dict[str, Any], events: TextIO) -> RunStats:
-    """Works on the share that the request names."""
-
-    def tell(event: dict[str, Any]) -> None:
-        events.write(json.dumps(event) + "\n")
-        events.flush()
-
-    settings = from_plain(request["settings"])
+def separate_share(settings: Settings, shard_index: int, num_shards: int, advance: Callable[[], None]) -> RunStats:
+    """Works on a share of `separate`."""
     folder = settings.separate.stems_dir
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks:
         run = open_run(settings, locks=locks)
-        share = range(request["shard_index"], run.n_shards, request["num_shards"])
-        done = make_share(run, share, locks, lambda: tell({"track": 1}))
-    tell({"done": dataclasses.asdict(done)})
-    return done
+        return make_share(run, range(shard_index, run.n_shards, num_shards), locks, advance)
 
 
-def main() -> None:
+def serve(work: Work) -> None:
+    """Does the work that one line of standard input asks for, and tells of it by events on standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us
     # What is printed here must not get among the events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -41,13 +37,19 @@ def main() -> None:
     with open(0, "rb", buffering=0, closefd=False) as requests:  # nothing held back: end_with_parent reads the rest
         request = json.loads(requests.readline())
     end_with_parent()
-    try:
-        answer(request, events)
-    except MixstyleError as error:
-        events.write(json.dumps({"error": error.message, "code": error.code, "remedy": error.remedy}) + "\n")
+
+    def tell(event: dict[str, Any]) -> None:
+        events.write(json.dumps(event) + "\n")
         events.flush()
+
+    try:
+        settings = from_plain(request["settings"])
+        done = work(settings, request["shard_index"], request["num_shards"], lambda: tell({"track": 1}))
+        tell({"done": dataclasses.asdict(done)})
+    except MixstyleError as error:
+        tell({"error": error.message, "code": error.code, "remedy": error.remedy})
         raise SystemExit(1) from None
 
 
 if __name__ == "__main__":
-    main()
+    serve(separate_share)

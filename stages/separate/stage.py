@@ -8,10 +8,11 @@ makes it, and leaves those alone that another one holds.
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import (
+    ListedTrack,
     Manifest,
     SplitSettings,
     load_manifest,
@@ -33,9 +35,9 @@ from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.commands import OWN_MUSIC, own_music
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.separate.clips import rules_of
+from mixstyle.stages.separate.clips import Decoding, rules_of
 from mixstyle.stages.separate.cutting import cutting_version_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.launcher import run_on_devices
@@ -43,21 +45,29 @@ from mixstyle.stages.separate.parallelism import choose_streams, device_of, prov
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
     RunStats,
-    SeparationRun,
+    ShardRun,
     ShardStats,
     failure_log_path,
+    fill_share,
     make_shard,
     make_share,
-    with_finished,
-    write_failure_log,
 )
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 __all__ = ["DryRun", "SeparateSummary", "SeparationRun", "dry_run", "make_shard", "open_run", "separate"]
 
 SPOT_CHECKS = 64
 """Tracks whose files' ends are compared on every run, to notice a folder that was filled anew."""
 COMMAND = "mixstyle separate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationRun(ShardRun[ListedTrack]):
+    """A run of `separate`."""
+
+    settings: SeparateSettings
+    manifest: Manifest
 
 
 @dataclass
@@ -116,26 +126,15 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     with as_mixstyle_errors(chosen.stems_dir), ShardLocks(chosen.stems_dir, COMMAND) as locks:
         run = open_run(settings, rebuild, locks)
         share = range(shard_index, run.n_shards, num_shards)
-        shard_stats = with_finished(run, {})
-        left = [number for number in share if number not in shard_stats]
-        run_stats: list[RunStats] = []
-        if left:
-            _announce(run)
-            tracks = sum(len(run.manifest.shard(number, chosen.tracks_per_shard)) for number in share)
-            there = sum(shard_stats[number].tracks for number in share if number in shard_stats)
-            with progress("separate", tracks, "tracks", there) as bar:
-                if len(chosen.devices) > 1:
-                    run = _without_separator(run)
-                    run_stats = run_on_devices(settings, shard_index, num_shards, bar.advance)
-                else:
-                    run_stats = [make_share(run, share, locks, bar.advance)]
-            if not any(done.shards for done in run_stats) and any(
-                n not in with_finished(run, shard_stats) for n in left
-            ):
-                raise locks.refusal()
-        with locks.mutex():
-            shard_stats = with_finished(run, shard_stats)
-            write_failure_log(chosen.stems_dir, shard_stats)
+
+        def make(advance: Callable[[], None]) -> list[RunStats]:
+            if len(chosen.devices) < 2:
+                return [make_share(run, share, locks, advance)]
+            free_separators(run)
+            return run_on_devices(settings, "separate", shard_index, num_shards, advance)
+
+        filled = fill_share(run, share, locks, make, lambda: _announce(run))
+    shard_stats, run_stats = filled.shards, filled.runs
     summary = _summed(run, shard_stats, run_stats, time.perf_counter() - start)
     failure_log = failure_log_path(chosen.stems_dir)
     if summary.tracks_done == 0 and len(shard_stats) == run.n_shards:
@@ -194,7 +193,20 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
         stored = make_manifest(listing, chosen.input, split, cutting_version=cutting_version)
         store_manifest(manifest_path, stored)
     rules = rules_of(chosen, listing.root, separator, cutting_version)
-    return SeparationRun(chosen, stored, separator, rules, made_with.fingerprint, streams)
+    return SeparationRun(
+        command="separate",
+        folder=folder,
+        tracks=stored.tracks,
+        tracks_per_shard=chosen.tracks_per_shard,
+        prepare=lambda workers: Decoding(rules, workers),
+        separators=(separator,) if separator else (),
+        fingerprint=made_with.fingerprint,
+        streams=streams,
+        workers=chosen.workers,
+        clip_s=chosen.clip_s,
+        settings=chosen,
+        manifest=stored,
+    )
 
 
 def _summed(
@@ -233,12 +245,12 @@ def _stored_manifest(path: Path, rebuild: bool) -> Manifest | None:
         raise
 
 
-def _without_separator(run: SeparationRun) -> SeparationRun:
-    """The run without the separator: its memory on the first device is for the worker there."""
-    run = replace(run, separator=None)
+def free_separators(run: ShardRun[Any]) -> None:
+    """Takes a run's separators off their device: its memory is for the worker there."""
+    for separator in run.separators:
+        separator.network.to("cpu")
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    return run
 
 
 @contextmanager

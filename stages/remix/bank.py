@@ -1,0 +1,297 @@
+"""Fills a bank: a folder of clips that were mixed from cached stems, summed, and separated again.
+
+It has the format of `mixstyle separate`'s folder (`mixstyle.cache.stem_store.shards`), so that whatever reads cached
+stems reads a bank. A track of it is a group: mixes that share a chain. Threads mix ahead while the network separates
+(pedalboard, numpy and torch leave the interpreter to other threads while they compute); everything else is what
+`separate` does, on the same code.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixstyle.cache.stem_store.manifest import track_id_of
+from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
+from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip
+from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.provenance import Provenance, guard
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.mixing.chains import chain_versions
+from mixstyle.pipeline.mixing.effects import effect_versions
+from mixstyle.pipeline.separation.chunks import ClipRequest
+from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.remix.mixes import Group, donors_together, groups_digest, processed
+from mixstyle.stages.separate.cutting import is_silent
+from mixstyle.stages.separate.parallelism import Streams, choose_streams, device_of
+from mixstyle.stages.separate.shard_maker import (
+    RunStats,
+    ShardRun,
+    failure_log_path,
+    fill_share,
+    make_share,
+)
+from mixstyle.stages.separate.stage import as_mixstyle_errors
+from mixstyle.stages.settings.separate import SeparateSettings
+
+SILENCE_LUFS = -60.0
+"""A content below it is left out where the stems' own settings name no other loudness."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Separators on one device, the first of which is that of the settings, and how chunks go through them."""
+
+    separators: tuple[Separator, ...]
+    streams: Streams
+
+
+def open_separation(
+    chosen: SeparateSettings, more: Sequence[tuple[Path, Path]] = (), measure: bool = True
+) -> Separation:
+    """The separator of the settings and `more` of them (YAML, checkpoint), with streams as for `separate`.
+
+    chosen: its stems_dir is the bank's folder. measure: as for `choose_streams`. Raises MixstyleError as
+    `load_separator` does.
+    """
+    device = device_of(chosen)
+    pairs = [(chosen.separator_config, chosen.separator_checkpoint), *more]
+    found = []
+    for config, checkpoint in pairs:
+        named = replace(chosen, input="mixtures", separator_config=config, separator_checkpoint=checkpoint)
+        separator = configured_separator(named, device)
+        if separator is not None:  # never, of mixtures
+            found.append(separator)
+    return Separation(tuple(found), choose_streams(replace(chosen, input="mixtures"), found[0], device, measure))
+
+
+def bank_provenance(
+    stage: str,
+    settings: Mapping[str, Any],
+    made_from: Mapping[str, Any],
+    cache: StemCache,
+    separation: Separation,
+    versions: Mapping[str, int],
+) -> Provenance:
+    """All that a bank's bytes follow from. settings, made_from, versions: what is told besides the stems, the effects,
+    the separators and how chunks go through them."""
+    first, streams = separation.separators[0], separation.streams
+    on_cpu = first.device.type == "cpu"
+    separators = [separator.fingerprint for separator in separation.separators]
+    return Provenance(
+        stage,
+        {
+            **settings,
+            "precision": first.precision,
+            "num_overlap": first.file.num_overlap,
+            "device": first.device.type,
+            "batch_chunks": streams.batch_chunks,
+            "threads_per_stream": streams.threads_per_stream if on_cpu else None,
+        },
+        {"format": SHARD_VERSION, "inference_version": INFERENCE_VERSION, **versions},
+        {
+            **made_from,
+            "stems": cache.fingerprint,
+            "separator": separators[0],
+            "separators": separators,
+            "effect_versions": chain_versions(effect_versions()),
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankRun(ShardRun[Group]):
+    """A run that fills a bank."""
+
+    provenance: Provenance
+
+
+def open_bank(
+    folder: Path,
+    groups: Sequence[Group],
+    cache: StemCache,
+    separation: Separation,
+    provenance: Provenance,
+    *,
+    workers: int,
+    rebuild: bool = False,
+) -> BankRun:
+    """What filling the folder with these groups needs; refuses a folder that was made from anything else.
+
+    provenance: of `bank_provenance`, with clip_s, clips_per_track, tracks_per_shard and tracks among its settings.
+    Raises MixstyleError ("stale") unless `rebuild`.
+    """
+    stored = guard(
+        folder / SETTINGS,
+        provenance,
+        rebuild=rebuild,
+        remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), failure_log_path(folder)],
+        told={"stems": "the cached stems are others than those it was mixed from"},
+    )
+    known = provenance.flat
+    frames = round(known["clip_s"] * SAMPLE_RATE)
+    silence = float(cache.settings.get("silence_lufs", SILENCE_LUFS))
+    return BankRun(
+        command=provenance.stage,
+        folder=folder,
+        tracks=groups,
+        tracks_per_shard=known["tracks_per_shard"],
+        prepare=lambda count: Mixing(cache, frames, silence, count),
+        separators=separation.separators,
+        fingerprint=stored.fingerprint,
+        streams=separation.streams,
+        workers=workers,
+        clip_s=known["clip_s"],
+        provenance=provenance,
+    )
+
+
+def fill_bank(
+    folder: Path,
+    groups: Sequence[Group],
+    cache: StemCache,
+    chosen: SeparateSettings,
+    *,
+    clip_s: float,
+    groups_per_shard: int,
+    stage: str = "remix",
+    separators: Sequence[tuple[Path, Path]] = (),
+    rebuild: bool = False,
+    notes: Mapping[str, Any] | None = None,
+) -> StemCache:
+    """Makes the clips of groups that the folder does not hold yet; all of them, as cached stems.
+
+    It goes on where an earlier run was stopped, and does nothing where the folder is whole. cache: of the donors'
+    clips. chosen: names the separator, its device, precision and num_overlap, and streams and workers as for
+    `separate`. separators: further ones (YAML, checkpoint), for groups that name them. clip_s: of a mix; donors hold as
+    much. groups_per_shard: whole blocks. stage: the command, for messages and what they tell to run. notes: settings
+    that the caller wants the folder to be known by.
+
+    Raises MixstyleError where the folder was made from something else ("stale", unless `rebuild`), where another
+    process is filling it ("in-use"), and as `separate` does.
+    """
+    chosen = replace(chosen, stems_dir=folder)
+    with as_mixstyle_errors(folder), ShardLocks(folder, f"mixstyle {stage}") as locks:
+        separation = open_separation(chosen, separators)
+        size = {
+            "clip_s": clip_s,
+            "clips_per_track": max((len(group.mixes) for group in groups), default=1),
+            "tracks_per_shard": groups_per_shard,
+        }
+        made_from = {"tracks": len(groups), "groups": groups_digest(groups)}
+        provenance = bank_provenance(stage, {**(notes or {}), **size}, made_from, cache, separation, {})
+        with locks.mutex():
+            run = open_bank(folder, groups, cache, separation, provenance, workers=chosen.workers, rebuild=rebuild)
+
+        def make(advance: Callable[[], None]) -> list[RunStats]:
+            return [make_share(run, range(run.n_shards), locks, advance)]
+
+        fill_share(run, range(run.n_shards), locks, make, lambda: announce(run))
+        filled = StemCache(folder)
+        if not filled.complete:
+            raise locks.refusal()
+        return filled
+
+
+def announce(run: BankRun) -> None:
+    """Says which separators mixes go through, and how."""
+    streams = run.streams
+    for separator in run.separators:
+        say(f"{run.command}: {separator.description}")
+    first = run.separators[0]
+    threads = f" of {streams.threads_per_stream} threads" if first.device.type == "cpu" else ""
+    say(
+        f"{run.command}: {first.precision} on {first.device}, {streams.streams} streams{threads}, batches of "
+        f"{streams.batch_chunks}"
+    )
+
+
+@dataclass(frozen=True)
+class MixedGroup:
+    """`pipeline.ReadyTrack` of a group. stems: [4, 2, T] of slots that are not separated. failed: why a slot is left
+    out."""
+
+    group: Group
+    slots: dict[int, ClipRequest]
+    stems: dict[int, np.ndarray] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def requests(self) -> list[ClipRequest]:
+        return list(self.slots.values())
+
+    @property
+    def separator(self) -> int:
+        return self.group.separator
+
+    def encoded(
+        self, stems: Sequence[Tensor] | None, separator: str, batch_chunks: tuple[int, ...] = ()
+    ) -> TrackRecord:
+        """As `pipeline.ReadyTrack.encoded`."""
+        group, failed = self.group, dict(self.failed)
+        found = {slot: part.numpy() for slot, part in zip(self.slots, stems or (), strict=True)} | self.stems
+        track_id, records = track_id_of(group.path), []
+        for slot, mix in enumerate(group.mixes):
+            flac, scale = b"", 1.0
+            if slot in found and np.isfinite(found[slot]).all():
+                flac, scale = encode_clip(found[slot])
+            elif slot in found:
+                failed[slot] = "separator failed: its output holds NaN or infinite samples"
+            start = mix.donors[0].start_in_song
+            records.append(ClipRecord(f"{track_id}_{slot}", slot, start, scale, flac, failed.get(slot, "")))
+        reason = "" if any(clip.flac for clip in records) else next(iter(failed.values()), "no mixes")
+        source = {**group.record(), "separator": separator}
+        return TrackRecord(track_id, group.path, group.split, tuple(records), reason, source, batch_chunks)
+
+
+class Mixing:
+    """`pipeline.Preparation` of groups: threads mix their clips ahead.
+
+    silence_lufs: contents below it are left out.
+    """
+
+    def __init__(self, cache: StemCache, frames: int, silence_lufs: float, workers: int) -> None:
+        self._cache, self._frames, self._silence, self._workers = cache, frames, silence_lufs, workers
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="mix")
+
+    def ready(self, tracks: Iterable[tuple[int, Group]]) -> Iterator[tuple[int, MixedGroup]]:
+        """Groups as they are mixed, in order."""
+        waiting: deque[tuple[int, Future[MixedGroup]]] = deque()
+        for number, group in tracks:
+            waiting.append((number, self._threads.submit(self._mixed, group)))
+            if len(waiting) >= self._workers + 1:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+    def close(self) -> None:
+        """Ends the threads; what waits is dropped."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _mixed(self, group: Group) -> MixedGroup:
+        mixed = MixedGroup(group, {})
+        for slot, mix in enumerate(group.mixes):
+            content = donors_together(mix, self._cache, self._frames)
+            if is_silent(content, self._silence):
+                mixed.failed[slot] = f"silent: its content is below {self._silence:g} LUFS"
+                continue
+            stems = processed(content, mix)
+            if not np.isfinite(stems).all():
+                mixed.failed[slot] = "mixing failed: an effect gave NaN or infinite samples"
+            elif mix.separated:
+                audio = torch.from_numpy(np.ascontiguousarray(stems.sum(0)))
+                mixed.slots[slot] = ClipRequest(self._frames, 0, self._frames, 0, audio, track=slot)
+            else:
+                mixed.stems[slot] = stems
+        return mixed
