@@ -40,6 +40,7 @@ def _options(
 for command in (
     cli_steps.demo_songs_command,
     cli_steps.separate_command,
+    cli_steps.fetch_separator_command,
     cli_steps.features_command,
     cli_steps.train_command,
     cli_steps.evaluate_command,

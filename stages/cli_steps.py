@@ -101,6 +101,32 @@ def separate_command(
         )
 
 
+def fetch_separator_command(
+    url: Annotated[str, typer.Argument(help="Where the checkpoint is published: https://...")],
+    sha256: Annotated[str, typer.Option(help="Its SHA-256, 64 hexadecimal digits; another file is refused.")] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write; unless given, the URL's name in the separators' folder."
+        ),
+    ] = None,
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="The YAML that is published with it, or a profile that names that.")
+    ] = "fma",
+) -> None:
+    """Downloads a public separator, checks it, and prints the settings that take it; goes on where it was cut.
+
+    Examples:
+
+      mixstyle fetch-separator https://github.com/ZFTurbo/Music-Source-Separation-Training/releases/download/v1.0.17/model_scnet_masked_ep_111_sdr_9.8286.ckpt
+
+      mixstyle fetch-separator URL --sha256 HEX --output separators/scnet.ckpt --config separators/scnet.yaml
+    """
+    from mixstyle.stages.fetch_separator import fetch_separator
+
+    fetch_separator(url, sha256, output, config)
+
+
 def features_command(
     device: Device = None,
     shard_index: ShardIndex = 0,

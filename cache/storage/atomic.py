@@ -27,11 +27,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
-        _flush(temporary)
-        temporary.replace(path)
+        publish(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Flushes a file that is whole and gives it its name, in the same folder."""
+    _flush(temporary)
+    temporary.replace(path)
     _flush(path.parent)
 
 
