@@ -70,12 +70,15 @@ def separators_of_stems(provenance: Provenance, name: str = "") -> tuple[Separat
     """
     if noted := provenance.notes.get(KEY):
         return tuple(SeparatorRecord.from_json(stored) for stored in json.loads(noted))
-    fingerprint, num_overlap = str(provenance.flat.get("separator", "")), provenance.flat.get("num_overlap")
-    if fingerprint == _GIVEN:
-        return (GIVEN_STEMS,)
-    if fingerprint == FIRST_SHIPPED.fingerprint:
-        name = FIRST_SHIPPED.name
-    return (SeparatorRecord(name, fingerprint, num_overlap),) if fingerprint else ()
+    stored = provenance.flat
+    found = []
+    for place, fingerprint in enumerate(stored.get("separators") or [stored.get("separator")]):
+        if fingerprint == _GIVEN:
+            found.append(GIVEN_STEMS)
+        elif fingerprint:
+            known = FIRST_SHIPPED.name if fingerprint == FIRST_SHIPPED.fingerprint else "" if place else name
+            found.append(SeparatorRecord(known or "a separator", fingerprint, stored.get("num_overlap")))
+    return tuple(found)
 
 
 def separators_of_encoder(content: Mapping[str, Any]) -> tuple[SeparatorRecord, ...]:

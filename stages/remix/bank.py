@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixstyle.cache.models.separator_records import separators_note
 from mixstyle.cache.stem_store.manifest import track_id_of
 from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip
@@ -105,6 +106,7 @@ def bank_provenance(
             "separators": separators,
             "effect_versions": chain_versions(effect_versions()),
         },
+        separators_note(separation.separators),
     )
 
 

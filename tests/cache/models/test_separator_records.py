@@ -60,10 +60,14 @@ def test_several_separators_may_have_made_the_stems(tmp_path: Path) -> None:
     [
         ({"separator": "stems"}, (GIVEN_STEMS,)),
         ({"separator": FIRST_SHIPPED.fingerprint}, (SeparatorRecord("scnet_tiny", FIRST_SHIPPED.fingerprint, 1),)),
+        (
+            {"separator": "f", "separators": ["f", "g"]},
+            (SeparatorRecord("of the settings", "f", 1), SeparatorRecord("a separator", "g", 1)),
+        ),
         ({}, ()),
     ],
 )
-def test_provenance_without_a_note(made_from: dict[str, str], records: tuple[SeparatorRecord, ...]) -> None:
+def test_provenance_without_a_note(made_from: dict[str, Any], records: tuple[SeparatorRecord, ...]) -> None:
     stems = Provenance("separate", {"num_overlap": 1}, made_from=made_from)
     assert separators_of_stems(stems, "of the settings") == records
 
