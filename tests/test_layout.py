@@ -159,6 +159,13 @@ def test_clips_are_cut_in_one_place() -> None:
     assert callers({"starts"}) == {"stages/separate/cutting.py", "stages/separate/dry_run.py", task}
 
 
+def test_commands_load_separators_in_one_place() -> None:
+    """There they tell of the small one. `load` of the Python API and the check of a downloaded file are no commands
+    that separate."""
+    own = {"stages/songs/embedder.py", "stages/fetch_separator.py"}
+    assert callers({"load_separator"}) == {"stages/common/separators.py", *own}
+
+
 def test_a_second_path_would_be_seen(tmp_path: Path) -> None:
     path = tmp_path / "stages" / "songs" / "again.py"
     path.parent.mkdir(parents=True)

@@ -1,21 +1,27 @@
 """What commands tell of the separator: that it is the small one, and that the encoder has not seen its stems."""
 
 import dataclasses
+import json
 import shutil
+import socket
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.small_encoder import embedding_profile, write_encoder
 from helpers.small_separator import profile, write_separator, write_songs
+from typer.testing import CliRunner
 
 import mixstyle
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder, save_export
 from mixstyle.cache.models.separator_records import SeparatorRecord
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator
-from mixstyle.stages.common import notes
+from mixstyle.stages.cli import app
+from mixstyle.stages.common import notes, separators
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.common.separators import PUBLIC, configured_separator, is_small, other_separator, tell_small
 from mixstyle.stages.settings.profile import Settings
@@ -73,6 +79,46 @@ def test_without_a_command_nothing_is_told(
     monkeypatch.setattr(notes, "_told", None)
     tell_small(small)
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture(scope="module")
+def with_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
+    """A folder with music, an encoder and a profile whose separator passes for the small one; and its options."""
+    folder = tmp_path_factory.mktemp("small")
+    used = embedding_profile(folder, write_songs(folder / "music", 2)).separate
+    weights = load_separator(used.separator_config, used.separator_checkpoint).weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(separators, "_shipped_weights", lambda: weights)
+        yield folder, ["--config", str(folder / "profile.yaml")]
+
+
+@pytest.mark.parametrize(
+    "words", ["separate", "describe SONG --json d.json", "embed SONG -o e.npy", "compare SONG SONG"]
+)
+def test_commands_that_separate_tell_of_it(with_small: tuple[Path, list[str]], words: str) -> None:
+    folder, options = with_small
+    given = [word.replace("SONG", str(folder / "music" / "song 0.flac")) for word in words.split()]
+    written = [str(folder / word) if word.endswith((".json", ".npy")) else word for word in given]
+    encoder = [] if words.split()[0] in ("separate", "describe") else ["--encoder", str(folder / "encoder.safetensors")]
+    done = CliRunner().invoke(app, [*written, *options, *encoder])
+    assert done.exception is None
+    assert (done.stderr.count("fetch-separator"), done.stdout.count("fetch-separator")) == (1, 0)
+    if words.startswith("describe"):
+        assert json.loads((folder / "d.json").read_text())["songs"]
+
+
+def test_index_search_and_browse_tell_of_it_and_status_does_not(with_small: tuple[Path, list[str]]) -> None:
+    folder, options = with_small
+    embeds = [*options, "--encoder", str(folder / "encoder.safetensors"), "--index", str(folder / "index")]
+    for words in (["index", str(folder / "music")], ["search", str(folder / "music" / "song 0.flac")]):
+        done = CliRunner().invoke(app, [*words, *embeds])
+        assert done.exception is None
+        assert (done.stderr.count("fetch-separator"), done.stdout.count("fetch-separator")) == (1, 0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # refused once all else is loaded
+        done = CliRunner().invoke(app, ["browse", "--port", str(taken.getsockname()[1]), *embeds])
+    assert isinstance(done.exception, MixstyleError)
+    assert (done.exception.code, done.stderr.count("fetch-separator")) == ("in-use", 1)
+    assert "fetch-separator" not in CliRunner().invoke(app, ["status", *options]).output
 
 
 def encoder_that_saw(path: Path, *records: SeparatorRecord) -> LoadedEncoder:
