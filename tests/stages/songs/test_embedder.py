@@ -19,6 +19,7 @@ from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embed, embedder_of
 from mixstyle.stages.songs.embedder import Embedder
@@ -66,6 +67,30 @@ def test_one_gives_a_vector_and_several_a_matrix(settings: Settings, embedder: E
     assert embedder.embed(mixtures).shape == (2, DIMENSIONS)
     torch.testing.assert_close(embedder.embed(mixtures)[0], embedder.song(mixtures[0], "NaN").embedding)
     assert embedder.embed([]).shape == (0, DIMENSIONS)
+
+
+def test_a_song_alone_has_the_embedding_that_it_has_among_others(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Songs of several lengths share the batches of the network, the last of which is not full."""
+    mixtures = [torch.from_numpy(song(20 + i, seconds).T.copy()) for i, seconds in enumerate((3.0, 0.7, 2.2))]
+    whole, sizes = Separator.run_network, []
+
+    def counted(self: Separator, batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return whole(self, batch)
+
+    monkeypatch.setattr(Separator, "run_network", counted)
+    files = (settings.separate.separator_config, settings.separate.separator_checkpoint)
+    with mixstyle.load(settings.embed.encoder, separator=files, device="cpu", clip_s=CLIP_S, clips_per_track=2) as one:
+        one.reader.options = dataclasses.replace(one.options, batch_chunks=5, threads=1)
+        together = one.embed(mixtures)
+        assert max(sizes) == 5
+        chunks = sum(sizes)
+        alone = torch.stack([one.embed(mixture) for mixture in mixtures])
+    assert sum(sizes) == 2 * chunks
+    # fp32: sums of a few hundred terms in another order, 1e-7 of each, through a network
+    torch.testing.assert_close(alone, together, rtol=0, atol=2e-5)
 
 
 def test_stems_are_taken_as_they_are(tmp_path: Path, embedder: Embedder) -> None:
