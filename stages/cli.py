@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Learns what a mix sounds like, apart from what the song is. "
-    "The steps, in order: separate, features, train, report; each goes on where it was stopped.",
+    "The steps, in order: separate, remix, features, train, report; each goes on where it was stopped.",
 )
 
 
@@ -41,6 +41,7 @@ for command in (
     cli_steps.demo_songs_command,
     cli_steps.separate_command,
     cli_steps.fetch_separator_command,
+    cli_steps.remix_command,
     cli_steps.features_command,
     cli_steps.train_command,
     cli_steps.evaluate_command,

@@ -30,7 +30,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="A profile in configs/ (demo, cpu, fma) or a path to a YAML file.",
+        help="A profile in configs/ (demo, cpu, fma, fma-remix) or a path to a YAML file.",
         autocompletion=profiles,
     ),
 ]

@@ -127,6 +127,41 @@ def fetch_separator_command(
     fetch_separator(url, sha256, output, config)
 
 
+def remix_command(
+    device: Device = None,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Prints clips, disk and time needed, and stops.")] = False,
+    devices: Devices = None,
+    shard_index: ShardIndex = 0,
+    num_shards: NumShards = 1,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Mixes the cached stems anew, under effect chains, and separates the mixes again: a bank of clips to train on.
+
+    Examples:
+
+      mixstyle remix --config cpu --plan
+
+      mixstyle remix --config cpu --set remix.blocks=100
+
+      mixstyle remix --config fma-remix --devices cuda:0,cuda:1
+
+      mixstyle remix --config fma-remix --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
+    """
+    from mixstyle.stages.remix.dry_run import dry_run
+    from mixstyle.stages.remix.stage import remix
+
+    settings = settings_of(config, overrides, remix__device=device)
+    if devices:
+        several = several_devices(devices, settings.remix.device)
+        settings = settings_of(config, overrides, remix__device=device, remix__devices=several)
+    if plan_only:
+        dry_run(settings)
+        return
+    remix(settings, rebuild, shard_index, num_shards)
+
+
 def features_command(
     device: Device = None,
     shard_index: ShardIndex = 0,

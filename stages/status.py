@@ -14,6 +14,7 @@ from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.demo_songs_status import demo_songs_status
 from mixstyle.stages.evaluate.status import evaluate_status
 from mixstyle.stages.features.status import features_status
+from mixstyle.stages.remix.status import remix_status
 from mixstyle.stages.report.status import report_status
 from mixstyle.stages.separate.status import separate_status
 from mixstyle.stages.settings.profile import Settings
@@ -47,10 +48,11 @@ def status(settings: Settings) -> StatusSummary:
     """Prints, and returns, where each stage of the profile stands. Never raises for what it finds on the disk."""
     songs = demo_songs_status(settings)
     cache, separate = separate_status(settings)
-    store, features = features_status(settings, cache)
+    bank, remix = remix_status(settings, cache)
+    store, features = features_status(settings, cache, bank)
     train, report = train_status(settings, cache, store), report_status(settings, cache, store)
     evaluate, index = evaluate_status(settings, cache), index_status(settings)
-    summary = StatusSummary((songs, separate, features, train, report, evaluate, index))
+    summary = StatusSummary((songs, separate, remix, features, train, report, evaluate, index))
     _print(summary, settings)
     return summary
 

@@ -28,6 +28,17 @@ PROFILE: dict[str, Any] = {
         "num_overlap": 1,
         "device": "cpu",
     },
+    "remix": {
+        "remix_dir": "remix",
+        "features_path": "remix.zarr",
+        "blocks": 3,
+        "contents": 2,
+        "chains_per_block": 2,
+        "blocks_per_shard": 2,
+        "own_share": 0.34,
+        "num_overlap": 1,
+        "device": "cpu",
+    },
     "features": {"features_path": "features.zarr", "device": "cpu"},
     "train": {
         "checkpoint_dir": "checkpoints",
@@ -55,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage has run."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "small.yaml").write_text(yaml.safe_dump(PROFILE))
-    for stage in ("demo-songs", "separate", "features", "train", "report"):
+    for stage in ("demo-songs", "separate", "remix", "features", "train", "report"):
         done = mixstyle(stage, "--config", "small.yaml", cwd=folder)
         assert done.returncode == 0, f"{stage}: {done.stdout}\n{done.stderr}"
     return folder
@@ -65,7 +76,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_leaves_what_it_says(finished: Path) -> None:
     assert len(list((finished / "songs" / "songs").glob("*.flac"))) == 5
     assert len(list((finished / "stems").glob("stems-*.tar"))) == 3
-    assert (finished / "features.zarr").is_dir()
+    assert len(list((finished / "remix").glob("stems-*.tar"))) == 2
+    for store in ("features.zarr", "remix.zarr"):
+        assert (finished / store).is_dir()
     for name in ("best_model.pt", "final_model.pt"):
         assert (finished / "checkpoints" / name).is_file()
     assert list((finished / "logs").rglob("events.out.tfevents.*"))
@@ -77,8 +90,10 @@ def test_every_stage_leaves_what_it_says(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_a_second_run_does_nothing(finished: Path) -> None:
-    kept = {p: p.stat().st_mtime_ns for name in ("stems", "checkpoints") for p in (finished / name).glob("*.*")}
-    for stage in ("demo-songs", "separate", "features", "train"):
+    kept = {
+        p: p.stat().st_mtime_ns for name in ("stems", "remix", "checkpoints") for p in (finished / name).glob("*.*")
+    }
+    for stage in ("demo-songs", "separate", "remix", "features", "train"):
         assert mixstyle(stage, "--config", "small.yaml", cwd=finished).returncode == 0
     changed = [p.name for p, time in kept.items() if p.suffix in {".tar", ".pt"} and p.stat().st_mtime_ns != time]
     assert not changed
@@ -90,6 +105,7 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
     [
         ("demo-songs", "demo_songs.seed=5"),
         ("separate", "separate.num_overlap=2"),
+        ("remix", "remix.mixed_share=0.5"),
         ("train", "train.temperature=0.2"),
     ],
 )
@@ -107,8 +123,8 @@ def test_changed_settings_are_named_and_nothing_is_lost(finished: Path, stage: s
 def test_status_tells_what_is_done(finished: Path) -> None:
     done = mixstyle("status", "--config", "small.yaml", cwd=finished)
     assert done.returncode == 0
-    for stage in ("separate", "features", "train", "report"):
-        assert stage in done.stdout
+    for stage in ("separate", "remix", "features", "train", "report"):
+        assert f"{stage}: done" in done.stdout
 
 
 @pytest.mark.slow
@@ -133,7 +149,7 @@ def test_dvc_runs_every_stage_once(tmp_path: Path) -> None:
 
     dvc("init", "--no-scm", "-q")
     ran = dvc("repro")
-    for stage in ("demo-songs", "separate", "features", "train", "report", "evaluate"):
+    for stage in ("demo-songs", "separate", "remix", "features", "train", "report", "evaluate"):
         assert f"Running stage '{stage}'" in ran
     shown = json.loads(dvc("metrics", "show", "--json"))[""]["data"]
     assert len(shown) == 2
@@ -147,6 +163,7 @@ def test_dvc_runs_every_stage_once(tmp_path: Path) -> None:
         (("separate", "--config", "nowhere"), "nowhere"),
         (("separate", "--config", "empty.yaml", "--data-path", "no/such/folder"), "no/such/folder"),
         (("features", "--config", "empty.yaml"), "mixstyle separate"),
+        (("remix", "--config", "empty.yaml", "--set", "remix.blocks=1"), "mixstyle separate"),
         (("train", "--config", "empty.yaml"), "mixstyle separate"),
         (("train", "--config", "empty.yaml", "--temperature", "0"), "train.temperature"),
         (("report", "--config", "empty.yaml"), "mixstyle"),
@@ -162,7 +179,7 @@ def test_a_users_mistake_is_one_clear_line(tmp_path: Path, arguments: tuple[str,
     assert named in line
 
 
-@pytest.mark.parametrize("stage", ["demo-songs", "separate", "features", "train", "report", "status"])
+@pytest.mark.parametrize("stage", ["demo-songs", "separate", "remix", "features", "train", "report", "status"])
 def test_help_shows_examples(stage: str, tmp_path: Path) -> None:
     done = mixstyle(stage, "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -55,7 +55,7 @@ class CachedTrack:
 
 
 class StemCache:
-    """What `mixstyle separate` has finished in a folder, as it was when this was opened.
+    """What `mixstyle separate` (or `remix`, in a bank) has finished in a folder, as it was when this was opened.
 
     Reading uses no shared file position: any number of threads and forked processes may read from one instance.
     Raises MixstyleError for a folder without stems, and for shards that are cut short or were made with other
@@ -159,7 +159,7 @@ class StemCache:
         """The error for a shard that is not what its sidecar says, with what to do about it."""
         sidecar = sidecar_path(self.stems_dir, shard)
         message = f"{sidecar.with_suffix('.tar')}: {what}; delete {sidecar}, then"
-        return MixstyleError(message, code=code, remedy=("separate",))
+        return MixstyleError(message, code=code, remedy=(self.provenance.stage or "separate",))
 
     def _shard(self, number: int, made_with: str) -> ShardInfo:
         shard = read_shard(self.stems_dir, number)

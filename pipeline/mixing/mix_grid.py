@@ -226,9 +226,13 @@ def _own_groups(settings: GridSettings, songs: GridSongs, split: str, block: int
 
 
 def _own_places(settings: GridSettings, songs: GridSongs, song: int, rng: np.random.Generator) -> list[Source]:
-    """M places of a song, spread over its clips; those of one clip overlap only where it has no room for them."""
+    """M places of a song, spread over its clips; those of one clip overlap only where it has no room for them.
+
+    Fewer where even places that overlap by three quarters are not so many.
+    """
     clips, frames = songs.clips[song], settings.clip_frames
-    of_clip = [len(range(turn, settings.contents, clips)) for turn in range(clips)]
+    most = 1 + (songs.clip_frames - frames) // max(1, frames // 4)
+    of_clip = [min(most, len(range(turn, settings.contents, clips))) for turn in range(clips)]
     found = []
     for clip, count in zip(rng.permutation(clips), of_clip, strict=True):
         room = songs.clip_frames - count * frames

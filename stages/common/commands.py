@@ -22,11 +22,12 @@ ENVIRONMENT = "MIXSTYLE_CALLED_WITH"
 """Tells a process that this package starts what its parent was called with."""
 OWN_MUSIC = "profile_data_path"
 """Note in the stems' provenance: the music folder that the profile named, whichever one was taken."""
-_STEMS = ("separate", "features", "train")
+_STEMS = ("separate", "remix", "features", "train")
 _READS = {
     "demo-songs": ("demo_songs",),
     "separate": ("separate",),
-    "features": ("separate", "features"),
+    "remix": ("separate", "remix"),
+    "features": ("separate", "remix", "features"),
     "train": _STEMS,
     "report": (*_STEMS, "report"),
     "evaluate": (*_STEMS, "evaluate"),

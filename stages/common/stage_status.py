@@ -20,3 +20,16 @@ class StageStatus:
     """The command that goes on, quoted for a shell, without its --config; empty where nothing is left."""
     optional: bool = False
     """No other stage needs it: its command is never the next one."""
+
+
+def size_text(size: float) -> str:
+    """Bytes for people.
+
+    >>> size_text(17), size_text(2_300_000)
+    ('17 B', '2.3 MB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB" if size < 1000 else f"{size / 1000:.2f} TB"

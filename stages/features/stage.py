@@ -1,4 +1,4 @@
-"""`mixstyle features`: the descriptors of every cached clip, shard by shard, into a Zarr store.
+"""`mixstyle features`: the descriptors of every cached clip, shard by shard, into a Zarr store; a bank's into another.
 
 A shard of stems is read once from front to back and checked against its sidecar, threads decode and describe its clips
 batch by batch, and its rows are written as one chunk. What is done is told by the store alone, so a killed run goes on
@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows, set_codec_threads
 from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
-from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS, CachedClip, CachedTrack, StemCache
 from mixstyle.cache.stem_store.stream import verified_tracks
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
@@ -61,6 +61,8 @@ class FeaturesSummary:
     """Of this run; 0 where nothing was left to do."""
     times_real_time: float
     """Seconds of audio described in a second, all stems of a clip together."""
+    bank: "FeaturesSummary | None" = None
+    """The same of the bank's clips, where there is one."""
 
 
 def provenance_of(cache: StemCache) -> Provenance:
@@ -68,16 +70,22 @@ def provenance_of(cache: StemCache) -> Provenance:
     columns = {"names": [d.name for d in DESCRIPTORS], "units": [d.unit for d in DESCRIPTORS]}
     return Provenance(
         "features",
-        settings={"separate": cache.settings},
+        settings={_made_by(cache): cache.settings},
         versions={"descriptors_version": DESCRIPTORS_VERSION},
         made_from={"descriptors_columns": fingerprint(columns)},
     )
 
 
+def _made_by(cache: StemCache) -> str:
+    """The command that made the clips; settings behind them stand under its name."""
+    return "remix" if cache.provenance.stage == "remix" else "separate"
+
+
 def _stored(store: FeatureStore) -> Provenance:
     """What the store was made with, under the names that separate's settings have now."""
     stored = dict(store.made_with)
-    return Provenance("features", {**stored, "separate": rename(stored.get("separate", {}), RENAMED)})
+    behind = {name: rename(stored[name], RENAMED) for name in ("separate", "remix") if name in stored}
+    return Provenance("features", {**stored, **behind})
 
 
 def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
@@ -94,7 +102,7 @@ def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
 
 
 def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> FeaturesSummary:
-    """Fills the store with what is missing, or with share `shard_index` of `num_shards` of it.
+    """Fills the store with what is missing, or with share `shard_index` of `num_shards` of it; then the bank's.
 
     A share is every num_shards-th shard of the manifest. Any number of processes may fill a store at once, with equal
     shares or others: a shard that another one is computing is left to it.
@@ -106,15 +114,38 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
         raise MixstyleError(
             f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1", code="bad-option"
         )
-    chosen = settings.features
-    device = resolve_device(chosen.device)
     set_codec_threads(num_shards)
-    cache = StemCache(settings.separate.stems_dir)
-    share = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
-    with ShardLocks(chosen.features_path, "mixstyle features") as locks:
+    share = (shard_index, num_shards)
+    summary = _describe(settings, settings.separate.stems_dir, settings.features.features_path, rebuild, share)
+    return replace(summary, bank=_describe_bank(settings, rebuild, share))
+
+
+def _describe_bank(settings: Settings, rebuild: bool, share: tuple[int, int]) -> FeaturesSummary | None:
+    """The same for the bank, where the profile has one and it is whole."""
+    chosen = settings.remix
+    if not chosen.blocks:
+        return None
+    if not (chosen.remix_dir / SETTINGS).exists() or not StemCache(chosen.remix_dir).complete:
+        say(
+            f"features: the bank in {chosen.remix_dir} is not whole yet, its clips have no descriptors; first run: "
+            f"{completed(('remix',), settings)}"
+        )
+        return None
+    return _describe(settings, chosen.remix_dir, chosen.features_path, rebuild, share)
+
+
+def _describe(
+    settings: Settings, stems_dir: Path, path: Path, rebuild: bool, share: tuple[int, int]
+) -> FeaturesSummary:
+    """Fills the store at `path` with the descriptors of the clips in `stems_dir`, as far as they are in the share."""
+    chosen, (shard_index, num_shards) = settings.features, share
+    device = resolve_device(chosen.device)
+    cache = StemCache(stems_dir)
+    shards = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
+    with ShardLocks(path, "mixstyle features") as locks:
         with locks.mutex():
-            store = _fresh_store(chosen.features_path, cache, rebuild, locks)
-            todo = _claimed(store, share, locks)
+            store = _fresh_store(path, cache, rebuild, locks)
+            todo = _claimed(store, shards, locks)
         started = time.monotonic()
         computed = _fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
         elapsed_s = max(time.monotonic() - started, 1e-9)
@@ -122,7 +153,7 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
             if store.complete and (todo or store.stored_statistics() is None):
                 store.write_statistics(*store.statistics())
     summary = _summary(store, cache, len(todo), computed / elapsed_s)
-    _tell(summary, settings)
+    _tell(summary, cache, settings)
     return summary
 
 
@@ -154,14 +185,14 @@ def _summary(store: FeatureStore, cache: StemCache, shards_computed: int, clips_
     )
 
 
-def _tell(summary: FeaturesSummary, settings: Settings) -> None:
+def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> None:
     done = f"features: {summary.clips} clips with {len(DESCRIPTORS)} descriptors in {summary.features_path}"
     failed = f", {summary.clips_failed} without (their reasons are in the store)" if summary.clips_failed else ""
     rate = f"; {summary.clips_per_s:.1f} clips/s, {summary.times_real_time:.0f} x real time"
     say(done + failed + (rate if summary.shards_computed else "; nothing was left to do"))
     if summary.shards_waiting:
         say(
-            f"features: {summary.shards_waiting} of {summary.shards} shards of {settings.separate.stems_dir} are not "
+            f"features: {summary.shards_waiting} of {summary.shards} shards of {cache.stems_dir} are not "
             f"separated yet; first run: {completed(('separate',), settings)}"
         )
     if summary.shards_elsewhere:
@@ -170,7 +201,7 @@ def _tell(summary: FeaturesSummary, settings: Settings) -> None:
 
 def _fresh_store(path: Path, cache: StemCache, rebuild: bool, locks: ShardLocks) -> FeatureStore:
     """The store, made where there is none; stale ones are refused, or made anew with `rebuild`, behind the mutex."""
-    if path.exists():
+    if path.exists() and not is_empty_folder(path):  # one is there in a profile without a bank
         try:
             store = FeatureStore.open(path, write=True)
             wrong = stale_reasons(store, cache)
@@ -200,6 +231,11 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, locks: ShardLocks)
         rows_per_shard=cache.rows_per_shard,
         made_with=provenance_of(cache).flat,
     )
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Whether there is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _keys(cache: StemCache) -> RowKeys:

@@ -1,5 +1,7 @@
 """What `mixstyle status` tells of the descriptors."""
 
+import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -11,13 +13,31 @@ if TYPE_CHECKING:
     from mixstyle.cache.stem_store.stem_cache import StemCache
 
 
-def features_status(settings: Settings, cache: "StemCache | None") -> "tuple[FeatureStore | None, StageStatus]":
-    """The store, None where there is none that can be read, and how far it is.
+_ORDER = ("done", "not started", "partly done", "stale", "damaged")
+"""States, the worst last."""
 
-    cache: the stems that are there, None where there are none to compare with.
+
+def features_status(
+    settings: Settings, cache: "StemCache | None", bank: "StemCache | None" = None
+) -> "tuple[FeatureStore | None, StageStatus]":
+    """The store, None where there is none that can be read, and how far it and the bank's are.
+
+    cache, bank: the stems and the bank's clips that are there, None where there are none to compare with.
     """
-    path = settings.features.features_path
-    if not path.exists():
+    store, own = _store_status(settings.features.features_path, cache)
+    if not settings.remix.blocks:
+        return store, own
+    _, mixed = _store_status(settings.remix.features_path, bank)
+    worst = max(own, mixed, key=lambda found: _ORDER.index(found.state))
+    if {own.state, mixed.state} == {"done", "not started"}:
+        worst = dataclasses.replace(worst, state="partly done")
+    done = "; ".join(part for part in (own.done, mixed.done and f"of the bank {mixed.done}") if part)
+    return store, dataclasses.replace(worst, done=done, problems=(*own.problems, *mixed.problems))
+
+
+def _store_status(path: Path, cache: "StemCache | None") -> "tuple[FeatureStore | None, StageStatus]":
+    """One store, and how far it is."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None, StageStatus("features", "not started", run="mixstyle features")
     from mixstyle.cache.features_store import FeatureStore
     from mixstyle.stages.features.stage import stale_reasons

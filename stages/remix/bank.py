@@ -48,31 +48,47 @@ SILENCE_LUFS = -60.0
 """A content below it is left out where the stems' own settings name no other loudness."""
 
 
+STEMS_CHANGED = {"stems": "the cached stems are others than those it was mixed from"}
+"""How a change of the stems is told."""
+
+
 @dataclass(frozen=True)
 class Separation:
-    """Separators on one device, the first of which is that of the settings, and how chunks go through them."""
+    """Separators on one device, the first of which is that of the settings, and how chunks go through them.
+
+    device: its type.
+    """
 
     separators: tuple[Separator, ...]
     streams: Streams
+    device: str
+    precision: str
 
 
 def open_separation(
-    chosen: SeparateSettings, more: Sequence[tuple[Path, Path]] = (), measure: bool = True
+    chosen: SeparateSettings,
+    more: Sequence[tuple[Path, Path]] = (),
+    *,
+    measure: bool = True,
+    to_run: bool = True,
 ) -> Separation:
     """The separator of the settings and `more` of them (YAML, checkpoint), with streams as for `separate`.
 
-    chosen: its stems_dir is the bank's folder. measure: as for `choose_streams`. Raises MixstyleError as
+    chosen: its stems_dir is the bank's folder. measure: as for `choose_streams`. to_run: else separators are loaded on
+    the CPU, to be compared with what is stored alone, and nothing is measured. Raises MixstyleError as
     `load_separator` does.
     """
+    chosen = replace(chosen, input="mixtures")
     device = device_of(chosen)
-    pairs = [(chosen.separator_config, chosen.separator_checkpoint), *more]
+    where, precision = (device, chosen.precision) if to_run else (torch.device("cpu"), "fp32")
     found = []
-    for config, checkpoint in pairs:
-        named = replace(chosen, input="mixtures", separator_config=config, separator_checkpoint=checkpoint)
-        separator = configured_separator(named, device)
+    for config, checkpoint in [(chosen.separator_config, chosen.separator_checkpoint), *more]:
+        named = replace(chosen, separator_config=config, separator_checkpoint=checkpoint, precision=precision)
+        separator = configured_separator(named, where)
         if separator is not None:  # never, of mixtures
             found.append(separator)
-    return Separation(tuple(found), choose_streams(replace(chosen, input="mixtures"), found[0], device, measure))
+    streams = choose_streams(chosen, found[0], device, measure=measure and to_run)
+    return Separation(tuple(found), streams, device.type, chosen.precision)
 
 
 def bank_provenance(
@@ -85,18 +101,18 @@ def bank_provenance(
 ) -> Provenance:
     """All that a bank's bytes follow from. settings, made_from, versions: what is told besides the stems, the effects,
     the separators and how chunks go through them."""
-    first, streams = separation.separators[0], separation.streams
-    on_cpu = first.device.type == "cpu"
+    streams = separation.streams
     separators = [separator.fingerprint for separator in separation.separators]
     return Provenance(
         stage,
         {
             **settings,
-            "precision": first.precision,
-            "num_overlap": first.file.num_overlap,
-            "device": first.device.type,
+            "precision": separation.precision,
+            "num_overlap": separation.separators[0].file.num_overlap,
+            "device": separation.device,
             "batch_chunks": streams.batch_chunks,
-            "threads_per_stream": streams.threads_per_stream if on_cpu else None,
+            # a GPU's results do not hang on the CPU's threads
+            "threads_per_stream": streams.threads_per_stream if separation.device == "cpu" else None,
         },
         {"format": SHARD_VERSION, "inference_version": INFERENCE_VERSION, **versions},
         {
@@ -137,7 +153,7 @@ def open_bank(
         provenance,
         rebuild=rebuild,
         remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), failure_log_path(folder)],
-        told={"stems": "the cached stems are others than those it was mixed from"},
+        told=STEMS_CHANGED,
     )
     known = provenance.flat
     frames = round(known["clip_s"] * SAMPLE_RATE)

@@ -236,12 +236,12 @@ def _estimate(
         clips=all_clips,
         disk_bytes=round(all_clips * a_clip),
         disk_left_bytes=round(all_clips * a_clip * left),
-        disk_free_bytes=shutil.disk_usage(_existing(chosen.stems_dir)).free,
+        disk_free_bytes=shutil.disk_usage(existing_folder(chosen.stems_dir)).free,
         expected_s=expected_s,
     )
 
 
-def _existing(path: Path) -> Path:
+def existing_folder(path: Path) -> Path:
     """The nearest folder above that is there already."""
     return next(folder for folder in [path.absolute(), *path.absolute().parents] if folder.is_dir())
 

@@ -116,11 +116,7 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     cannot be found, where other processes hold all that is left, when the disk is full, when a worker process died,
     and when no track at all can be used.
     """
-    if not 0 <= shard_index < num_shards:
-        raise MixstyleError(
-            f"--shard-index {shard_index}: should be from 0 to {num_shards - 1}, for --num-shards {num_shards}",
-            code="bad-option",
-        )
+    check_share(shard_index, num_shards)
     chosen, start = settings.separate, time.perf_counter()
     keep_freed_memory()
     with as_mixstyle_errors(chosen.stems_dir), ShardLocks(chosen.stems_dir, COMMAND) as locks:
@@ -144,6 +140,15 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
         )
     _print(summary, run, run_stats, failure_log)
     return summary
+
+
+def check_share(shard_index: int, num_shards: int) -> None:
+    """Raises MixstyleError ("bad-option") for a share that there is not."""
+    if not 0 <= shard_index < num_shards:
+        raise MixstyleError(
+            f"--shard-index {shard_index}: should be from 0 to {num_shards - 1}, for --num-shards {num_shards}",
+            code="bad-option",
+        )
 
 
 def open_run(settings: Settings, rebuild: bool = False, locks: ShardLocks | None = None) -> SeparationRun:

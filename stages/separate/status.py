@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.common.stage_status import StageStatus, size_text
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]
     size = sum(shard.size for shard in cache.shards)
     done = (
         f"{len(cache.shards)} of {cache.n_shards} shards, {len(cache.tracks)} of {tracks} tracks "
-        f"({clips} clips), {_bytes(size)}"
+        f"({clips} clips), {size_text(size)}"
     )
     problems = []
     for what, found in (
@@ -80,11 +80,3 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     change = describe_change(before.listing, listing) if before else "other music than in the plan"
     told = {"listing": f"{chosen.data_path}: {change}", "tracks": ""}
     return differences(cache.provenance, now, told=told), ""
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB" if size < 1000 else f"{size / 1000:.2f} TB"

@@ -22,6 +22,7 @@ from mixstyle.stages.settings.demo_songs import DemoSongsSettings
 from mixstyle.stages.settings.evaluate import EvaluateSettings
 from mixstyle.stages.settings.features import FeaturesSettings
 from mixstyle.stages.settings.refusals import build, unknown
+from mixstyle.stages.settings.remix import RemixSettings
 from mixstyle.stages.settings.renamed import name_now, value_now
 from mixstyle.stages.settings.report import ReportSettings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -41,6 +42,8 @@ class Settings:
     """`mixstyle demo-songs`: rendered songs to try everything on."""
     separate: SeparateSettings = dataclass_field(default_factory=SeparateSettings)
     """`mixstyle separate`: music to cached stems."""
+    remix: RemixSettings = dataclass_field(default_factory=RemixSettings)
+    """`mixstyle remix`: stems mixed anew and separated again, into a bank of clips."""
     features: FeaturesSettings = dataclass_field(default_factory=FeaturesSettings)
     """`mixstyle features`: descriptors of the cached clips."""
     train: TrainSettings = dataclass_field(default_factory=TrainSettings)
@@ -189,6 +192,12 @@ def _compare(settings: Settings) -> None:
     if train.clip_duration_s > separate.clip_s:
         raise MixstyleError(
             f"train.clip_duration_s={train.clip_duration_s} is longer than the cached clips "
+            f"(separate.clip_s={separate.clip_s})",
+            code="bad-setting",
+        )
+    if settings.remix.blocks and settings.remix.clip_s > separate.clip_s:
+        raise MixstyleError(
+            f"remix.clip_s={settings.remix.clip_s} is longer than the cached clips that it is cut of "
             f"(separate.clip_s={separate.clip_s})",
             code="bad-setting",
         )

@@ -96,7 +96,7 @@ def test_several_devices_are_names_or_a_number() -> None:
     assert caught.value.code == "bad-option"
 
 
-@pytest.mark.parametrize(("command", "section"), [("separate", "separate"), ("train", "train")])
+@pytest.mark.parametrize(("command", "section"), [("separate", "separate"), ("remix", "remix"), ("train", "train")])
 @pytest.mark.parametrize(("text", "devices"), [("2", ("cpu", "cpu")), ("cuda:0,cuda:2", ("cuda:0", "cuda:2"))])
 def test_devices_means_the_same_in_every_command(
     monkeypatch: pytest.MonkeyPatch, command: str, section: str, text: str, devices: tuple[str, ...]
@@ -123,7 +123,7 @@ def test_the_version_is_told() -> None:
 def test_every_option_has_help() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    assert len(group.commands) == 15
+    assert len(group.commands) == 16
     for name, command in group.commands.items():
         assert command.help, name
         assert "mixstyle " + name in command.help, "an example"
@@ -132,7 +132,7 @@ def test_every_option_has_help() -> None:
 
 
 def test_a_shell_completes_profiles_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert profiles("")[:3] == ["cpu", "demo", "fma"]
+    assert profiles("")[:4] == ["cpu", "demo", "fma", "fma-remix"]
     assert profiles("de") == ["demo"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").touch()

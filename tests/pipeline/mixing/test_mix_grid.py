@@ -91,6 +91,11 @@ def test_own_groups_are_places_of_one_song_that_do_not_overlap(blocks: list[list
     own = draw_block(GridSettings(1, 6, 2, 4 * RATE, own_share=1.0), tight, 0)
     starts_of = [sorted(mix.donors[0].start_frame for mix in group.mixes) for group in own]
     assert all(len(set(places)) == 6 and places[-1] <= 6 * RATE for places in starts_of)
+    # and where a cached clip is no longer than a mix, it is one place
+    whole = {"train": GridSongs([2] * 6, 4 * RATE)}
+    own = draw_block(GridSettings(1, 6, 2, 4 * RATE, own_share=1.0), whole, 0)
+    assert [len({mix.donors for mix in group.mixes}) for group in own] == [2, 2]
+    assert [len(group.mixes) for group in own] == [2, 2]
 
 
 def test_a_block_hangs_on_no_other(blocks: list[list[GroupDraw]]) -> None:

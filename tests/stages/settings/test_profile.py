@@ -30,19 +30,28 @@ def test_fma_is_the_published_recipe() -> None:
     assert (train.band_mels, train.band_step, train.checkpoint_every) == (20, 10, 5)
 
 
-def test_profiles_share_no_folder() -> None:
+def test_profiles_share_no_folder_but_for_equal_stems() -> None:
+    separated: dict[Path, str] = {}
     seen: set[Path] = set()
     for path in CONFIGS:
         s = load_settings(path)
+        stems = {s.separate.stems_dir, s.features.features_path}
+        if s.separate.stems_dir in separated:
+            assert separated[s.separate.stems_dir] == f"{s.separate} {s.features}", "nothing is separated twice"
+        else:
+            assert not stems & seen
+        separated[s.separate.stems_dir] = f"{s.separate} {s.features}"
         places = {
-            s.separate.stems_dir,
-            s.features.features_path,
+            s.remix.remix_dir,
+            s.remix.features_path,
             s.train.checkpoint_dir,
             s.train.log_dir,
             s.report.report_dir,
+            s.evaluate.evaluate_dir,
         }
+        assert len(places) == 6
         assert not places & seen
-        seen |= places
+        seen |= places | stems
 
 
 @pytest.fixture

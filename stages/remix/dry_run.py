@@ -1,0 +1,163 @@
+"""`mixstyle remix --plan`: what the bank will need, from a short trial on the cached stems."""
+
+import shutil
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mixstyle.cache.stem_store.shards import encode_clip, read_shard, shard_numbers
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.separation.executor import BatchExecutor
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.remix.bank import Separation, open_separation
+from mixstyle.stages.remix.grid import GridGroups
+from mixstyle.stages.remix.mixes import Mix, donors_together, processed
+from mixstyle.stages.remix.stage import (
+    check_room,
+    grid_settings,
+    open_stems,
+    separation_settings,
+)
+from mixstyle.stages.separate.dry_run import BYTES_A_CLIP_SECOND, duration, existing_folder, time_network
+from mixstyle.stages.separate.parallelism import threads_of
+from mixstyle.stages.settings.profile import Settings
+
+TRIAL_CLIPS = 12
+TRIAL_S = 15.0
+"""Seconds after which no further clip is tried."""
+
+
+@dataclass(frozen=True)
+class BankPlan:
+    """What a bank will need. clips_separated: clips less own mixes. chunk_s, mix_s: seconds that the network takes for
+    a chunk, and one thread for mixing and encoding a clip; 0 where they could not be tried."""
+
+    groups: int
+    clips: int
+    clips_separated: int
+    chunks_a_clip: int
+    disk_bytes: float
+    disk_left_bytes: float
+    disk_free_bytes: int
+    chunk_s: float = 0.0
+    mix_s: float = 0.0
+    expected_s: float | None = None
+
+
+def dry_run(settings: Settings) -> BankPlan:
+    """Prints clips, disk and time that `remix` will need, and makes nothing.
+
+    Raises MixstyleError ("cannot-write") where the disk has no room for what is still to come.
+    """
+    chosen = settings.remix
+    if not chosen.blocks:
+        say("dry run: no bank was asked for (remix.blocks=0)")
+        return BankPlan(0, 0, 0, 0, 0.0, 0.0, shutil.disk_usage(existing_folder(chosen.remix_dir)).free)
+    separation = open_separation(separation_settings(settings), measure=False)
+    stems, missing = None, ""
+    try:
+        stems = open_stems(settings)
+    except MixstyleError as error:
+        missing = error.message
+    plan = _planned(settings, separation, stems)
+    _print(settings, plan, separation, missing)
+    check_room(chosen.remix_dir, plan.disk_left_bytes)
+    return plan
+
+
+def _planned(settings: Settings, separation: Separation, stems: StemCache | None) -> BankPlan:
+    chosen = settings.remix
+    grid, frames = grid_settings(chosen), round(chosen.clip_s * SAMPLE_RATE)
+    groups = chosen.blocks * chosen.chains_per_block
+    clips = groups * chosen.contents
+    separated = clips
+    a_clip = BYTES_A_CLIP_SECOND * chosen.clip_s
+    first = separation.separators[0]
+    chunks_a_clip = len(first.grid(frames).touching(0, frames))
+    chunk_s = mix_s = 0.0
+    expected_s = None
+    if stems is not None:
+        drawn = GridGroups(grid, stems)
+        kinds = [drawn[block * chosen.chains_per_block].kind for block in range(chosen.blocks)]
+        separated = clips * kinds.count("chain") // len(kinds)
+        chunk_s, mix_s, a_clip = _trial(drawn, stems, separation, frames)
+    done = [shard for k in shard_numbers(chosen.remix_dir) if (shard := read_shard(chosen.remix_dir, k))]
+    cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
+    if cached:
+        a_clip = sum(shard.size for shard in done) / cached
+    left = max(0.0, 1 - cached / clips)
+    if stems is not None:
+        # on a CPU, mixing and encoding share the network's cores
+        cores = threads_of(separation_settings(settings))
+        mixing_s = clips * mix_s / (cores if first.device.type == "cpu" else max(1, min(cores, chosen.workers)))
+        network_s = separated * chunks_a_clip * chunk_s
+        expected_s = left * (network_s + mixing_s if first.device.type == "cpu" else max(network_s, mixing_s))
+    free = shutil.disk_usage(existing_folder(chosen.remix_dir)).free
+    return BankPlan(
+        groups, clips, separated, chunks_a_clip, clips * a_clip, left * clips * a_clip, free, chunk_s, mix_s, expected_s
+    )
+
+
+def _trial(groups: GridGroups, stems: StemCache, separation: Separation, frames: int) -> tuple[float, float, float]:
+    """Seconds a chunk takes in the network, all streams together; seconds that one thread mixes and encodes a clip;
+    bytes of a clip."""
+    streams, separator = separation.streams, separation.separators[0]
+    mixes = _trial_mixes(groups)
+    network: list[float] = []
+    mixing: list[float] = []
+    sizes: list[int] = []
+    stop = time.monotonic() + TRIAL_S
+    with BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks) as executor:
+        for mix in mixes:
+            start = time.perf_counter()
+            mixed = processed(donors_together(mix, stems, frames), mix)
+            mixing.append(time.perf_counter() - start)
+            audio = torch.from_numpy(np.ascontiguousarray(mixed.sum(0)))
+            chunk_s, separated = time_network(executor, separator, audio)
+            start = time.perf_counter()
+            flac, _ = encode_clip(np.nan_to_num(separated.numpy()))
+            taken_s = time.perf_counter() - start
+            part = frames / separated.shape[-1]
+            network.append(chunk_s)
+            mixing[-1] += taken_s * part
+            sizes.append(round(len(flac) * part))
+            if time.monotonic() > stop:
+                break
+    return statistics.median(network), statistics.mean(mixing), statistics.mean(sizes)
+
+
+def _trial_mixes(groups: GridGroups) -> list[Mix]:
+    """Mixes of chains from all over the grid."""
+    places = np.linspace(0, len(groups) - 1, 4 * TRIAL_CLIPS).round().astype(int)
+    chains = [group for place in places if (group := groups[int(place)]).kind == "chain"] or [groups[0]]
+    return [group.mixes[i % len(group.mixes)] for i, group in enumerate(chains[:: max(1, len(chains) // TRIAL_CLIPS)])]
+
+
+def _print(settings: Settings, plan: BankPlan, separation: Separation, missing: str) -> None:
+    chosen = settings.remix
+    chains = plan.clips_separated // chosen.contents
+    say(
+        f"dry run: {chosen.blocks:,} blocks: {chains:,} chains x {chosen.contents} contents, "
+        f"{plan.groups - chains:,} groups of own mixes"
+    )
+    say(
+        f"dry run: {plan.clips:,} clips of {chosen.clip_s:g} s, {plan.clips_separated:,} of them separated anew, "
+        f"{plan.chunks_a_clip} chunks each"
+    )
+    enough = "" if plan.disk_left_bytes <= plan.disk_free_bytes else ": NOT ENOUGH"
+    say(
+        f"dry run: about {plan.disk_bytes / 1e9:,.2f} GB in {chosen.remix_dir}, of which "
+        f"{plan.disk_left_bytes / 1e9:,.2f} GB are still to come; {plan.disk_free_bytes / 1e9:,.1f} GB are free{enough}"
+    )
+    if plan.expected_s is None:
+        say(f"dry run: no estimate of the time: {missing}")
+        return
+    say(
+        f"dry run: about {duration(plan.expected_s)} for what is left ({plan.chunk_s:.2f} s a chunk, "
+        f"{plan.mix_s:.2f} s of mixing and encoding a clip; {separation.separators[0].description})"
+    )

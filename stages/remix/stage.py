@@ -1,0 +1,230 @@
+"""`mixstyle remix`: the bank of the profile, shard by shard.
+
+What it holds is drawn from the settings and the cached stems (`grid.py`), so that any number of processes, on one
+machine or on many, make the same bytes; which of them makes a shard is settled by locks, as in `separate`.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.mixing.mix_grid import DRAW_VERSION, GridSettings
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.remix.bank import BankRun, Separation, announce, bank_provenance, open_bank, open_separation
+from mixstyle.stages.remix.grid import GridGroups
+from mixstyle.stages.separate.dry_run import BYTES_A_CLIP_SECOND, existing_folder
+from mixstyle.stages.separate.launcher import run_on_devices
+from mixstyle.stages.separate.pipeline import Waits
+from mixstyle.stages.separate.shard_maker import (
+    Filled,
+    RunStats,
+    fill_share,
+    finished_shard,
+    make_share,
+)
+from mixstyle.stages.separate.stage import as_mixstyle_errors, check_share, free_separators
+from mixstyle.stages.settings.base import shaping
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remix import RemixSettings
+from mixstyle.stages.settings.separate import SeparateSettings
+
+COMMAND = "mixstyle remix"
+
+
+@dataclass(frozen=True)
+class RemixSummary:
+    """What a run did. groups, clips, clips_failed, disk_bytes: of all shards there are, those of earlier runs among
+    them. shards_elsewhere: left to other shares or locked by other processes. clips_made: in this run, in wall_s
+    seconds. busy: share of its streams' time that was spent in the network. bottleneck: what was waited for longest."""
+
+    shards: int
+    groups: int = 0
+    clips: int = 0
+    clips_failed: int = 0
+    shards_made: int = 0
+    shards_elsewhere: int = 0
+    clips_made: float = 0.0
+    wall_s: float = 0.0
+    busy: float = 0.0
+    bottleneck: str = ""
+    disk_bytes: int = 0
+
+
+def remix(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> RemixSummary:
+    """Makes the bank's shards that are not there yet, or share `shard_index` of `num_shards` of them.
+
+    With 0 blocks it says so and does nothing. With `remix.devices` a worker process runs on each of them. Raises
+    MixstyleError where the stems are not whole ("step-missing"), cannot fill a block ("misfit") or are others than the
+    bank was mixed from ("stale", unless `rebuild`), where the disk has no room, where other processes hold all that is
+    left, and when a worker process died.
+    """
+    check_share(shard_index, num_shards)
+    chosen, start = settings.remix, time.perf_counter()
+    folder = chosen.remix_dir
+    if not chosen.blocks:
+        for output in (folder, chosen.features_path):  # dvc looks for them
+            output.mkdir(parents=True, exist_ok=True)
+        say(f"remix: no bank was asked for (remix.blocks=0): {folder} stays as it is")
+        return RemixSummary(0)
+    keep_freed_memory()
+    with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks:
+        run = open_run(settings, locks, rebuild)
+        share = range(shard_index, run.n_shards, num_shards)
+        _check_room(run, share)
+
+        def make(advance: Callable[[], None]) -> list[RunStats]:
+            if len(chosen.devices) < 2:
+                return [make_share(run, share, locks, advance)]
+            free_separators(run)
+            return run_on_devices(settings, "remix", shard_index, num_shards, advance)
+
+        filled = fill_share(run, share, locks, make, lambda: announce(run))
+    summary = _summed(run, filled, time.perf_counter() - start)
+    _print(summary, run)
+    return summary
+
+
+def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False) -> BankRun:
+    """Opens the cached stems, loads the separators, and makes sure that the folder fits. Raises as `remix` does."""
+    chosen = settings.remix
+    with locks.mutex():
+        cache = open_stems(settings)
+        separation = open_separation(separation_settings(settings), separator_pairs(chosen))
+        groups = GridGroups(grid_settings(chosen), cache, len(separation.separators))
+        provenance = provenance_of(settings, cache, separation)
+        if not rebuild:
+            return open_bank(chosen.remix_dir, groups, cache, separation, provenance, workers=chosen.workers)
+        with locks.all():  # nothing is deleted while another process writes
+            return open_bank(
+                chosen.remix_dir, groups, cache, separation, provenance, workers=chosen.workers, rebuild=True
+            )
+
+
+def open_stems(settings: Settings) -> StemCache:
+    """The cached stems. Raises MixstyleError ("step-missing") where they are not whole: the bank follows from all."""
+    cache = StemCache(settings.separate.stems_dir)
+    if not cache.complete:
+        raise MixstyleError(
+            f"{cache.stems_dir}: {len(cache.shards)} of {cache.n_shards} shards are there, and a bank is mixed from "
+            "all; to finish them,",
+            code="step-missing",
+            remedy=("separate",),
+        )
+    return cache
+
+
+def grid_settings(chosen: RemixSettings) -> GridSettings:
+    """The section as the grid's draws take it."""
+    least, most = chosen.effects
+    return GridSettings(
+        blocks=chosen.blocks,
+        contents=chosen.contents,
+        chains_per_block=chosen.chains_per_block,
+        clip_frames=round(chosen.clip_s * SAMPLE_RATE),
+        effects=(least, most),
+        mixed_share=chosen.mixed_share,
+        levels_share=chosen.levels_share,
+        own_share=chosen.own_share,
+        level_range_db=chosen.level_range_db,
+        seed=chosen.seed,
+    )
+
+
+def separation_settings(settings: Settings) -> SeparateSettings:
+    """The separator of `separate`, run as the section `remix` says."""
+    chosen = settings.remix
+    return replace(
+        settings.separate,
+        input="mixtures",
+        stems_dir=chosen.remix_dir,
+        num_overlap=chosen.num_overlap or settings.separate.num_overlap,
+        device=chosen.device,
+        devices=chosen.devices,
+        precision=chosen.precision,
+        batch_chunks=chosen.batch_chunks,
+        streams=chosen.streams,
+        threads=chosen.threads,
+        workers=chosen.workers,
+    )
+
+
+def separator_pairs(chosen: RemixSettings) -> list[tuple[Path, Path]]:
+    """The further separators: YAML and checkpoint of each."""
+    return [(config, checkpoint) for config, checkpoint in chosen.separators]
+
+
+def provenance_of(settings: Settings, cache: StemCache, separation: Separation) -> Provenance:
+    """All that the bank's bytes follow from."""
+    chosen = settings.remix
+    shape = {
+        "clips_per_track": chosen.contents,
+        "tracks_per_shard": chosen.chains_per_block * chosen.blocks_per_shard,
+        "tracks": chosen.blocks * chosen.chains_per_block,
+    }
+    return bank_provenance("remix", {**shaping(chosen), **shape}, {}, cache, separation, {"draw_version": DRAW_VERSION})
+
+
+def _check_room(run: BankRun, share: range) -> None:
+    """Raises MixstyleError where what is left of a share does not fit onto the disk."""
+    left = [number for number in share if finished_shard(run, number) is None]
+    contents = run.provenance.flat["clips_per_track"]
+    clips = contents * sum(len(run.shard(number)) for number in left)
+    check_room(run.folder, clips * run.clip_s * BYTES_A_CLIP_SECOND)
+
+
+def check_room(folder: Path, needed_bytes: float) -> None:
+    """Raises MixstyleError ("cannot-write") where the disk has no room for so much more."""
+    free = shutil.disk_usage(existing_folder(folder)).free
+    if needed_bytes > free:
+        raise MixstyleError(
+            f"{folder}: about {needed_bytes / 1e9:,.1f} GB are still to come and {free / 1e9:,.1f} GB are free; make "
+            "room, put remix.remix_dir elsewhere, or set remix.blocks lower",
+            code="cannot-write",
+        )
+
+
+def _summed(run: BankRun, filled: Filled, wall_s: float) -> RemixSummary:
+    waits = Waits()
+    for done in filled.runs:
+        waits += done.waits
+    failed = sum(len(shard.failures) for shard in filled.shards.values())
+    return RemixSummary(
+        shards=run.n_shards,
+        groups=sum(shard.tracks_done for shard in filled.shards.values()),
+        clips=sum(shard.clips_done for shard in filled.shards.values()),
+        clips_failed=failed,
+        shards_made=sum(len(done.shards) for done in filled.runs),
+        shards_elsewhere=run.n_shards - len(filled.shards),
+        clips_made=sum(done.audio_s for done in filled.runs) / run.clip_s,
+        wall_s=wall_s,
+        busy=sum(done.busy for done in filled.runs) / max(len(filled.runs), 1),
+        bottleneck=waits.bottleneck if filled.runs else "",
+        disk_bytes=sum(shard.size for shard in filled.shards.values()),
+    )
+
+
+def _print(summary: RemixSummary, run: BankRun) -> None:
+    failed = f", {summary.clips_failed} left out (see {run.folder / 'failures.csv'})" if summary.clips_failed else ""
+    say(
+        f"remix: {summary.groups} groups with {summary.clips} clips of {run.clip_s:g} s in {run.folder}{failed}; "
+        f"{len(run.tracks)} groups in all"
+    )
+    say(f"remix: {summary.shards} shards, {summary.disk_bytes / 1e6:.1f} MB on disk")
+    if summary.shards_elsewhere:
+        say(f"remix: {summary.shards_elsewhere} shards are left: of other shares, or locked by other processes")
+    if not summary.shards_made:
+        say("remix: nothing was left to do")
+        return
+    say(
+        f"remix: this run made {summary.clips_made:.0f} clips in {summary.wall_s:.0f} s, "
+        f"{summary.wall_s / max(summary.clips_made, 1):.2f} s a clip; the network was busy {summary.busy:.0%} of the "
+        f"time; bottleneck: {summary.bottleneck.replace('decoding', 'mixing')}"
+    )

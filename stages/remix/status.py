@@ -1,0 +1,63 @@
+"""What `mixstyle status` tells of the bank."""
+
+from typing import TYPE_CHECKING
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.stage_status import StageStatus, size_text
+from mixstyle.stages.settings.profile import Settings
+
+if TYPE_CHECKING:
+    from mixstyle.cache.stem_store.stem_cache import StemCache
+
+NO_BANK = "the profile has no bank (remix.blocks=0)"
+
+
+def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCache | None, StageStatus]":
+    """The bank, None where there is none that can be read, and how far it is.
+
+    cache: the stems that are there, None where there are none to compare with.
+    """
+    chosen = settings.remix
+    if not chosen.blocks:
+        return None, StageStatus("remix", "not needed", NO_BANK)
+    folder = chosen.remix_dir
+    if not (folder / "settings.json").exists():
+        return None, StageStatus("remix", "not started", run="mixstyle remix")
+    from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
+    from mixstyle.cache.stem_store.stem_cache import StemCache
+
+    try:
+        bank = StemCache(folder)
+    except MixstyleError as error:
+        return None, StageStatus("remix", "damaged", problems=(str(error),), run="mixstyle remix")
+    clips = sum(len(track.clips) for track in bank.tracks)
+    size = size_text(sum(shard.size for shard in bank.shards))
+    done = f"{len(bank.shards)} of {bank.n_shards} shards, {len(bank.tracks)} groups ({clips} clips), {size}"
+    problems = []
+    if failures := failures_of(bank.shards, "remix"):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(failures).items())
+        problems.append(f"clips that were left out: {kinds}; see {folder / 'failures.csv'}")
+    changed, unknown = _changes(settings, cache, bank) if cache is not None else ([], "there are no stems")
+    if changed:
+        problems.append(f"made with other settings: {'; '.join(changed)}")
+        return bank, StageStatus("remix", "stale", done, tuple(problems), "mixstyle remix --rebuild")
+    if unknown:
+        problems.append(f"could not be compared with the settings: {unknown}")
+    state, run = ("done", "") if bank.complete else ("partly done", "mixstyle remix")
+    return bank, StageStatus("remix", state, done, tuple(problems), run)
+
+
+def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple[list[str], str]:
+    """Settings and inputs that differ from those of the bank; or why that cannot be told."""
+    from mixstyle.cache.storage.provenance import differences
+    from mixstyle.stages.remix.bank import STEMS_CHANGED, open_separation
+    from mixstyle.stages.remix.stage import provenance_of, separation_settings, separator_pairs
+
+    try:
+        # a fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched
+        pairs = separator_pairs(settings.remix)
+        separation = open_separation(separation_settings(settings), pairs, to_run=False)
+        now = provenance_of(settings, cache, separation)
+    except MixstyleError as error:
+        return [], str(error)
+    return differences(bank.provenance, now, told=STEMS_CHANGED), ""

@@ -1,0 +1,243 @@
+"""The remix stage: what it makes, leaves alone, refuses and tells, and the bank's descriptors."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers.small_cache import make_cache
+from helpers.small_separator import hashes, write_separator
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.features.status import features_status
+from mixstyle.stages.remix.dry_run import dry_run
+from mixstyle.stages.remix.stage import RemixSummary, remix
+from mixstyle.stages.remix.status import remix_status
+from mixstyle.stages.settings.profile import Settings, load_settings
+
+BLOCKS, GROUPS, SHARDS = 4, 8, 2
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def profile(folder: Path, origin: Path, **changes: Any) -> Settings:
+    """Settings that fill `folder/remix` from the stems in `origin`."""
+    chosen = {
+        "remix_dir": str(folder / "remix"),
+        "features_path": str(folder / "remix.zarr"),
+        "blocks": BLOCKS,
+        "contents": 3,
+        "chains_per_block": 2,
+        "blocks_per_shard": 2,
+        "clip_s": 0.5,
+        "effects": [1, 2],
+        "own_share": 0.3,
+        "num_overlap": 1,
+        "device": "cpu",
+        "threads": 1,
+        "batch_chunks": 2,
+        "workers": 1,
+        **changes,
+    }
+    separate = {
+        "stems_dir": str(origin / "stems"),
+        "separator_config": str(origin / "separator" / "separator.yaml"),
+        "separator_checkpoint": str(origin / "separator" / "separator.safetensors"),
+        "clip_s": 1.0,
+    }
+    described = {"features_path": str(folder / "features.zarr"), "device": "cpu", "workers": 1}
+    train = {"clip_duration_s": 0.5}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump({"separate": separate, "remix": chosen, "features": described, "train": train}))
+    return load_settings(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("remix")
+    make_cache(folder / "stems", tracks=7, clips=3, clip_s=1.0, validation=3)
+    write_separator(folder / "separator")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path) -> Settings:
+    return profile(folder, folder)
+
+
+@pytest.fixture(scope="module")
+def summary(settings: Settings) -> RemixSummary:
+    return remix(settings)
+
+
+def test_it_counts_what_it_made(summary: RemixSummary, settings: Settings) -> None:
+    assert (summary.shards, summary.shards_made, summary.groups, summary.clips) == (SHARDS, SHARDS, GROUPS, 24)
+    assert (summary.clips_failed, summary.clips_made, summary.shards_elsewhere) == (0, 24, 0)
+    bank = StemCache(settings.remix.remix_dir)
+    assert summary.disk_bytes == sum(shard.size for shard in bank.shards)
+    told = [bank.read_metadata(track) for track in bank.tracks]
+    assert sum(record["kind"] == "own" for record in told) == 2  # 0.3 of 4 blocks
+    again = remix(settings)
+    assert (again.shards_made, again.clips) == (0, 24)
+
+
+def test_shares_and_devices_give_the_bytes_of_one_process(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+    shared = profile(tmp_path / "shares", folder)
+    assert remix(shared, shard_index=1, num_shards=2).shards_elsewhere == 1
+    assert remix(shared, shard_index=0, num_shards=2).shards_elsewhere == 0
+    assert hashes(tmp_path / "shares" / "remix") == hashes(folder / "remix")
+    profile(tmp_path / "devices", folder)
+    command = [sys.executable, "-m", "mixstyle.stages", "remix", "--devices", "cpu,cpu", "--config"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [*command, str(tmp_path / "devices" / "profile.yaml")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert hashes(tmp_path / "devices" / "remix") == hashes(folder / "remix")
+
+
+def test_no_blocks_make_no_bank(folder: Path, tmp_path: Path) -> None:
+    none = profile(tmp_path, folder, blocks=0)
+    assert remix(none) == RemixSummary(0)
+    assert not list((tmp_path / "remix").iterdir())
+    assert dry_run(none).clips == 0
+    assert remix_status(none, None)[1].state == "not needed"
+    assert features(none).bank is None
+    # asked for later, what was left empty is filled
+    some = profile(tmp_path, folder, blocks=1)
+    remix(some)
+    described = features(some).bank
+    assert described is not None
+    assert described.clips == 6
+
+
+def test_the_bank_has_descriptors_of_its_own(settings: Settings, summary: RemixSummary, folder: Path) -> None:
+    described = features(settings).bank
+    assert described is not None
+    assert (described.clips, described.shards, described.clips_failed) == (24, SHARDS, 0)
+    bank, store = StemCache(settings.remix.remix_dir), FeatureStore.open(settings.remix.features_path)
+    assert store.shard_sha256 == [shard.sha256 for shard in bank.shards]
+    for track in bank.tracks[::3]:
+        clip = track.clips[1]
+        expected = describe(torch.from_numpy(bank.read_clip(clip))[None])[0].numpy()
+        np.testing.assert_array_equal(store.rows([store.row(clip.clip_id)])[0], expected)
+    assert set(store.splits) == {"train", "validation"}
+    state = features_status(settings, StemCache(folder / "stems"), bank)[1]
+    assert (state.state, state.done.count("shards")) == ("done", 2)
+    # others were mixed since: the descriptors are refused, and made anew when asked
+    other = profile(folder / "other", folder, seed=9, features_path=str(settings.remix.features_path))
+    remix(other)
+    with pytest.raises(MixstyleError) as caught:
+        features(other)
+    assert (caught.value.code, caught.value.remedy) == ("stale", ("features", "--rebuild"))
+
+
+def test_what_changed_is_told_and_made_anew(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+    shutil.copytree(folder / "remix", tmp_path / "remix")
+    for changes, name in (
+        ({"mixed_share": 0.5}, "mixed_share"),
+        ({"num_overlap": 2}, "num_overlap"),
+        ({"contents": 2}, "contents"),
+    ):
+        changed = profile(tmp_path, folder, **changes)
+        with pytest.raises(MixstyleError) as caught:
+            remix(changed)
+        assert (caught.value.code, caught.value.remedy) == ("stale", ("remix", "--rebuild"))
+        assert f"remix.{name}" in caught.value.message
+        state = remix_status(changed, StemCache(folder / "stems"))[1]
+        assert (state.state, state.run) == ("stale", "mixstyle remix --rebuild")
+    assert hashes(tmp_path / "remix") == hashes(folder / "remix")
+    assert remix(profile(tmp_path, folder, contents=2), rebuild=True).clips == 16
+
+
+def test_other_stems_make_it_stale(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+    shutil.copytree(folder / "remix", tmp_path / "remix")
+    make_cache(tmp_path / "stems", tracks=7, clips=2, clip_s=1.0, validation=3)
+    shutil.copytree(folder / "separator", tmp_path / "separator")
+    settings = profile(tmp_path, tmp_path)
+    with pytest.raises(MixstyleError) as caught:
+        remix(settings)
+    assert caught.value.code == "stale"
+    (tmp_path / "stems" / "stems-000001.json").unlink()
+    with pytest.raises(MixstyleError) as caught:
+        remix(settings)
+    assert (caught.value.code, caught.value.remedy) == ("step-missing", ("separate",))
+
+
+def test_a_damaged_shard_is_made_again_as_told(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+    shutil.copytree(folder / "remix", tmp_path / "remix")
+    settings = profile(tmp_path, folder)
+    os.truncate(tmp_path / "remix" / "stems-000001.tar", 1000)
+    state = remix_status(settings, StemCache(folder / "stems"))[1]
+    assert (state.state, state.run) == ("damaged", "mixstyle remix")
+    with pytest.raises(MixstyleError) as caught:
+        StemCache(tmp_path / "remix")
+    assert caught.value.remedy == ("remix",)
+    assert remix(settings).shards_made == 1
+    assert hashes(tmp_path / "remix") == hashes(folder / "remix")
+    (tmp_path / "remix" / "stems-000000.json").unlink()
+    assert remix_status(settings, StemCache(folder / "stems"))[1].state == "partly done"
+
+
+def test_the_plan_tells_clips_disk_and_time(
+    settings: Settings, summary: RemixSummary, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = dry_run(profile(tmp_path, folder))
+    assert (plan.groups, plan.clips, plan.clips_separated) == (GROUPS, 24, 18)
+    assert plan.chunks_a_clip == 2  # of 22,050 frames, in chunks of 16,384 that do not overlap
+    assert plan.expected_s is not None
+    assert plan.expected_s >= 18 * 2 * plan.chunk_s > 0
+    # noise takes about the full 16 bits a sample: 8 channels x 0.5 s x 44.1 kHz x 2 bytes, at least half of it
+    assert 88_200 < plan.disk_bytes / 24 < 352_800
+    assert dry_run(settings).disk_left_bytes == 0
+    # on a disk that is full it is refused, by the plan and by the run
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**5))
+    for refused in (dry_run, remix):
+        with pytest.raises(MixstyleError) as caught:
+            refused(profile(tmp_path, folder))
+        assert caught.value.code == "cannot-write"
+    assert not list((tmp_path / "remix").glob("stems-*"))
+    assert remix(settings).shards_made == 0, "what is whole needs no room"
+    # without stems it still tells how much it is
+    monkeypatch.undo()
+    missing = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path / "none"))
+    plan = dry_run(replace(missing, remix=replace(missing.remix, remix_dir=tmp_path / "empty")))
+    assert (plan.clips, plan.expected_s) == (24, None)
+    assert plan.disk_bytes == 24 * 0.5 * 230_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"clip_s": 2.0}, "remix.clip_s"),
+        ({"effects": [3, 1]}, "remix.effects"),
+        ({"separators": [["a.yaml"]]}, "remix.separators"),
+        ({"devices": ["cpu", "cuda:0"]}, "remix.devices"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(folder: Path, tmp_path: Path, changes: dict[str, Any], name: str) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        profile(tmp_path, folder, **changes)
+    assert caught.value.code == "bad-setting"
+    assert name in caught.value.message
