@@ -11,6 +11,8 @@ so an anchor has 2B candidates: its positive, its own negative, and the positive
 Where the negative of item i is mixed with the chain of item i + 1, each chain is on three clips and each anchor's clip
 has two chains. `chain_info_nce` then takes every clip as an anchor with two positives (Khosla et al.: "Supervised
 Contrastive Learning", NeurIPS 2020, eq. 2).
+
+`two_axis_info_nce` takes anchors and positives as anchors, each the only positive of the other, among all 3B clips.
 """
 
 from dataclasses import dataclass
@@ -81,6 +83,26 @@ def chain_info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperatu
         # eq. 2: the mean over a clip's positives stands outside of the logarithm
         told = torch.log_softmax(logits, 1).masked_fill(~alike, 0.0).sum(1) / alike.sum(1)
     return _watched(-told.mean(), cosine.detach()[:batch, batch:], alike[:batch, batch:])
+
+
+def two_axis_info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> InfoNCE:
+    """InfoNCE of anchors and positives, each of which has to find the other among all clips; [B, E] each.
+
+    Negatives are candidates alone: nothing else has their chain and song. Raises ValueError as `info_nce` does.
+
+    >>> same = torch.ones(3, 4)
+    >>> torch.isclose(two_axis_info_nce(same, same, same, 0.1).loss, torch.tensor(8.0).log()).item()
+    True
+    """
+    _check(anchor, positive, negative, temperature)
+    batch = len(anchor)
+    with torch.autocast(anchor.device.type, enabled=False):
+        clips = torch.cat([anchor, positive, negative])
+        cosine = _cosines(clips[: 2 * batch], clips)  # [2B, 3B]
+        itself = torch.eye(2 * batch, 3 * batch, dtype=torch.bool, device=clips.device)
+        logits = (cosine / temperature).masked_fill(itself, -torch.inf)
+        loss = F.cross_entropy(logits, torch.arange(2 * batch, device=clips.device).roll(batch))
+    return _watched(loss, cosine.detach()[:batch, batch:], _own(cosine[:batch], 0))
 
 
 def _check(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> None:

@@ -9,7 +9,7 @@ import yaml
 from helpers.paths import ROOT
 
 _PATH = re.compile(r"`((?:pipeline|cache|stages|api|tests|docs|configs|benchmarks)/[\w./*-]*)`")
-MADE_LATER = re.compile(r"^(cache/(stems|remote|demo|cpu|\.|features\.zarr)|docs/_)")
+MADE_LATER = re.compile(r"^(cache/(stems|remix|mels|remote|demo|cpu|\.|features\.zarr)|docs/_)")
 
 
 def named(text: str) -> set[str]:

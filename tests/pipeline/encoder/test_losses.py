@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.encoder.losses import chain_info_nce, info_nce
+from mixstyle.pipeline.encoder.losses import chain_info_nce, info_nce, two_axis_info_nce
 
 
 def triple(batch: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,6 +51,26 @@ def test_equals_the_loop(batch: int, size: int, temperature: float) -> None:
     for name, value in expected.items():
         # float32 rounding of cosines, times up to 1 / temperature = 20
         assert getattr(result, name).item() == pytest.approx(value, abs=1e-5, nan_ok=True), name
+
+
+@pytest.mark.parametrize(("batch", "size", "temperature"), [(1, 8, 0.1), (5, 3, 0.5), (16, 64, 0.1)])
+def test_two_axes_equal_the_definition_by_labels(batch: int, size: int, temperature: float) -> None:
+    """Every clip has a song and a variant of it. Clips of equal song and variant are positives, all others negatives;
+    a clip that has a positive is an anchor: -log(sum over positives / (sum over positives and negatives))."""
+    a, p, n = triple(batch, size)
+    p = p + 0.5 * a
+    clips = np.concatenate([x.double().numpy() for x in (a, p, n)])
+    clips /= np.linalg.norm(clips, axis=1, keepdims=True)
+    labels = [(song, variant) for variant in (0, 0, 1) for song in range(batch)]
+    losses = []
+    for i, mine in enumerate(labels):
+        terms = {j: math.exp(float(clips[i] @ clips[j]) / temperature) for j in range(len(clips)) if j != i}
+        found = sum(value for j, value in terms.items() if labels[j] == mine)
+        if found:
+            losses.append(-math.log(found / sum(terms.values())))
+    assert len(losses) == 2 * batch
+    # float32 rounding of cosines, times 1 / temperature = 10
+    assert two_axis_info_nce(a, p, n, temperature).loss.item() == pytest.approx(np.mean(losses), abs=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 24])

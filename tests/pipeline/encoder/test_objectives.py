@@ -13,7 +13,7 @@ from mixstyle.pipeline.encoder.objectives.base import Objective
 from mixstyle.pipeline.encoder.objectives.registry import chance_loss, objectives
 from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain
 
-SHIPPED = {"same-song", "shared-chain", "chain-ring"}
+SHIPPED = {"same-song", "shared-chain", "chain-ring", "two-axis"}
 
 
 @dataclass
@@ -68,7 +68,8 @@ class TestEveryObjective:
 
 def test_the_shipped_ones_are_there_and_only_they_ask_for_other_songs() -> None:
     assert set(objectives()) == SHIPPED
-    assert {name for name, objective in objectives().items() if objective.positive_from == "own-song"} == {"same-song"}
+    own = {name for name, objective in objectives().items() if objective.positive_from == "own-song"}
+    assert own == {"same-song", "two-axis"}
     assert chance_loss("same-song", 24) == pytest.approx(3.8712, abs=1e-4)  # ln 48
     assert chance_loss("chain-ring", 24) == pytest.approx(4.2627, abs=1e-4)  # ln 71
 

@@ -137,6 +137,23 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
         torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-3, rtol=1e-3)
 
 
+def test_two_axes_share_song_and_chain(shared: Path) -> None:
+    settings = settings_of(shared / "axes", objective="two-axis", chain_effects=[2, 5], clip_duration_s=CLIP_S)
+    cache, store = open_described_stems(settings)
+    data, _ = datasets(settings.train, cache, store, describe_here=True)
+    item = item_of(data, (0, 0, 0))
+    anchor, positive, negative = item.remixes
+    assert anchor == positive != negative
+    whole = next(track for track in data.tracks if track.track_id == item.track_id)
+    clips = [cache.read_clip(clip) for clip in whole.clips]
+    sources = [
+        [place for place, clip in enumerate(clips) if np.array_equal(apply_mix_chain(clip, remix), stems.numpy())]
+        for remix, stems in zip(item.remixes, item.stems, strict=True)
+    ]
+    assert [len(found) for found in sources] == [1, 1, 1], "all three are of the song"
+    assert sources[0] == sources[2] != sources[1], "the positive is another clip, the negative the same one"
+
+
 def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
     settings = settings_of(shared / "ring", objective="chain-ring", chain_effects=[2, 5])
     cache, store = open_described_stems(settings)
