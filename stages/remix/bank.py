@@ -84,7 +84,7 @@ def open_separation(
     found = []
     for config, checkpoint in [(chosen.separator_config, chosen.separator_checkpoint), *more]:
         named = replace(chosen, separator_config=config, separator_checkpoint=checkpoint, precision=precision)
-        separator = configured_separator(named, where)
+        separator = configured_separator(named, where, to_separate=to_run)
         if separator is not None:  # never, of mixtures
             found.append(separator)
     streams = choose_streams(chosen, found[0], device, measure=measure and to_run)
