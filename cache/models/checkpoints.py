@@ -60,9 +60,10 @@ def epoch_name(epoch: int) -> str:
     return f"checkpoint_epoch_{epoch}.pt"
 
 
-def mel_settings(mel: StemMel) -> dict[str, int]:
+def mel_settings(mel: StemMel) -> dict[str, Any]:
     """What `StemMel` is built from."""
-    return {name: getattr(mel, name) for name in ("sample_rate", "n_fft", "hop_length", "n_mels")}
+    plain: dict[str, Any] = {name: getattr(mel, name) for name in ("sample_rate", "n_fft", "hop_length", "n_mels")}
+    return plain | ({"channels": mel.channels} if mel.channels != "left-right" else {})
 
 
 def describe_encoder(encoder: Encoder, mel: StemMel) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """From stems to embeddings: the one way from clips to what the encoder says of them, and from clips to their song.
 
-clip = encoder(mel(stems), describe(stems)),    song = u(mean over clips of u(clip)),    u(x) = x / |x|
+clip = encoder(mel(g stems), describe(g stems)),    song = u(mean over clips of u(clip)),    u(x) = x / |x|
+
+where g brings the clip to the encoder's input loudness, if it has one, and is 1 otherwise.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.encoder import Encoder
+from mixstyle.pipeline.encoder.levels import gains_db, levelled, levelled_descriptors
 
 Mel = Callable[[Tensor], Tensor]
 """Stems [B, 4, 2, T] to log-mel spectrograms; a `StemMel`."""
@@ -30,7 +33,18 @@ def embed_clips(encoder: Encoder, mel: Mel, stems: Tensor, descriptors: Tensor |
 def embed_with_each(
     encoders: Sequence[Encoder], mel: Mel, stems: Tensor, descriptors: Tensor | None = None
 ) -> list[Tensor]:
-    """What `embed_clips` gives for each of several encoders of one mel, which is computed once."""
+    """What `embed_clips` gives for each of several encoders of one mel and input loudness; the mel is computed once.
+
+    Raises ValueError for encoders of different input loudness.
+    """
+    targets = {encoder.config.input_lufs for encoder in encoders}
+    if len(targets) > 1:
+        raise ValueError(f"encoders of different input loudness: {targets}")
+    target = targets.pop()
+    if target is not None:
+        descriptors = describe(stems) if descriptors is None else descriptors
+        gains = gains_db(descriptors, target)
+        stems, descriptors = levelled(stems, gains), levelled_descriptors(descriptors, gains)
     spectrograms = mel(stems)
     frames, needed = spectrograms.shape[-1], max(encoder.config.min_frames for encoder in encoders)
     if frames < needed:

@@ -26,6 +26,8 @@ POOL_FIRST = (2, 5)
 POOL_SECOND = (4, 4)
 """(mels, frames) that the two poolings merge, as published."""
 KERNEL = 7
+SKIP_LENGTH = 4.0
+"""Length of the descriptors' part of an embedding, where there is one, before training."""
 DESCRIPTOR_LIMIT = 5.0
 """Normalised descriptors are clamped to plus and minus this, so that a floor (silence) does not swamp FiLM."""
 
@@ -49,6 +51,10 @@ class EncoderConfig:
     film_hidden: int = 128
     """Hidden units of the network that turns descriptors into FiLM's gamma and beta."""
     n_descriptors: int = len(DESCRIPTORS)
+    skip: bool = False
+    """Whether whitened descriptors are added to the projection, so that the embedding knows no less than they."""
+    input_lufs: float | None = None
+    """The loudness that clips are brought to before anything else (`mixstyle.pipeline.encoder.levels`); None: none."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.band_step <= self.band_mels <= self.n_mels:
@@ -150,6 +156,35 @@ class TemporalAttention(nn.Module):
         return (self.weights(x)[:, :, None] * x.float()).sum(1)
 
 
+class DescriptorSkip(nn.Module):
+    """Normalised descriptors, whitened and brought to unit length, as a part of the embedding.
+
+    The map starts with orthonormal columns, so an embedding of nothing but this part has the cosines of the whitened
+    descriptors themselves. Until `set_whitening`, the descriptors are taken as they are.
+    """
+
+    whitening: Tensor
+    mean: Tensor
+
+    def __init__(self, descriptors: int, embedding: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(descriptors))
+        self.register_buffer("whitening", torch.eye(descriptors))
+        self.map = nn.Linear(descriptors, embedding, bias=False)
+        nn.init.orthogonal_(self.map.weight, gain=SKIP_LENGTH)
+
+    def set_whitening(self, mean: Tensor, whitening: Tensor) -> None:
+        """Takes (d - mean) @ whitening from now on; [D] and [D, D], of normalised descriptors."""
+        self.mean.copy_(mean)
+        self.whitening.copy_(whitening)
+
+    def forward(self, normalised: Tensor) -> Tensor:
+        """[B, D] to [B, E]."""
+        with torch.autocast(normalised.device.type, enabled=False):
+            white = (normalised - self.mean) @ self.whitening
+            return self.map(F.normalize(white, dim=-1))
+
+
 class Encoder(nn.Module):
     """Log-mels and descriptors of clips to embeddings.
 
@@ -177,6 +212,11 @@ class Encoder(nn.Module):
         features = len(config.band_starts) * config.band_features
         self.attention = TemporalAttention(features, hidden)
         self.projection = nn.Linear(features, config.encoder_dim)
+        if config.skip:
+            self.skip = DescriptorSkip(config.n_descriptors, config.encoder_dim)
+            with torch.no_grad():  # what was never trained says nothing beside the descriptors
+                self.projection.weight.mul_(0.1)
+                self.projection.bias.zero_()
 
     form: Form | None = None
     """How the sub-bands are computed; None: as is fastest on the device. All give the same within float32's rounding,
@@ -200,10 +240,14 @@ class Encoder(nn.Module):
         self.descriptor_center.copy_(center)
         self.descriptor_scale.copy_(torch.where(scale > 0, scale, 1.0))
 
+    def normalised(self, descriptors: Tensor) -> Tensor:
+        """Raw descriptors [B, D] as (d - center) / scale within plus and minus DESCRIPTOR_LIMIT."""
+        normal = (descriptors.float() - self.descriptor_center) / self.descriptor_scale
+        return normal.clamp(-DESCRIPTOR_LIMIT, DESCRIPTOR_LIMIT)
+
     def condition(self, descriptors: Tensor) -> Tensor:
         """Conditioning [B, film_hidden] from raw descriptors [B, D]."""
-        normal = (descriptors.float() - self.descriptor_center) / self.descriptor_scale
-        return self.conditioner(normal.clamp(-DESCRIPTOR_LIMIT, DESCRIPTOR_LIMIT))
+        return self.conditioner(self.normalised(descriptors))
 
     def frames(self, mel: Tensor, descriptors: Tensor) -> Tensor:
         """Features [B, F // 20, bands * band_features] of the pooled frames, all bands merged."""
@@ -248,7 +292,8 @@ class Encoder(nn.Module):
 
         Raises ValueError for other shapes and for fewer frames than the poolings need (`config.min_frames`).
         """
-        return self.projection(self.attention(self.frames(mel, descriptors)))
+        embedding = self.projection(self.attention(self.frames(mel, descriptors)))
+        return embedding + self.skip(self.normalised(descriptors)) if self.config.skip else embedding
 
 
 def untrained_like(trained: Encoder, seed: int = 0) -> Encoder:
@@ -257,4 +302,6 @@ def untrained_like(trained: Encoder, seed: int = 0) -> Encoder:
         torch.manual_seed(seed)
         encoder = Encoder(trained.config)
     encoder.set_descriptor_statistics(trained.descriptor_center.cpu(), trained.descriptor_scale.cpu())
+    if trained.config.skip:
+        encoder.skip.set_whitening(trained.skip.mean.cpu(), trained.skip.whitening.cpu())
     return encoder.eval()

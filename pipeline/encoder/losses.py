@@ -10,7 +10,7 @@ so an anchor has 2B candidates: its positive, its own negative, and the positive
 
 Where the negative of item i is mixed with the chain of item i + 1, each chain is on three clips and each anchor's clip
 has two chains. `chain_info_nce` then takes every clip as an anchor with two positives (Khosla et al.: "Supervised
-Contrastive Learning", NeurIPS 2020, eq. 2).
+Contrastive Learning", NeurIPS 2020, eq. 2). `supervised_contrastive` is the same loss for any grouping of the clips.
 
 `two_axis_info_nce` takes anchors and positives as anchors, each the only positive of the other, among all 3B clips.
 """
@@ -103,6 +103,46 @@ def two_axis_info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temper
         logits = (cosine / temperature).masked_fill(itself, -torch.inf)
         loss = F.cross_entropy(logits, torch.arange(2 * batch, device=clips.device).roll(batch))
     return _watched(loss, cosine.detach()[:batch, batch:], _own(cosine[:batch], 0))
+
+
+def supervised_contrastive(embeddings: Tensor, groups: Tensor, contents: Tensor, temperature: float) -> InfoNCE:
+    """The supervised contrastive loss over N clips [N, E], of which those of one group [N] belong together.
+
+    Every clip is an anchor; its candidates are all other clips, its positives those of its group. contents: [N]; equal
+    numbers in other groups are an anchor's own negatives, the same music mixed otherwise. A clip that is alone in its
+    group is a candidate and no anchor. Computed in float32, also under autocast. Raises ValueError for shapes that
+    differ, for a temperature that is not above 0, and where no group has two clips.
+
+    >>> pairs = torch.tensor([0, 0, 1, 1])
+    >>> same = torch.ones(4, 2)
+    >>> torch.isclose(supervised_contrastive(same, pairs, pairs, 0.1).loss, torch.tensor(3.0).log()).item()
+    True
+    """
+    clips = len(embeddings)
+    if embeddings.ndim != 2 or not groups.shape == contents.shape == (clips,):
+        shapes = [list(x.shape) for x in (embeddings, groups, contents)]
+        raise ValueError(f"embeddings, groups and contents should be [N, E], [N] and [N], not {shapes}")
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature} should be above 0")
+    with torch.autocast(embeddings.device.type, enabled=False):
+        itself = torch.eye(clips, dtype=torch.bool, device=embeddings.device)
+        alike = (groups[:, None] == groups) & ~itself
+        anchors = alike.any(1)
+        if not anchors.any():
+            raise ValueError("no group has two clips")
+        cosine = _cosines(embeddings, embeddings)
+        told = torch.log_softmax((cosine / temperature).masked_fill(itself, -torch.inf), 1)
+        loss = -(told.masked_fill(~alike, 0.0).sum(1) / alike.sum(1).clamp_min(1))[anchors].mean()
+    cosine = cosine.detach()
+    hard = (contents[:, None] == contents) & (groups[:, None] != groups)
+    rivals = cosine.masked_fill(alike | itself, -torch.inf).amax(1)
+    return InfoNCE(
+        loss=loss,
+        positive_similarity=cosine[alike].mean(),
+        negative_similarity=cosine[hard].mean(),
+        other_similarity=cosine[~(alike | hard | itself)].mean(),
+        accuracy=(cosine.masked_fill(~alike, -torch.inf).amax(1) > rivals)[anchors].float().mean(),
+    )
 
 
 def _check(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> None:

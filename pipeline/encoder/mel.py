@@ -21,6 +21,9 @@ CENTER_DB = -50.0
 SPREAD_DB = 20.0
 """Decibels are mapped to (dB - CENTER_DB) / SPREAD_DB, about -2 (silence) to 2.5 (full scale)."""
 
+CHANNEL_PAIRS = ("left-right", "mid-side")
+"""What the two channels of each stem may be."""
+
 _CHANNELS_AT_ONCE = {"cpu": 2}  # on CPUs their frames then stay in the cache: twice as fast
 _CHANNELS_AT_ONCE_ELSEWHERE = 128
 
@@ -30,7 +33,9 @@ class StemMel(nn.Module):
 
     n_fft: samples of the Hann window; hop_length: samples from frame to frame, by which n_fft must be divisible,
     so that frames of a coarser hop are frames of this one too. Raises ValueError for a hop that does not divide
-    n_fft and for so many mels that a filter would be empty.
+    n_fft, for so many mels that a filter would be empty, and for channels that there are not.
+
+    channels: "left-right", or "mid-side": (left + right) / 2 and (left - right) / 2 of each stem.
 
     >>> StemMel()(torch.zeros(2, 4, 2, 44_100)).shape
     torch.Size([2, 8, 128, 173])
@@ -40,9 +45,17 @@ class StemMel(nn.Module):
     filters: Tensor
 
     def __init__(
-        self, sample_rate: int = SAMPLE_RATE, n_fft: int = 1024, hop_length: int = 256, n_mels: int = 128
+        self,
+        sample_rate: int = SAMPLE_RATE,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        n_mels: int = 128,
+        channels: str = "left-right",
     ) -> None:
         super().__init__()
+        if channels not in CHANNEL_PAIRS:
+            raise ValueError(f"channels={channels!r} should be {' or '.join(CHANNEL_PAIRS)}")
+        self.channels = channels
         if min(sample_rate, n_fft, hop_length, n_mels) < 1:
             raise ValueError("sample_rate, n_fft, hop_length and n_mels should be 1 or more")
         if n_fft % hop_length:
@@ -64,7 +77,7 @@ class StemMel(nn.Module):
         Amplitudes are scaled so that a full-scale sine has magnitude 1. Raises ValueError as `forward` does.
         """
         self._check(stems)
-        return self._transform(stems.flatten(0, 2)).unflatten(0, (stems.shape[0], 2 * len(STEMS)))
+        return self._transform(self._pairs(stems).flatten(0, 2)).unflatten(0, (stems.shape[0], 2 * len(STEMS)))
 
     def log_mel(self, spectrum: Tensor) -> Tensor:
         """Normalised log-mel [..., n_mels, frames] of what `spectrum` returned, or of some of its channels."""
@@ -81,10 +94,17 @@ class StemMel(nn.Module):
         """
         self._check(stems)
         at_once = _CHANNELS_AT_ONCE.get(stems.device.type, _CHANNELS_AT_ONCE_ELSEWHERE)
-        parts = stems.flatten(0, 2).split(at_once)
+        parts = self._pairs(stems).flatten(0, 2).split(at_once)
         with torch.autocast(stems.device.type, enabled=False):
             mel = torch.cat([self.log_mel(self._transform(part)) for part in parts])
         return mel.unflatten(0, (stems.shape[0], 2 * len(STEMS)))
+
+    def _pairs(self, stems: Tensor) -> Tensor:
+        """[B, 4, 2, T] with the channels that are asked for."""
+        if self.channels == "left-right":
+            return stems
+        left, right = stems.unbind(2)
+        return torch.stack([(left + right) / 2, (left - right) / 2], 2)
 
     def _check(self, stems: Tensor) -> None:
         if stems.ndim != 4 or stems.shape[1:3] != (len(STEMS), 2):

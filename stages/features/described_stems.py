@@ -1,8 +1,10 @@
 """Opens the cached stems together with the descriptors that `mixstyle features` made of them."""
 
+from pathlib import Path
+
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.remote import RemoteStemCache
-from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings
 
@@ -14,17 +16,30 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
         cache: StemCache = RemoteStemCache(train.stems_url, train.stems_cache_dir, 1e9 * train.stems_cache_gb)
     else:
         cache = StemCache(settings.separate.stems_dir)
+    return cache, _described(cache, settings.features.features_path, "separate")
+
+
+def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:
+    """The bank and its descriptors, both finished and belonging together; else MixstyleError says what to run."""
+    folder = settings.remix.remix_dir
+    if not (folder / SETTINGS).is_file():
+        raise MixstyleError(f"{folder}: no bank here yet", code="step-missing", remedy=("remix",))
+    cache = StemCache(folder)
+    return cache, _described(cache, settings.remix.features_path, "remix")
+
+
+def _described(cache: StemCache, path: Path, made_by: str) -> FeatureStore:
     if not cache.complete:
         raise MixstyleError(
             f"{cache.stems_dir}: {len(cache.shards)} of {cache.n_shards} shards are there; to finish them,",
             code="step-missing",
-            remedy=("separate",),
+            remedy=(made_by,),
         )
-    store = FeatureStore.open(settings.features.features_path)
+    store = FeatureStore.open(path)
     if not store.complete or store.shard_sha256 != [shard.sha256 for shard in cache.shards]:
         raise MixstyleError(
             f"{store.path}: does not hold the descriptors of all stems in {cache.stems_dir}",
             code="step-missing",
             remedy=("features",),
         )
-    return cache, store
+    return store

@@ -24,7 +24,6 @@ from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
-from mixstyle.pipeline.encoder.objectives.registry import chance_loss
 from mixstyle.pipeline.retrieval import chance, principal_components, unit
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.features.described_stems import open_described_stems
@@ -34,7 +33,7 @@ from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_of, provenance_of
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
-from mixstyle.stages.report.text import cell, html
+from mixstyle.stages.report.text import cell, chance_of, html
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import LOSS
@@ -148,7 +147,7 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
     if result.loss:
         figures["loss"] = folder / "loss.png"
         train = result.loaded.settings["train"]
-        guess = chance_loss(train.get("objective", "same-song"), train["batch_size"])
+        guess = chance_of(result.loaded.settings)
         loss_figure(figures["loss"], result.loss, guess, train["temperature"], result.loaded.step)
     values = result.store.values()
     for group in GROUPS:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,10 +118,16 @@ def _map(result: Report, figure: Path) -> Section:
     return Section("The map", [text], figures=[PageFigure(figure, alt, caption)])
 
 
+def chance_of(settings: Mapping[str, Any]) -> float:
+    """The loss in nats of an encoder that knows nothing, by the settings that trained one."""
+    train, bank = settings["train"], settings.get("remix", {})
+    return chance_loss(train.get("objective", "same-song"), train["batch_size"], bank.get("contents", 0))
+
+
 def _loss(result: Report, figure: Path) -> Section:
     train = result.loaded.settings["train"]
     objective = train.get("objective", "same-song")
-    guess = chance_loss(objective, train["batch_size"])
+    guess = chance_of(result.loaded.settings)
     caption = (
         f"Contrastive loss by optimiser step. An encoder that knows nothing has ln {round(math.exp(guess))} = "
         f"{guess:.2f}, with batches of {train['batch_size']} tracks under the objective {objective}."

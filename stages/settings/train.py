@@ -42,7 +42,7 @@ class TrainSettings:
     seed: int = setting(0, unit="1", ge=0, shapes_output=True)
     """Draws the first weights, the order of tracks, clips and effects."""
     batch_size: int = setting(24, unit="tracks", ge=2, shapes_output=True)
-    """Tracks in a batch; each gives an anchor, a positive and a negative."""
+    """Tracks in a batch; each gives an anchor, a positive and a negative. Of a bank: groups, with all their clips."""
     num_epochs: int = setting(100, unit="epochs", ge=1)
     """Passes over the training tracks."""
     max_steps: int = setting(0, unit="steps", ge=0)
@@ -75,6 +75,12 @@ class TrainSettings:
     """Length of the embedding."""
     film_hidden: int = setting(128, unit="units", ge=1, shapes_output=True)
     """Hidden units of the network that turns descriptors into FiLM's gamma and beta."""
+    channel_pairs: Literal["left-right", "mid-side"] = setting("left-right", shapes_output=True)
+    """The two channels of each stem that the encoder sees."""
+    descriptor_skip: bool = setting(False, shapes_output=True)
+    """Add whitened descriptors to the embedding, which then starts as they are and learns beyond them."""
+    input_lufs: Number | None = setting(None, unit="LUFS", le=0, shapes_output=True)
+    """The loudness that every clip is brought to before it is encoded, in training and in use; null: none."""
     aug_prob: Number = setting(0.5, unit="1", ge=0, le=1, shapes_output=True)
     """Probability of each effect on each stem of a negative; at least one effect is always drawn."""
     aug_gain_range_db: Number = setting(9.0, ge=0, shapes_output=True)
@@ -94,7 +100,12 @@ class TrainSettings:
     fx_normalise: bool = setting(False, shapes_output=True)
     """Bring all stems to the training songs' median spectrum, stereo image and loudness before effects are applied."""
     chain_weight: Number = setting(0.0, unit="1", ge=0, shapes_output=True)
-    """Weight of the loss of a head that tells the effects' parameters from two embeddings; 0: no head."""
+    """Weight of the loss of a head that tells the effects' parameters: from two embeddings, of a bank's clips from one;
+    0: no head."""
+    keep_mels: bool = setting(False)
+    """Keep a bank's spectrograms in `mels_dir`: worth it where making them takes longer than reading them."""
+    mels_dir: Location = setting(Path("cache/mels"))
+    """Where spectrograms are kept."""
     schedule: Literal["constant", "cosine"] = setting("constant", shapes_output=True)
     """What the learning rate does after `warmup_steps`."""
     warmup_steps: int = setting(0, unit="steps", ge=0, shapes_output=True)

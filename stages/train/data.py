@@ -1,6 +1,7 @@
 """What a training step sees: items of three clips, made as a function of (seed, epoch, step, item) and their tracks.
 
-Which tracks those are is a reader's to say (`mixstyle.stages.train.readers`); any number of workers gives the same.
+Groups of clips out of a bank, which need nothing made, are items too (`mixstyle.stages.train.grid`). Which tracks
+those are is a reader's to say (`mixstyle.stages.train.readers`); any number of workers gives the same.
 """
 
 import contextlib
@@ -8,7 +9,7 @@ import itertools
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -83,22 +84,31 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """Items of one step, stems [3 B, 4, 2, T] and descriptors [3 B, D]: all anchors, then positives, then negatives.
+    """Items of one step, stems [R B, 4, 2, T] and descriptors [R B, D], role by role.
 
-    remixes: of each item, of its anchor, positive and negative.
+    The R = 3 roles are all anchors, then all positives, then all negatives; of groups out of a bank, the clips of the
+    first slot, then of the second, and so on. remixes: of each item, of its anchor, positive and negative. groups,
+    contents: [R B], of a bank's clips: equal numbers belong together, and are the same music. parameters: [R B, P],
+    what was done to a bank's clips as numbers, NaN where that is not told.
     """
 
     epoch: int
     step: int
+    clip_frames: int
     track_ids: tuple[str, ...]
     stems: Tensor
     descriptors: Tensor
-    remixes: tuple[Chains, ...]
+    remixes: tuple[Chains, ...] = ()
+    groups: Tensor | None = None
+    contents: Tensor | None = None
+    parameters: Tensor | None = None
+    mels: Tensor | None = None
+    """[R B, 8, n_mels, F], where they were kept; `stems` is then empty."""
 
     @property
     def audio_s(self) -> float:
         """Seconds of audio in the batch."""
-        return self.stems.shape[0] * self.stems.shape[-1] / SAMPLE_RATE
+        return self.descriptors.shape[0] * self.clip_frames / SAMPLE_RATE
 
 
 class Items(Dataset[Item]):
@@ -140,12 +150,19 @@ class Items(Dataset[Item]):
         return len(self.tracks) // self.batch_size
 
     def __getitem__(self, request: Request) -> Item:
-        with _one_thread():
+        with one_thread():
             return self._made(request)
 
     def chosen_clips(self, request: Request) -> list[CachedClip]:
         """The clips of the anchor and of the positive."""
         return self._choose(request)[1]
+
+    def collate(self, epoch: int, step: int, items: Sequence[Item]) -> Batch:
+        """Items of one step, put role by role."""
+        stems = by_slot([item.stems for item in items])
+        descriptors = by_slot([item.descriptors for item in items])
+        ids = tuple(item.track_id for item in items)
+        return Batch(epoch, step, self.clip_frames, ids, stems, descriptors, tuple(item.remixes for item in items))
 
     def chain_of(self, key: Key) -> MixChain:
         """The chain that belongs to an item's place, whoever asks."""
@@ -218,7 +235,7 @@ class _Draw:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums as a worker process does, whose torch has one thread, so that no workers give the same bits as some."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -233,11 +250,26 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+class Source(Protocol):
+    """Makes the items of steps; a Dataset. tracks: those it draws from. batch_size: items of a step, on all ranks."""
+
+    tracks: Sequence[CachedTrack]
+    batch_size: int
+    describe_here: bool
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def __getitem__(self, request: Request) -> Any: ...
+
+    def collate(self, epoch: int, step: int, items: Sequence[Any]) -> Batch: ...
+
+
 class Reader(Protocol):
     """Says which tracks each step is made of, in an order that is a function of the seed alone."""
 
     @property
-    def data(self) -> Items:
+    def data(self) -> Source:
         """Makes what the reader asks for."""
         ...
 
@@ -270,7 +302,7 @@ def load_batches(
     )
     made = raised(loader)
     for epoch, step in mine:
-        yield _collate(epoch, step, list(itertools.islice(made, len(wanted))))
+        yield dataset.collate(epoch, step, list(itertools.islice(made, len(wanted))))
 
 
 class _Requests(Sampler[Request]):
@@ -283,9 +315,6 @@ class _Requests(Sampler[Request]):
         return self._requests
 
 
-def _collate(epoch: int, step: int, items: Sequence[Item]) -> Batch:
-    # [B, 3, ..] -> [3, B, ..] -> [3 B, ..]
-    stems = torch.stack([item.stems for item in items]).transpose(0, 1).flatten(0, 1)
-    descriptors = torch.stack([item.descriptors for item in items]).transpose(0, 1).flatten(0, 1)
-    ids = tuple(item.track_id for item in items)
-    return Batch(epoch, step, ids, stems, descriptors, tuple(item.remixes for item in items))
+def by_slot(items: Sequence[Tensor]) -> Tensor:
+    """B items [R, ...] as [R B, ...]: all first rows, then all second ones."""
+    return torch.stack(list(items)).transpose(0, 1).flatten(0, 1)

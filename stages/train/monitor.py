@@ -63,9 +63,18 @@ def watch_step(board: SummaryWriter, embeddings: Tensor, step: int) -> None:
 
 
 def watch_songs(
-    board: SummaryWriter, encoder: Encoder, mel: StemMel, cache: StemCache, store: FeatureStore, step: int
+    board: SummaryWriter,
+    encoder: Encoder,
+    mel: StemMel,
+    cache: StemCache,
+    store: FeatureStore,
+    step: int,
+    what: str = "song",
 ) -> None:
-    """Writes the validation songs' retrieval (query the last clip, pool the first ones) and a map of both."""
+    """Writes the validation songs' retrieval (query the last clip, pool the first ones) and a map of both.
+
+    what: the tracks of the cache; `group` in a bank, where the clips of a track are of several songs.
+    """
     songs = cache.tracks_with_pairs("validation")[:MOST_SONGS]
     if len(songs) < 2:
         return
@@ -82,7 +91,7 @@ def watch_songs(
     pool, queries = np.split(embeddings, 2)
     rank = ranks(queries, pool, np.arange(len(songs)))
     for k in (1, 5):
-        board.add_scalar(f"validation/song_top_{k}", float(hits(rank, k).mean()), step)
+        board.add_scalar(f"validation/{what}_top_{k}", float(hits(rank, k).mean()), step)
     points, share = principal_components(embeddings)
     board.add_figure("validation/map", _map(points, share, len(songs)), step)
 

@@ -5,6 +5,7 @@ from typing import Any
 from mixstyle.cache.models.separator_records import separators_of_stems
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.pipeline.encoder.objectives.registry import grid_objectives
 from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.pipeline.mixing.effects import EFFECTS, effect_versions, first_versions
 from mixstyle.stages.settings.base import shaping
@@ -25,11 +26,18 @@ def reads_streams(options: TrainSettings) -> bool:
     return options.reader == "stream" or (options.reader == "auto" and bool(options.stems_url))
 
 
+def reads_bank(options: TrainSettings) -> bool:
+    """Whether the objective is one for a bank of `mixstyle remix`."""
+    return options.objective in grid_objectives()
+
+
 def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenance:
     """What the weights follow from. made_from: fingerprints of `stems` and `features`."""
     chosen = shaping(options)
     if reads_streams(options):  # a stream has an order of its own
         chosen |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}
+    if reads_bank(options):  # the bank's own provenance knows what was done to its clips
+        return Provenance("train", chosen, made_from=made_from)
     return Provenance(
         "train", chosen, made_from={**made_from, "effect_versions": _drawn(options, chain_versions(effect_versions()))}
     )
@@ -42,8 +50,9 @@ def separators_of(cache: StemCache, settings: Settings) -> list[dict[str, Any]]:
 
 
 def unversioned(options: TrainSettings) -> dict[str, Any]:
-    """What trainings of before effects had versions did not store."""
-    return {"effect_versions": _drawn(options, chain_versions(first_versions(), stem_loudness=1))}
+    """What earlier trainings did not store: versions of effects, and settings that came later."""
+    later = {"channel_pairs": "left-right", "descriptor_skip": False, "input_lufs": None}
+    return {**later, "effect_versions": _drawn(options, chain_versions(first_versions(), stem_loudness=1))}
 
 
 def _drawn(options: TrainSettings, versions: dict[str, int]) -> dict[str, int]:

@@ -15,12 +15,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
+from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import (
     BEST,
     FINAL,
@@ -36,25 +38,29 @@ from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.features.described_stems import open_described_stems
+from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.data import Batch, load_batches
+from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
+from mixstyle.stages.train.mels import kept_mels
 from mixstyle.stages.train.monitor import watch_songs
 from mixstyle.stages.train.provenance import (
     OTHER_INPUTS,
     RENAMED,
     SETTINGS,
     provenance_of,
+    reads_bank,
     separators_of,
     unversioned,
 )
 from mixstyle.stages.train.readers import Position, RandomReader
 from mixstyle.stages.train.schedule import learning_rate
-from mixstyle.stages.train.setup import datasets, head_of, new_encoder, reader_of, shapes
+from mixstyle.stages.train.setup import clip_frames, datasets, head_of, new_encoder, reader_of, shapes
 from mixstyle.stages.train.step import Stepper, StepResult
 
 LOSS = "loss.csv"
@@ -107,10 +113,12 @@ class _Run:
         self.device = device_of_rank(options)
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.cache, self.store = cache, store = open_described_stems(settings)
+        bank = reads_bank(options)
+        self.cache, self.store = cache, store = (open_described_bank if bank else open_described_stems)(settings)
         self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
         self.mel, config = shapes(options, len(store.names), cache)
-        self.data, self.validation = datasets(options, cache, store, describe_here=self.device.type == "cpu")
+        mels = self._kept_mels() if bank and options.keep_mels else None
+        self.data, self.validation = datasets(options, cache, store, self.device.type == "cpu", mels)
         self.encoder = new_encoder(config, store, options.seed).to(self.device)
         self.head = head_of(options)
         self.mel.to(self.device)
@@ -142,8 +150,9 @@ class _Run:
             return TrainSummary(self.step, self._epoch, None, self.best_loss, folder / FINAL, 0.0, 0.0)
         parameters = sum(p.numel() for p in self.encoder.parameters())
         ranks = f", {world()[1]} processes" if world()[1] > 1 else ""
+        items = "groups" if isinstance(self.data, BankItems) else "tracks"
         self._say(
-            f"train: {len(self.data.tracks)} tracks, {self.steps_per_epoch} steps of {options.batch_size} tracks an "
+            f"train: {len(self.data.tracks)} {items}, {self.steps_per_epoch} steps of {options.batch_size} {items} an "
             f"epoch, {self.total} steps in all; encoder of {parameters / 1e6:.2f} M parameters on {self.device}{ranks}"
         )
         self.stepper = Stepper(self.encoder, self.mel, self.head, options, self.device)
@@ -164,6 +173,19 @@ class _Run:
             f"{wall_s:.0f} s, of which {self.waited_s:.0f} s waiting for data; {folder / FINAL}"
         )
         return TrainSummary(self.step, self._epoch, loss, self.best_loss, folder / FINAL, wall_s, self.waited_s)
+
+    def _kept_mels(self) -> MelStore:
+        """Spectrograms of the bank, made by the first rank while the others wait."""
+        if clip_frames(self.options) != self.cache.clip_frames:
+            raise MixstyleError(
+                f"train.clip_duration_s={self.options.clip_duration_s}: train.keep_mels keeps whole clips, which have "
+                f"{self.cache.clip_frames / SAMPLE_RATE:g} s",
+                code="bad-setting",
+            )
+        if self.leads:
+            kept_mels(self.options, self.cache, self.store, self.mel, fill=True)
+        wait_for_ranks()
+        return kept_mels(self.options, self.cache, self.store, self.mel, fill=False)
 
     def _loop(self, log: TrainLog | None, ctrl_c: "_CtrlC") -> float:
         options = self.options
@@ -191,7 +213,8 @@ class _Run:
                     bar.watch(told_row(row, speed, self.best_loss))
                     log.write(row, {**speed, "speed/audio_per_s": batch.audio_s * world()[1] / took}, result.embeddings)
                     if ended and options.map_every and self._epoch % options.map_every == 0:
-                        watch_songs(log.board, self.encoder, self.mel, self.cache, self.store, self.step)
+                        what = "group" if isinstance(self.data, BankItems) else "song"
+                        watch_songs(log.board, self.encoder, self.mel, self.cache, self.store, self.step, what)
                 if ended:
                     self._end_epoch(losses, validation)
                 elif self.step % options.save_every_steps == 0:
@@ -233,7 +256,9 @@ class _Run:
         if self.leads:
             self.encoder.eval()
             steps = [(0, step) for step in range(self.validation.steps_per_epoch)]
-            batches = load_batches(RandomReader(self.validation), steps, self.options.workers)
+            validation = self.validation
+            reader = BlockReader(validation) if isinstance(validation, BankItems) else RandomReader(validation)
+            batches = load_batches(reader, steps, self.options.workers)
             loss = sum(self.stepper.loss(batch) for batch in batches) / len(steps)
         return gather_objects(loss)[0]
 
@@ -290,7 +315,7 @@ class _Run:
             "settings": plain(self.settings),
             "made_from": self.made_from,
             "separators": separators_of(self.cache, self.settings),
-            "trained_on": track_numbers(track.track_id for track in self.data.tracks),
+            "trained_on": self._trained_on,
             "epoch": self._epoch,
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
@@ -300,6 +325,13 @@ class _Run:
             "training_seconds": self.seconds,
         }
         save_checkpoint(self.options.checkpoint_dir / name, content)
+
+    @cached_property
+    def _trained_on(self) -> torch.Tensor:
+        """Numbers of the songs that were trained on."""
+        if isinstance(self.data, BankItems):
+            return track_numbers(self.data.song_ids)
+        return track_numbers(track.track_id for track in self.data.tracks)
 
     def _resume(self) -> None:
         found = newest_checkpoint(self.options.checkpoint_dir, self.device)

@@ -60,3 +60,24 @@ class Objective(ABC):
     @abstractmethod
     def chance_loss(self, batch: int) -> float:
         """The loss in nats of an encoder that knows nothing: all embeddings of a batch of that many items are equal."""
+
+
+class GridObjective(ABC):
+    """What the encoder is trained for on a bank of `mixstyle remix`: batches are whole blocks of groups.
+
+    A group is several clips that belong together, such as one chain on several songs; nothing is rendered in training.
+    """
+
+    name: ClassVar[str]
+    """What `train.objective` calls it."""
+
+    @abstractmethod
+    def loss(self, embeddings: Tensor, groups: Tensor, contents: Tensor, temperature: float) -> InfoNCE:
+        """The loss of embeddings [N, E], which need not be normalised.
+
+        groups: [N], equal numbers belong together. contents: [N], equal numbers are the same music.
+        """
+
+    @abstractmethod
+    def chance_loss(self, groups: int, clips: int) -> float:
+        """The loss in nats of an encoder that knows nothing, with that many groups of that many clips in a batch."""

@@ -330,3 +330,25 @@ def test_every_form_gives_what_the_loop_gives(form: Form, training: bool) -> Non
         torch.testing.assert_close(two, one, atol=1e-4 * max(1.0, float(one.abs().max())), rtol=0)
     for one, two in zip(norms, other_norms, strict=True):
         torch.testing.assert_close(two, one, atol=1e-6, rtol=1e-5)
+
+
+def test_descriptors_that_skip_the_network_keep_their_whitened_cosines() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(channels=(2, 4), film_hidden=8, skip=True)).eval()
+    d = torch.randn(6, len(DESCRIPTORS))
+    mean, root = torch.randn(len(DESCRIPTORS)), torch.randn(len(DESCRIPTORS), len(DESCRIPTORS))
+    encoder.skip.set_whitening(mean, root)
+    with torch.no_grad():
+        found = F.normalize(encoder.skip(encoder.normalised(d)), dim=-1)
+        white = F.normalize((encoder.normalised(d) - mean) @ root, dim=-1)
+        whole = encoder(torch.randn(6, 8, 128, 80), d)
+        rest = whole - encoder.skip(encoder.normalised(d))
+    assert torch.allclose(found @ found.T, white @ white.T, atol=1e-5)  # orthonormal columns, in float32
+    assert rest.norm(dim=1).max() < 0.5 * encoder.skip(encoder.normalised(d)).norm(dim=1).min()
+    again = untrained_like(encoder)
+    assert torch.equal(again.skip.whitening, encoder.skip.whitening)
+
+
+def test_an_encoder_without_a_skip_has_the_weights_it_always_had() -> None:
+    names = set(Encoder(EncoderConfig(channels=(2, 4))).state_dict())
+    assert not any(name.startswith("skip") for name in names)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.encoder.losses import chain_info_nce, info_nce, two_axis_info_nce
+from mixstyle.pipeline.encoder.losses import chain_info_nce, info_nce, supervised_contrastive, two_axis_info_nce
 
 
 def triple(batch: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,3 +235,53 @@ def test_a_ring_pulls_every_clip_towards_its_chain() -> None:
     assert (a * p).sum(-1).min() > 0.95
     assert (a * n.roll(1, 0)).sum(-1).min() > 0.95
     assert (a * n).sum(-1).max() < 0.5
+
+
+def grid_loop(x: np.ndarray, groups: list[int], contents: list[int], temperature: float) -> dict[str, float]:
+    """The supervised contrastive loss by its definition, anchor by anchor."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    losses, alike, hard, other, found = [], [], [], [], 0
+    for i in range(len(x)):
+        rest = [j for j in range(len(x)) if j != i]
+        cosine = {j: float(unit[i] @ unit[j]) for j in rest}
+        positives = [j for j in rest if groups[j] == groups[i]]
+        hard += [cosine[j] for j in rest if contents[j] == contents[i] and groups[j] != groups[i]]
+        other += [cosine[j] for j in rest if contents[j] != contents[i] and groups[j] != groups[i]]
+        if not positives:
+            continue
+        total = sum(math.exp(cosine[j] / temperature) for j in rest)
+        losses.append(-np.mean([math.log(math.exp(cosine[j] / temperature) / total) for j in positives]))
+        alike += [cosine[j] for j in positives]
+        found += max(cosine[j] for j in positives) > max(cosine[j] for j in rest if j not in positives)
+    return {
+        "loss": float(np.mean(losses)),
+        "positive_similarity": float(np.mean(alike)),
+        "negative_similarity": float(np.mean(hard)),
+        "other_similarity": float(np.mean(other)),
+        "accuracy": found / len(losses),
+    }
+
+
+def test_groups_of_a_bank_give_the_supervised_contrastive_loss() -> None:
+    groups, contents = [0, 0, 0, 1, 1, 1, 2, 3, 3], [0, 1, 2, 0, 1, 2, 0, 7, 8]  # group 2 is a single clip
+    x = torch.randn(9, 16, generator=torch.Generator().manual_seed(0)) + torch.eye(4)[groups].repeat(1, 4)
+    result = supervised_contrastive(x, torch.tensor(groups), torch.tensor(contents), 0.1)
+    for name, value in grid_loop(x.double().numpy(), groups, contents, 0.1).items():
+        # float32 rounding of cosines, divided by the temperature
+        assert getattr(result, name).item() == pytest.approx(value, abs=1e-5), name
+
+
+def test_a_ring_is_a_grid_of_three_clips_a_chain() -> None:
+    a, p, n = triple(5, 8)
+    chain = torch.arange(5)
+    groups = torch.cat([chain, chain, (chain + 1) % 5])
+    contents = torch.cat([chain, chain + 5, chain])
+    ring = chain_info_nce(a, p, n, 0.1).loss
+    grid = supervised_contrastive(torch.cat([a, p, n]), groups, contents, 0.1).loss
+    assert grid.item() == pytest.approx(ring.item(), abs=1e-6)  # one sum in another order
+
+
+@pytest.mark.parametrize("groups", [torch.arange(4), torch.zeros(3)])
+def test_a_grid_without_pairs_or_of_other_length_is_refused(groups: Tensor) -> None:
+    with pytest.raises(ValueError, match="group"):
+        supervised_contrastive(torch.randn(4, 3), groups, torch.arange(4), 0.1)

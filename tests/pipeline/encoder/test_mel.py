@@ -141,3 +141,12 @@ def test_refuses_settings_that_do_not_go_together(settings: dict[str, int], name
 def test_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"stems should be|too short"):
         StemMel()(torch.zeros(shape))
+
+
+def test_mid_and_side_are_half_the_sum_and_half_the_difference() -> None:
+    stems = torch.randn(2, 4, 2, 8_000, generator=torch.Generator().manual_seed(0))
+    left, right = stems[:, :, 0], stems[:, :, 1]
+    pairs = torch.stack([(left + right) / 2, (left - right) / 2], 2)
+    assert torch.equal(StemMel(channels="mid-side")(stems), StemMel()(pairs))
+    with pytest.raises(ValueError, match="channels"):
+        StemMel(channels="left")

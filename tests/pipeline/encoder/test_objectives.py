@@ -10,7 +10,12 @@ import torch
 
 import mixstyle.pipeline.encoder.objectives as package
 from mixstyle.pipeline.encoder.objectives.base import Objective
-from mixstyle.pipeline.encoder.objectives.registry import chance_loss, objectives
+from mixstyle.pipeline.encoder.objectives.registry import (
+    all_objectives,
+    chance_loss,
+    grid_objectives,
+    objectives,
+)
 from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain
 
 SHIPPED = {"same-song", "shared-chain", "chain-ring", "two-axis"}
@@ -74,6 +79,21 @@ def test_the_shipped_ones_are_there_and_only_they_ask_for_other_songs() -> None:
     assert chance_loss("chain-ring", 24) == pytest.approx(4.2627, abs=1e-4)  # ln 71
 
 
+def test_every_grid_objective_knows_chance_and_trains() -> None:
+    assert set(grid_objectives()) == {"chain-grid"}
+    groups, contents = torch.arange(4).repeat(3), torch.arange(6).repeat_interleave(2)
+    for name, objective in grid_objectives().items():
+        same = objective.loss(torch.ones(12, 3), groups, contents, 0.1).loss.item()
+        assert same == pytest.approx(chance_loss(name, 4, 3), abs=1e-5) == pytest.approx(2.3979, abs=1e-4)  # ln 11
+        told = objective.loss(torch.eye(4).repeat(3, 1), groups, contents, 0.1)
+        assert told.loss.item() < 0.5 * same  # ln 2 and the rest: an anchor has two positives
+        assert told.accuracy.item() == 1
+        x = torch.randn(12, 6, requires_grad=True)
+        objective.loss(x, groups, contents, 0.2).loss.backward()
+        assert x.grad is not None
+        assert (x.grad.abs().amax(1) > 0).all()
+
+
 def test_a_ring_passes_chains_on() -> None:
     ring = objectives()["chain-ring"]
     chains = [ring.chains(Draw(item, 3)) for item in range(3)]
@@ -93,10 +113,10 @@ def test_a_new_file_is_a_new_objective(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "wider_margin.py").write_text(head + "\n".join(lines))
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     importlib.invalidate_caches()
-    objectives.cache_clear()
+    all_objectives.cache_clear()
     try:
         assert set(objectives()) == {*SHIPPED, "wider-margin"}
         assert chance_loss("wider-margin", 4) == pytest.approx(2.0794, abs=1e-4)
     finally:
         sys.modules.pop(f"{package.__name__}.wider_margin", None)
-        objectives.cache_clear()
+        all_objectives.cache_clear()

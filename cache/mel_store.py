@@ -1,0 +1,122 @@
+"""Log-mel spectrograms of a bank's clips, kept so that training need not make them again: a Zarr v3 group.
+
+Layout, version 1 (dimension names in brackets; a row is a clip of the bank, as in the bank's feature store):
+
+    mels     [row, channel, mel, frame] float16  a chunk a group of clips, with its CRC-32C; 0 where there is no clip
+    done     [shard] bool                        written after everything else of a shard of the bank
+
+Attributes of the group: `format`, `version` and `made_with` (the bank's fingerprint, the mel's settings, and the input
+loudness). One process fills it; any number read. It holds nothing that cannot be made again.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from mixstyle.pipeline.core.errors import MixstyleError
+
+FORMAT = "mixstyle-mels"
+VERSION = 1
+
+
+class MelStore:
+    """A store on disk; `MelStore.open_or_create` makes one or opens what is there."""
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path = path
+        self._mels, self._done = (_array(path, group, name) for name in ("mels", "done"))
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: Path,
+        made_with: Mapping[str, Any],
+        *,
+        rows: int,
+        group_rows: int,
+        shard_rows: int,
+        mels: int,
+        frames: int,
+        channels: int = 8,
+    ) -> "MelStore":
+        """The store; an empty one where there is none, or where one was made with other things.
+
+        rows: clips. group_rows: of a chunk. shard_rows: of a shard of the bank.
+        """
+        if path.is_dir():
+            try:
+                group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+            except (OSError, ValueError, KeyError):
+                group = None
+            if group is not None and dict(group.attrs) == _attributes(made_with):
+                return cls(path, group)
+            shutil.rmtree(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            group = zarr.open_group(scratch, mode="w", zarr_format=3)
+            group.attrs.update(_attributes(made_with))
+            group.create_array(
+                "mels",
+                shape=(rows, channels, mels, frames),
+                chunks=(group_rows, channels, mels, frames),
+                dtype="float16",
+                fill_value=0.0,
+                dimension_names=("row", "channel", "mel", "frame"),
+                # lz4 reads faster than a disk; shuffled, float16 spectrograms shrink by about a fifth
+                compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()],
+            )
+            shards = -(-rows // shard_rows)
+            group.create_array(
+                "done", shape=(shards,), chunks=(1,), dtype="bool", fill_value=False, dimension_names=("shard",)
+            )
+            scratch.chmod(0o755)  # mkdtemp's folders are closed to others
+            scratch.rename(path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return cls(path, zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False))
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """`[shard]`: which shards of the bank are in it."""
+        return np.asarray(self._done[:], dtype=bool)
+
+    def write_group(self, first_row: int, mels: NDArray[np.float16]) -> None:
+        """The log-mels [n, 8, n_mels, frames] of a whole group, whose first clip has that row."""
+        self._mels[first_row : first_row + len(mels)] = mels
+
+    def finish_shard(self, shard: int) -> None:
+        """Marks a shard of the bank done, whose groups are written."""
+        self._done[shard] = True
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.float16]:
+        """Log-mels [n, 8, n_mels, frames] of rows that follow one another.
+
+        Raises MixstyleError ("damaged-file"), naming the store, for data that is not what was written.
+        """
+        try:
+            return np.asarray(self._mels[rows[0] : rows[-1] + 1], np.float16)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise MixstyleError(
+                f"{self.path}: damaged ({error}); delete that folder, then", code="damaged-file", remedy=("train",)
+            ) from error
+
+
+def _attributes(made_with: Mapping[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT, "version": VERSION, "made_with": dict(made_with)}
+
+
+def _array(path: Path, group: zarr.Group, name: str) -> zarr.Array:
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise MixstyleError(
+            f"{path}: {name} is missing; delete that folder, then", code="damaged-file", remedy=("train",)
+        )
+    return array
