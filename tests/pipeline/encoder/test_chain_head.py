@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mixstyle.pipeline.encoder.chain_head import GROUP_PARAMETERS, GroupHead, group_loss, group_parameters
+from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import CHAIN_PARAMETERS, Effect, MixChain
 
@@ -44,8 +45,6 @@ def test_the_loss_is_cross_entropy_and_squared_error_of_what_is_told() -> None:
 def test_a_head_learns_what_embeddings_hold() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    from mixstyle.pipeline.mixing.chains import draw_chain
-
     told = torch.from_numpy(np.stack([group_parameters(draw_chain(rng, 4)) for _ in range(16)]))
     head, x = GroupHead(32, 32), torch.randn(16, 32)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)

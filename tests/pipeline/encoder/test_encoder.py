@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig, FilmConv, Form, TemporalAttention
+from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig, FilmConv, Form, TemporalAttention, untrained_like
 from mixstyle.pipeline.encoder.losses import info_nce
 
 SMALL = EncoderConfig(channels=(4, 6), encoder_dim=32, film_hidden=16, n_descriptors=5, dropout=0.0)

@@ -10,7 +10,7 @@ from helpers.small_bank import make_bank
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
-from mixstyle.stages.train.data import Batch, load_batches
+from mixstyle.stages.train.data import load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader, blocks_of, contents_of
 
 CLIP_S = 1.0
@@ -32,11 +32,9 @@ def rows(bank: StemCache) -> np.ndarray:
     return values
 
 
-def items_of(
-    bank: StemCache, rows: np.ndarray, batch_size: int = 4, clip_s: float = CLIP_S, **more: object
-) -> BankItems:
-    given = {"seed": 3, "batch_size": batch_size, "clip_frames": round(clip_s * 44_100), "describe_here": True, **more}
-    return BankItems(bank, "train", rows, **given)
+def items_of(bank: StemCache, rows: np.ndarray, batch_size: int = 4, clip_s: float = CLIP_S) -> BankItems:
+    frames = round(clip_s * 44_100)
+    return BankItems(bank, "train", rows, seed=3, batch_size=batch_size, clip_frames=frames, describe_here=True)
 
 
 def test_batches_are_whole_blocks_and_every_block_comes_once_an_epoch(bank: StemCache, rows: np.ndarray) -> None:
@@ -93,17 +91,13 @@ def test_workers_change_nothing(bank: StemCache, rows: np.ndarray, clip_s: float
 def test_ranks_share_out_a_batch(bank: StemCache, rows: np.ndarray) -> None:
     data = items_of(bank, rows)
     whole = next(load_batches(BlockReader(data), [(0, 1)], 0))
-    parts: list[Batch] = [
-        next(load_batches(BlockReader(data), [(0, 1)], 0, items)) for items in (range(2), range(2, 4))
-    ]
-    assert sum((part.track_ids for part in parts), ()) == whole.track_ids
+    first, second = (next(load_batches(BlockReader(data), [(0, 1)], 0, items)) for items in (range(2), range(2, 4)))
+    assert first.track_ids + second.track_ids == whole.track_ids
 
 
 def test_songs_behind_the_groups_are_known(bank: StemCache, rows: np.ndarray) -> None:
-    train = items_of(bank, rows).song_ids
-    assert {int(song, 16) for song in train} == {0, 1} | {
-        100 * block + slot for block in (1, 2, 3) for slot in range(3)
-    }
+    found = {int(song, 16) for song in items_of(bank, rows).song_ids}
+    assert found == {0, 1} | {100 * block + slot for block in (1, 2, 3) for slot in range(3)}
 
 
 def test_blocks_that_lack_a_clip_are_left_out(tmp_path: Path, rows: np.ndarray) -> None:
