@@ -251,16 +251,19 @@ def _start_worker(_: int) -> None:
 
 
 class Source(Protocol):
-    """Makes the items of steps; a Dataset. tracks: those it draws from. batch_size: items of a step, on all ranks."""
-
-    tracks: Sequence[CachedTrack]
-    batch_size: int
-    describe_here: bool
+    """Makes the items of steps; a Dataset."""
 
     @property
-    def steps_per_epoch(self) -> int: ...
+    def batch_size(self) -> int:
+        """Items of a step, on all ranks."""
+        ...
 
-    def __getitem__(self, request: Request) -> Any: ...
+    @property
+    def describe_here(self) -> bool:
+        """Whether missing descriptors are computed where items are made."""
+        ...
+
+    def __getitem__(self, request: Request, /) -> Any: ...
 
     def collate(self, epoch: int, step: int, items: Sequence[Any]) -> Batch: ...
 

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from helpers.small_cache import stems_of
+from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.profile import load_settings
 
 
 def make_bank(
@@ -37,3 +41,10 @@ def make_bank(
             path = f"{kind}/{block:06d}/{group}"
             records.append(TrackRecord(track_id, path, split, tuple(made), source=source))
         write_shard(folder, block, records, made_with)
+
+
+def describe_bank(bank: StemCache, path: Path) -> FeatureStore:
+    """The descriptors of its clips."""
+    values = {"separate.stems_dir": str(bank.stems_dir), "features.features_path": str(path), "features.device": "cpu"}
+    features(load_settings("demo", values=values))
+    return FeatureStore.open(path)

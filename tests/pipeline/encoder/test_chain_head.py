@@ -48,7 +48,8 @@ def test_a_head_learns_what_embeddings_hold() -> None:
     told = torch.from_numpy(np.stack([group_parameters(draw_chain(rng, 4)) for _ in range(16)]))
     head, x = GroupHead(32, 32), torch.randn(16, 32)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
-    first = group_loss(head(x), told).item()
+    loss = group_loss(head(x), told)
+    first = loss.item()
     for _ in range(150):
         optimizer.zero_grad()
         loss = group_loss(head(x), told)
