@@ -1,0 +1,126 @@
+"""Training from a bank, as the command does it: it learns, goes on exactly, and refuses what does not fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.small_bank import describe_bank, make_bank
+from helpers.training import TRAIN, rows_of
+
+from mixstyle.cache.models.checkpoints import load_checkpoint
+from mixstyle.cache.models.exports import load_encoder
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.encoder.embed_clips import embed_clips
+from mixstyle.stages.settings.profile import Settings, load_settings
+from mixstyle.stages.train.stage import train
+
+GRID = {
+    "objective": "chain-grid",
+    "batch_size": 4,
+    "clip_duration_s": 1.0,
+    "num_epochs": 2,
+    "input_lufs": -14.0,
+    "descriptor_skip": True,
+    "channel_pairs": "mid-side",
+    "chain_weight": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bank")
+    make_bank(folder / "bank", blocks=5, groups=2, contents=3, clip_s=1.0)
+    describe_bank(StemCache(folder / "bank"), folder / "bank.zarr")
+    return folder
+
+
+def settings_of(shared: Path, name: str, **changes: object) -> Settings:
+    values = {
+        "separate.stems_dir": str(shared / "none"),
+        "remix.remix_dir": str(shared / "bank"),
+        "remix.features_path": str(shared / "bank.zarr"),
+        "train.checkpoint_dir": str(shared / name / "ckpt"),
+        "train.log_dir": str(shared / name / "logs"),
+        "train.mels_dir": str(shared / "mels"),
+        **{f"train.{key}": value for key, value in {**TRAIN, **GRID, **changes}.items()},
+    }
+    return load_settings("demo", values=values)
+
+
+@pytest.mark.parametrize("changes", [{}, {"keep_mels": True, "workers": 1}, {"clip_duration_s": 0.6}])
+def test_it_trains_and_a_run_in_two_parts_ends_as_one(shared: Path, changes: dict[str, object]) -> None:
+    name = "-".join(map(str, changes)) or "plain"
+    train(settings_of(shared, name, **changes))
+    train(settings_of(shared, f"{name}-parts", max_steps=1, **changes))
+    train(settings_of(shared, f"{name}-parts", **changes))
+    one, two = (load_checkpoint(shared / part / "ckpt" / "final_model.pt") for part in (name, f"{name}-parts"))
+    assert one["step"] == two["step"] == 4
+    for key, value in one["encoder"].items():
+        assert torch.equal(value, two["encoder"][key]), key
+    rows = rows_of(shared / name)
+    assert len(rows) == 4
+    assert all(np.isfinite(float(row["train_loss"])) for row in rows)
+    assert float(rows[-1]["validation_loss"]) > 0
+
+
+def test_the_checkpoint_tells_songs_and_is_used_at_any_level(shared: Path) -> None:
+    settings = settings_of(shared, "used", num_epochs=1)
+    train(settings)
+    content = load_checkpoint(shared / "used" / "ckpt" / "final_model.pt")
+    expected = {0, 1} | {100 * block + slot for block in (1, 2, 3) for slot in range(3)}
+    assert set(content["trained_on"].tolist()) == expected
+    loaded = load_encoder(shared / "used" / "ckpt" / "final_model.pt", torch.device("cpu"))
+    assert loaded.mel.channels == "mid-side"
+    assert loaded.encoder.config.input_lufs == -14.0
+    bank = StemCache(shared / "bank")
+    stems = torch.from_numpy(bank.read_clip(bank.tracks[3].clips[0]))[None]
+    first, second = (embed_clips(loaded.encoder, loaded.mel, gain * stems) for gain in (1.0, 0.25))
+    assert torch.cosine_similarity(first, second).item() > 0.999  # the mel's floor alone does not move along
+
+
+def test_micro_batches_give_the_gradients_of_the_whole(shared: Path) -> None:
+    """With batch statistics at rest, parts and the whole differ by rounding alone."""
+    ends = []
+    for accumulate in (1, 2):
+        name = f"parts{accumulate}"
+        train(settings_of(shared, name, accumulate=accumulate, max_steps=1, dropout=0.0))
+        ends.append(load_checkpoint(shared / name / "ckpt" / "final_model.pt"))
+    rows = [rows_of(shared / f"parts{accumulate}")[0] for accumulate in (1, 2)]
+    # each part is normalised by its own statistics, so losses are near and not equal
+    assert float(rows[0]["train_loss"]) == pytest.approx(float(rows[1]["train_loss"]), rel=0.2)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(shared: Path) -> None:
+    train(settings_of(shared, "alone", dropout=0.0))
+    train(settings_of(shared, "both", dropout=0.0, processes=2))
+    for one, two in zip(rows_of(shared / "alone"), rows_of(shared / "both"), strict=True):
+        # sums in another order, over four steps of AdamW, whose first steps are of the learning rate's size
+        assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "named"),
+    [
+        ({"batch_size": 3}, "bad-setting", "train.batch_size"),
+        ({"keep_mels": True, "clip_duration_s": 0.6}, "bad-setting", "train.clip_duration_s"),
+        ({"objective": "chain-gird"}, "bad-setting", "chain-grid"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shared: Path, changes: dict[str, object], code: str, named: str) -> None:
+    settings = settings_of(shared, "refused", **changes)
+    with pytest.raises(MixstyleError) as caught:
+        train(settings)
+    assert caught.value.code in (code, "step-missing")
+    if caught.value.code == code:
+        assert named in caught.value.message
+    assert not (shared / "refused" / "ckpt" / "settings.json").exists()
+
+
+def test_without_a_bank_the_command_that_makes_one_is_told(shared: Path, tmp_path: Path) -> None:
+    settings = load_settings("demo", values={"remix.remix_dir": str(tmp_path / "no"), "train.objective": "chain-grid"})
+    with pytest.raises(MixstyleError) as caught:
+        train(settings)
+    assert (caught.value.code, caught.value.remedy) == ("step-missing", ("remix",))
