@@ -66,14 +66,19 @@ def clip_frames(options: TrainSettings) -> int:
     return round(options.clip_duration_s * SAMPLE_RATE)
 
 
-def recipe_of(options: TrainSettings, store: FeatureStore) -> Recipe:
-    """How clips are drawn and mixed. Raises MixstyleError for an objective or effects that do not exist."""
-    objective = objectives().get(options.objective)
-    if objective is None:
+def check_objective(options: TrainSettings) -> None:
+    """Raises MixstyleError ("bad-setting") for an objective that does not exist."""
+    if options.objective not in all_objectives():
         raise MixstyleError(
             f"train.objective={options.objective!r}: no such objective; there are {', '.join(all_objectives())}",
             code="bad-setting",
         )
+
+
+def recipe_of(options: TrainSettings, store: FeatureStore) -> Recipe:
+    """How clips are drawn and mixed. Raises MixstyleError for an objective or effects that do not exist."""
+    check_objective(options)
+    objective = objectives()[options.objective]
     try:
         remix = MixChainSettings(
             options.aug_prob,

@@ -60,7 +60,7 @@ from mixstyle.stages.train.provenance import (
 )
 from mixstyle.stages.train.readers import Position, RandomReader
 from mixstyle.stages.train.schedule import learning_rate
-from mixstyle.stages.train.setup import clip_frames, datasets, head_of, new_encoder, reader_of, shapes
+from mixstyle.stages.train.setup import check_objective, clip_frames, datasets, head_of, new_encoder, reader_of, shapes
 from mixstyle.stages.train.step import Stepper, StepResult
 
 LOSS = "loss.csv"
@@ -109,6 +109,7 @@ class _Run:
     def __init__(self, settings: Settings, rebuild: bool) -> None:
         self.settings, self.options = settings, settings.train
         options = self.options
+        check_objective(options)
         self.leads = world()[0] == 0
         self.device = device_of_rank(options)
         if options.threads:
