@@ -108,14 +108,9 @@ def chain_effects_of(options: TrainSettings) -> tuple[int, int] | None:
 
 
 def datasets(
-    options: TrainSettings, cache: StemCache, store: FeatureStore, describe_here: bool, mels: MelStore | None = None
-) -> tuple[Items | BankItems, Items | BankItems | None]:
-    """What is trained on, and what judges it; None where fewer than two tracks (or groups) are held out.
-
-    mels: spectrograms of a bank that were kept.
-    """
-    if reads_bank(options):
-        return _groups(options, cache, store, describe_here, mels)
+    options: TrainSettings, cache: StemCache, store: FeatureStore, describe_here: bool
+) -> tuple[Items, Items | None]:
+    """What is trained on, and what judges it; None where fewer than two tracks are held out."""
     rows, recipe = store.values(), recipe_of(options, store)
 
     def make(tracks: Sequence[CachedTrack], size: int, purpose: Purpose) -> Items:
@@ -138,9 +133,10 @@ def datasets(
     return training, make(held, min(options.batch_size, len(held)), "validation")
 
 
-def _groups(
+def bank_datasets(
     options: TrainSettings, cache: StemCache, store: FeatureStore, describe_here: bool, mels: MelStore | None
 ) -> tuple[BankItems, BankItems | None]:
+    """As `datasets`, of a bank; mels: its spectrograms, where they were kept. None where no block is held out."""
     rows = store.values()
 
     def make(split: str, purpose: Purpose) -> BankItems:

@@ -43,7 +43,7 @@ from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, item
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
 from mixstyle.stages.settings.profile import Settings, plain
-from mixstyle.stages.train.data import Batch, load_batches
+from mixstyle.stages.train.data import Batch, Items, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
@@ -60,7 +60,16 @@ from mixstyle.stages.train.provenance import (
 )
 from mixstyle.stages.train.readers import Position, RandomReader
 from mixstyle.stages.train.schedule import learning_rate
-from mixstyle.stages.train.setup import check_objective, clip_frames, datasets, head_of, new_encoder, reader_of, shapes
+from mixstyle.stages.train.setup import (
+    bank_datasets,
+    check_objective,
+    clip_frames,
+    datasets,
+    head_of,
+    new_encoder,
+    reader_of,
+    shapes,
+)
 from mixstyle.stages.train.step import Stepper, StepResult
 
 LOSS = "loss.csv"
@@ -114,12 +123,11 @@ class _Run:
         self.device = device_of_rank(options)
         if options.threads:
             torch.set_num_threads(options.threads)
-        bank = reads_bank(options)
-        self.cache, self.store = cache, store = (open_described_bank if bank else open_described_stems)(settings)
+        opened = open_described_bank if reads_bank(options) else open_described_stems
+        self.cache, self.store = cache, store = opened(settings)
         self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
         self.mel, config = shapes(options, len(store.names), cache)
-        mels = self._kept_mels() if bank and options.keep_mels else None
-        self.data, self.validation = datasets(options, cache, store, self.device.type == "cpu", mels)
+        self.data, self.validation = self._datasets()
         self.encoder = new_encoder(config, store, options.seed).to(self.device)
         self.head = head_of(options)
         self.mel.to(self.device)
@@ -174,6 +182,13 @@ class _Run:
             f"{wall_s:.0f} s, of which {self.waited_s:.0f} s waiting for data; {folder / FINAL}"
         )
         return TrainSummary(self.step, self._epoch, loss, self.best_loss, folder / FINAL, wall_s, self.waited_s)
+
+    def _datasets(self) -> tuple[Items | BankItems, Items | BankItems | None]:
+        options, here = self.options, self.device.type == "cpu"
+        if not reads_bank(options):
+            return datasets(options, self.cache, self.store, here)
+        mels = self._kept_mels() if options.keep_mels else None
+        return bank_datasets(options, self.cache, self.store, here, mels)
 
     def _kept_mels(self) -> MelStore:
         """Spectrograms of the bank, made by the first rank while the others wait."""

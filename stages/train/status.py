@@ -20,12 +20,14 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
         return nothing
     from mixstyle.cache.models.checkpoints import FINAL, newest_checkpoint
     from mixstyle.cache.storage.provenance import differences, read_provenance
-    from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, unversioned
+    from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, reads_bank, unversioned
 
     newest = newest_checkpoint(folder)
     if newest is None:
         return nothing
     path, content, torn = newest
+    if reads_bank(options):
+        cache, store = _bank(settings)
     step, total = content["step"], _total_steps(settings, cache)
     of = f" of {total}" if total else ""
     done = f"step {step}{of}, epoch {content['epoch']} of {options.num_epochs}, best loss {content['best_loss']:.4f}"
@@ -50,11 +52,26 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     return StageStatus("train", "partly done", f"{done}, {path.name}", tuple(problems), "mixstyle train")
 
 
+def _bank(settings: Settings) -> "tuple[StemCache | None, FeatureStore | None]":
+    """The bank and its descriptors, where both can be read and belong together."""
+    from mixstyle.stages.features.described_stems import open_described_bank
+
+    try:
+        return open_described_bank(settings)
+    except MixstyleError:
+        return None, None
+
+
 def _total_steps(settings: Settings, cache: "StemCache | None") -> int | None:
     """Steps that the training will have; None where the tracks are not known yet."""
     if cache is None or not cache.complete:
         return None
+    from mixstyle.pipeline.encoder.objectives.registry import grid_objectives
+    from mixstyle.stages.train.grid import blocks_of
+
     options = settings.train
     tracks = sum(track.split == "train" and len(track.clips) >= 2 for track in cache.tracks)
+    if settings.train.objective in grid_objectives():
+        tracks = sum(len(block) for block in blocks_of(cache, "train"))
     total = (options.steps_per_epoch or tracks // options.batch_size) * options.num_epochs
     return min(total, options.max_steps) if options.max_steps else total

@@ -45,6 +45,11 @@ def make_bank(
 
 def describe_bank(bank: StemCache, path: Path) -> FeatureStore:
     """The descriptors of its clips."""
-    values = {"separate.stems_dir": str(bank.stems_dir), "features.features_path": str(path), "features.device": "cpu"}
+    values = {
+        "separate.stems_dir": str(bank.stems_dir),
+        "features.features_path": str(path),
+        "features.device": "cpu",
+        "remix.blocks": 0,
+    }
     features(load_settings("demo", values=values))
     return FeatureStore.open(path)

@@ -45,6 +45,10 @@ def test_sections_are_strict_and_frozen() -> None:
         SeparateSettings().clip_s = 3.0  # pyright: ignore[reportAttributeAccessIssue]
 
 
+LATER = {"channel_pairs", "descriptor_skip", "input_lufs"}
+"""Settings of training that came after 0.1; tests of its stages hold that folders without them are still taken."""
+
+
 @pytest.mark.parametrize(
     ("section", "stored"),
     [
@@ -60,7 +64,7 @@ def test_sections_are_strict_and_frozen() -> None:
 def test_what_shapes_outputs_is_what_version_0_1_stored(section: str, stored: str) -> None:
     # fingerprints of the default settings, computed by mixstyle 0.1 with the lists and the names that its stages had
     then = {now: old.partition(".")[2] for old, now in NAMES.items()}
-    shaped = shaping(getattr(Settings(), section))
+    shaped = {name: value for name, value in shaping(getattr(Settings(), section)).items() if name not in LATER}
     assert fingerprint({then.get(f"{section}.{name}", name): value for name, value in shaped.items()}) == stored
 
 

@@ -15,12 +15,14 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.train.stage import train
+from mixstyle.stages.train.status import train_status
 
 GRID = {
     "objective": "chain-grid",
     "batch_size": 4,
     "clip_duration_s": 1.0,
-    "num_epochs": 2,
+    "num_epochs": 1,
+    "steps_per_epoch": 2,
     "input_lufs": -14.0,
     "descriptor_skip": True,
     "channel_pairs": "mid-side",
@@ -56,11 +58,11 @@ def test_it_trains_and_a_run_in_two_parts_ends_as_one(shared: Path, changes: dic
     train(settings_of(shared, f"{name}-parts", max_steps=1, **changes))
     train(settings_of(shared, f"{name}-parts", **changes))
     one, two = (load_checkpoint(shared / part / "ckpt" / "final_model.pt") for part in (name, f"{name}-parts"))
-    assert one["step"] == two["step"] == 4
+    assert one["step"] == two["step"] == 2
     for key, value in one["encoder"].items():
         assert torch.equal(value, two["encoder"][key]), key
     rows = rows_of(shared / name)
-    assert len(rows) == 4
+    assert len(rows) == 2
     assert all(np.isfinite(float(row["train_loss"])) for row in rows)
     assert float(rows[-1]["validation_loss"]) > 0
 
@@ -97,7 +99,7 @@ def test_two_processes_give_the_losses_of_one(shared: Path) -> None:
     train(settings_of(shared, "alone", dropout=0.0))
     train(settings_of(shared, "both", dropout=0.0, processes=2))
     for one, two in zip(rows_of(shared / "alone"), rows_of(shared / "both"), strict=True):
-        # sums in another order, over four steps of AdamW, whose first steps are of the learning rate's size
+        # sums in another order, over the steps of AdamW, whose first steps are of the learning rate's size
         assert float(one["train_loss"]) == pytest.approx(float(two["train_loss"]), abs=2e-3)
 
 
@@ -123,3 +125,14 @@ def test_without_a_bank_the_command_that_makes_one_is_told(shared: Path, tmp_pat
     with pytest.raises(MixstyleError) as caught:
         train(settings)
     assert (caught.value.code, caught.value.remedy) == ("step-missing", ("remix",))
+
+
+def test_status_knows_the_bank(shared: Path) -> None:
+    settings = settings_of(shared, "status")
+    train(settings)
+    found = train_status(settings, None, None)
+    assert (found.state, found.problems) == ("done", ())
+    assert "step 2 of 2" in found.done
+    other = train_status(settings_of(shared, "status", input_lufs=-20.0), None, None)
+    assert other.state == "stale"
+    assert "train.input_lufs" in other.problems[0]
