@@ -107,6 +107,17 @@ def test_commands_that_separate_tell_of_it(with_small: tuple[Path, list[str]], w
         assert json.loads((folder / "d.json").read_text())["songs"]
 
 
+def test_remix_tells_of_it(with_small: tuple[Path, list[str]]) -> None:
+    folder, options = with_small
+    bank = {"blocks": 1, "contents": 2, "chains_per_block": 1, "clip_s": 0.5, "remix_dir": folder / "bank"}
+    bank |= {"batch_chunks": 1, "streams": 1, "threads": 1, "workers": 1}
+    chosen = [word for name, value in bank.items() for word in ("--set", f"remix.{name}={value}")]
+    assert CliRunner().invoke(app, ["separate", *options]).exception is None
+    done = CliRunner().invoke(app, ["remix", *options, *chosen, "--device", "cpu"])
+    assert done.exception is None
+    assert (done.stderr.count("fetch-separator"), done.stdout.count("fetch-separator")) == (1, 0)
+
+
 def test_index_search_and_browse_tell_of_it_and_status_does_not(with_small: tuple[Path, list[str]]) -> None:
     folder, options = with_small
     embeds = [*options, "--encoder", str(folder / "encoder.safetensors"), "--index", str(folder / "index")]
