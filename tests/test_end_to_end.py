@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 import yaml
 from helpers.paths import ROOT
 
+from mixstyle.stages import cli
+
+Commands = Callable[..., tuple[object, str, str]]
 SEPARATOR = ROOT / "Music-Source-Separation-Training"
 PROFILE: dict[str, Any] = {
     "profile": "small",
@@ -157,6 +161,24 @@ def test_dvc_runs_every_stage_once(tmp_path: Path) -> None:
     assert "Running stage" not in dvc("repro")
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
+    """Runs a command in this process, in a folder with a profile: exit status, standard output, standard error."""
+    (tmp_path / "empty.yaml").write_text("train:\n  device: cpu\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mixstyle", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, errors = capsys.readouterr()
+        return ended.value.code, out, errors
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -170,18 +192,23 @@ def test_dvc_runs_every_stage_once(tmp_path: Path) -> None:
         (("demo-songs", "out", "--config", "empty.yaml", "--duration", "1"), "duration_s"),
     ],
 )
-def test_a_users_mistake_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], named: str) -> None:
-    (tmp_path / "empty.yaml").write_text("train:\n  device: cpu\n")
-    done = mixstyle(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+def test_a_users_mistake_is_one_clear_line(here: Commands, arguments: tuple[str, ...], named: str) -> None:
+    status, _, errors = here(*arguments)
+    assert status == 1
+    (line,) = errors.strip().splitlines()
     assert line.startswith("mixstyle: error: ")
     assert named in line
 
 
 @pytest.mark.parametrize("stage", ["demo-songs", "separate", "remix", "features", "train", "report", "status"])
-def test_help_shows_examples(stage: str, tmp_path: Path) -> None:
-    done = mixstyle(stage, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert f"mixstyle {stage}" in done.stdout
-    assert "Example" in done.stdout
+def test_help_shows_examples(stage: str, here: Commands) -> None:
+    status, out, _ = here(stage, "--help")
+    assert status == 0
+    assert f"mixstyle {stage}" in out
+    assert "Example" in out
+
+
+def test_a_process_tells_the_same_and_ends_with_1(here: Commands, tmp_path: Path) -> None:
+    arguments = ("train", "--config", "empty.yaml", "--temperature", "0")
+    done = mixstyle(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == here(*arguments)

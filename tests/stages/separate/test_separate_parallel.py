@@ -192,13 +192,14 @@ def test_a_reduced_batch_is_reported_and_recorded_with_its_shard(
 
 
 def test_a_clip_costs_its_own_chunks_and_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two clips of 10 s from 4 minutes, the published chunk and overlap: 15 of 94 chunks, a fifth of the seconds."""
+    """Two clips of 10 s from 4 minutes with the published chunk and overlap, all at a tenth: 15 of 94 chunks."""
     config, _ = write_separator(tmp_path / "separator")
     content = yaml.safe_load(config.read_text())
-    content["audio"]["chunk_size"], content["inference"]["num_overlap"] = 485_100, 4
+    chunk = 48_512  # 485,100 over ten, to the next multiple of the overlap
+    content["audio"]["chunk_size"], content["inference"]["num_overlap"] = chunk, 4
     config.write_text(yaml.safe_dump(content))
     (tmp_path / "music").mkdir()
-    soundfile.write(tmp_path / "music" / "song.flac", np.tile(song(0, 10.0), (24, 1)), RATE)
+    soundfile.write(tmp_path / "music" / "song.flac", np.tile(song(0, 1.0), (24, 1)), RATE)
     chunks, decoded = [], []
     whole, read = Separator.run_network, Decoder.read
 
@@ -213,19 +214,19 @@ def test_a_clip_costs_its_own_chunks_and_seconds(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Separator, "run_network", counted)
     monkeypatch.setattr(Decoder, "read", noted)
-    chosen = profile(tmp_path, tmp_path / "music", clip_s=10.0, clips_per_track=2, batch_chunks=4)
-    chosen = replace(chosen, train=replace(chosen.train, clip_duration_s=10.0))
+    chosen = profile(tmp_path, tmp_path / "music", clip_s=1.0, clips_per_track=2, batch_chunks=4)
+    chosen = replace(chosen, train=replace(chosen.train, clip_duration_s=1.0))
     separate(chosen)
-    step, length = 485_100 // 4, 240 * RATE
-    border = 485_100 - step
+    step, length = chunk // 4, 24 * RATE
+    border = chunk - step
     every = -(-(length + 2 * border) // step)  # chunks of the whole track
     assert every == 94
     # chunk i covers the track's frames i*step - border on; those that reach into one of the clips:
     starts = [i * step - border for i in range(every)]
-    cut = [start for start in clip_starts(length, 10 * RATE, 2, chosen.separate.seed) if start is not None]
-    needed = [s for s in starts if any(clip - 485_100 < s < clip + 10 * RATE for clip in cut)]
+    cut = [start for start in clip_starts(length, RATE, 2, chosen.separate.seed) if start is not None]
+    needed = [s for s in starts if any(clip - chunk < s < clip + RATE for clip in cut)]
     assert len(cut) == 2
     assert sum(chunks) == len(needed) < every // 4
     assert chunks[:-1] == [4] * (len(chunks) - 1)  # one queue: only the last batch is not full
     # each clip's seconds, and at most a chunk beyond them on either side
-    assert sum(decoded) <= 2 * (10 * RATE + 2 * 485_100)
+    assert sum(decoded) <= 2 * (RATE + 2 * chunk)

@@ -143,6 +143,7 @@ def same_end(a: Path, b: Path) -> None:
     assert (a / "ckpt" / "loss.csv").read_bytes() == (b / "ckpt" / "loss.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_an_unbroken_one(shared: Path, unbroken: Path) -> None:
     config = profile(shared / "killed", workers=1)
     command = [sys.executable, "-m", "mixstyle.stages", "train", "--config", str(config)]
