@@ -1,6 +1,11 @@
-"""What holds for all tests: each of pytest's worker processes computes with its share of the cores."""
+"""What holds for all tests: each of pytest's worker processes computes with its share of the cores, and no test module
+sees what an earlier one, or a user of this machine, measured to be the fastest batch."""
 
 import os
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 
 def _threads_of_a_worker() -> int:
@@ -13,3 +18,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported, here and in the processes that tests start: threads that outnumber the cores wait for
     # each other at every parallel region.
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads_of_a_worker()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tunings_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Other batches move the last bits of stems: a tuning that stays would make tests depend on their order."""
+    if "torch" not in sys.modules:  # nothing is separated here, and the import takes seconds
+        yield
+        return
+    from mixstyle.cache.storage import tuning_cache
+
+    own, elsewhere = tmp_path_factory.mktemp("tunings"), tuning_cache.tunings_folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning_cache, "tunings_folder", lambda: elsewhere() if os.environ.get("XDG_CACHE_HOME") else own)
+        yield
