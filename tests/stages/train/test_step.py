@@ -111,7 +111,7 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
     cache, store = open_described_stems(settings)
     data, held = datasets(settings.train, cache, store, describe_here=True)
     assert held is not None
-    for key in ((0, 0, 0), (0, 1, 1), (3, 0, 1)):
+    for key in ((0, 0, 0), (3, 1, 1)):
         item = item_of(data, key)
         anchor, positive, negative = item.remixes
         assert anchor == positive != negative
