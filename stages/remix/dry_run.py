@@ -18,12 +18,13 @@ from mixstyle.stages.remix.bank import Separation, open_separation
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.mixes import Mix, donors_together, processed
 from mixstyle.stages.remix.stage import (
+    BYTES_A_CLIP_SECOND,
     check_room,
     grid_settings,
     open_stems,
     separation_settings,
 )
-from mixstyle.stages.separate.dry_run import BYTES_A_CLIP_SECOND, duration, existing_folder, time_network
+from mixstyle.stages.separate.dry_run import duration, existing_folder, time_network
 from mixstyle.stages.separate.parallelism import threads_of
 from mixstyle.stages.settings.profile import Settings
 

@@ -20,7 +20,7 @@ from mixstyle.pipeline.mixing.mix_grid import DRAW_VERSION, GridSettings
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import BankRun, Separation, announce, bank_provenance, open_bank, open_separation
 from mixstyle.stages.remix.grid import GridGroups
-from mixstyle.stages.separate.dry_run import BYTES_A_CLIP_SECOND, existing_folder
+from mixstyle.stages.separate.dry_run import existing_folder
 from mixstyle.stages.separate.launcher import run_on_devices
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
@@ -37,6 +37,9 @@ from mixstyle.stages.settings.remix import RemixSettings
 from mixstyle.stages.settings.separate import SeparateSettings
 
 COMMAND = "mixstyle remix"
+BYTES_A_CLIP_SECOND = 280_000
+"""A shard's bytes for a second of a clip, measured: more than of songs as they are, since chains bring stems to one
+loudness."""
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ def test_the_plan_tells_clips_disk_and_time(
     missing = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path / "none"))
     plan = dry_run(replace(missing, remix=replace(missing.remix, remix_dir=tmp_path / "empty")))
     assert (plan.clips, plan.expected_s) == (24, None)
-    assert plan.disk_bytes == 24 * 0.5 * 230_000
+    assert plan.disk_bytes == 24 * 0.5 * 280_000
 
 
 @pytest.mark.parametrize(
