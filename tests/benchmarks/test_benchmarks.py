@@ -125,3 +125,17 @@ def test_readers_prints_both_ways_on_both_stores(
     rows = [line.split() for line in out.splitlines() if "random" in line or "stream" in line]
     sizes = {row[row.index(name) + 2] for row in rows for name in ("random", "stream") if name in row and "│" in row}
     assert len(sizes) == 1, "both read the same bytes"
+
+
+def test_bank_prints_what_a_clip_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_cache(tmp_path / "stems", tracks=6, clips=2, clip_s=1.0, validation=0)
+    benchmark("bank", monkeypatch).main(tmp_path / "stems", 0.5, 4, 1, "bf16")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {" ".join(words[:-2]): words[-2:] for words in lines}
+    assert float(rows["mixing, 8 effects"][0]) > float(rows["mixing, 0 effects"][0])
+    assert float(rows["separating, bf16, num_overlap 1"][0]) > 0
+    assert {f"all of it, bf16, {workers} threads mix" for workers in (1, 2)} <= {
+        name.partition(" (")[0] for name in rows
+    }

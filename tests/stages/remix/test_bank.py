@@ -1,12 +1,7 @@
 """Banks: clips that are mixed, summed and separated again are those that one does by hand, whoever made them."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -180,31 +175,6 @@ def test_a_whole_bank_is_left_alone_and_another_is_refused(folder: Path, bank: S
     assert hashes(tmp_path / "bank") == hashes(folder / "bank")
     fill_bank(tmp_path / "bank", groups, cache, chosen_of(folder), clip_s=CLIP_S, groups_per_shard=4, rebuild=True)
     assert hashes(tmp_path / "bank") != hashes(folder / "bank")
-
-
-FILL = """
-import sys
-from pathlib import Path
-from stages.remix.test_bank import filled
-filled(Path(sys.argv[1]), Path(sys.argv[2]))
-"""
-
-
-@pytest.mark.slow
-def test_after_a_kill_the_bytes_are_the_same(folder: Path, bank: StemCache, tmp_path: Path) -> None:
-    paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", FILL, str(folder), str(tmp_path / "bank")]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        stop = time.monotonic() + 240
-        while not list((tmp_path / "bank").glob("stems-*.json")):
-            assert process.poll() is None
-            assert time.monotonic() < stop
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    assert len(list((tmp_path / "bank").glob("stems-*.json"))) < 3, "killed too late to tell"
-    filled(folder, tmp_path / "bank")
-    assert hashes(tmp_path / "bank") == hashes(folder / "bank")
 
 
 def test_blocks_take_turns_at_several_separators(folder: Path, bank: StemCache, tmp_path: Path) -> None:

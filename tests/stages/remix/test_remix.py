@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
@@ -114,6 +116,24 @@ def test_shares_and_devices_give_the_bytes_of_one_process(folder: Path, summary:
     )
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "devices" / "remix") == hashes(folder / "remix")
+
+
+@pytest.mark.slow
+def test_after_a_kill_it_goes_on_to_the_same_bytes(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+    settings = profile(tmp_path, folder)
+    command = [sys.executable, "-m", "mixstyle.stages", "remix", "--config", str(tmp_path / "profile.yaml")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        stop = time.monotonic() + 240
+        while not (tmp_path / "remix" / "stems-000000.json").exists():
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < stop
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    left = SHARDS - len(list((tmp_path / "remix").glob("stems-*.json")))
+    assert left, "killed too late to tell"
+    assert remix(settings).shards_made == left
+    assert hashes(tmp_path / "remix") == hashes(folder / "remix")
 
 
 def test_no_blocks_make_no_bank(folder: Path, tmp_path: Path) -> None:
