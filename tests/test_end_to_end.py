@@ -117,7 +117,8 @@ def test_changed_settings_are_named_and_nothing_is_lost(finished: Path, stage: s
     before = sorted(p.name for p in (finished / "stems").iterdir())
     done = mixstyle(stage, "--config", "small.yaml", "--set", override, cwd=finished)
     assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+    *notes, line = done.stderr.strip().splitlines()
+    assert all(note.startswith("mixstyle: note: ") for note in notes)
     assert override.partition(".")[2].partition("=")[0] in line
     assert "--rebuild" in line
     assert sorted(p.name for p in (finished / "stems").iterdir()) == before
