@@ -1,4 +1,4 @@
-"""Retrieval of a song's other clip by cosine similarity, and how sure one can be of the result.
+"""Retrieval by cosine similarity: of one right answer, or of all that share a group; and how sure one can be of it.
 
 Queries and pool are embeddings `[N, E]` and `[P, E]`; `target[i]` is the one entry of the pool that belongs to
 query i. The rank of a query is 1 plus the number of other entries that are at least as similar (a tie counts
@@ -61,6 +61,66 @@ def hits(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
 def chance(k: int, pool: int) -> float:
     """Expected hits@k of a ranking at random in a pool of that size: min(k, pool) / pool."""
     return min(k, pool) / pool
+
+
+@dataclass(frozen=True)
+class GroupRetrieval:
+    """Retrieval of a query's group among all other entries, a value for each query `[Q]`.
+
+    query: its place among the entries. top1: whether the nearest entry is of the group. precision5: the share of the
+    first 5 that are, of as many as there can be where a group has fewer others. average_precision: the mean, over the
+    group's entries, of the precision at each one's place (Manning, Raghavan, Schuetze: Introduction to Information
+    Retrieval, 2008, section 8.4); their mean over queries is MAP. The *_chance are what an order at random gives.
+    """
+
+    query: NDArray[np.int64]
+    top1: NDArray[np.float64]
+    precision5: NDArray[np.float64]
+    average_precision: NDArray[np.float64]
+    top1_chance: NDArray[np.float64]
+    precision5_chance: NDArray[np.float64]
+    average_precision_chance: NDArray[np.float64]
+
+
+def group_retrieval(embeddings: NDArray[np.floating], groups: NDArray[np.integer]) -> GroupRetrieval:
+    """Each entry `[N, E]` whose group `[N]` has others asks for these among all entries but itself, by cosine.
+
+    A tie counts against the query. Raises ValueError for shapes that differ and where no group has two entries.
+    """
+    groups = np.asarray(groups)
+    if embeddings.ndim != 2 or groups.shape != (len(embeddings),):
+        raise ValueError("group_retrieval needs embeddings [N, E] and a group for each")
+    x = unit(embeddings)
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    queries = np.flatnonzero(counts[place] > 1)
+    if not len(queries):
+        raise ValueError("group_retrieval needs a group with two entries")
+    others = len(x) - 1
+    found = np.empty((6, len(queries)))
+    for column, query in enumerate(queries):
+        keep = np.arange(len(x)) != query
+        right, similarity = place[keep] == place[query], x[keep] @ x[query]
+        # similarities within TIE are one step, and of those the wrong answers come first
+        order = np.lexsort((right, -np.round(similarity / TIE)))
+        right = right[order]
+        relevant, places = int(right.sum()), np.flatnonzero(right) + 1
+        first = min(5, relevant)
+        found[:3, column] = right[0], right[:first].mean(), (np.arange(1, relevant + 1) / places).mean()
+        found[3:, column] = relevant / others, relevant / others, expected_average_precision(relevant, others)
+    return GroupRetrieval(queries, *found)
+
+
+def expected_average_precision(relevant: int, entries: int) -> float:
+    """The mean average precision of all orders of `entries` of which `relevant` are right.
+
+    With r of n right, E[AP] = (H + (r - 1) (n - H) / (n - 1)) / n, H = 1 + 1/2 + ... + 1/n: the entry at place k is
+    right with probability r / n, and then 1 + (k - 1)(r - 1) / (n - 1) of the first k are, on average.
+
+    >>> expected_average_precision(1, 2)
+    0.75
+    """
+    harmonic = float((1 / np.arange(1, entries + 1)).sum())
+    return (harmonic + (relevant - 1) * (entries - harmonic) / max(entries - 1, 1)) / entries
 
 
 def bootstrap(values: NDArray[np.floating], seed: int = 0, draws: int = BOOTSTRAP_DRAWS) -> Estimate:

@@ -1,9 +1,21 @@
 """Ranks, intervals and principal components against brute force and closed forms."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
-from mixstyle.pipeline.retrieval import bootstrap, bootstrap_groups, chance, hits, principal_components, ranks
+from mixstyle.pipeline.retrieval import (
+    bootstrap,
+    bootstrap_groups,
+    chance,
+    expected_average_precision,
+    group_retrieval,
+    hits,
+    principal_components,
+    ranks,
+)
 
 
 def test_ranks_are_places_in_the_sorted_list() -> None:
@@ -88,3 +100,40 @@ def test_intervals_resample_whole_songs() -> None:
     assert alone.value == grouped.value == 0.5
     assert alone.high - alone.low < 0.25
     assert (grouped.low, grouped.high) == (0, 1), "two songs tell next to nothing"
+
+
+def test_groups_are_found_as_brute_force_and_scikit_learn_say() -> None:
+    rng = np.random.default_rng(4)
+    groups = rng.integers(0, 9, 60)
+    groups[:2] = 100, 101  # alone in their groups: no queries, but wrong answers
+    x = rng.standard_normal((101 + 1, 12))[groups] + rng.standard_normal((60, 12))
+    found = group_retrieval(x, groups)
+    assert list(found.query) == [i for i in range(60) if (groups == groups[i]).sum() > 1]
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    for column, query in enumerate(found.query):
+        rest = [i for i in range(60) if i != query]
+        cosine, right = unit[rest] @ unit[query], groups[rest] == groups[query]
+        ordered = right[np.argsort(-cosine)]
+        assert found.top1[column] == ordered[0]
+        first = min(5, right.sum())
+        assert found.precision5[column] == pytest.approx(ordered[:first].mean())
+        assert found.average_precision[column] == pytest.approx(average_precision_score(right, cosine), abs=1e-12)
+        assert found.top1_chance[column] == found.precision5_chance[column] == pytest.approx(right.mean())
+
+
+def test_groups_in_a_constant_embedding_are_not_found() -> None:
+    found = group_retrieval(np.ones((10, 3)), np.repeat([0, 1], 5))
+    assert not found.top1.any()
+    # 4 right answers behind 5 wrong ones: precisions 1/6, 2/7, 3/8, 4/9
+    assert found.average_precision == pytest.approx(np.mean([1 / 6, 2 / 7, 3 / 8, 4 / 9]))
+    with pytest.raises(ValueError, match="two entries"):
+        group_retrieval(np.ones((3, 2)), np.arange(3))
+
+
+@pytest.mark.parametrize(("relevant", "entries"), [(1, 1), (1, 5), (2, 5), (3, 6), (6, 6)])
+def test_average_precision_by_chance_is_the_mean_over_all_orders(relevant: int, entries: int) -> None:
+    values = []
+    for order in permutations([1] * relevant + [0] * (entries - relevant)):
+        places = np.flatnonzero(order) + 1
+        values.append((np.arange(1, relevant + 1) / places).mean())
+    assert expected_average_precision(relevant, entries) == pytest.approx(np.mean(values), abs=1e-12)
