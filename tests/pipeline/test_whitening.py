@@ -20,12 +20,12 @@ def test_what_varies_within_classes_no_longer_leads() -> None:
     rng = np.random.default_rng(0)
     classes = np.repeat(np.arange(100), 6)
     told = rng.standard_normal((100, 4))[classes]  # what tells classes apart
-    content = rng.standard_normal((600, 4)) * [30, 10, 3, 1]  # what should not count
-    mixed = np.concatenate([told, content], 1) @ rng.standard_normal((8, 8))
+    content = rng.standard_normal((600, 4)) * [8, 6, 4, 3]  # what should not count
+    mixed = np.concatenate([told, content], 1) @ np.linalg.qr(rng.standard_normal((8, 8)))[0]
     whitened = fit_whitening(mixed, classes)(mixed)
     means = np.stack([whitened[classes == c].mean(0) for c in range(100)])
     within = np.cov((whitened - means[classes]).T, ddof=100)
-    # 4 of 8 directions have no scatter within a class: shrinking leaves them finite, the others get variance 1 at most
+    # 4 of 8 directions have no scatter within a class: shrinking leaves them finite, and no direction gets more than variance 1
     assert np.linalg.eigvalsh(within).max() == pytest.approx(1, abs=0.1)
 
     def found(y: np.ndarray) -> float:
@@ -34,8 +34,8 @@ def test_what_varies_within_classes_no_longer_leads() -> None:
         np.fill_diagonal(similar, -2)
         return float((classes[similar.argmax(1)] == classes).mean())
 
-    assert found((mixed - mixed.mean(0)) / mixed.std(0)) < 0.3
-    assert found(whitened) > 0.9
+    assert found((mixed - mixed.mean(0)) / mixed.std(0)) < 0.1
+    assert found(whitened) > 0.7  # of 5 right among 599
 
 
 def test_constant_features_and_single_members_do_no_harm() -> None:
