@@ -2,36 +2,42 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
-from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
-from mixstyle.stages.evaluate.models import Clips, Row
-from mixstyle.stages.evaluate.tasks.task import Embeddings, Part
+from mixstyle.stages.evaluate.clips import Clips, Row
+from mixstyle.stages.evaluate.tasks.task import Embeddings, Item, Items, Part
 from mixstyle.stages.settings.evaluate import EvaluateSettings
+
+
+class Banks(Protocol):
+    """Where clips come from that are to go through a mix."""
+
+    def of(self, cache: StemCache, part: Part) -> StemCache:
+        """The part's clips, rendered from the cache, summed and separated again, in the order of its items."""
+        ...
 
 
 class _Rendering(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Mixed stems and, where they are computed on the CPU, their descriptors."""
 
-    def __init__(self, cache: StemCache, part: Part, describe_here: bool) -> None:
-        self.cache, self.items, self.describe_here = cache, part.items, describe_here
+    def __init__(self, cache: StemCache, items: Items, describe_here: bool) -> None:
+        self.cache, self.items, self.describe_here = cache, items, describe_here
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        source, chain = self.items[place]
-        read = self.cache.read_clip(source) if isinstance(source, CachedClip) else source
-        stems = torch.from_numpy(apply_mix_chain(read, chain))
+        stems = torch.from_numpy(np.ascontiguousarray(self.items[place].render(self.cache)))
         return stems, describe(stems[None])[0] if self.describe_here else torch.empty(0)
 
 
@@ -42,6 +48,7 @@ def embedded(
     rows: Sequence[Row],
     device: torch.device,
     advance: Callable[[int], None],
+    banks: Banks,
 ) -> dict[str, Embeddings]:
     """Embeddings [clips, E] by row. Those that the folder holds are taken; the part is rendered for the others alone.
 
@@ -54,7 +61,11 @@ def embedded(
         advance(len(part))
         return {row.name: kept[row.name] for row in rows}
     found: dict[str, list[NDArray[np.float32]]] = {row.name: [] for row in missing}
-    for clips in _batches(cache, part, device, options.batch_clips, options.workers):
+    items = None
+    if part.way == "through-mix":
+        cache = banks.of(cache, part)
+        items = tuple(Item(clip) for track in cache.tracks for clip in track.clips)
+    for clips in _batches(cache, part, items or part.items, device, options):
         with torch.inference_mode():
             for row in missing:
                 found[row.name].append(row.of(clips).float().cpu().numpy())
@@ -73,16 +84,18 @@ def _kept(path: Path) -> dict[str, Embeddings]:
         return {name: stored[name] for name in stored.files}
 
 
-def _batches(cache: StemCache, part: Part, device: torch.device, size: int, workers: int) -> Iterator[Clips]:
+def _batches(
+    cache: StemCache, part: Part, items: Items, device: torch.device, options: EvaluateSettings
+) -> Iterator[Clips]:
     here = device.type == "cpu"
-    if workers and here:
+    if options.workers and here:
         describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # what forked workers then have
     loader = DataLoader(
-        ErrorsAsItems(_Rendering(cache, part, here)),
-        batch_size=size,
-        num_workers=workers,
+        ErrorsAsItems(_Rendering(cache, items, here)),
+        batch_size=options.batch_clips,
+        num_workers=options.workers,
         collate_fn=collate_or_error,
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context="fork" if options.workers else None,
     )
     for stems, descriptors in raised(loader):
-        yield Clips(stems, descriptors if here else None).to(device)
+        yield Clips(stems, descriptors if here else None, part.way).to(device)

@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -17,12 +16,12 @@ from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.pipeline.encoder.encoder import Encoder, untrained_like
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.metrics import DESCRIPTORS, MFCC
 from mixstyle.stages.evaluate.tasks.page_parts import UNTRAINED
 
@@ -39,34 +38,6 @@ class EmbeddingModel(Protocol):
     def embed(self, mixtures: Tensor, stems: Tensor) -> Tensor:
         """Embeddings [B, E] of mixtures [B, 2, T] and their stems [B, 4, 2, T], 44.1 kHz, float32."""
         ...
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Clips to embed; descriptors [B, D] are computed once for all rows that want them."""
-
-    stems: Tensor
-    given: Tensor | None = None
-
-    @cached_property
-    def mixtures(self) -> Tensor:
-        return self.stems.sum(1)
-
-    @cached_property
-    def descriptors(self) -> Tensor:
-        return self.given if self.given is not None else describe(self.stems)
-
-    def to(self, device: torch.device) -> "Clips":
-        return Clips(self.stems.to(device), None if self.given is None else self.given.to(device))
-
-
-class Row(Protocol):
-    """A row of an evaluation."""
-
-    @property
-    def name(self) -> str: ...
-
-    def of(self, clips: Clips) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -181,6 +152,12 @@ def with_shipped(rows: Sequence[Row], songs: Sequence[CachedTrack], device: torc
         return list(rows)
     place = next(place for place, other in enumerate(rows) if other.name == UNTRAINED)
     return [*rows[:place], row, *rows[place:]]
+
+
+def with_whitened(rows: Sequence[Row], whitened: Row | None) -> list[Row]:
+    """The rows and, before the raw descriptors, the whitened ones where there are any."""
+    place = next(place for place, other in enumerate(rows) if other.name == DESCRIPTORS)
+    return [*rows[:place], *([whitened] if whitened is not None else []), *rows[place:]]
 
 
 def _encoder_row(name: str, loaded: LoadedEncoder) -> EncoderRow:

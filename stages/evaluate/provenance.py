@@ -9,16 +9,17 @@ from pathlib import Path
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import FIRST, Provenance, differences, guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
-from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.assets import shipped, shipped_encoder
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.evaluate.tasks.task import Task
 from mixstyle.stages.settings.base import shaping
-from mixstyle.stages.settings.evaluate import EvaluateSettings
+from mixstyle.stages.settings.profile import Settings
 
 SETTINGS, METRICS, PAGE = "settings.json", "metrics.json", "evaluation.html"
 RENAMED = {"made_from.checkpoints": "encoders", "styles": "chains", "hard_styles": "hard_chains"}
@@ -26,11 +27,27 @@ RENAMED = {"made_from.checkpoints": "encoders", "styles": "chains", "hard_styles
 RENAMED_FILES = {"fingerprint.npz": "separator_dependence.npz"}
 """Files of embeddings that had another name: old -> new."""
 
+LATER = (
+    "clip_s",
+    "hard_songs",
+    "unseen_chains",
+    "unseen_effects",
+    "whitening_chains",
+    "group_by",
+    "training_stems",
+    "separator",
+)
+"""Settings and inputs that came with version 2 of the tasks that they shape."""
 
-def provenance_of(options: EvaluateSettings, cache: StemCache, checkpoints: Sequence[Path]) -> Provenance:
+
+def provenance_of(settings: Settings, cache: StemCache, checkpoints: Sequence[Path]) -> Provenance:
     """What the figures follow from."""
+    options = settings.evaluate
+    other = options.training_stems_dir
     inputs = {
         "stems": cache.fingerprint,
+        "training_stems": cache.fingerprint if other is None else StemCache(other).fingerprint,
+        "separator": _separator_hash(settings),
         "encoders": [sha256_file(path) for path in checkpoints],
         "shipped_encoder": _shipped_hash(),
         "effect_versions": chain_versions(effect_versions()),
@@ -38,16 +55,22 @@ def provenance_of(options: EvaluateSettings, cache: StemCache, checkpoints: Sequ
     return Provenance("evaluate", shaping(options), {_version_name(t): t.version for t in TASKS.values()}, inputs)
 
 
-def absent() -> dict[str, object]:
-    """What evaluations did not store of before effects had versions and the shipped encoder was a row."""
-    return {"effect_versions": chain_versions(first_versions(), stem_loudness=1), "shipped_encoder": _shipped_hash()}
+def absent(provenance: Provenance) -> dict[str, object]:
+    """What evaluations did not store of before effects had versions and the shipped encoder was a row; and before tasks
+    went through a mix: their versions tell that, and only once."""
+    later = {name: provenance.flat[name] for name in LATER}
+    return {
+        **later,
+        "effect_versions": chain_versions(first_versions(), stem_loudness=1),
+        "shipped_encoder": _shipped_hash(),
+    }
 
 
 def changes(folder: Path, provenance: Provenance) -> list[str]:
     """One text for each thing that is not as it was when the folder was made; a setting's begins with `evaluate.`."""
     if not (folder / SETTINGS).is_file():
         return []
-    return differences(read_provenance(folder / SETTINGS, RENAMED), provenance, absent=absent())
+    return differences(read_provenance(folder / SETTINGS, RENAMED), provenance, absent=absent(provenance))
 
 
 def changed_tasks(folder: Path, provenance: Provenance) -> list[Task]:
@@ -76,11 +99,19 @@ def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
         else:
             say("evaluate: encoders, stems, effects or tasks are others than before: measured anew")
         rebuild = True
-    guard(folder / SETTINGS, provenance, rebuild=rebuild, remove=outputs, renamed=RENAMED, absent=absent())
+    guard(folder / SETTINGS, provenance, rebuild=rebuild, remove=outputs, renamed=RENAMED, absent=absent(provenance))
 
 
 def _version_name(task: Task) -> str:
     return f"{task.name.replace('-', '_')}_task"
+
+
+def _separator_hash(settings: Settings) -> str:
+    """Of the files and the setting that the separator follows from; of a file that is not there, of its name alone."""
+    chosen = settings.separate
+    files = [shipped(path) for path in (chosen.separator_config, chosen.separator_checkpoint)]
+    told = [sha256_file(path) if path.is_file() else path.name for path in files]
+    return fingerprint({"files": told, "num_overlap": chosen.num_overlap, "precision": chosen.precision})
 
 
 def _shipped_hash() -> str:

@@ -1,9 +1,10 @@
 """`mixstyle evaluate`: does an embedding know how music was mixed, whatever the music is?
 
 On held-out songs alone, all of it seeded. What is rendered and measured for which task stands in
-`mixstyle.stages.evaluate.tasks`; embeddings are kept as each part of a task is done.
+`mixstyle.stages.evaluate.tasks`; embeddings are kept as each part of a task is done. Parts that go through a mix are
+rendered and separated into a bank of their own (`mixstyle.stages.evaluate.banks`), once for any number of encoders.
 
-Writes into the evaluation's folder: `metrics.json` (format version 2: figures by task, then by row), the figures as
+Writes into the evaluation's folder: `metrics.json` (format version 3: figures by task, then by row), the figures as
 PNG, `evaluation.html`, the embeddings as `*.npz` and `settings.json`, which tells what all of it was made from.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json
@@ -21,22 +23,30 @@ from mixstyle.cache.storage.locks import locked
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.evaluate.banks import EvaluationBanks
+from mixstyle.stages.evaluate.clips import Row
 from mixstyle.stages.evaluate.embeddings import embedded
-from mixstyle.stages.evaluate.models import EncoderRow, Row, rows_of, with_shipped
+from mixstyle.stages.evaluate.groups import song_groups
+from mixstyle.stages.evaluate.models import DescriptorRow, EncoderRow, rows_of, with_shipped, with_whitened
 from mixstyle.stages.evaluate.page import write_page
 from mixstyle.stages.evaluate.provenance import METRICS, PAGE, prepare, provenance_of
 from mixstyle.stages.evaluate.tables import show
 from mixstyle.stages.evaluate.tasks.registry import TASKS
-from mixstyle.stages.evaluate.tasks.task import Audio, Context, Embeddings, Part, Separate, Task
+from mixstyle.stages.evaluate.tasks.task import Audio, Context, Embeddings, Part, Separate, Task, some_of
+from mixstyle.stages.evaluate.tasks.variants import Way
+from mixstyle.stages.evaluate.whitened import training_songs, whitened_row
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.evaluate import EvaluateSettings
 from mixstyle.stages.settings.profile import Settings
 
-METRICS_VERSION = 2
-"""Of metrics.json. In version 1, which named none, chains were called styles, and separator_dependence fingerprint."""
+METRICS_VERSION = 3
+"""Of metrics.json. 3: same_chain, content_hard, presets and parameters go through the mix; what they were before has
+keys that begin with `stems_`. In version 1, which named none, chains were called styles, and separator_dependence
+fingerprint."""
 Asked = list[tuple[Task, list[Part]]]
 
 
@@ -46,8 +56,11 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     Raises MixstyleError where stems, descriptors or checkpoints are missing or do not fit.
     """
     options, folder = settings.evaluate, settings.evaluate.evaluate_dir
-    cache, _ = open_described_stems(settings)
+    cache, store = open_described_stems(settings)
     _check_effects(options)
+    for name in options.tasks:
+        if (check := TASKS[name].check) is not None:
+            check(options)
     checkpoints = list(options.checkpoints) or [settings.train.checkpoint_dir / BEST]
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if missing is not None:
@@ -56,15 +69,23 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     rows = rows_of(checkpoints, options.models, device)
     songs = some_of(held_out(cache, rows), options.songs, options.seed)
     rows = with_shipped(rows, songs, device)
-    asked = asked_tasks(settings, cache, songs)
+    asked = asked_tasks(settings, cache, songs, store)
+    training = training_songs(training_cache(settings, cache), songs)
+    banks = EvaluationBanks(settings)
     with locked(folder, "mixstyle evaluate"):
-        prepare(folder, provenance_of(options, cache, checkpoints), rebuild)
+        prepare(folder, provenance_of(settings, cache, checkpoints), rebuild)
+
+        def described(part: Part) -> Embeddings:
+            row = DescriptorRow()
+            return embedded(options, training.cache, part, [row], device, lambda _: None, banks)[row.name]
+
+        rows = with_whitened(rows, whitened_row(training, options, _ways(asked), described))
         total = sum(len(part) for _, parts in asked for part in parts)
         say(f"evaluate: {len(songs)} held-out songs, {total} clips to embed, {len(rows)} rows, on {device}")
         with progress("evaluate", total, "clips") as bar:
 
             def embed(part: Part) -> dict[str, Embeddings]:
-                return embedded(options, cache, part, rows, device, bar.advance)
+                return embedded(options, cache, part, rows, device, bar.advance, banks)
 
             metrics, kept = _measure(options, asked, len(songs), rows, embed)
         write_json(folder / METRICS, metrics)
@@ -74,9 +95,23 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     return metrics
 
 
+def training_cache(settings: Settings, cache: StemCache) -> StemCache:
+    """The stems whose training songs the whitened descriptors are fitted on."""
+    other = settings.evaluate.training_stems_dir
+    return cache if other is None else StemCache(other)
+
+
+def _ways(asked: Asked) -> list[Way]:
+    """Which maps the parts need: music as it is takes that of what went through a mix."""
+    ways: dict[Way, None] = {
+        "as-processed" if part.way == "as-processed" else "through-mix": None for _, parts in asked for part in parts
+    }
+    return list(ways)
+
+
 def _check_effects(options: EvaluateSettings) -> None:
     for name in ("effects", "hard_effects"):
-        if not 1 <= np.max(getattr(options, name)) <= len(EFFECTS):
+        if not np.max(getattr(options, name)) <= len(EFFECTS):
             raise MixstyleError(
                 f"evaluate.{name}={getattr(options, name)}: there are {len(EFFECTS)} effects", code="bad-setting"
             )
@@ -124,20 +159,18 @@ def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:
     return songs
 
 
-def some_of(songs: Sequence[CachedTrack], most: int, seed: int) -> list[CachedTrack]:
-    """At most that many songs, in their order."""
-    chosen = np.random.default_rng([seed, 8]).permutation(len(songs))[:most]
-    return [songs[int(place)] for place in sorted(chosen)]
-
-
-def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrack]) -> Asked:
+def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrack], store: FeatureStore) -> Asked:
     """The tasks that were asked for, each with its parts; those that need a separator only where there is one."""
     options = settings.evaluate
 
     def separate() -> Separate:
         return separate_with(configured_separator(settings.separate, resolve_device(options.device)))
 
-    context = Context(options, cache, songs, separate)
+    def targets() -> StemTargets:
+        rows = [clip.row for song in songs for clip in song.clips]
+        return StemTargets.from_medians(store.names, store.statistics(rows)[0])
+
+    context = Context(options, cache, songs, separate, song_groups(cache, songs, options.group_by), targets)
     asked: Asked = []
     for name in dict.fromkeys(options.tasks):
         task = TASKS[name]

@@ -43,7 +43,7 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
         problems, changed = (f"could not be compared with the settings: {why}",), []
     else:
         try:
-            problems, changed = (), changes(folder, provenance_of(options, cache, checkpoints))
+            problems, changed = (), changes(folder, provenance_of(settings, cache, checkpoints))
         except MixstyleError as error:
             return status("damaged", done, (str(error),), "mixstyle evaluate --rebuild")
     if changed:

@@ -13,7 +13,8 @@ from mixstyle.stages.evaluate.tasks.task import Metrics, TextTable
 from mixstyle.stages.presentation.estimates import evidence_note
 
 SHARED_TITLE = (
-    "other tasks, stems as processed (song top-1: mixes as they are; song probe: lower knows less of the song)"
+    "other tasks, through the mix (stems: ... as processed; song top-1: mixes as they are; song probe: lower knows "
+    "less of the song)"
 )
 
 

@@ -25,7 +25,7 @@ def test_what_varies_within_classes_no_longer_leads() -> None:
     whitened = fit_whitening(mixed, classes)(mixed)
     means = np.stack([whitened[classes == c].mean(0) for c in range(100)])
     within = np.cov((whitened - means[classes]).T, ddof=100)
-    # 4 of 8 directions have no scatter within a class: shrinking leaves them finite, and no direction gets more than variance 1
+    # 4 of 8 directions have no scatter within a class: shrinking leaves them finite, and no direction gets more than 1
     assert np.linalg.eigvalsh(within).max() == pytest.approx(1, abs=0.1)
 
     def found(y: np.ndarray) -> float:

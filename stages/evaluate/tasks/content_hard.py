@@ -1,10 +1,12 @@
-"""Task `content-hard`: a grid of effect chains on one clip of every song. Stems as processed.
+"""Tasks `content-hard` (through the mix) and `stems-content-hard` (stems as processed): effect chains on every song.
 
 All candidates of a query are its own clip in another chain, but one, which is another song's clip in the query's chain.
 On the same grid, leakage: how well a linear probe tells the song.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from matplotlib import rc_context
@@ -15,7 +17,8 @@ from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.retrieval import principal_components
 from mixstyle.stages.evaluate.tasks.metrics import classifier, comparable, estimate, out_of_fold
 from mixstyle.stages.evaluate.tasks.page_parts import first_of, rows_with_a_panel
-from mixstyle.stages.evaluate.tasks.task import Column, Context, Embeddings, PageInput, Part, Task
+from mixstyle.stages.evaluate.tasks.task import Column, Context, Cut, Embeddings, PageInput, Part, Task, some_of
+from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.figures import SONG_COLOURS, SONG_MARKERS, STYLE, save
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
@@ -25,13 +28,15 @@ MOST_MAPPED = 8
 """Chains that the map shows: as many as there are colours that people tell apart, and one."""
 
 
-def content_hard(songs: Sequence[CachedTrack], chains: int, effects: int, seed: int) -> Part:
-    """A grid: each of `chains` chains on a clip of every song, chain by chain."""
+def content_hard(
+    songs: Sequence[CachedTrack], cut: Cut, chains: int, effects: int, seed: int, name: str, way: Way
+) -> Part:
+    """A grid: each of `chains` chains on one stretch of a clip of every song, chain by chain."""
     rng = np.random.default_rng([seed, 1])
-    clips = [song.clips[int(rng.integers(len(song.clips)))] for song in songs]
+    clips = [cut.drawn(rng, song.clips[int(rng.integers(len(song.clips)))]) for song in songs]
     drawn = [draw_chain(np.random.default_rng([seed, 2, i]), effects) for i in range(chains)]
-    items = tuple((clip, chain) for chain in drawn for clip in clips)
-    return Part(KEY, tuple(range(len(songs))) * chains, lambda: items)
+    items = tuple(replace(clip, steps=(chain,)) for chain in drawn for clip in clips)
+    return Part(name, tuple(range(len(songs))) * chains, lambda: items, way)
 
 
 def hard_of(embeddings: Embeddings, chains: int, row: str) -> dict[str, float]:
@@ -60,13 +65,15 @@ def leakage_of(embeddings: Embeddings, part: Part, chains: int, row: str) -> dic
     return estimate("accuracy", found == songs, songs) | {"chance": 1 / len(np.unique(songs))}
 
 
-def _parts(context: Context) -> list[Part]:
+def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
     options = context.options
-    return [content_hard(context.songs, options.hard_chains, options.hard_effects, options.seed)]
+    songs = some_of(context.songs, options.hard_songs, options.seed)
+    return [content_hard(songs, context.cut, options.hard_chains, options.hard_effects, options.seed, key, variant.way)]
 
 
-def _draw(page: PageInput) -> PageFigure:
-    path, shown, chains = page.folder / "map.png", rows_with_a_panel(page.rows), page.options.hard_chains
+def _draw(page: PageInput, variant: Variant) -> PageFigure:
+    path = page.folder / f"{variant.key}map.png"
+    shown, chains = rows_with_a_panel(page.rows), page.options.hard_chains
     count = min(chains, MOST_MAPPED)
     with rc_context(STYLE):
         figure = Figure(figsize=(4.0 * len(shown), 4.3), layout="constrained")
@@ -86,33 +93,40 @@ def _draw(page: PageInput) -> PageFigure:
     return PageFigure(path, "Map by chain", f"{count} chains on every song: a colour is a chain.")
 
 
-def _section(page: PageInput) -> Section:
-    hard, leakage = page.metrics[KEY], page.metrics[LEAKAGE]
+def _section(page: PageInput, variant: Variant) -> Section:
+    hard, leakage = page.metrics[f"{variant.key}{KEY}"], page.metrics[f"{variant.key}{LEAKAGE}"]
     cells = [(row, [percent_cell(hard[row], "r1"), percent_cell(leakage[row], "accuracy")]) for row in page.rows]
     chance = [first_of(hard, "chance_r1"), first_of(leakage, "chance")]
     cells.append(("chance", [(f"{100 * value:.1f}", "") for value in chance]))
     told = (
         f"Of {page.options.hard_chains} candidates all share the query's content but one, which has its chain: R@1 is "
         "below chance where an embedding follows content. The song probe is a linear classifier of the song, trained "
-        "on other chains of the same clips: the lower, the less it tells. Stems are embedded as processed."
+        f"on other chains of the same clips: the lower, the less it tells. {variant.told}"
     )
     table = Table("", ["", "content-hard R@1", "song probe"], cells)
-    return Section("Content (stems as processed)", [told], [table], [_draw(page)])
+    return Section(f"Content ({variant.words})", [told], [table], [_draw(page, variant)])
 
 
-CONTENT_HARD = Task(
-    "content-hard",
-    1,
-    KEY,
-    _parts,
-    lambda x, part, row, options: {
-        KEY: hard_of(x, options.hard_chains, row),
-        LEAKAGE: leakage_of(x, part, options.hard_chains, row),
-    },
-    _section,
-    (
-        Column("content-hard R@1, %", KEY, lambda entry: percent(entry, "r1"), "chance_r1"),
-        Column("song probe, %", LEAKAGE, lambda entry: percent(entry, "accuracy"), "chance"),
-    ),
-    keeps_embeddings=True,
-)
+def content_hard_task(variant: Variant, version: int) -> Task:
+    """The task in one of its variants."""
+    key, leakage, short = f"{variant.key}{KEY}", f"{variant.key}{LEAKAGE}", variant.name.replace("-", ": ")
+    return Task(
+        f"{variant.name}content-hard",
+        version,
+        key,
+        partial(_parts, variant=variant, key=key),
+        lambda x, part, row, options: {
+            key: hard_of(x, options.hard_chains, row),
+            leakage: leakage_of(x, part, options.hard_chains, row),
+        },
+        partial(_section, variant=variant),
+        (
+            Column(f"{short}content-hard R@1, %", key, lambda entry: percent(entry, "r1"), "chance_r1"),
+            Column(f"{short}song probe, %", leakage, lambda entry: percent(entry, "accuracy"), "chance"),
+        ),
+        keeps_embeddings=True,
+    )
+
+
+CONTENT_HARD = content_hard_task(THROUGH_MIX, 2)
+STEMS_CONTENT_HARD = content_hard_task(AS_PROCESSED, 1)

@@ -16,16 +16,23 @@ from mixstyle.pipeline.retrieval import bootstrap_groups, hits, ranks, unit
 Values = NDArray[np.float64]
 FOLDS = 5
 DESCRIPTORS, MFCC = "raw descriptors", "MFCC statistics"
+WHITENED = "whitened descriptors"
 Z_SCORED = (DESCRIPTORS, MFCC)
 """Rows whose dimensions have units: they are z-scored over the part's clips before cosines are taken."""
+CENTRED = (WHITENED,)
+"""Rows whose dimensions are alike already: the mean over the part's clips is taken from them, as z-scoring does."""
+SMALL_POOL = 100
+"""Chains in a pool that is small enough for figures to be compared where there are few songs."""
 
 
 def comparable(embeddings: NDArray[np.float32], row: str) -> Values:
-    """Unit vectors; of rows whose dimensions have units, after z-scoring them over all clips of the part."""
+    """Unit vectors; of baselines, after z-scoring or centring them over all clips of the part."""
     values = np.asarray(embeddings, np.float64)
     if row in Z_SCORED:
         scale = values.std(0)
         values = (values - values.mean(0)) / np.where(scale > 0, scale, 1.0)
+    elif row in CENTRED:
+        values = values - values.mean(0)
     return unit(values)
 
 
@@ -38,18 +45,33 @@ def estimate(name: str, values: NDArray[np.floating], songs: NDArray[np.integer]
 def retrieval(queries: Values, pool: Values, songs: NDArray[np.integer]) -> dict[str, float]:
     """R@1, 5 and 10, mean and median rank and MRR of queries whose right answers are the pool's rows in order.
 
-    songs: each query's.
+    songs: each query's. r1_small_pool: R@1 in pools of `SMALL_POOL` of the same chains, where there are more.
     """
     rank = ranks(queries, pool, np.arange(len(pool)))
     found: dict[str, float] = {}
     for k in (1, 5, 10):
         found |= estimate(f"r{k}", hits(rank, k), songs)
+    if len(pool) > SMALL_POOL:
+        found |= estimate("r1_small_pool", _in_small_pools(queries, pool), songs[: _whole_pools(len(pool))])
     return found | {
         "mean_rank": float(rank.mean()),
         "median_rank": float(np.median(rank)),
         "mrr": float((1 / rank).mean()),
         "chance_r1": 1 / len(pool),
     }
+
+
+def _whole_pools(entries: int) -> int:
+    return entries // SMALL_POOL * SMALL_POOL
+
+
+def _in_small_pools(queries: Values, pool: Values) -> Values:
+    """Whether each query finds its answer among `SMALL_POOL` entries in a row, for as many as fill such pools."""
+    starts = range(0, _whole_pools(len(pool)), SMALL_POOL)
+    found = [
+        hits(ranks(queries[i : i + SMALL_POOL], pool[i : i + SMALL_POOL], np.arange(SMALL_POOL)), 1) for i in starts
+    ]
+    return np.concatenate(found)
 
 
 def retrieval_of_halves(embeddings: NDArray[np.float32], songs: tuple[int, ...], row: str) -> dict[str, float]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from mixstyle.stages.evaluate.tasks.metrics import DESCRIPTORS, MFCC
+from mixstyle.stages.evaluate.tasks.metrics import DESCRIPTORS, MFCC, WHITENED
 from mixstyle.stages.presentation.figures import SONG_COLOURS
 
 UNTRAINED = "untrained"
-BASELINES = {UNTRAINED: "#B0B0B0", DESCRIPTORS: "#555555", MFCC: "#8C6D31"}
-"""Rows that nobody trained, with their colours."""
+BASELINES = {UNTRAINED: "#B0B0B0", WHITENED: "#1F1F1F", DESCRIPTORS: "#555555", MFCC: "#8C6D31"}
+"""Rows without a network that was trained, with their colours."""
 
 
 def colours_of(rows: Sequence[str]) -> dict[str, str]:

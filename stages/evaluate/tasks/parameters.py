@@ -1,6 +1,7 @@
-"""Task `parameters`: how well a linear map tells each effect's parameters, on unseen songs. Stems as processed."""
+"""Tasks `parameters` (through the mix) and `stems-parameters`: how well a linear map tells each effect's parameters."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,12 +12,14 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack
+from mixstyle.cache.stem_store.stem_cache import CachedTrack
+from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain
 from mixstyle.stages.evaluate.tasks.metrics import comparable, mean_of, out_of_fold
 from mixstyle.stages.evaluate.tasks.page_parts import BASELINES, colours_of, number
-from mixstyle.stages.evaluate.tasks.task import NOTHING, Column, Context, Embeddings, PageInput, Part, Task
+from mixstyle.stages.evaluate.tasks.task import Column, Context, Cut, Embeddings, Item, PageInput, Part, Task
+from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, Variant, Way
 from mixstyle.stages.presentation.figures import GREY, STYLE, save
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 
@@ -25,19 +28,19 @@ RIDGE = tuple(10.0**k for k in range(-2, 5))
 """Penalties of which the ridge regressions choose within the training songs."""
 
 
-def parameters(songs: Sequence[CachedTrack], clips: int, seed: int) -> Part:
+def parameters(songs: Sequence[CachedTrack], cut: Cut, clips: int, seed: int, name: str, way: Way) -> Part:
     """For each effect of the registry in turn, `clips` clips with it alone, on the mix, its parameters drawn."""
-    items: list[tuple[CachedClip, MixChain]] = []
+    items: list[Item] = []
     places: list[int] = []
-    for number_of_effect, (name, spec) in enumerate(EFFECTS.items()):
+    for number_of_effect, (effect, spec) in enumerate(EFFECTS.items()):
         for i in range(clips):
             rng = np.random.default_rng([seed, 4, number_of_effect, i])
             place = int(rng.integers(len(songs)))
-            drawn = Effect(name, {key: parameter.draw(rng) for key, parameter in spec.parameters.items()})
+            drawn = Effect(effect, {key: parameter.draw(rng) for key, parameter in spec.parameters.items()})
             clip = songs[place].clips[int(rng.integers(len(songs[place].clips)))]
-            items.append((clip, MixChain(NOTHING.stems, (drawn,))))
+            items.append(cut.drawn(rng, clip, MixChain(tuple(() for _ in STEMS), (drawn,))))
             places.append(place)
-    return Part(KEY, tuple(places), lambda: tuple(items))
+    return Part(name, tuple(places), lambda: tuple(items), way)
 
 
 def parameters_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, dict[str, float]]:
@@ -48,7 +51,8 @@ def parameters_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, dic
     found = {}
     for place, (effect, spec) in enumerate(EFFECTS.items()):
         here = slice(place * clips, (place + 1) * clips)
-        drawn = [chain.mix[0].parameters for _, chain in part.items[here]]
+        chains = [item.steps[0] for item in part.items[here]]
+        drawn = [chain.mix[0].parameters for chain in chains if isinstance(chain, MixChain)]
         for parameter, bounds in spec.parameters.items():
             wanted = np.array([bounds.normalised(values[parameter]) for values in drawn])
             model = make_pipeline(StandardScaler(), RidgeCV(RIDGE))
@@ -58,18 +62,19 @@ def parameters_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, dic
     return found
 
 
-def _parts(context: Context) -> list[Part]:
-    return [parameters(context.songs, context.options.parameter_clips, context.options.seed)]
+def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
+    options = context.options
+    return [parameters(context.songs, context.cut, options.parameter_clips, options.seed, key, variant.way)]
 
 
-def _draw(page: PageInput) -> PageFigure:
-    path, rows, colours = page.folder / "parameters.png", page.rows, colours_of(page.rows)
-    names = list(page.metrics[KEY][rows[0]])
+def _draw(page: PageInput, key: str) -> PageFigure:
+    path, rows, colours = page.folder / f"{key}.png", page.rows, colours_of(page.rows)
+    names = list(page.metrics[key][rows[0]])
     with rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure = Figure(figsize=(8.0, 0.27 * len(names) + 1.2), layout="constrained")
         axes = figure.subplots()
         for place, name in enumerate(names):
-            values = [page.metrics[KEY][row][name]["spearman"] for row in rows]
+            values = [page.metrics[key][row][name]["spearman"] for row in rows]
             axes.plot([min(values), max(values)], [place, place], color="#DDDDDD", linewidth=1.5, zorder=1)
             for row, value in zip(rows, values, strict=True):
                 marker = "o" if row not in BASELINES else "D"
@@ -85,23 +90,33 @@ def _draw(page: PageInput) -> PageFigure:
     return PageFigure(path, "Spearman's rho by parameter", "How well each parameter is told.")
 
 
-def _section(page: PageInput) -> Section:
-    found = page.metrics[KEY]
+def _section(page: PageInput, variant: Variant, key: str) -> Section:
+    found = page.metrics[key]
     cells = [(row, [number(mean_of(found[row], key)) for key in ("spearman", "r2")]) for row in page.rows]
-    told = "Each effect alone on the mix with drawn parameters; ridge regression from the embedding, split by song."
+    told = (
+        "Each effect alone on the mix with drawn parameters; ridge regression from the embedding, split by song. "
+        f"{variant.told}"
+    )
     table = Table("means", ["", "rho", "R2"], cells)
-    return Section("Parameters (stems as processed)", [told], [table], [_draw(page)])
+    return Section(f"Parameters ({variant.words})", [told], [table], [_draw(page, key)])
 
 
-PARAMETERS = Task(
-    "parameters",
-    1,
-    KEY,
-    _parts,
-    lambda x, part, row, _: {KEY: parameters_of(x, part, row)},
-    _section,
-    (
-        Column("parameters: rho", KEY, lambda entry: f"{mean_of(entry, 'spearman'):.2f}"),
-        Column("R2", KEY, lambda entry: f"{mean_of(entry, 'r2'):.2f}"),
-    ),
-)
+def parameter_task(variant: Variant, version: int) -> Task:
+    """The task in one of its variants."""
+    key, short = f"{variant.key}{KEY}", variant.name.replace("-", ": ")
+    return Task(
+        f"{variant.name}parameters",
+        version,
+        key,
+        partial(_parts, variant=variant, key=key),
+        lambda x, part, row, _: {key: parameters_of(x, part, row)},
+        partial(_section, variant=variant, key=key),
+        (
+            Column(f"{short}parameters: rho", key, lambda entry: f"{mean_of(entry, 'spearman'):.2f}"),
+            Column(f"{short}R2", key, lambda entry: f"{mean_of(entry, 'r2'):.2f}"),
+        ),
+    )
+
+
+PARAMETERS = parameter_task(THROUGH_MIX, 2)
+STEMS_PARAMETERS = parameter_task(AS_PROCESSED, 1)

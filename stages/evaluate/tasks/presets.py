@@ -1,6 +1,8 @@
-"""Task `presets`: which of five presets a clip was mixed with, on songs not seen before. Stems as processed."""
+"""Tasks `presets` (through the mix) and `stems-presets` (stems as processed): which of five presets a clip has."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from mixstyle.pipeline.mixing.presets import PRESETS
 from mixstyle.pipeline.retrieval import unit
 from mixstyle.stages.evaluate.tasks.metrics import classifier, comparable, estimate, out_of_fold
 from mixstyle.stages.evaluate.tasks.page_parts import number, rows_with_a_panel
-from mixstyle.stages.evaluate.tasks.task import Column, Context, Embeddings, PageInput, Part, Task
+from mixstyle.stages.evaluate.tasks.task import Column, Context, Cut, Embeddings, PageInput, Part, Task, some_of
+from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.figures import STYLE, save
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
@@ -21,16 +24,16 @@ from mixstyle.stages.presentation.html import PageFigure, Section, Table
 KEY = "presets"
 
 
-def presets(songs: Sequence[CachedTrack], clips: int, seed: int) -> Part:
-    """A grid: each preset on up to `clips` clips of every song, preset by preset."""
+def presets(songs: Sequence[CachedTrack], cut: Cut, clips: int, seed: int, name: str, way: Way) -> Part:
+    """A grid: each preset on a stretch of up to `clips` clips of every song, preset by preset."""
     rng = np.random.default_rng([seed, 3])
     chosen = [
-        (place, song.clips[int(i)])
+        (place, cut.drawn(rng, song.clips[int(i)]))
         for place, song in enumerate(songs)
         for i in rng.permutation(len(song.clips))[:clips]
     ]
-    items = tuple((clip, preset) for preset in PRESETS.values() for _, clip in chosen)
-    return Part(KEY, tuple(place for place, _ in chosen) * len(PRESETS), lambda: items)
+    items = tuple(replace(clip, steps=(preset,)) for preset in PRESETS.values() for _, clip in chosen)
+    return Part(name, tuple(place for place, _ in chosen) * len(PRESETS), lambda: items, way)
 
 
 def presets_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, Any]:
@@ -54,16 +57,18 @@ def presets_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, Any]:
     return found
 
 
-def _parts(context: Context) -> list[Part]:
-    return [presets(context.songs, context.options.preset_clips, context.options.seed)]
+def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
+    options = context.options
+    songs = some_of(context.songs, options.hard_songs, options.seed)
+    return [presets(songs, context.cut, options.preset_clips, options.seed, key, variant.way)]
 
 
-def _draw(page: PageInput) -> PageFigure:
-    path, shown, names = page.folder / "confusion.png", rows_with_a_panel(page.rows), list(PRESETS)
+def _draw(page: PageInput, variant: Variant) -> PageFigure:
+    path, shown, names = page.folder / f"{variant.key}confusion.png", rows_with_a_panel(page.rows), list(PRESETS)
     with rc_context(STYLE):
         figure = Figure(figsize=(3.7 * len(shown), 4.0), layout="constrained")
         for place, (axes, row) in enumerate(zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True)):
-            shares = 100 * np.array(page.metrics[KEY][row]["confusion"])
+            shares = 100 * np.array(page.metrics[f"{variant.key}{KEY}"][row]["confusion"])
             axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
             for (i, j), value in np.ndenumerate(shares):
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color="white" if value > 55 else "black")
@@ -76,8 +81,8 @@ def _draw(page: PageInput) -> PageFigure:
     return PageFigure(path, "Confusion", caption)
 
 
-def _section(page: PageInput) -> Section:
-    found = page.metrics[KEY]
+def _section(page: PageInput, variant: Variant) -> Section:
+    found = page.metrics[f"{variant.key}{KEY}"]
     cells = [
         (
             row,
@@ -87,19 +92,29 @@ def _section(page: PageInput) -> Section:
         for row in page.rows
     ]
     head = ["", "nearest mean", "linear probe", "macro-F1, nearest", "macro-F1, probe"]
-    told = f"Five presets, on songs that the reference means and the probe have not seen: {', '.join(PRESETS)}."
-    return Section("Presets (stems as processed)", [told], [Table("", head, cells)], [_draw(page)])
+    told = (
+        f"Five presets, on songs that the reference means and the probe have not seen: {', '.join(PRESETS)}. "
+        f"{variant.told}"
+    )
+    return Section(f"Presets ({variant.words})", [told], [Table("", head, cells)], [_draw(page, variant)])
 
 
-PRESET_TASK = Task(
-    "presets",
-    1,
-    KEY,
-    _parts,
-    lambda x, part, row, _: {KEY: presets_of(x, part, row)},
-    _section,
-    (
-        Column("presets: nearest, %", KEY, lambda entry: percent(entry, "nearest_accuracy"), "chance"),
-        Column("probe, %", KEY, lambda entry: percent(entry, "probe_accuracy"), "chance"),
-    ),
-)
+def preset_task(variant: Variant, version: int) -> Task:
+    """The task in one of its variants."""
+    key, short = f"{variant.key}{KEY}", variant.name.replace("-", ": ")
+    return Task(
+        f"{variant.name}presets",
+        version,
+        key,
+        partial(_parts, variant=variant, key=key),
+        lambda x, part, row, _: {key: presets_of(x, part, row)},
+        partial(_section, variant=variant),
+        (
+            Column(f"{short}presets: nearest, %", key, lambda entry: percent(entry, "nearest_accuracy"), "chance"),
+            Column(f"{short}probe, %", key, lambda entry: percent(entry, "probe_accuracy"), "chance"),
+        ),
+    )
+
+
+PRESET_TASK = preset_task(THROUGH_MIX, 2)
+STEMS_PRESETS = preset_task(AS_PROCESSED, 1)

@@ -15,14 +15,13 @@ from scipy.signal import resample_poly
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import draw_chain
-from mixstyle.pipeline.mixing.mix_chain import MixChain
 from mixstyle.stages.evaluate.tasks.metrics import comparable, estimate
 from mixstyle.stages.evaluate.tasks.page_parts import colours_of
 from mixstyle.stages.evaluate.tasks.task import (
-    NOTHING,
     Audio,
     Context,
     Embeddings,
+    Item,
     Items,
     Metrics,
     PageInput,
@@ -96,7 +95,7 @@ def robustness(
     def make() -> Items:
         apart = separate()
         shift = round(SHIFT_S * SAMPLE_RATE)
-        groups: dict[str, list[tuple[Audio, MixChain]]] = {name: [] for name in CONDITIONS}
+        groups: dict[str, list[Item]] = {name: [] for name in CONDITIONS}
         for place, clip in enumerate(clips):
             whole = cache.read_clip(clip).sum(0)
             mix = whole[:, :-shift]
@@ -107,8 +106,9 @@ def robustness(
             }
             found = apart(list(mixtures.values()))
             for name, stems in zip(mixtures, found, strict=True):
-                groups[name].append((stems, NOTHING))
-            groups[OTHER_CHAIN].append((found[0], draw_chain(np.random.default_rng([seed, 6, place]), effects)))
+                groups[name].append(Item(stems))
+            chain = draw_chain(np.random.default_rng([seed, 6, place]), effects)
+            groups[OTHER_CHAIN].append(Item(found[0], (chain,)))
         return tuple(item for group in groups.values() for item in group)
 
     return Part(KEY, tuple(range(len(songs))) * len(CONDITIONS), make)

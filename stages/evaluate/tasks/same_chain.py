@@ -1,64 +1,94 @@
-"""Task `same-chain`: the same effect chain on another song is to be found among other chains. Stems as processed.
+"""Tasks `same-chain`, `stems-same-chain` and `true-same-chain`: the same effect chain on another song is to be found.
 
 Clips of two different songs are mixed with effect chain i; the one is the query, the other lies in a pool with those
-of all N chains. So N counts chains, and the distractors may hold the query's own song under another chain. The stems
-go to the encoder as they were processed: no mix lies in between that would have to be separated again.
+of all N chains. So N counts chains, and the distractors may hold the query's own song under another chain. A chain of
+0 effects is the loudnesses alone that stems are brought to, which are part of every chain.
+
+`same-chain` goes through the mix: the processed stems are summed and separated again before they are embedded.
+`stems-same-chain` embeds the stems as they were processed, `true-same-chain` the true stems of rendered songs.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack
+from mixstyle.cache.stem_store.stem_cache import CachedClip
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import draw_chain
-from mixstyle.pipeline.mixing.mix_chain import MixChain
-from mixstyle.stages.evaluate.tasks.metrics import retrieval_of_halves
+from mixstyle.stages.evaluate.tasks.metrics import SMALL_POOL, retrieval_of_halves
 from mixstyle.stages.evaluate.tasks.page_parts import BASELINES, colours_of, first_of, number
-from mixstyle.stages.evaluate.tasks.task import Context, Metrics, PageInput, Part, Task, TextTable
+from mixstyle.stages.evaluate.tasks.rendered_songs import rendered_clips
+from mixstyle.stages.evaluate.tasks.task import (
+    Context,
+    Cut,
+    Embeddings,
+    Item,
+    Metrics,
+    PageInput,
+    Part,
+    ReadsStems,
+    Task,
+    TextTable,
+)
+from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, TRUE_STEMS, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.figures import STYLE, save
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 
-KEY = "same_chain"
+Clips = Sequence[Sequence[CachedClip | ReadsStems]]
+"""Clips by song."""
 
 
-def same_chain(songs: Sequence[CachedTrack], effects: int, chains: int, seed: int) -> Part:
+def same_chain(songs: Clips, cut: Cut, effects: int, chains: int, seed: int, name: str, way: Way) -> Part:
     """Queries, then the pool: chain i on clips of two different songs."""
-    items: list[list[tuple[CachedClip, MixChain]]] = [[], []]
+    items: list[list[Item]] = [[], []]
     places: list[list[int]] = [[], []]
     for i in range(chains):
         rng = np.random.default_rng([seed, 0, effects, i])
         chain = draw_chain(rng, effects)
         for side, place in enumerate(rng.choice(len(songs), 2, replace=False)):
-            clips = songs[int(place)].clips
-            items[side].append((clips[int(rng.integers(len(clips)))], chain))
+            clips = songs[int(place)]
+            items[side].append(cut.drawn(rng, clips[int(rng.integers(len(clips)))], chain))
             places[side].append(int(place))
-    return Part(f"{KEY}_{effects}", tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]))
+    return Part(name, tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), way)
 
 
-def _parts(context: Context) -> list[Part]:
-    options = context.options
-    return [same_chain(context.songs, n, options.chains, options.seed) for n in options.effects]
+def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
+    options, cut = context.options, context.cut
+    songs: Clips = [song.clips for song in context.songs]
+    if variant is TRUE_STEMS:
+        if options.rendered_dir is None:
+            return []
+        songs = rendered_clips(options.rendered_dir, context.cache.clip_frames / SAMPLE_RATE, options.songs)
+    return [same_chain(songs, cut, n, options.chains, options.seed, f"{key}_{n}", variant.way) for n in options.effects]
 
 
-def _table(metrics: Metrics) -> TextTable:
-    found, numbers = metrics[KEY], list(metrics[KEY])
+def _measure(x: Embeddings, part: Part, row: str, _: object, key: str) -> dict[str, Any]:
+    # the number of effects stands in the part's name
+    return {f"{key}.{part.name.removeprefix(f'{key}_')}": retrieval_of_halves(x, part.songs, row)}
+
+
+def _table(metrics: Metrics, variant: Variant, key: str) -> TextTable:
+    found, numbers = metrics[key], list(metrics[key])
     rows = [[row, *(percent(found[n][row], "r1") for n in numbers)] for row in metrics["rows"]]
     rows.append(["chance", *(f"{100 * first_of(found[n], 'chance_r1'):.1f}" for n in numbers)])
-    title = "stems as processed: same chain, different content, by number of effects"
+    title = f"{variant.words}: same chain, different content, N = {metrics['chains']} chains, by number of effects"
     return TextTable(title, "R@1, %", numbers, rows)
 
 
-def _draw(page: PageInput, numbers: Sequence[int]) -> PageFigure:
-    found, colours, path = page.metrics[KEY], colours_of(page.rows), page.folder / "same_chain.png"
+def _draw(page: PageInput, variant: Variant, key: str) -> PageFigure:
+    found, colours, path = page.metrics[key], colours_of(page.rows), page.folder / f"{key}.png"
+    numbers = [int(n) for n in found]
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.subplots()
         for row in page.rows:
             values, low, high = (
-                [100 * found[str(n)][row][key] for n in numbers] for key in ("r1", "r1_low", "r1_high")
+                [100 * found[str(n)][row][name] for n in numbers] for name in ("r1", "r1_low", "r1_high")
             )
             axes.fill_between(numbers, low, high, color=colours[row], alpha=0.13, linewidth=0)
             dashes = "--" if row in BASELINES else "-"
@@ -66,42 +96,52 @@ def _draw(page: PageInput, numbers: Sequence[int]) -> PageFigure:
         chance = [100 * first_of(found[str(n)], "chance_r1") for n in numbers]
         axes.plot(numbers, chance, ":", color="black", linewidth=1.2, label="chance")
         axes.set_xticks(numbers)
-        axes.set_xlabel("effects in the chain")
-        axes.set_ylabel("R@1, stems as processed (%)")
+        axes.set_xlabel("effects in the chain (0: the stems' loudnesses alone)")
+        axes.set_ylabel(f"R@1, {variant.words} (%)")
         axes.set_ylim(0, 100)
         figure.legend(loc="outside right center", fontsize=9)
         save(figure, path)
     return PageFigure(path, "R@1 by the number of effects", "R@1 by the number of effects; bands are 95% intervals.")
 
 
-def _section(page: PageInput) -> Section:
-    found, numbers = page.metrics[KEY], [int(n) for n in page.metrics[KEY]]
-    last = str(numbers[-1])
-    cells = [
-        (
-            row,
-            [percent_cell(found[last][row], key) for key in ("r1", "r5", "r10")]
-            + [number(found[last][row]["median_rank"], 0), number(found[last][row]["mrr"])],
-        )
-        for row in page.rows
-    ]
-    head = ["", "R@1", "R@5", "R@10", "median rank", "MRR"]
+def _section(page: PageInput, variant: Variant, key: str) -> Section:
+    found, chains = page.metrics[key], page.metrics["chains"]
     told = (
-        f"{page.metrics['chains']} chains for each number of effects, each on clips of two different songs; the one "
-        "asks for the other among those of all chains, by cosine. Other chains may be on the query's own song. The "
-        "stems are embedded as they were processed, without a mix in between: music as people have it is harder."
+        f"{chains} chains for each number of effects, each on clips of two different songs; the one asks for the other "
+        "among those of all chains, by cosine. N counts chains; other chains may be on the query's own song. "
+        f"{variant.told}"
     )
-    title = "Same chain, different content (stems as processed)"
-    return Section(title, [told], [Table(f"{last} effects", head, cells)], [_draw(page, numbers)])
+    small = chains > SMALL_POOL
+    head = ["", "R@1", "R@5", "R@10", *([f"R@1 of {SMALL_POOL}"] if small else []), "median rank", "MRR"]
+    names = ("r1", "r5", "r10", *(["r1_small_pool"] if small else []))
+    tables = []
+    for n, entries in found.items():
+        cells = [
+            (
+                row,
+                [percent_cell(entries[row], name) for name in names]
+                + [number(entries[row]["median_rank"], 0), number(entries[row]["mrr"])],
+            )
+            for row in page.rows
+        ]
+        tables.append(Table(f"{n} effects, among {chains}" if n != "0" else "no effect: loudnesses alone", head, cells))
+    return Section(f"Same chain, different content ({variant.words})", [told], tables, [_draw(page, variant, key)])
 
 
-SAME_CHAIN = Task(
-    "same-chain",
-    1,
-    KEY,
-    _parts,
-    # the number of effects stands in the part's name
-    lambda x, part, row, _: {f"{KEY}.{part.name.removeprefix(f'{KEY}_')}": retrieval_of_halves(x, part.songs, row)},
-    _section,
-    table=_table,
-)
+def same_chain_task(variant: Variant, version: int) -> Task:
+    """The task in one of its variants."""
+    key = f"{variant.key}same_chain"
+    return Task(
+        f"{variant.name}same-chain",
+        version,
+        key,
+        partial(_parts, variant=variant, key=key),
+        partial(_measure, key=key),
+        partial(_section, variant=variant, key=key),
+        table=partial(_table, variant=variant, key=key),
+    )
+
+
+SAME_CHAIN = same_chain_task(THROUGH_MIX, 2)
+STEMS_SAME_CHAIN = same_chain_task(AS_PROCESSED, 1)
+TRUE_SAME_CHAIN = same_chain_task(TRUE_STEMS, 1)

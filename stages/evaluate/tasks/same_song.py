@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.stages.evaluate.tasks.metrics import retrieval_of_halves
-from mixstyle.stages.evaluate.tasks.task import NOTHING, Column, PageInput, Part, Task
+from mixstyle.stages.evaluate.tasks.task import Column, Item, PageInput, Part, Task
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.html import Section, Table
 
@@ -14,7 +14,7 @@ KEY = "song_retrieval"
 def ends(songs: Sequence[CachedTrack]) -> Part:
     """The last clip of every song, then the first of every song, as they are."""
     pairs = [(song.clips[-1], song.clips[0]) for song in songs]
-    items = tuple((pair[side], NOTHING) for side in (0, 1) for pair in pairs)
+    items = tuple(Item(pair[side]) for side in (0, 1) for pair in pairs)
     return Part(KEY, tuple(range(len(songs))) * 2, lambda: items)
 
 

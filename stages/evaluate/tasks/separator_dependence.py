@@ -6,20 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from mixstyle.cache.music.cutting import CuttingRule
-from mixstyle.cache.music.listing import list_tracks
-from mixstyle.cache.music.reader import frames_at_44100
-from mixstyle.cache.music.stem_folders import probe_stems, read_stem_windows, stem_files
-from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.mix_chain import MixChain
 from mixstyle.stages.evaluate.tasks.metrics import comparable, estimate, retrieval
 from mixstyle.stages.evaluate.tasks.page_parts import number
+from mixstyle.stages.evaluate.tasks.rendered_songs import rendered_clips
 from mixstyle.stages.evaluate.tasks.task import (
-    Audio,
     Context,
     Embeddings,
+    Item,
     Items,
     Metrics,
     PageInput,
@@ -37,52 +33,27 @@ MOST_SONGS = 24
 KINDS = {"true": "true stems", "separated": "separated stems", "true_to_separated": "true asks separated"}
 
 
-def rendered_songs(folder: Path) -> list[str]:
-    """Songs with true stems that `mixstyle demo-songs` rendered, in `folder/stems`. Raises MixstyleError for fewer
-    than two."""
-    if not (folder / "stems").is_dir():
-        raise MixstyleError(
-            f"evaluate.rendered_dir={folder}: has no folder stems", code="no-music", remedy=("demo-songs", str(folder))
-        )
-    found = sorted(list_tracks(folder / "stems", "stems").sizes)[:MOST_SONGS]
-    if len(found) < 2:
-        raise MixstyleError(
-            f"evaluate.rendered_dir={folder}: {len(found)} songs, and 2 are needed",
-            code="no-music",
-            remedy=("demo-songs", str(folder)),
-        )
-    return found
-
-
 def separator_dependence(
     folder: Path, separate: Callable[[], Separate], clip_s: float, effects: int, chains: int, seed: int
 ) -> Part:
     """Chain i on clips of two rendered songs, as in `same_chain`: queries and pool of true stems, then both of stems
-    that were separated from the same mixtures. Raises MixstyleError as `rendered_songs` does."""
-    songs = rendered_songs(folder)
+    that were separated from the same mixtures. Raises MixstyleError as `rendered_clips` does."""
+    clips = [clip for (clip,) in rendered_clips(folder, clip_s, MOST_SONGS)]
     drawn: list[tuple[MixChain, tuple[int, ...]]] = []
     for i in range(chains):
         rng = np.random.default_rng([seed, 7, i])
         chain = draw_chain(rng, effects)
-        drawn.append((chain, tuple(int(place) for place in rng.choice(len(songs), 2, replace=False))))
+        drawn.append((chain, tuple(int(place) for place in rng.choice(len(clips), 2, replace=False))))
 
     def make() -> Items:
-        true = [_clip(folder / "stems", song, round(clip_s * SAMPLE_RATE)) for song in songs]
+        true = [clip.read() for clip in clips]
         separated = separate()([stems.sum(0) for stems in true])
-        return tuple((k[pair[side]], chain) for k in (true, separated) for side in (0, 1) for chain, pair in drawn)
+        return tuple(
+            Item(k[pair[side]], (chain,)) for k in (true, separated) for side in (0, 1) for chain, pair in drawn
+        )
 
     places = tuple(pair[side] for _ in range(2) for side in (0, 1) for _, pair in drawn)
-    return Part(KEY, places, make)
-
-
-def _clip(root: Path, song: str, frames: int) -> Audio:
-    """One clip [4, 2, frames] of a song's stems, cut as every command cuts."""
-    files = stem_files(root, song)
-    whole = frames_at_44100(probe_stems(files))
-    start = CuttingRule(frames, clips=1, seed=0).starts(whole, song)[0]
-    if start is None:
-        raise MixstyleError(f"{root / song}: is shorter than a clip; render longer songs", code="bad-audio")
-    return read_stem_windows(files, [(start, start + frames)])[0]
+    return Part(KEY, places, make, "as-processed")
 
 
 def separator_dependence_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""Songs with true stems that `mixstyle demo-songs` rendered, as clips that are read when they are needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.music.cutting import CuttingRule
+from mixstyle.cache.music.listing import list_tracks
+from mixstyle.cache.music.reader import frames_at_44100
+from mixstyle.cache.music.stem_folders import probe_stems, read_stem_windows, stem_files
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.stages.evaluate.tasks.task import Audio
+
+
+@dataclass(frozen=True)
+class TrueClip:
+    """A clip of a song's true stems. start, frames: at 44.1 kHz."""
+
+    root: Path
+    song: str
+    start: int
+    frames: int
+
+    def read(self) -> Audio:
+        """Stems [4, 2, frames]. Raises UnreadableMusic for files that cannot be read."""
+        return read_stem_windows(stem_files(self.root, self.song), [(self.start, self.start + self.frames)])[0]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"song": self.song, "frame": self.start}
+
+
+def rendered_songs(folder: Path, most: int) -> list[str]:
+    """Songs with true stems in `folder/stems`, the first of them by name. Raises MixstyleError for fewer than two."""
+    if not (folder / "stems").is_dir():
+        raise MixstyleError(
+            f"evaluate.rendered_dir={folder}: has no folder stems", code="no-music", remedy=("demo-songs", str(folder))
+        )
+    found = sorted(list_tracks(folder / "stems", "stems").sizes)[:most]
+    if len(found) < 2:
+        raise MixstyleError(
+            f"evaluate.rendered_dir={folder}: {len(found)} songs, and 2 are needed",
+            code="no-music",
+            remedy=("demo-songs", str(folder)),
+        )
+    return found
+
+
+def rendered_clips(folder: Path, clip_s: float, most: int) -> Sequence[Sequence[TrueClip]]:
+    """A clip of each of the songs, cut as every command cuts. Raises MixstyleError for songs shorter than a clip."""
+    root, frames = folder / "stems", round(clip_s * SAMPLE_RATE)
+    rule = CuttingRule(frames, clips=1, seed=0)
+    found = []
+    for song in rendered_songs(folder, most):
+        start = rule.starts(frames_at_44100(probe_stems(stem_files(root, song))), song)[0]
+        if start is None:
+            raise MixstyleError(f"{root / song}: is shorter than a clip; render longer songs", code="bad-audio")
+        found.append([TrueClip(root, song, start, frames)])
+    return found

@@ -1,0 +1,46 @@
+"""In which two ways the same questions are asked: through a mix, as people have music, and of stems as processed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Way = Literal["as-is", "through-mix", "as-processed"]
+"""What lies between a part's stems and their embedding: nothing was done to them; they were processed, summed and
+separated again; they were processed."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """name, key: what the names and keys of its tasks begin with. words: for titles. told: what is done to the clips.
+    way: what lies between processed stems and their embedding.
+    """
+
+    name: str
+    key: str
+    words: str
+    told: str
+    way: Way
+
+
+THROUGH_MIX = Variant(
+    "",
+    "",
+    "through the mix",
+    "The processed stems are summed and separated again, as everything is that a user brings.",
+    "through-mix",
+)
+AS_PROCESSED = Variant(
+    "stems-",
+    "stems_",
+    "stems as processed",
+    "A diagnostic: the stems are embedded as they were processed, without a mix in between. No user has such stems, "
+    "and music as people have it is harder.",
+    "as-processed",
+)
+TRUE_STEMS = Variant(
+    "true-",
+    "true_",
+    "true stems as processed",
+    "A diagnostic: the stems that songs were rendered from, processed and embedded without a mix in between and "
+    "without a separator. No user has such stems.",
+    "as-processed",
+)
