@@ -155,7 +155,7 @@ def test_clips_are_cut_in_one_place() -> None:
     """The rule is asked through `CuttingRule.starts`: by what cuts songs, by the dry run, which counts chunks, and by
     the task that cuts true stems, which need no separation."""
     assert callers({"clip_starts", "clip_starts_1"}) == {"cache/music/cutting.py"}
-    task = "stages/evaluate/tasks/separator_dependence.py"
+    task = "stages/evaluate/tasks/rendered_songs.py"
     assert callers({"starts"}) == {"stages/separate/cutting.py", "stages/separate/dry_run.py", task}
 
 

@@ -15,15 +15,16 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
 from mixstyle.stages.evaluate.clips import Clips, Row
-from mixstyle.stages.evaluate.tasks.task import Embeddings, Item, Items, Part
+from mixstyle.stages.evaluate.tasks.task import Embeddings, Items, Part
+from mixstyle.stages.evaluate.tasks.variants import Way
 from mixstyle.stages.settings.evaluate import EvaluateSettings
 
 
 class Banks(Protocol):
     """Where clips come from that are to go through a mix."""
 
-    def of(self, cache: StemCache, part: Part) -> StemCache:
-        """The part's clips, rendered from the cache, summed and separated again, in the order of its items."""
+    def of(self, cache: StemCache, part: Part) -> tuple[StemCache, Items]:
+        """The part's clips, rendered from the cache, summed and separated again, and the cache that they lie in."""
         ...
 
 
@@ -61,11 +62,8 @@ def embedded(
         advance(len(part))
         return {row.name: kept[row.name] for row in rows}
     found: dict[str, list[NDArray[np.float32]]] = {row.name: [] for row in missing}
-    items = None
-    if part.way == "through-mix":
-        cache = banks.of(cache, part)
-        items = tuple(Item(clip) for track in cache.tracks for clip in track.clips)
-    for clips in _batches(cache, part, items or part.items, device, options):
+    cache, items = banks.of(cache, part) if part.way == "through-mix" else (cache, part.items)
+    for clips in _batches(cache, items, part.way, device, options):
         with torch.inference_mode():
             for row in missing:
                 found[row.name].append(row.of(clips).float().cpu().numpy())
@@ -85,7 +83,7 @@ def _kept(path: Path) -> dict[str, Embeddings]:
 
 
 def _batches(
-    cache: StemCache, part: Part, items: Items, device: torch.device, options: EvaluateSettings
+    cache: StemCache, items: Items, way: Way, device: torch.device, options: EvaluateSettings
 ) -> Iterator[Clips]:
     here = device.type == "cpu"
     if options.workers and here:
@@ -98,4 +96,4 @@ def _batches(
         multiprocessing_context="fork" if options.workers else None,
     )
     for stems, descriptors in raised(loader):
-        yield Clips(stems, descriptors if here else None, part.way).to(device)
+        yield Clips(stems, descriptors if here else None, way).to(device)

@@ -47,7 +47,7 @@ def provenance_of(settings: Settings, cache: StemCache, checkpoints: Sequence[Pa
     inputs = {
         "stems": cache.fingerprint,
         "training_stems": cache.fingerprint if other is None else StemCache(other).fingerprint,
-        "separator": _separator_hash(settings),
+        "separator": separator_hash(settings),
         "encoders": [sha256_file(path) for path in checkpoints],
         "shipped_encoder": _shipped_hash(),
         "effect_versions": chain_versions(effect_versions()),
@@ -106,7 +106,7 @@ def _version_name(task: Task) -> str:
     return f"{task.name.replace('-', '_')}_task"
 
 
-def _separator_hash(settings: Settings) -> str:
+def separator_hash(settings: Settings) -> str:
     """Of the files and the setting that the separator follows from; of a file that is not there, of its name alone."""
     chosen = settings.separate
     files = [shipped(path) for path in (chosen.separator_config, chosen.separator_checkpoint)]

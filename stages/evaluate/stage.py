@@ -30,7 +30,7 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
 from mixstyle.stages.evaluate.embeddings import embedded
-from mixstyle.stages.evaluate.groups import song_groups
+from mixstyle.stages.evaluate.tasks.groups import song_groups
 from mixstyle.stages.evaluate.models import DescriptorRow, EncoderRow, rows_of, with_shipped, with_whitened
 from mixstyle.stages.evaluate.page import write_page
 from mixstyle.stages.evaluate.provenance import METRICS, PAGE, prepare, provenance_of
@@ -71,7 +71,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     rows = with_shipped(rows, songs, device)
     asked = asked_tasks(settings, cache, songs, store)
     training = training_songs(training_cache(settings, cache), songs)
-    banks = EvaluationBanks(settings)
+    banks = EvaluationBanks(settings, rebuild)
     with locked(folder, "mixstyle evaluate"):
         prepare(folder, provenance_of(settings, cache, checkpoints), rebuild)
 

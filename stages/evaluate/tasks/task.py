@@ -13,7 +13,7 @@ from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCa
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.pipeline.mixing.mix_chain import MixChain, apply_mix_chain
-from mixstyle.stages.evaluate.groups import SongGroups
+from mixstyle.stages.evaluate.tasks.groups import SongGroups
 from mixstyle.stages.evaluate.tasks.variants import Way
 from mixstyle.stages.presentation.html import Section
 from mixstyle.stages.settings.evaluate import EvaluateSettings

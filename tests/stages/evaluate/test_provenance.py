@@ -18,7 +18,7 @@ from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.stages.evaluate import provenance as module
 from mixstyle.stages.evaluate.provenance import SETTINGS, changes, prepare, provenance_of
 from mixstyle.stages.evaluate.tasks.registry import TASKS
-from mixstyle.stages.settings.evaluate import EvaluateSettings
+from mixstyle.stages.settings.profile import Settings
 
 FILES = ("metrics.json", "same_chain_1.npz", "content_hard.npz", "separator_dependence.npz", "map.png")
 FIRST_FORMAT = {  # settings.json as version 0.1.0 wrote it
@@ -46,13 +46,13 @@ class Asked:
     """A folder of an evaluation, and what is asked of it."""
 
     folder: Path
-    options: EvaluateSettings
+    settings: Settings
     cache: StemCache
     checkpoint: Path
 
     @property
     def provenance(self) -> Provenance:
-        return provenance_of(self.options, self.cache, [self.checkpoint])
+        return provenance_of(self.settings, self.cache, [self.checkpoint])
 
     def names(self) -> set[str]:
         return {path.name for path in self.folder.iterdir()} - {SETTINGS}
@@ -66,8 +66,8 @@ def asked(tmp_path: Path) -> Asked:
     folder.mkdir()
     for name in FILES:
         (folder / name).write_bytes(b"kept")
-    options = evaluation_of(settings_of(tmp_path / "run"), folder).evaluate
-    return Asked(folder, options, StemCache(tmp_path / "stems"), tmp_path / "best.pt")
+    settings = evaluation_of(settings_of(tmp_path / "run"), folder)
+    return Asked(folder, settings, StemCache(tmp_path / "stems"), tmp_path / "best.pt")
 
 
 def made(asked: Asked, **changed: object) -> None:
@@ -90,10 +90,12 @@ def test_a_folder_of_the_first_format_is_gone_on_with(asked: Asked, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(module, "TASKS", versions_then)
         assert changes(asked.folder, asked.provenance) == []
-    # separator-dependence cuts its clips by another rule since: its part alone is made again
-    assert {name for name, task in TASKS.items() if task.version != 1} == {"separator-dependence"}
+    # separator-dependence cuts its clips by another rule since, the others go through the mix: they are made again
+    through_mix = {"same-chain", "content-hard", "presets", "parameters"}
+    assert {name for name, task in TASKS.items() if task.version != 1} == {"separator-dependence", *through_mix}
+    (asked.folder / "song_retrieval.npz").write_bytes(b"kept")
     prepare(asked.folder, asked.provenance, rebuild=False)
-    assert asked.names() == set(FILES) - {"metrics.json", "separator_dependence.npz"}
+    assert asked.names() == {"song_retrieval.npz", "map.png"}
 
 
 def test_the_embeddings_of_the_first_format_get_their_new_name(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +109,11 @@ def test_the_embeddings_of_the_first_format_get_their_new_name(asked: Asked, mon
 def test_what_was_made_before_absent_stems_were_told_by_the_mix_is_made_anew(asked: Asked) -> None:
     first_format(asked)
     assert changes(asked.folder, asked.provenance) == [
+        "content hard task: 1 -> 2",
         "effect versions.stem loudness: 1 -> 2",
+        "parameters task: 1 -> 2",
+        "presets task: 1 -> 2",
+        "same chain task: 1 -> 2",
         "separator dependence task: 1 -> 2",
     ]
     prepare(asked.folder, asked.provenance, rebuild=False)
@@ -116,7 +122,7 @@ def test_what_was_made_before_absent_stems_were_told_by_the_mix_is_made_anew(ask
 
 def test_of_a_task_in_another_version_alone_the_embeddings_go(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     made(asked)
-    newer = dataclasses.replace(TASKS["content-hard"], version=2)
+    newer = dataclasses.replace(TASKS["content-hard"], version=3)
     monkeypatch.setattr(module, "TASKS", {**TASKS, "content-hard": newer})
     prepare(asked.folder, asked.provenance, rebuild=False)
     assert asked.names() == {"same_chain_1.npz", "separator_dependence.npz", "map.png"}
@@ -134,7 +140,8 @@ def test_other_effects_make_all_of_it_anew(asked: Asked, monkeypatch: pytest.Mon
 
 def test_other_settings_are_refused_and_nothing_is_lost(asked: Asked) -> None:
     made(asked)
-    other = dataclasses.replace(asked, options=dataclasses.replace(asked.options, seed=1))
+    changed = dataclasses.replace(asked.settings.evaluate, seed=1)
+    other = dataclasses.replace(asked, settings=dataclasses.replace(asked.settings, evaluate=changed))
     with pytest.raises(MixstyleError) as caught:
         prepare(asked.folder, other.provenance, rebuild=False)
     assert caught.value.code == "stale"

@@ -13,19 +13,20 @@ from helpers.small_cache import make_cache
 from helpers.small_separator import write_separator
 from helpers.training import CLIP_S, settings_of
 
-import mixstyle.stages.evaluate.embeddings as embeddings
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.evaluate.models import SHIPPED, EncoderRow, rows_of
-from mixstyle.stages.evaluate.stage import evaluate, held_out, some_of
+from mixstyle.stages.evaluate.stage import evaluate, held_out
+from mixstyle.stages.evaluate.tasks import task as task_module
 from mixstyle.stages.evaluate.tasks.registry import TASKS
+from mixstyle.stages.evaluate.tasks.task import some_of
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.stage import train
 
 MODEL = "helpers.evaluation:Levels"
 ROWS = ["best_model", SHIPPED, "untrained", "raw descriptors", "MFCC statistics"]
+"""Without whitened descriptors: there are too few training songs."""
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,13 @@ def evaluated(tmp_path: Path) -> tuple[Settings, StemCache]:
     checkpoint = settings.train.checkpoint_dir / "best_model.pt"
     checkpoint.write_bytes(b"one")
     settings.evaluate.evaluate_dir.mkdir()
-    prepare(settings.evaluate.evaluate_dir, provenance_of(settings.evaluate, cache, [checkpoint]), rebuild=False)
+    prepare(settings.evaluate.evaluate_dir, provenance_of(settings, cache, [checkpoint]), rebuild=False)
     write_metrics(settings, "same_chain", "content_hard")
     return settings, cache
 
 
 def write_metrics(settings: Settings, *tasks: str) -> None:
-    content = {"version": 2, "songs": 4, "rows": [], **{task: {} for task in tasks}}
+    content = {"version": 3, "songs": 4, "rows": [], **{task: {} for task in tasks}}
     (settings.evaluate.evaluate_dir / METRICS).write_text(json.dumps(content))
 
 

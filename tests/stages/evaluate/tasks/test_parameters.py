@@ -4,14 +4,18 @@ import numpy as np
 from helpers.evaluation import songs_without_audio
 
 from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.mix_chain import MixChain
 from mixstyle.stages.evaluate.tasks.parameters import parameters, parameters_of
+from mixstyle.stages.evaluate.tasks.task import Cut
 
 
 def test_parameters_are_told_from_what_holds_them() -> None:
-    part = parameters(songs_without_audio(), 40, 0)
+    part = parameters(songs_without_audio(), Cut(1000, 400), 40, 0, "parameters", "through-mix")
     rng = np.random.default_rng(0)
     known = np.zeros((len(part), 12), np.float32)
-    for row, (_, chain) in enumerate(part.items):
+    for row, item in enumerate(part.items):
+        (chain,) = item.steps
+        assert isinstance(chain, MixChain)
         (effect,) = chain.mix
         values = [EFFECTS[effect.name].parameters[key].normalised(v) for key, v in effect.parameters.items()]
         known[row, : len(values)] = values

@@ -4,22 +4,31 @@ import numpy as np
 import pytest
 from helpers.evaluation import songs_without_audio
 
-from mixstyle.stages.evaluate.tasks.metrics import retrieval_of_halves
+from mixstyle.pipeline.mixing.mix_chain import MixChain
+from mixstyle.stages.evaluate.tasks.metrics import SMALL_POOL, retrieval_of_halves
 from mixstyle.stages.evaluate.tasks.same_chain import same_chain
-from mixstyle.stages.evaluate.tasks.task import Part
+from mixstyle.stages.evaluate.tasks.task import Cut, Part
 
 CHAINS = 40
+CUT = Cut(cached=1000, frames=400)
+
+
+def part_of(songs: int, effects: int, chains: int) -> Part:
+    clips = [song.clips for song in songs_without_audio(songs)]
+    return same_chain(clips, CUT, effects, chains, 0, "same_chain_2", "through-mix")
 
 
 @pytest.fixture(scope="module")
 def part() -> Part:
-    return same_chain(songs_without_audio(), 2, CHAINS, 0)
+    return part_of(4, 2, CHAINS)
 
 
 def test_query_and_right_answer_share_the_chain_and_never_the_song(part: Part) -> None:
     assert len(part) == len(part.items) == 2 * CHAINS
     queries, pool = part.items[:CHAINS], part.items[CHAINS:]
-    assert [chain for _, chain in queries] == [chain for _, chain in pool]
+    assert [item.steps for item in queries] == [item.steps for item in pool]
+    assert all(len(item.steps) == 1 and item.frames == 400 and 0 <= item.start <= 600 for item in part.items)
+    assert len({item.start for item in part.items}) > CHAINS, "stretches lie at drawn places"
     asking, answering = np.array(part.songs[:CHAINS]), np.array(part.songs[CHAINS:])
     assert (asking != answering).all()
     # the pool counts chains, and other entries may be of the query's own song: with 4 songs some must be
@@ -49,4 +58,24 @@ def test_rows_with_units_are_compared_without_them(part: Part) -> None:
 
 
 def test_two_songs_are_enough() -> None:
-    assert sorted(set(same_chain(songs_without_audio(2), 1, 10, 0).songs)) == [0, 1]
+    assert sorted(set(part_of(2, 1, 10).songs)) == [0, 1]
+
+
+def test_no_effects_are_the_loudnesses_alone() -> None:
+    for item in part_of(4, 0, 10).items:
+        (chain,) = item.steps
+        assert isinstance(chain, MixChain)
+        assert not any(chain.stems)
+        assert len(chain.stem_lufs) == 4
+        assert chain.mix_lufs == -14
+
+
+def test_small_pools_are_pools_of_their_own() -> None:
+    """250 chains fill two pools of 100; an embedding that confuses chain i with i + 100 is right in each of them."""
+    chains = 2 * SMALL_POOL + 50
+    part = part_of(4, 1, chains)
+    confused = np.tile(np.eye(SMALL_POOL, dtype=np.float32)[np.arange(chains) % SMALL_POOL], (2, 1))
+    found = retrieval_of_halves(confused, part.songs, "x")
+    assert found["r1"] == 0, "ties count against the query"
+    assert found["r1_small_pool"] == 1
+    assert "r1_small_pool" not in retrieval_of_halves(confused[: 2 * SMALL_POOL], part.songs[: 2 * SMALL_POOL], "x")
