@@ -262,6 +262,45 @@ def evaluate_command(
     evaluate(settings, rebuild)
 
 
+def evaluate_musdb_command(
+    musdb: Annotated[Path, typer.Argument(help="MUSDB18-HQ: a folder with test/ and train/, a folder a song in each.")],
+    output: Annotated[Path, typer.Argument(help="Where stems, embeddings, figures and the page go.")],
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="A checkpoint or exported encoder; may be repeated; else the shipped one."),
+    ] = None,
+    styles: Annotated[int, typer.Option(help="Effect chains with their loudnesses for each number of effects.")] = 500,
+    effects: Annotated[str, typer.Option(help="Numbers of effects in a chain.")] = "1,2,3,4,5,6,7,8",
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Runs Fx-Encoder++'s protocol on the true stems of MUSDB18-HQ.
+
+    Examples:
+
+      mixstyle evaluate-musdb data/musdb18hq evaluation/musdb
+
+      mixstyle evaluate-musdb data/musdb18hq evaluation/musdb --checkpoint checkpoints/best_model.pt --effects 1,4,8
+    """
+    from mixstyle.stages.evaluate.musdb import evaluate_musdb
+
+    numbers = [number.strip() for number in effects.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise MixstyleError(f"--effects {effects}: should be numbers such as 1,4,8", code="bad-option")
+    options = {"separate__device": device, "features__device": device, "evaluate__device": device}
+    evaluate_musdb(
+        musdb,
+        output,
+        settings_of(config, overrides, **options),
+        checkpoints=checkpoint or (),
+        styles=styles,
+        effects=[int(number) for number in numbers],
+        rebuild=rebuild,
+    )
+
+
 def export_command(
     output: Annotated[Path, typer.Argument(help="The file to write, such as encoder.safetensors.")],
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint; the profile's best one if not given.")] = None,

@@ -5,7 +5,6 @@ A bank is a folder of `evaluate.bank_dir`, with a track a clip, in the order of 
 lie beside it.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +27,7 @@ SPLIT = "test"
 
 
 class EvaluationBanks:
-    """The banks of an evaluation. rebuild: makes those anew that were made in another way, such as on another device."""
+    """The banks of an evaluation. rebuild: makes those anew that were made otherwise, such as on another device."""
 
     def __init__(self, settings: Settings, rebuild: bool = False) -> None:
         self._settings, self._rebuild = settings, rebuild
@@ -67,7 +66,6 @@ class EvaluationBanks:
 
 def _group(name: str, place: int, item: Item, cache: StemCache) -> Group:
     """One clip. It is rendered by the item, whose steps may be none of mixstyle's own."""
-    told = json.dumps(item.to_json(), sort_keys=True)
-    donor = AudioDonor(told, partial(item.render, cache))
+    donor = AudioDonor(fingerprint(item.to_json()), partial(item.render, cache))
     mix = Mix((donor,) * len(STEMS), content=place)
     return Group(name, place, 0, SPLIT, (mix,), notes={"item": item.to_json()})

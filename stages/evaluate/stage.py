@@ -30,11 +30,11 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
 from mixstyle.stages.evaluate.embeddings import embedded
-from mixstyle.stages.evaluate.tasks.groups import song_groups
 from mixstyle.stages.evaluate.models import DescriptorRow, EncoderRow, rows_of, with_shipped, with_whitened
 from mixstyle.stages.evaluate.page import write_page
 from mixstyle.stages.evaluate.provenance import METRICS, PAGE, prepare, provenance_of
 from mixstyle.stages.evaluate.tables import show
+from mixstyle.stages.evaluate.tasks.groups import song_groups
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.evaluate.tasks.task import Audio, Context, Embeddings, Part, Separate, Task, some_of
 from mixstyle.stages.evaluate.tasks.variants import Way

@@ -55,6 +55,8 @@ def evaluation_of(settings: Settings, folder: Path, **changes: Any) -> Settings:
         "effects": (1, 3),
         "hard_chains": 3,
         "parameter_clips": 10,
+        "whitening_chains": 3,
+        "bank_dir": folder / "banks",
         "workers": 0,
         "device": "cpu",
         **changes,

@@ -21,6 +21,7 @@ from mixstyle.stages.evaluate.tasks import task as task_module
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.evaluate.tasks.task import some_of
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.evaluate import NEED_RENDERED
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.stage import train
 
@@ -36,7 +37,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = settings_of(folder / "run", num_epochs=1)
     features(settings)
     train(settings)
-    return settings
+    config, checkpoint = write_separator(folder / "separator")
+    separate = dataclasses.replace(
+        settings.separate,
+        separator_config=config,
+        separator_checkpoint=checkpoint,
+        batch_chunks=1,
+        streams=1,
+        threads=1,
+        device="cpu",
+    )
+    return dataclasses.replace(settings, separate=separate)
 
 
 def songs_of(settings: Settings) -> list:
@@ -54,13 +65,22 @@ def test_a_run_is_complete_seeded_and_goes_on(
         assert name == "chance" or 0 <= metrics["same_chain"]["3"][name]["r1"] <= 1
     assert "4 songs are no evidence" in out
     assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == metrics
-    assert evaluate(evaluation_of(trained, tmp_path / "b", models=(MODEL,), workers=2)) == metrics
+    banks = tmp_path / "a" / "banks"
+    assert sorted(path.name.rpartition("-")[0] for path in banks.iterdir() if path.is_dir()) == [
+        "content_hard",
+        "same_chain_1",
+        "same_chain_3",
+    ]
+    made = {path: path.stat().st_mtime_ns for path in banks.rglob("*.tar")}
+    again = evaluation_of(trained, tmp_path / "b", models=(MODEL,), bank_dir=banks)
+    assert evaluate(dataclasses.replace(again, evaluate=dataclasses.replace(again.evaluate, workers=2))) == metrics
+    assert {path: path.stat().st_mtime_ns for path in banks.rglob("*.tar")} == made, "a bank serves any number of runs"
     # stopped half way: what is done is not done again
     (tmp_path / "b" / "same_chain_3.npz").unlink()
     kept = (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns
-    assert evaluate(evaluation_of(trained, tmp_path / "b", models=(MODEL,))) == metrics
+    assert evaluate(again) == metrics
     assert (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns == kept
-    monkeypatch.setattr(embeddings, "apply_mix_chain", None)
+    monkeypatch.setattr(task_module, "apply_mix_chain", None)  # of what is kept nothing is rendered
     assert evaluate(first) == metrics
     # the same tasks of another encoder in its place are done anew
     shutil.copytree(first.train.checkpoint_dir, tmp_path / "ckpt")
@@ -68,9 +88,7 @@ def test_a_run_is_complete_seeded_and_goes_on(
     content = torch.load(tmp_path / "ckpt" / "best_model.pt", weights_only=True)
     content["encoder"]["projection.weight"] *= -torch.randn(content["encoder"]["projection.weight"].shape).sign()
     torch.save(content, tmp_path / "ckpt" / "best_model.pt")
-    with monkeypatch.context() as patch:
-        patch.setattr(embeddings, "apply_mix_chain", apply_mix_chain)
-        assert evaluate(moved)["same_chain"] != metrics["same_chain"]
+    assert evaluate(moved)["same_chain"] != metrics["same_chain"], "of the banks that are there"
     with pytest.raises(MixstyleError) as caught:
         evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), chains=11))
     assert caught.value.code == "stale"
@@ -126,26 +144,28 @@ def test_songs_that_an_encoder_was_trained_on_are_left_out(trained: Settings) ->
 
 
 def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config, checkpoint = write_separator(tmp_path / "separator")
-    separate = dataclasses.replace(
-        trained.separate, separator_config=config, separator_checkpoint=checkpoint, input="mixtures"
-    )
-    names = [name for name in TASKS if name != "separator-dependence"]
-    asked = evaluation_of(dataclasses.replace(trained, separate=separate), tmp_path / "out", tasks=tuple(names))
+    separate = trained.separate
+    names = [name for name in TASKS if name not in (*NEED_RENDERED, "unseen-effects")]
+    asked = evaluation_of(trained, tmp_path / "out", tasks=tuple(names), effects=(0, 2))
     metrics = evaluate(asked)
-    for key in ("content_hard", "leakage", "presets", "parameters", "song_retrieval", "robustness"):
+    kinds = ("content_hard", "leakage", "presets", "parameters")
+    for key in (*kinds, *(f"stems_{key}" for key in kinds), "song_retrieval", "robustness", "real_mixes"):
         assert list(metrics[key]) == ROWS
+    for key in ("same_chain", "stems_same_chain", "published_protocol"):
+        assert [list(entries) for entries in metrics[key].values()] == [ROWS, ROWS]
     page = (tmp_path / "out" / "evaluation.html").read_text()
-    assert page.count("<img") == 5
-    for title in ("Same chain", "Content", "Presets", "Parameters", "Robustness", "Song retrieval"):
+    assert page.count("<img") == 9
+    assert page.count("(through the mix)</h2>") == page.count("(stems as processed)</h2>") == 4
+    titles = ("Same chain", "Content", "Presets", "Parameters", "Real mixes", "Robustness", "Song retrieval")
+    for title in (*titles, "Fx-Encoder++"):
         assert f"<h2>{title}" in page
     assert "4 songs are no evidence" in page
-    for figure in ("same_chain", "map", "confusion", "parameters", "robustness"):
+    for figure in ("same_chain", "stems_same_chain", "map", "confusion", "parameters", "robustness"):
         assert (tmp_path / "out" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     # what was left out may be asked later, of the same folder
-    few = dataclasses.replace(asked, evaluate=dataclasses.replace(asked.evaluate, tasks=("songs",)))
+    few = dataclasses.replace(asked, evaluate=dataclasses.replace(asked.evaluate, tasks=("songs", "robustness")))
     assert list(evaluate(few)["song_retrieval"]) == ROWS
-    given = dataclasses.replace(asked, separate=dataclasses.replace(separate, input="stems"))
+    given = dataclasses.replace(few, separate=dataclasses.replace(separate, input="stems"))
     capsys.readouterr()
     assert "robustness" not in evaluate(given)
     assert "robustness is left out" in capsys.readouterr().out

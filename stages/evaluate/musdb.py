@@ -1,0 +1,83 @@
+"""`mixstyle evaluate-musdb`: Fx-Encoder++'s protocol on the true stems of MUSDB18-HQ, in one command.
+
+The stems of `test/` go into a cache, as `mixstyle separate` with `separate.input=stems` makes it, are described, and
+the task `published-protocol` is measured on them. Those of `train/`, where it is there, are what the whitened
+descriptors are fitted on. All of it lies in the output folder, and goes on where it was stopped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.evaluate.stage import evaluate
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.settings.profile import Settings
+
+STYLES = 500
+EFFECTS = (1, 2, 3, 4, 5, 6, 7, 8)
+CLIP_S = 10.0
+CLIPS_PER_SONG = 4
+ALL = 1 - 1e-9
+"""A fraction of the split: every song."""
+
+
+def evaluate_musdb(
+    musdb: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    checkpoints: Sequence[Path] = (),
+    styles: int = STYLES,
+    effects: Sequence[int] = EFFECTS,
+    rebuild: bool = False,
+) -> dict[str, Any]:
+    """Runs the protocol on `musdb/test`, or on the song folders in `musdb` itself; returns the metrics.
+
+    settings: of the profile, for devices, workers and the baselines' sizes. checkpoints: encoders; none takes the
+    shipped one. Raises MixstyleError where there are no songs, and as the stages do.
+    """
+    if not musdb.is_dir():
+        raise MixstyleError(f"{musdb}: no such folder", code="not-found")
+    test, train = musdb / "test", musdb / "train"
+    given = _given(settings, test if test.is_dir() else musdb, output, ALL)
+    separate(given, rebuild)
+    features(given, rebuild)
+    whitening = 0
+    if train.is_dir():
+        whitening = settings.evaluate.whitening_chains
+        separate(_given(settings, train, output / "train", 0.0), rebuild)
+    options = replace(
+        settings.evaluate,
+        evaluate_dir=output,
+        bank_dir=output / "banks",
+        checkpoints=tuple(checkpoints) or (shipped_encoder(),),
+        tasks=("published-protocol",),
+        chains=styles,
+        effects=tuple(effects),
+        clip_s=CLIP_S,
+        whitening_chains=whitening,
+        training_stems_dir=output / "train" / "stems" if whitening else None,
+    )
+    return evaluate(replace(given, evaluate=options), rebuild)
+
+
+def _given(settings: Settings, songs: Path, folder: Path, test_fraction: float) -> Settings:
+    """Settings that take stems from the song folders in `songs`, and keep everything in `folder`."""
+    chosen = replace(
+        settings.separate,
+        data_path=songs,
+        input="stems",
+        stems_dir=folder / "stems",
+        clip_s=CLIP_S,
+        clips_per_track=CLIPS_PER_SONG,
+        tracks_csv=None,
+        validation_fraction=0.0,
+        test_fraction=test_fraction,
+    )
+    described = replace(settings.features, features_path=folder / "features.zarr")
+    train = replace(settings.train, stems_url="")
+    return replace(settings, separate=chosen, features=described, train=train)
