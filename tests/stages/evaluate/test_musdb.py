@@ -1,0 +1,89 @@
+"""Fx-Encoder++'s protocol on rendered songs in MUSDB's layout: loudnesses after effects, and one command for all."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.evaluation import songs_without_audio
+from helpers.small_cache import stems_of
+from helpers.training import settings_of
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.loudness import integrated_loudness
+from mixstyle.pipeline.mixing.fxnorm import StemTargets
+from mixstyle.pipeline.mixing.mix_chain import MixChain, apply_mix_chain
+from mixstyle.stages.evaluate import musdb as module
+from mixstyle.stages.evaluate.musdb import evaluate_musdb
+from mixstyle.stages.evaluate.tasks.published_protocol import FxNormalisation, published_protocol
+from mixstyle.stages.settings.evaluate import EvaluateSettings
+from mixstyle.stages.settings.profile import Settings
+
+TARGETS = StemTargets(np.full((4, 10), -10.0), np.full(4, 10.0), np.zeros(4), np.full(4, -20.0))
+
+
+def test_loudness_is_set_after_the_effects() -> None:
+    context = SimpleNamespace(options=EvaluateSettings(chains=10), songs=songs_without_audio(), targets=lambda: TARGETS)
+    part = published_protocol(context, 3)  # pyright: ignore[reportArgumentType]
+    assert part.way == "as-processed"
+    queries, pool = part.items[:10], part.items[10:]
+    assert [item.steps for item in queries] == [item.steps for item in pool]
+    normalised, chain, after = queries[0].steps
+    assert isinstance(normalised, FxNormalisation)
+    assert isinstance(chain, MixChain)
+    assert isinstance(after, MixChain)
+    assert not chain.stem_lufs
+    assert [len(each) for each in chain.stems] == [3] * 4
+    # measured after all of it, relative to one another: the last gain is the mix's
+    out = apply_mix_chain(apply_mix_chain(stems_of(1, 3.0), chain), after)
+    found = integrated_loudness(torch.from_numpy(out), SAMPLE_RATE).numpy()
+    np.testing.assert_allclose(found - found[0], np.array(after.stem_lufs) - after.stem_lufs[0], atol=0.01)
+    mix = integrated_loudness(torch.from_numpy(out.sum(0, keepdims=True)), SAMPLE_RATE).item()
+    assert mix == pytest.approx(-14, abs=0.01)
+
+
+@pytest.fixture
+def musdb(tmp_path: Path) -> Path:
+    for side, songs in (("test", 3), ("train", 9)):
+        for song in range(songs):
+            folder = tmp_path / "musdb" / side / f"Artist {song} - {side}"
+            folder.mkdir(parents=True)
+            stems = stems_of(100 * songs + song, 3.0)
+            for stem, audio in zip(STEMS, stems, strict=True):
+                soundfile.write(folder / f"{stem}.wav", audio.T, SAMPLE_RATE, subtype="PCM_16")
+            soundfile.write(folder / "mixture.wav", stems.sum(0).T, SAMPLE_RATE, subtype="PCM_16")
+    return tmp_path / "musdb"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(module, "CLIP_S", 0.6)
+    settings = settings_of(tmp_path / "run")
+    options = dataclasses.replace(settings.evaluate, whitening_chains=10, workers=0, device="cpu")
+    separate = dataclasses.replace(settings.separate, device="cpu", workers=1)
+    return dataclasses.replace(settings, evaluate=options, separate=separate)
+
+
+def test_one_command_does_all_of_it(musdb: Path, settings: Settings, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    metrics = evaluate_musdb(musdb, out, settings, styles=10, effects=(1, 2))
+    assert metrics["songs"] == 3
+    assert list(metrics["published_protocol"]) == ["1", "2"]
+    rows = metrics["rows"]
+    assert rows == ["shipped encoder", "untrained", "whitened descriptors", "raw descriptors", "MFCC statistics"]
+    assert all(entries["chance_r1"] == 0.1 for entries in metrics["published_protocol"]["1"].values())
+    assert "Fx-Encoder++" in (out / "evaluation.html").read_text()
+    assert not list(out.glob("banks/*")), "nothing goes through a mix"
+    again = evaluate_musdb(musdb, out, settings, styles=10, effects=(1, 2))
+    assert again == metrics
+
+
+def test_a_folder_that_is_not_there_is_named(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        evaluate_musdb(tmp_path / "none", tmp_path / "out", settings)
+    assert caught.value.code == "not-found"
+    assert str(tmp_path / "none") in str(caught.value)
