@@ -40,7 +40,8 @@ from mixstyle.stages.evaluate.tasks.task import Audio, Context, Embeddings, Part
 from mixstyle.stages.evaluate.tasks.variants import Way
 from mixstyle.stages.evaluate.whitened import training_songs, whitened_row
 from mixstyle.stages.features.described_stems import open_described_stems
-from mixstyle.stages.settings.evaluate import EvaluateSettings
+from mixstyle.stages.presentation.estimates import FEW_SONGS
+from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
 from mixstyle.stages.settings.profile import Settings
 
 METRICS_VERSION = 3
@@ -67,7 +68,8 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         raise MixstyleError(f"{missing}: no such checkpoint", code="step-missing", remedy=("train",))
     device = resolve_device(options.device)
     rows = rows_of(checkpoints, options.models, device)
-    songs = some_of(held_out(cache, rows), options.songs, options.seed)
+    songs, of_known_albums = apart_from_albums(cache, held_out(cache, rows), rows, options.group_by)
+    songs = some_of(songs, options.songs, options.seed)
     rows = with_shipped(rows, songs, device)
     asked = asked_tasks(settings, cache, songs, store)
     training = training_songs(training_cache(settings, cache), songs)
@@ -88,6 +90,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
                 return embedded(options, cache, part, rows, device, bar.advance, banks)
 
             metrics, kept = _measure(options, asked, len(songs), rows, embed)
+        metrics["songs_of_known_albums"] = of_known_albums
         write_json(folder / METRICS, metrics)
         show(metrics)
         write_page(folder / PAGE, metrics, kept, options)
@@ -157,6 +160,33 @@ def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:
             code="no-music",
         )
     return songs
+
+
+def apart_from_albums(
+    cache: StemCache, songs: Sequence[CachedTrack], rows: Sequence[Row], by: GroupedBy
+) -> tuple[list[CachedTrack], int]:
+    """The songs that are of no album, soundtrack or artist that an encoder was trained on, where enough are left; and
+    how many are of one, where not: their figures are better than those of new music."""
+    known = {number for row in rows if isinstance(row, EncoderRow) for number in row.trained_on}
+    groups = song_groups(cache, cache.tracks, by)
+    heard = {
+        label
+        for track, label in zip(cache.tracks, groups.labels, strict=True)
+        if label and int(track.track_id, 16) in known
+    }
+    label_of = dict(zip((track.track_id for track in cache.tracks), groups.labels, strict=True))
+    apart = [song for song in songs if label_of[song.track_id] not in heard]
+    count = len(songs) - len(apart)
+    if not count:
+        return list(songs), 0
+    if len(apart) >= FEW_SONGS:
+        say(f"evaluate: {count} songs are left out: an encoder was trained on others of their {groups.by}")
+        return apart, 0
+    say(
+        f"evaluate: {count} of {len(songs)} songs are of a {groups.by} that an encoder was trained on, and too few "
+        "others are there: figures are better than on new music"
+    )
+    return list(songs), count
 
 
 def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrack], store: FeatureStore) -> Asked:
