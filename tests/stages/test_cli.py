@@ -47,6 +47,7 @@ def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
     }
     data["evaluate"] = {"evaluate_dir": str(tmp_path / "out"), "effects": [2], "hard_chains": 2, "workers": 0}
     data["evaluate"] |= {"tasks": ["same-chain", "content-hard", "songs"], "device": "cpu"}
+    data["evaluate"] |= {"bank_dir": str(tmp_path / "banks")}
     path.write_text(yaml.safe_dump(data))
     told = typed("export", tmp_path / "e.safetensors", "--half", "--config", path)
     assert "export: wrote" in told
