@@ -22,7 +22,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.cli import app
 from mixstyle.stages.common import notes, separators
-from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
+from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.separators import PUBLIC, configured_separator, is_small, other_separator, tell_small
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -156,6 +156,10 @@ def test_an_encoder_knows_the_separators_that_it_saw(settings: Settings, tmp_pat
         assert other_separator(encoder, separator) == ""
     told = other_separator(encoder_that_saw(path, other), separator)
     assert all(part in told for part in ("other", other.fingerprint, separator.name, separator.fingerprint))
+
+
+def test_the_shipped_encoder_has_seen_the_shipped_separator(small: Separator) -> None:
+    assert other_separator(load_encoder(shipped_encoder()), small) == ""
 
 
 def test_load_and_the_commands_warn_of_another_separator(
