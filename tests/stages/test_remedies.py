@@ -103,6 +103,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 CONFIG = ["--config", "my profile.yaml"]
+SEPARATOR = {"config": "yaml", "checkpoint": "safetensors"}
 
 
 @pytest.mark.usefixtures("folder")
@@ -119,6 +120,35 @@ def test_from_nothing_to_a_report_by_what_is_told(typed: Typed) -> None:
         *("--set", "train.encoder_dim=16", "--set", "train.temperature=0.2"),
     ]
     typed.good(*typed.remedy("train", *CONFIG, "--temperature", "0.2", "--set", "train.encoder_dim=16"))
+
+
+def test_a_bank_is_made_by_what_is_told(folder: Path, typed: Typed) -> None:
+    write_separator(folder / "separator")
+    profile = yaml.safe_load((folder / "my profile.yaml").read_text())
+    profile["separate"] |= {f"separator_{name}": f"separator/separator.{ending}" for name, ending in SEPARATOR.items()}
+    profile["remix"] = {"remix_dir": "remix", "features_path": "remix.zarr", "device": "cpu", "threads": 1}
+    profile["remix"] |= {"contents": 2, "chains_per_block": 1, "clip_s": 0.5, "num_overlap": 1, "batch_chunks": 1}
+    (folder / "my profile.yaml").write_text(yaml.safe_dump(profile))
+    typed.good("remix", *CONFIG)  # of no blocks: nothing is needed
+    asked = [*CONFIG, "--set", "remix.blocks=2"]
+    assert typed.follow("remix", *asked) == [["separate", *CONFIG]]
+    typed.good("features", *CONFIG)
+    told = typed.good("features", *asked)
+    assert shlex.join(["mixstyle", "remix", *asked]) in told
+    assert shlex.join(["mixstyle", "remix", *asked]) in typed.good("status", *asked)
+    typed.good("remix", *asked)
+    assert "features: partly done" in typed.good("status", *asked)
+    typed.good("features", *asked)
+    assert "features: done" in typed.good("status", *asked)
+    other = [*asked, "--set", "remix.seed=1"]
+    assert typed.follow("remix", *other) == [["remix", "--rebuild", *other]]
+    assert typed.follow("features", *other) == [["features", "--rebuild", *other]]
+    os.truncate(folder / "remix" / "stems-000000.tar", 1000)
+    command = typed.remedy("features", *other)
+    assert command == ["remix", *other]
+    (folder / "remix" / "stems-000000.json").unlink()  # as it says
+    typed.good(*command)
+    typed.good("features", *other)
 
 
 def test_changed_damaged_and_old_files(folder: Path, typed: Typed) -> None:
