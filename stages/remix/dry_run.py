@@ -109,6 +109,7 @@ def _trial(groups: GridGroups, stems: StemCache, separation: Separation, frames:
     bytes of a clip."""
     streams, separator = separation.streams, separation.separators[0]
     mixes = _trial_mixes(groups)
+    processed(donors_together(mixes[0], stems, frames), mixes[0])  # effects load what they need
     network: list[float] = []
     mixing: list[float] = []
     sizes: list[int] = []
