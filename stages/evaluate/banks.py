@@ -31,12 +31,15 @@ class EvaluationBanks:
 
     def __init__(self, settings: Settings, rebuild: bool = False) -> None:
         self._settings, self._rebuild = settings, rebuild
+        self._filled: dict[str, tuple[StemCache, Items]] = {}
 
     def of(self, cache: StemCache, part: Part) -> tuple[StemCache, Items]:
-        """The bank of a part, filled, and its clips as items, in the part's order.
+        """The bank of a part, which is filled the first time, and its clips as items, in the part's order.
 
         A clip that is silent through the mix is an item of silence. Raises MixstyleError as `fill_bank` does.
         """
+        if part.name in self._filled:
+            return self._filled[part.name]
         groups = [_group(part.name, place, item, cache) for place, item in enumerate(part.items)]
         frames = part.items[0].frames
         filled = fill_bank(
@@ -51,7 +54,8 @@ class EvaluationBanks:
         )
         found = {track.path: track.clips[0] for track in filled.tracks}
         silence = np.zeros((len(STEMS), 2, frames), np.float32)
-        return filled, tuple(Item(found.get(group.path, silence)) for group in groups)
+        self._filled[part.name] = filled, tuple(Item(found.get(group.path, silence)) for group in groups)
+        return self._filled[part.name]
 
     def folder(self, cache: StemCache, part: Part) -> Path:
         """Where the part's bank lies."""

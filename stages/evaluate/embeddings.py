@@ -55,9 +55,8 @@ def embedded(
 
     advance: is told of clips that are done.
     """
-    path = options.evaluate_dir / f"{part.name}.npz"
-    kept = _kept(path)
-    missing = [row for row in rows if row.name not in kept]
+    path, kept = _path(options, part), _kept(_path(options, part))
+    missing = missing_rows(options, part, rows)
     if not missing:
         advance(len(part))
         return {row.name: kept[row.name] for row in rows}
@@ -72,6 +71,16 @@ def embedded(
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **kept)
     return {row.name: kept[row.name] for row in rows}
+
+
+def missing_rows(options: EvaluateSettings, part: Part, rows: Sequence[Row]) -> list[Row]:
+    """The rows that have not embedded a part yet."""
+    kept = _kept(_path(options, part))
+    return [row for row in rows if row.name not in kept]
+
+
+def _path(options: EvaluateSettings, part: Part) -> Path:
+    return options.evaluate_dir / f"{part.name}.npz"
 
 
 def _kept(path: Path) -> dict[str, Embeddings]:

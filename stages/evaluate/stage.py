@@ -29,7 +29,7 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
-from mixstyle.stages.evaluate.embeddings import embedded
+from mixstyle.stages.evaluate.embeddings import embedded, missing_rows
 from mixstyle.stages.evaluate.models import DescriptorRow, EncoderRow, rows_of, with_shipped, with_whitened
 from mixstyle.stages.evaluate.page import write_page
 from mixstyle.stages.evaluate.provenance import METRICS, PAGE, prepare, provenance_of
@@ -84,6 +84,10 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         rows = with_whitened(rows, whitened_row(training, options, _ways(asked), described))
         total = sum(len(part) for _, parts in asked for part in parts)
         say(f"evaluate: {len(songs)} held-out songs, {total} clips to embed, {len(rows)} rows, on {device}")
+        for part in (part for _, parts in asked for part in parts):
+            if part.way == "through-mix" and missing_rows(options, part, rows):
+                say(f"evaluate: {part.name}: {len(part)} clips go through the mix")
+                banks.of(cache, part)  # with a bar of its own, before that of the embeddings
         with progress("evaluate", total, "clips") as bar:
 
             def embed(part: Part) -> dict[str, Embeddings]:

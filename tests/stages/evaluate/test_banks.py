@@ -80,7 +80,8 @@ def test_a_bank_is_made_once_and_by_what_it_is_made_from(settings: Settings) -> 
     bank, _ = banks.of(cache, part)
     made = {path: path.stat().st_mtime_ns for path in bank.stems_dir.glob("*.tar")}
     assert made
-    again, _ = banks.of(cache, part_of(cache))
+    assert banks.of(cache, part)[0] is bank
+    again, _ = EvaluationBanks(settings).of(cache, part_of(cache))
     assert {path: path.stat().st_mtime_ns for path in again.stems_dir.glob("*.tar")} == made
     other = dataclasses.replace(settings, separate=dataclasses.replace(settings.separate, num_overlap=4))
     folders = {
