@@ -3,7 +3,8 @@
 A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `encoder` (state dict),
 `encoder_config`, `chain_head` (state dict of the head beside it, or None), `mel` (what `StemMel` is built from),
 `descriptor_names`, `descriptors_version`, `settings` (all of a profile, plain), `epoch` and `step` (finished),
-`optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features), `trained_on` (int64 [N], the
+`optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features; of a bank and its descriptors, and
+`mixed_from`, where it was trained on one), `trained_on` (int64 [N], the
 tracks' ids as numbers: `track_numbers`), `training_seconds`, and since `train.reader` `reader`: for each process where
 its stream of shards stands (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one; and
 later `separators`: those whose stems it was trained on (`mixstyle.cache.models.separator_records`). What is
@@ -31,6 +32,8 @@ from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
 
 VERSION = 1
+MIXED_FROM = "mixed_from"
+"""In `made_from` of an encoder that was trained on a bank: the fingerprint of the stems that this was mixed from."""
 LATEST, BEST, FINAL = "latest.pt", "best_model.pt", "final_model.pt"
 
 

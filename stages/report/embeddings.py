@@ -14,6 +14,7 @@ from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
 from mixstyle.pipeline.encoder.embed_clips import embed_with_each
 from mixstyle.pipeline.encoder.encoder import DESCRIPTOR_LIMIT, untrained_like
+from mixstyle.pipeline.encoder.levels import gains_db, levelled_descriptors
 from mixstyle.stages.common.progress import progress
 
 
@@ -55,6 +56,10 @@ def embed(
             found.append([embeddings.cpu().numpy() for embeddings in both])
             start += len(stems)
             bar.advance(len(stems))
+    target = loaded.encoder.config.input_lufs
+    if target is not None:  # as the encoder gets them
+        given = torch.from_numpy(descriptors)
+        descriptors = levelled_descriptors(given, gains_db(given, target)).numpy()
     center = loaded.encoder.descriptor_center.cpu().numpy()
     scale = loaded.encoder.descriptor_scale.cpu().numpy()
     raw = np.clip((descriptors - center) / scale, -DESCRIPTOR_LIMIT, DESCRIPTOR_LIMIT).astype(np.float32)

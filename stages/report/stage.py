@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.models.checkpoints import LoadedEncoder
+from mixstyle.cache.models.checkpoints import MIXED_FROM, LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json, write_text
@@ -122,8 +122,10 @@ def choose_split(tracks: Sequence[CachedTrack], wanted: str, known: bool) -> tup
 
 
 def _known(loaded: LoadedEncoder, cache: StemCache, store: FeatureStore) -> bool:
-    """Whether the encoder was trained on these very stems and descriptors."""
+    """Whether the encoder was trained on these very stems and descriptors, or on a bank that was mixed from them."""
     made_from = loaded.content.get("made_from", {})
+    if MIXED_FROM in made_from:
+        return made_from[MIXED_FROM] == cache.fingerprint
     return made_from == {"stems": cache.fingerprint, "features": store.fingerprint}
 
 

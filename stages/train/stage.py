@@ -27,6 +27,7 @@ from mixstyle.cache.models.checkpoints import (
     BEST,
     FINAL,
     LATEST,
+    MIXED_FROM,
     describe_encoder,
     epoch_name,
     load_checkpoint,
@@ -329,7 +330,7 @@ class _Run:
             **describe_encoder(self.encoder, self.mel),
             "chain_head": self.head.state_dict() if self.head is not None else None,
             "settings": plain(self.settings),
-            "made_from": self.made_from,
+            "made_from": self.made_from | self._mixed_from,
             "separators": separators_of(self.cache, self.settings),
             "trained_on": self._trained_on,
             "epoch": self._epoch,
@@ -341,6 +342,12 @@ class _Run:
             "training_seconds": self.seconds,
         }
         save_checkpoint(self.options.checkpoint_dir / name, content)
+
+    @property
+    def _mixed_from(self) -> dict[str, str]:
+        """The stems that the bank was mixed from, as its provenance tells."""
+        stems = self.cache.provenance.made_from.get("stems") if reads_bank(self.options) else None
+        return {MIXED_FROM: str(stems)} if stems else {}
 
     @cached_property
     def _trained_on(self) -> torch.Tensor:

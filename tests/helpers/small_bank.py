@@ -14,6 +14,9 @@ from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import load_settings
 
+MIXED_FROM = "00112233aabbccdd"
+"""The fingerprint of the stems that it was mixed from."""
+
 
 def make_bank(
     folder: Path, blocks: int = 4, groups: int = 2, contents: int = 3, clip_s: float = 2.0, own: int = 1
@@ -21,7 +24,9 @@ def make_bank(
     """Writes `blocks` blocks, each a shard: the last one of the validation split, the first `own` of own mixes."""
     settings = {"clip_s": clip_s, "clips_per_track": contents, "tracks_per_shard": groups, "tracks": blocks * groups}
     folder.mkdir(parents=True)
-    made_with = guard(folder / "settings.json", Provenance("remix", settings), rebuild=False).fingerprint
+    made_with = guard(
+        folder / "settings.json", Provenance("remix", settings, made_from={"stems": MIXED_FROM}), rebuild=False
+    ).fingerprint
     for block in range(blocks):
         kind = "own" if block < own else "chain"
         records = []

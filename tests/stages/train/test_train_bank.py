@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.small_bank import describe_bank, make_bank
+from helpers.small_bank import MIXED_FROM, describe_bank, make_bank
 from helpers.training import TRAIN, rows_of
 
 from mixstyle.cache.models.checkpoints import load_checkpoint
@@ -73,6 +73,7 @@ def test_the_checkpoint_tells_songs_and_is_used_at_any_level(shared: Path) -> No
     content = load_checkpoint(shared / "used" / "ckpt" / "final_model.pt")
     expected = {0, 1} | {100 * block + slot for block in (1, 2, 3) for slot in range(3)}
     assert set(content["trained_on"].tolist()) == expected
+    assert content["made_from"]["mixed_from"] == MIXED_FROM  # by which a report knows the songs as trained on
     loaded = load_encoder(shared / "used" / "ckpt" / "final_model.pt", torch.device("cpu"))
     assert loaded.mel.channels == "mid-side"
     assert loaded.encoder.config.input_lufs == -14.0
