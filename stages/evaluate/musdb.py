@@ -79,5 +79,5 @@ def _given(settings: Settings, songs: Path, folder: Path, test_fraction: float) 
         test_fraction=test_fraction,
     )
     described = replace(settings.features, features_path=folder / "features.zarr")
-    train = replace(settings.train, stems_url="")
-    return replace(settings, separate=chosen, features=described, train=train)
+    train, remix = replace(settings.train, stems_url=""), replace(settings.remix, blocks=0)
+    return replace(settings, separate=chosen, features=described, train=train, remix=remix)
