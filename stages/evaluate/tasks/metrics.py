@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mixstyle.pipeline.retrieval import bootstrap_groups, hits, ranks, unit
+from mixstyle.stages.presentation.estimates import FEW_SONGS
 
 Values = NDArray[np.float64]
 FOLDS = 5
@@ -37,7 +38,11 @@ def comparable(embeddings: NDArray[np.float32], row: str) -> Values:
 
 
 def estimate(name: str, values: NDArray[np.floating], songs: NDArray[np.integer]) -> dict[str, float]:
-    """A mean and its interval, as `name`, `name_low` and `name_high`; songs are what is resampled."""
+    """A mean and its interval, as `name`, `name_low` and `name_high`; songs are what is resampled. Fewer than
+    `FEW_SONGS` of them cannot be resampled in enough ways: the interval then has no width, and is not printed."""
+    if len(np.unique(songs)) < FEW_SONGS:
+        mean = float(np.mean(values))
+        return {name: mean, f"{name}_low": mean, f"{name}_high": mean}
     found = bootstrap_groups(values, songs)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
