@@ -10,7 +10,7 @@ from mixstyle.stages.presentation.estimates import FEW_SONGS, percent
 
 @pytest.mark.parametrize("songs", [2, FEW_SONGS - 1])
 def test_too_few_songs_have_no_interval(songs: int) -> None:
-    found = estimate("r1", np.arange(3 * songs) % 2, np.arange(3 * songs) % songs)
+    found = estimate("r1", np.arange(3.0 * songs) % 2, np.arange(3 * songs) % songs)
     assert found["r1_low"] == found["r1"] == found["r1_high"] == pytest.approx(0.5, abs=0.1)
     assert "[" not in percent(found, "r1")
 
