@@ -39,4 +39,4 @@ def test_groups_of_one_say_nothing_and_bad_values_are_refused() -> None:
     with pytest.raises(ValueError, match="two clips"):
         within_group_whitening(values[:2], np.arange(2))
     with pytest.raises(ValueError, match="NaN"):
-        within_group_whitening(np.full((2, 2), np.nan), np.zeros(2))
+        within_group_whitening(np.full((2, 2), np.nan), np.zeros(2, int))
