@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.whitening import within_group_whitening
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
-from mixstyle.pipeline.whitening import Whitening, fit_whitening
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.evaluate.clips import Clips
-from mixstyle.stages.evaluate.tasks.metrics import WHITENED
+from mixstyle.stages.evaluate.tasks.metrics import WHITENED, Values
 from mixstyle.stages.evaluate.tasks.task import Cut, Embeddings, Item, Part
 from mixstyle.stages.evaluate.tasks.variants import Way
 from mixstyle.stages.settings.evaluate import EvaluateSettings
@@ -31,6 +32,28 @@ LEAST_SONGS = 8
 
 
 @dataclass(frozen=True)
+class Whitening:
+    """y = ((x - center) / scale - mean) matrix, for descriptors x [N, D]: z-scored, then whitened within chains."""
+
+    center: Values
+    scale: Values
+    mean: Values
+    matrix: Values
+
+    @classmethod
+    def fitted(cls, x: Embeddings, chains: NDArray[np.integer]) -> "Whitening":
+        """On descriptors [N, D] of clips under chains [N]; a constant descriptor stays 0."""
+        values = np.asarray(x, np.float64)
+        center, scale = values.mean(0), values.std(0)
+        scale = np.where(scale > 0, scale, 1.0)
+        return cls(center, scale, *within_group_whitening((values - center) / scale, chains))
+
+    def __call__(self, x: Embeddings) -> Embeddings:
+        told = ((np.asarray(x, np.float64) - self.center) / self.scale - self.mean) @ self.matrix
+        return told.astype(np.float32)
+
+
+@dataclass(frozen=True)
 class WhitenedRow:
     """Descriptors, whitened within chains. maps: by what lies between stems and embedding."""
 
@@ -40,7 +63,7 @@ class WhitenedRow:
     def of(self, clips: Clips) -> Tensor:
         """Whitened descriptors [B, D]. Music as it is was separated, as what went through a mix was."""
         told = self.maps["through-mix" if clips.way == "as-is" else clips.way]
-        return torch.from_numpy(told(clips.descriptors.cpu().numpy()).astype(np.float32))
+        return torch.from_numpy(told(clips.descriptors.cpu().numpy()))
 
 
 @dataclass(frozen=True)
@@ -89,5 +112,5 @@ def whitened_row(
     maps: dict[Way, Whitening] = {}
     for way in ways:
         part = whitening_part(training, options, way)
-        maps[way] = fit_whitening(describe(part), np.array(part.songs))
+        maps[way] = Whitening.fitted(describe(part), np.array(part.songs))
     return WhitenedRow(maps)
