@@ -5,14 +5,16 @@ Using Sub-Spectrogram based Convolutional Neural Networks for Acoustic Scene Cla
 then learns what matters in its part of the spectrum. The descriptors scale and shift every channel by FiLM (Perez,
 Strub, de Vries, Dumoulin, Courville: "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018). Nothing is
 flattened over time: the bands' channels and frequencies are merged, temporal attention pools the frames, and a
-projection gives the embedding; so clips of any length go in.
+projection gives the embedding; so clips of any length go in. Pooled are the frames' means, or their means and standard
+deviations under the same weights (Okabe, Koshinaka, Shinoda: "Attentive Statistics Pooling for Deep Speaker
+Embedding", Interspeech 2018).
 
 A band's parameters stand under `bands.<i>`, of equal shapes in all bands: stacked or concatenated along the first
 dimension they are those of one grouped network.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,13 @@ POOL_SECOND = (4, 4)
 KERNEL = 7
 SKIP_LENGTH = 4.0
 """Length of the descriptors' part of an embedding, where there is one, before training."""
+VARIANCE_FLOOR = 1e-4
+"""Added to the frames' variance before its root, of features whose scale is about 1."""
 DESCRIPTOR_LIMIT = 5.0
 """Normalised descriptors are clamped to plus and minus this, so that a floor (silence) does not swamp FiLM."""
+
+
+Pooling = Literal["mean", "statistics"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class EncoderConfig:
     """Whether whitened descriptors are added to the projection, so that the embedding knows no less than they."""
     input_lufs: float | None = None
     """The loudness that clips are brought to before anything else (`mixstyle.pipeline.encoder.levels`); None: none."""
+    pooling: Pooling = "mean"
+    """What temporal attention gives of the frames: their weighted mean, or that and their standard deviation."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.band_step <= self.band_mels <= self.n_mels:
@@ -70,6 +79,8 @@ class EncoderConfig:
             raise ValueError("encoder_dim, film_hidden and n_descriptors should be 1 or more")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} should lie between 0 and 1")
+        if self.pooling not in get_args(Pooling):
+            raise ValueError(f"pooling={self.pooling!r} should be one of {', '.join(get_args(Pooling))}")
 
     @property
     def band_starts(self) -> tuple[int, ...]:
@@ -142,8 +153,10 @@ class SubBand(nn.Module):
 class TemporalAttention(nn.Module):
     """Pools frames by learned weights that sum to 1 over time (additive attention with one query)."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, pooling: Pooling = "mean") -> None:
         super().__init__()
+        self.pooled = features * (2 if pooling == "statistics" else 1)
+        """Length of what `forward` gives."""
         self.hidden = nn.Linear(features, hidden)
         self.score = nn.Linear(hidden, 1, bias=False)
 
@@ -152,8 +165,14 @@ class TemporalAttention(nn.Module):
         return torch.softmax(self.score(torch.tanh(self.hidden(x))).squeeze(-1).float(), dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, F, features] to [B, features]."""
-        return (self.weights(x)[:, :, None] * x.float()).sum(1)
+        """[B, F, features] to [B, pooled]: weighted means, and behind them weighted standard deviations."""
+        weights, x = self.weights(x)[:, :, None], x.float()
+        mean = (weights * x).sum(1)
+        if self.pooled == x.shape[-1]:
+            return mean
+        variance = (weights * (x - mean[:, None]).square()).sum(1)
+        # the root's slope grows without limit towards 0
+        return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], dim=-1)
 
 
 class DescriptorSkip(nn.Module):
@@ -210,8 +229,8 @@ class Encoder(nn.Module):
         )
         self.bands = nn.ModuleList(SubBand(config) for _ in config.band_starts)
         features = len(config.band_starts) * config.band_features
-        self.attention = TemporalAttention(features, hidden)
-        self.projection = nn.Linear(features, config.encoder_dim)
+        self.attention = TemporalAttention(features, hidden, config.pooling)
+        self.projection = nn.Linear(self.attention.pooled, config.encoder_dim)
         if config.skip:
             self.skip = DescriptorSkip(config.n_descriptors, config.encoder_dim)
             with torch.no_grad():  # what was never trained says nothing beside the descriptors

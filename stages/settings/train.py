@@ -75,6 +75,8 @@ class TrainSettings:
     """Length of the embedding."""
     film_hidden: int = setting(128, unit="units", ge=1, shapes_output=True)
     """Hidden units of the network that turns descriptors into FiLM's gamma and beta."""
+    pooling: Literal["mean", "statistics"] = setting("mean", shapes_output=True)
+    """What temporal attention gives of a clip's frames: their mean, or their mean and their standard deviation."""
     channel_pairs: Literal["left-right", "mid-side"] = setting("left-right", shapes_output=True)
     """The two channels of each stem that the encoder sees."""
     descriptor_skip: bool = setting(False, shapes_output=True)

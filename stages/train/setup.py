@@ -42,6 +42,7 @@ def shapes(options: TrainSettings, n_descriptors: int, cache: StemCache) -> tupl
             n_descriptors=n_descriptors,
             skip=options.descriptor_skip,
             input_lufs=options.input_lufs,
+            pooling=options.pooling,
         )
     except ValueError as error:
         raise MixstyleError(f"train: {error}", code="bad-setting") from error

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -203,6 +204,22 @@ def test_attention_weights_sum_to_one_and_pool_what_they_weigh() -> None:
     torch.testing.assert_close(attention(x), torch.einsum("bf,bfd->bd", weights, x))
     order = torch.randperm(9)
     torch.testing.assert_close(attention(x[:, order]), attention(x))  # frames have no place of their own
+
+
+def test_statistics_are_the_weighted_mean_and_standard_deviation_of_the_frames() -> None:
+    torch.manual_seed(0)
+    attention = TemporalAttention(6, 4, "statistics")
+    x = torch.randn(3, 9, 6)
+    weights = attention.weights(x).detach().numpy().astype(np.float64)
+    pooled = attention(x).detach().numpy()
+    for item in range(3):
+        covariance = np.cov(x[item].numpy().T, aweights=weights[item], ddof=0)
+        np.testing.assert_allclose(pooled[item, :6], np.average(x[item], axis=0, weights=weights[item]), atol=1e-6)
+        # the variance's floor of 1e-4 moves a deviation of 0.1 and more by 5e-4 at most
+        np.testing.assert_allclose(pooled[item, 6:], np.sqrt(np.diag(covariance)), atol=5e-4)
+    assert Encoder(EncoderConfig(channels=(2, 4), pooling="statistics")).projection.in_features == 2 * 12 * 4 * 2
+    with pytest.raises(ValueError, match="pooling"):
+        EncoderConfig(pooling="max")  # pyright: ignore[reportArgumentType]
 
 
 def test_an_item_does_not_depend_on_its_batch_in_eval() -> None:
