@@ -1,11 +1,14 @@
 """The command line: its commands, help and errors. What the commands do stands in modules of their own."""
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
+from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages import cli_songs, cli_steps
 from mixstyle.stages.common.commands import told
@@ -66,6 +69,20 @@ def main(run: Callable[[], Any] = app) -> None:
     except MixstyleError as error:
         print(f"mixstyle: error: {told(error)}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        # what no code below took for its own: a full disk under a library, or under the output of this command
+        print(f"mixstyle: error: {error.filename or 'cannot write'}: {error.strerror}", file=sys.stderr)
+        if error.filename is None:
+            _drop_output()
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("mixstyle: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _drop_output() -> None:
+    """What is still to be printed goes nowhere: the interpreter's end would try once more, and tell that at length."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,7 @@ from typing import Any
 
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.models.exports import SUFFIX, load_encoder, save_export
+from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.model_card import model_card
@@ -21,6 +22,7 @@ def export(
     """
     if output.suffix != SUFFIX:
         raise MixstyleError(f"{output}: should end in {SUFFIX}", code="bad-option")
+    check_file(output)
     source = checkpoint or settings.train.checkpoint_dir / BEST
     loaded = load_encoder(source)
     if words is not None and not words.is_file():

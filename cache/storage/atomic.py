@@ -8,10 +8,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.storage.writable import make_folder, refusals_told
 from mixstyle.pipeline.core.errors import MixstyleError
 
 
@@ -20,16 +21,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; at the end it is flushed and renamed to `path`.
 
     An exception inside removes the temporary file and leaves `path` as it was. Check what was written inside the
-    block. Two processes must not write one path at once; `mixstyle.cache.storage.locks` keeps them apart.
+    block. Two processes must not write one path at once; `mixstyle.cache.storage.locks` keeps them apart. Raises
+    MixstyleError (cannot-write) where the system refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        yield temporary
-        publish(temporary, path)
+        with refusals_told(path, temporary):
+            yield temporary
+            publish(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+from mixstyle.cache.storage.writable import cannot_write, check_folder, make_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 
 _MUTEX = 0
@@ -31,10 +32,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """Holds `<folder>/.lock` so that one process at a time writes there; the lock dies with its process.
 
     what: the command, for the message. Raises MixstyleError (code "in-use") when another process holds
-    it. File systems without locks go unguarded.
+    it, and (cannot-write) where the folder cannot be written. File systems without locks go unguarded.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    handle = _opened(folder / ".lock")
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,8 +63,7 @@ class ShardLocks:
     def __enter__(self) -> "ShardLocks":
         if self._file in _open_here:
             raise self.refusal()
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(self._file, os.O_CREAT | os.O_RDWR, 0o644)
+        self._handle = _opened(self._file)
         _open_here.add(self._file)
         return self
 
@@ -113,3 +112,13 @@ class ShardLocks:
     def _unlock(self, start: int, length: int) -> None:
         with contextlib.suppress(OSError):
             fcntl.lockf(self._handle, fcntl.LOCK_UN, length, start)
+
+
+def _opened(lock: Path) -> int:
+    """A handle of a lock file. Raises MixstyleError (cannot-write) where its folder takes no files, or no bytes."""
+    make_folder(lock.parent)
+    check_folder(lock.parent)
+    try:
+        return os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise cannot_write(lock, error) from error

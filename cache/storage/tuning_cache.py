@@ -65,7 +65,7 @@ def store_tuning(case: Mapping[str, Any], tuning: Tuning) -> Path | None:
     }
     try:
         write_json(path, content)
-    except OSError:
+    except MixstyleError:
         return None
     return path
 

@@ -20,6 +20,7 @@ from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS
@@ -57,6 +58,8 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     Raises MixstyleError where stems, descriptors or checkpoints are missing or do not fit.
     """
     options, folder = settings.evaluate, settings.evaluate.evaluate_dir
+    for output in (folder, options.bank_dir):
+        check_folder(output)
     cache, store = open_described_stems(settings)
     _check_effects(options)
     for name in options.tasks:

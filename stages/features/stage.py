@@ -29,6 +29,7 @@ from mixstyle.cache.stem_store.stream import verified_tracks
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import Provenance, differences, rename
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -114,6 +115,7 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
         raise MixstyleError(
             f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1", code="bad-option"
         )
+    check_folder(settings.features.features_path.parent)
     set_codec_threads(num_shards)
     share = (shard_index, num_shards)
     summary = _describe(settings, settings.separate.stems_dir, settings.features.features_path, rebuild, share)

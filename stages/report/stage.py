@@ -21,6 +21,7 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.provenance import guard
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
@@ -68,6 +69,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     del rebuild
     chosen = settings.report
     device = resolve_device(chosen.device)
+    check_folder(chosen.report_dir)
     cache, store = open_described_stems(settings)
     path = checkpoint_of(settings)
     loaded = load_encoder(path, device)

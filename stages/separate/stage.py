@@ -6,7 +6,6 @@ shards under way. Any number of processes, on one machine or on many, may fill o
 makes it, and leaves those alone that another one holds.
 """
 
-import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,6 +31,7 @@ from mixstyle.cache.stem_store.manifest import (
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import guard
+from mixstyle.cache.storage.writable import FULL
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.commands import OWN_MUSIC, own_music
@@ -268,7 +268,7 @@ def as_mixstyle_errors(stems_dir: Path) -> Iterator[None]:
             "the device has no memory for the separator itself; stop what else runs there", code="no-memory"
         ) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise MixstyleError(
             f"{stems_dir}: the disk is full; make room and give the same command, it goes on from there",

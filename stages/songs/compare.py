@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import GROUPS
+from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
@@ -73,6 +75,8 @@ def compare(settings: Settings, first: Path, second: Path, png: Path | None = No
     """
     if png is not None and png.suffix.lower() != ".png":
         raise MixstyleError(f"{png}: should end in .png", code="bad-option")
+    if png is not None:
+        check_file(png)
     with embedder_of(settings, measure=True) as embedder:
         songs = [embedder.song(path) for path in (first, second)]
         deviation = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
@@ -83,7 +87,8 @@ def compare(settings: Settings, first: Path, second: Path, png: Path | None = No
     show(found)
     if png is not None:
         with rc_context(STYLE):
-            save(draw(found), png)
+            figure = draw(found)
+            write_or_keep(png, lambda path: save(figure, path))
         say(f"compare: wrote {png}")
     return found
 

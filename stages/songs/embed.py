@@ -9,17 +9,20 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.notes import note
+from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, other_separator
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
+from mixstyle.stages.songs.given import given_songs
 
 SUFFIXES = (".parquet", ".npy")
 
@@ -45,34 +48,34 @@ def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, m
 
 
 def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
-    """Embeds songs (files, or folders of stems) and writes them in the order given; how many there are.
+    """Embeds songs and writes them in the order given; how many there are.
 
-    Parquet: a row a song with `path`, `duration_s`, `embedding` and a column for each descriptor (medians over the
-    clips). NumPy: [N, E] float32, and the paths in a text file beside it. Songs that cannot be read are told, left out,
-    and end in MixstyleError once the others are written.
+    songs: files, folders of stems, or folders of music, which stand for the files in them. Parquet: a row a song with
+    `path`, `duration_s`, `embedding` and a column for each descriptor (medians over the clips). NumPy: [N, E] float32,
+    and the paths in a text file beside it. Songs that cannot be read are told, left out, and end in MixstyleError once
+    the others are written. Raises MixstyleError before any work for an output that cannot be written.
     """
     if output.suffix not in SUFFIXES:
         raise MixstyleError(f"{output}: should end in .parquet or .npy", code="bad-option")
-    missing = next((song for song in songs if not song.exists()), None)
-    if missing is not None or not songs:
-        raise MixstyleError(f"{missing}: no such file" if songs else "no songs are given", code="not-found")
+    if not songs:
+        raise MixstyleError("no songs are given", code="not-found")
+    songs = given_songs(songs)
+    check_file(output)
     rows: list[tuple[Path, EmbeddedSong]] = []
-    failed: list[str] = []
+    failed: list[MixstyleError] = []
     with progress("embed", len(songs), "songs") as bar:
         embedder = embedder_of(settings)
         for path, found in zip(songs, embedder.songs(songs, settings.embed.workers), strict=True):
             if isinstance(found, UnreadableMusic):
-                failed.append(f"{path}: {found}")
+                failed.append(MixstyleError(f"{path}: {found}", code="no-music"))
                 say(f"embed: left out {failed[-1]}")
             else:
                 rows.append((path, found))
             bar.advance()
     if rows:
-        _write(output, rows)
+        write_or_keep(output, lambda path: _write(path, rows))
         say(f"embed: wrote {output}: {len(rows)} songs, {embedder.dimensions} dimensions")
-    if failed:
-        told = failed[0] if len(failed) == 1 else f"{len(failed)} songs could not be embedded"
-        raise MixstyleError(told, code="no-music")
+    raise_for(failed, "embed")
     return len(rows)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
-from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
 from mixstyle.cache.storage.locks import locked
@@ -19,6 +18,7 @@ from mixstyle.stages.separate.cutting import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
+from mixstyle.stages.songs.given import music_of
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
@@ -28,8 +28,8 @@ NOTHING = np.empty(0, np.float32)
 def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     """Embeds a folder's songs into the index: those that are new or have changed; songs that are gone are forgotten.
 
-    Raises MixstyleError where there is no music, and where the index holds songs of another folder or was made with
-    another encoder or separator.
+    Raises MixstyleError where there is no music, or none that can be used, and where the index holds songs of another
+    folder or was made with another encoder or separator.
     """
     if not folder.is_dir():
         raise MixstyleError(f"{folder}: no such folder", code="not-found")
@@ -50,6 +50,8 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     for song in songs.failed:
         say(f"index: left out {song.path}: {song.reason}")
     say(f"index: {len(songs.usable)} songs in {place}")
+    if not songs.usable:
+        raise MixstyleError(f"{folder}: none of its {len(files)} music files can be used", code="no-music")
     return songs
 
 
@@ -77,12 +79,8 @@ def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[So
 
 def files_of(root: Path) -> dict[str, tuple[int, int]]:
     """Size and time of change of each music file below a folder, by its path within it."""
-    try:
-        listing = list_tracks(root, "mixtures")
-    except MixstyleError as error:
-        raise MixstyleError(str(error).replace("separate.data_path=", ""), code=error.code) from error
     found = {}
-    for path in sorted(listing.sizes):
+    for path in sorted(music_of(root)):
         try:
             stat = (root / path).stat()
         except OSError:  # a link to nothing, or just removed: told like any song that cannot be read

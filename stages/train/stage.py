@@ -38,6 +38,7 @@ from mixstyle.cache.models.checkpoints import (
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import guard
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
@@ -98,6 +99,8 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     finite (the batch is then written down).
     """
     folder = settings.train.checkpoint_dir
+    for output in (folder, settings.train.log_dir):
+        check_folder(output)
     with as_rank(settings.train) as joined:
         if not joined and settings.train.process_count > 1:
             began = time.monotonic()

@@ -7,7 +7,9 @@ as there: so its percentile is among songs like with like. Its loudness is that 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import write_json, write_text
+from mixstyle.cache.storage.writable import check_file, check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
@@ -25,6 +28,7 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSI
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import completed
+from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.cutting import cutting_rule
@@ -34,6 +38,7 @@ from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
 from mixstyle.stages.songs.describe.page import page
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
+from mixstyle.stages.songs.given import given_songs, is_stem_folder
 
 VERSION = 1
 """Of the JSON file."""
@@ -49,59 +54,98 @@ def describe_songs(
 ) -> list[DescribedSong]:
     """Describes songs, prints each as a table, and writes the files that are asked for.
 
-    stems: a folder with vocals, bass, drums and other, which are then taken instead of separating. png_path: a file,
-    or a folder where there are several songs. Raises MixstyleError for music or stems that cannot be used.
+    songs: files, folders of stems, or folders of music, which stand for the files in them. stems: a folder with vocals,
+    bass, drums and other, which are then taken instead of separating. png_path: a file, or a folder where there are
+    several songs. Songs that cannot be used are told and left out. Raises MixstyleError for paths that are not there
+    and for outputs that cannot be written, before any work, and for songs that were left out, once all else is written.
     """
     if not songs and stems is None:
         raise MixstyleError("nothing to describe: give a song, or a folder of stems with --stems", code="bad-option")
     if stems is not None and len(songs) > 1:
         raise MixstyleError(f"--stems {stems}: are of one song, and {len(songs)} are given", code="bad-option")
+    files = given_songs(songs) if stems is None else [_given(stems)]
+    names = [songs[0].name] if stems is not None and songs else [song.resolve().name for song in files]
+    outputs = Outputs(csv_path, json_path, png_path, several=len(files) > 1)
+    outputs.check()
     cached = _cached_songs(settings)
-    described = _read_all(settings, songs, stems, cached)
+    described: list[DescribedSong] = []
+    failed: list[MixstyleError] = []
+    for found in _read_all(settings, files, names, cached):
+        if isinstance(found, MixstyleError):
+            failed.append(found)
+        else:
+            described.append(found)
     for song in described:
         print_song(song, len(cached.values) if cached else 0)
-    if csv_path is not None:
-        write_text(csv_path, _as_csv(described))
-    if json_path is not None:
-        write_json(json_path, _as_json(described, cached))
-    if png_path is not None:
-        for song in described:
-            path = png_path if len(described) == 1 else png_path / f"{Path(song.name).stem}.png"
-            page(path, song, cached)
-    for path in (csv_path, json_path, png_path):
-        if path is not None:
-            say(f"describe: wrote {path}")
+    if described:
+        failed += outputs.write(described, cached)
+    raise_for(failed, "describe")
     return described
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """The files that are asked for. several: `png` is a folder of pages."""
+
+    csv: Path | None
+    json: Path | None
+    png: Path | None
+    several: bool
+
+    def check(self) -> None:
+        """Raises MixstyleError (cannot-write) for what cannot be written."""
+        for path in (self.csv, self.json, None if self.several else self.png):
+            if path is not None:
+                check_file(path)
+        if self.several and self.png is not None:
+            check_folder(self.png)
+
+    def write(self, songs: Sequence[DescribedSong], cached: CachedSongs | None) -> list[MixstyleError]:
+        """Writes each, whatever becomes of the others; why some could not be written."""
+        writes: list[tuple[Path, Callable[[Path], None]]] = []
+        if self.csv is not None:
+            writes.append((self.csv, lambda path: write_text(path, _as_csv(songs))))
+        if self.json is not None:
+            writes.append((self.json, lambda path: write_json(path, _as_json(songs, cached))))
+        if self.png is not None:
+            for song in songs:
+                path = self.png / f"{Path(song.name).stem}.png" if self.several else self.png
+                writes.append((path, partial(page, song=song, cached=cached)))
+        failed: list[MixstyleError] = []
+        for path, write in writes:
+            try:
+                write_or_keep(path, write)
+            except MixstyleError as error:
+                failed.append(error)
+        if not failed:
+            for path in (self.csv, self.json, self.png):
+                if path is not None:
+                    say(f"describe: wrote {path}")
+        return failed
+
+
 def _read_all(
-    settings: Settings, songs: Sequence[Path], stems: Path | None, cached: CachedSongs | None
-) -> list[DescribedSong]:
-    """Every song described. Raises MixstyleError for the first that cannot be used."""
-    options = settings.separate
-    if stems is None:
-        missing = next((song for song in songs if not song.is_file()), None)
-        if missing is not None:
-            raise MixstyleError(f"{missing}: no such file", code="not-found")
+    settings: Settings, songs: Sequence[Path], names: Sequence[str], cached: CachedSongs | None
+) -> Iterator[DescribedSong | MixstyleError]:
+    """Every song described, or why it cannot be, which is told at once. names: what they are called."""
+    options, separator, known = settings.separate, None, None
+    if not all(is_stem_folder(song) for song in songs):
         separator = configured_separator(options, resolve_device(options.device))
         if separator is None:
             raise MixstyleError("separate.input=stems: give the song's folder with --stems", code="bad-option")
         _tell_of_other_stems(cached, separator)
         known = cached_stems(options, separator, cutting_rule(options))
-        reader = SongReader(options, separator, measure=True, cached=known)
-        made = reader.read(songs, max(1, min(options.workers, len(songs))))
-        names = [song.name for song in songs]
-    else:
-        names = [songs[0].name if songs else stems.resolve().name]
-        made = SongReader(options, None, measure=True).read([_given(stems)], 1)
-    described = []
+    reader = SongReader(options, separator, measure=True, cached=known)
+    made = reader.read(songs, max(1, min(options.workers, len(songs))))
     with progress("describe", len(names), "songs") as bar:
-        for name, found in zip(names, made, strict=True):
+        for song, name, found in zip(songs, names, made, strict=True):
             if isinstance(found, UnreadableMusic):
-                raise MixstyleError(f"{name}: {found}", code="no-music")
-            described.append(_described(name, found, cached))
+                if len(songs) > 1:
+                    say(f"describe: left out {song}: {found}")
+                yield MixstyleError(f"{song}: {found}", code="no-music")
+            else:
+                yield _described(name, found, cached)
             bar.advance()
-    return described
 
 
 def _given(stems: Path) -> Path:

@@ -10,6 +10,7 @@ import soundfile
 from helpers.small_encoder import embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.index import index
 from mixstyle.stages.songs.status import index_status
@@ -88,3 +89,12 @@ def test_music_that_is_away_and_a_damaged_part_are_told(indexed: Settings, tmp_p
     found = index_status(damaged)
     assert found.state == "damaged"
     assert part.name in found.problems[0]
+
+
+def test_an_index_of_no_songs_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "text.mp3").write_text("no music")
+    chosen = embedding_profile(tmp_path, tmp_path / "music")
+    with pytest.raises(MixstyleError) as caught:
+        index(chosen, tmp_path / "music")
+    assert caught.value.code == "no-music"

@@ -203,3 +203,56 @@ def test_what_cannot_be_described_is_told_in_a_line(settings: Settings, tmp_path
         with pytest.raises(MixstyleError) as caught:
             describe_songs(settings, songs, stems)
         assert (caught.value.code, named in str(caught.value)) == (code, True), str(caught.value)
+
+
+def test_a_song_that_cannot_be_read_costs_the_others_nothing(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.mp3").write_text("no music")
+    files = [settings.separate.data_path / "song 0.flac", tmp_path / "text.mp3", write_stems(tmp_path / "a song")]
+    with pytest.raises(MixstyleError) as caught:
+        describe_songs(settings, files, csv_path=tmp_path / "x.csv", png_path=tmp_path / "pages")
+    assert (caught.value.code, "text.mp3" in str(caught.value)) == ("no-music", True)
+    rows = list(csv.DictReader((tmp_path / "x.csv").open()))
+    assert [row["song"] for row in rows[:: len(DESCRIPTORS)]] == ["song 0.flac", "a song"]
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["a song.png", "song 0.png"]
+    told = capsys.readouterr().out
+    assert "left out" in told
+    assert "a song: " in told
+
+
+def test_a_folder_of_music_stands_for_its_files(settings: Settings, tmp_path: Path) -> None:
+    folder = write_songs(tmp_path / "music", 2)
+    alone = [describe_songs(settings, [folder / f"song {i}.flac"])[0] for i in (0, 1)]
+    together = describe_songs(settings, [folder])
+    assert [song.name for song in together] == ["song 0.flac", "song 1.flac"]
+    # chunks of several songs share batches, whose sums float32 rounds in another order
+    np.testing.assert_allclose([s.values for s in together], [s.values for s in alone], atol=1e-2)
+    with pytest.raises(MixstyleError) as caught:
+        describe_songs(settings, [tmp_path / "music", tmp_path / "separate"])
+    assert caught.value.code == "not-found"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MixstyleError) as caught:
+        describe_songs(settings, [tmp_path / "empty"])
+    assert caught.value.code == "no-music"
+
+
+def test_a_song_that_is_not_there_is_told_first(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = replace(settings, features=replace(settings.features, features_path=tmp_path / "none.zarr"))
+    with pytest.raises(MixstyleError):
+        describe_songs(bare, [tmp_path / "nosuch.wav"])
+    assert capsys.readouterr().out == ""
+
+
+def test_one_output_that_fails_at_the_end_costs_the_others_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    too_long = tmp_path / f"{'x' * 250}.csv"  # the folder takes files, and none of this name
+    with pytest.raises(MixstyleError) as caught:
+        describe_songs(settings, [write_stems(tmp_path / "song")], csv_path=too_long, json_path=tmp_path / "x.json")
+    assert caught.value.code == "cannot-write"
+    assert json.loads((tmp_path / "x.json").read_text())["songs"][0]["song"] == "song"

@@ -1,0 +1,87 @@
+"""Whether an output can be written: looked at before the work that would be lost, and told in one line.
+
+What the system refuses (a read-only disk, a full one, a folder of somebody else's, a file where a folder should be)
+becomes a MixstyleError (cannot-write) that names the output.
+"""
+
+import errno
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mixstyle.pipeline.core.errors import MixstyleError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The disk, somebody's share of it, or the size that a file may have, is used up."""
+REFUSALS = FULL | {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE),
+}
+"""Of the system to a process that wants to write."""
+PROBE_BYTES = 4096
+"""What a look at a disk writes: a block of most file systems, so that a full one shows."""
+
+
+def cannot_write(path: Path, error: OSError) -> MixstyleError:
+    """What to raise where the system refuses to write `path`."""
+    in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+    why = "a file is where a folder should be" if in_the_way else error.strerror or error
+    return MixstyleError(f"{path}: cannot be written ({why})", code="cannot-write")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, unless it is there. Raises MixstyleError (cannot-write)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def check_folder(folder: Path, output: Path | None = None) -> None:
+    """Looks whether files can be written into a folder, or into the one that it would be made in; leaves nothing.
+
+    output: what the message names, if not the folder. Raises MixstyleError (cannot-write).
+    """
+    try:
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        _write_probe(place)
+    except OSError as error:
+        raise cannot_write(output or folder, error) from error
+
+
+def check_file(path: Path) -> None:
+    """Looks whether a file can be written; leaves nothing. Raises MixstyleError (cannot-write)."""
+    if path.is_dir():
+        raise MixstyleError(f"{path}: is a folder, and a file is to be written there", code="cannot-write")
+    check_folder(path.parent, path)
+
+
+@contextmanager
+def refusals_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Raises MixstyleError (cannot-write) where what is done inside cannot write `path`.
+
+    temporary: the file that is written in its place. Errors that name other files pass, and so does what the disk has
+    nothing to do with; libraries that tell no reason are believed where the disk takes no more.
+    """
+    own = {str(path), str(path.parent), str(temporary or path)}
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS or (error.filename is not None and str(error.filename) not in own):
+            raise
+        raise cannot_write(path, error) from error
+    except (RuntimeError, ValueError) as error:  # of torch, faiss and libsndfile, which keep the reason to themselves
+        try:
+            _write_probe(path.parent)
+        except OSError as reason:
+            raise cannot_write(path, reason) from error
+        raise
+
+
+def _write_probe(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(PROBE_BYTES))
+        probe.flush()

@@ -1,0 +1,37 @@
+"""The songs that a command was given: files, folders of stems, and folders of music, which stand for their files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mixstyle.cache.music.listing import list_tracks, track_files
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+
+
+def is_stem_folder(path: Path) -> bool:
+    """Whether a path is a folder that holds a stem, so that it is one song."""
+    return path.is_dir() and not set(STEMS).isdisjoint(track_files(path.parent, path.name, "stems"))
+
+
+def given_songs(paths: Sequence[Path]) -> list[Path]:
+    """The songs of these paths, in their order; those of a folder of music in the order of their paths.
+
+    Raises MixstyleError for a path that is not there (not-found) and for a folder without music (no-music).
+    """
+    songs: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise MixstyleError(f"{path}: no such file", code="not-found")
+        if path.is_dir() and not is_stem_folder(path.resolve()):
+            songs += [path / name for name in sorted(music_of(path))]
+        else:
+            songs.append(path)
+    return songs
+
+
+def music_of(folder: Path) -> list[str]:
+    """The music files below a folder, by their paths within it. Raises MixstyleError (no-music)."""
+    try:
+        return list(list_tracks(folder, "mixtures").sizes)
+    except MixstyleError as error:
+        raise MixstyleError(error.message.replace("separate.data_path=", ""), code=error.code) from error

@@ -1,0 +1,88 @@
+"""Outputs that cannot be written are refused in one line, before work and after it."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mixstyle.cache.storage.atomic import atomic_write, write_json
+from mixstyle.cache.storage.locks import ShardLocks, locked
+from mixstyle.cache.storage.writable import check_file, check_folder
+from mixstyle.pipeline.core.errors import MixstyleError
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """As on a full disk: files can be made, and take no byte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def refused(path: Path, folder: bool) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        (check_folder if folder else check_file)(path)
+    assert caught.value.code == "cannot-write"
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_look_tells_what_cannot_be_written_and_leaves_nothing(tmp_path: Path, folder: bool) -> None:
+    (tmp_path / "a file").write_text("content")
+    check = check_folder if folder else check_file
+    check(tmp_path / "not" / "there yet" / "out")
+    check(tmp_path / "out")
+    refused(tmp_path / "a file" / "out" / "x", folder)
+    refused(Path("/proc/out/x"), folder)  # takes no files of anybody, root included
+    with no_room():
+        refused(tmp_path / "out" / "x", folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+    assert (tmp_path / "a file").read_text() == "content"
+
+
+def test_a_file_is_not_written_over_a_folder(tmp_path: Path) -> None:
+    refused(tmp_path, folder=False)
+
+
+def test_writing_on_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    before = path.read_bytes()
+    with no_room(), pytest.raises(MixstyleError) as caught:
+        write_json(path, {"a": 2})
+    assert (caught.value.code, str(path) in str(caught.value)) == ("cannot-write", True)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_library_that_keeps_the_reason_to_itself_is_asked_of_the_disk(tmp_path: Path) -> None:
+    def write(samples: np.ndarray) -> None:
+        with atomic_write(tmp_path / "x.wav") as temporary:
+            soundfile.write(temporary, samples, 44_100, format="WAV")
+
+    with no_room(), pytest.raises(MixstyleError) as caught:
+        write(np.zeros(100_000))
+    assert caught.value.code == "cannot-write"
+    with pytest.raises(soundfile.LibsndfileError):  # another mistake stays what it is
+        write(np.zeros((10, 5000)))
+
+
+def test_a_file_that_is_read_inside_is_not_told_as_written(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError), atomic_write(tmp_path / "out" / "x"):
+        (tmp_path).read_bytes()
+
+
+@pytest.mark.parametrize("place", ["a file/out", "/proc/out"])
+def test_locks_in_a_folder_that_takes_no_files_are_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a file").touch()
+    for lock in (locked(tmp_path / place, "mixstyle x"), ShardLocks(tmp_path / place / "x", "mixstyle x")):
+        with pytest.raises(MixstyleError) as caught, lock:
+            pass
+        assert caught.value.code == "cannot-write"
