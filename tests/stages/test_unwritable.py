@@ -56,7 +56,8 @@ def code_of(*words: str) -> str:
 @pytest.mark.parametrize("what", [*FILES, *SECTIONS])
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(folder: Path, what: str) -> None:
     place = "a file/out"
-    profile: dict[str, dict[str, object]] = {"separate": {"separator_checkpoint": "none.ckpt", "data_path": "none", "stems_dir": "none"}}
+    none = {"separator_checkpoint": "none.ckpt", "data_path": "none", "stems_dir": "none"}
+    profile: dict[str, dict[str, object]] = {"separate": {**none}}
     words = [word.replace("OUT", place) for word in FILES.get(what, (what,))]
     if what in SECTIONS:
         profile.setdefault(what, {})[SECTIONS[what]] = f"{place}/x"
