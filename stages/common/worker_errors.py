@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from torch.utils.data import Dataset, default_collate
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.worker_memory import received
 
 T = TypeVar("T")
 
@@ -36,8 +37,17 @@ def collate_or_error(items: Sequence[Any]) -> Any:
 
 
 def raised(loaded: Iterable[T]) -> Iterator[T]:
-    """What was loaded, in order. Raises the first MixstyleError among it."""
-    for item in loaded:
-        if isinstance(item, MixstyleError):
-            raise item
-        yield item
+    """What was loaded, in order. Raises the first MixstyleError among it, and one (worker-died) where a worker ended."""
+    try:
+        for item in map(received, loaded):
+            if isinstance(item, MixstyleError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise MixstyleError(
+            "a process that loads clips was ended by the system; often the memory is used up: lower the workers. "
+            "The same command goes on from here",
+            code="worker-died",
+        ) from error

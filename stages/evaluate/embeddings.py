@@ -14,6 +14,7 @@ from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
+from mixstyle.stages.common.worker_memory import collating
 from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.task import Embeddings, Items, Part
 from mixstyle.stages.evaluate.tasks.variants import Way
@@ -101,7 +102,7 @@ def _batches(
         ErrorsAsItems(_Rendering(cache, items, here)),
         batch_size=options.batch_clips,
         num_workers=options.workers,
-        collate_fn=collate_or_error,
+        collate_fn=collating(collate_or_error),
         multiprocessing_context="fork" if options.workers else None,
     )
     for stems, descriptors in raised(loader):

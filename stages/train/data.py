@@ -25,6 +25,7 @@ from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
+from mixstyle.stages.common.worker_memory import as_made, collating
 
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""
@@ -299,6 +300,7 @@ def load_batches(
         sampler=_Requests(reader.requests(theirs, wanted)),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        collate_fn=collating(as_made),
         worker_init_fn=_start_worker,
         # A fork shares the index of a large cache; workers use neither CUDA nor more than one thread.
         multiprocessing_context="fork" if workers else None,
