@@ -37,7 +37,7 @@ def collate_or_error(items: Sequence[Any]) -> Any:
 
 
 def raised(loaded: Iterable[T]) -> Iterator[T]:
-    """What was loaded, in order. Raises the first MixstyleError among it, and one (worker-died) where a worker ended."""
+    """What was loaded, in order. Raises the first MixstyleError in it, and one (worker-died) where a worker ended."""
     try:
         for item in map(received, loaded):
             if isinstance(item, MixstyleError):

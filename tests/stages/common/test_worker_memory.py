@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_items_arrive_through_the_64_mb_of_a_container() -> None:
     own = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     if shutil.which("unshare") is None or subprocess.run([*own, mount], capture_output=True).returncode:
         pytest.skip("this system makes no mount namespaces")
-    code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+    code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     code += "import test_worker_memory as t; assert t.load(t.Large(24)) == t.expected(24)"
     done = subprocess.run(
         [*own, f'{mount} && exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True, timeout=60
