@@ -11,10 +11,13 @@ row = index of the track in the manifest x clips_per_track + slot, and shard k h
     center, scale  [descriptor] float32     robust statistics of the training split (see `robust_statistics`);
                                             NaN until every shard is done
     shard_sha256 [shard] text               hash of the stem shard that the rows were computed from
+    rows_sha256  [shard] text               hash of the shard's rows (`mixstyle.cache.features_damage`); stores of
+                                            earlier versions lack it
     done         [shard] bool               written after everything else of a shard
 
 Attributes of the group: `format`, `version`, `rows_per_shard`, `descriptors_version`, `descriptors` (the table:
-name, group, stem, unit, formula, source, moves_with_level) and `made_with` (the settings that the rows depend on).
+name, group, stem, unit, formula, source, moves_with_level), `made_with` (the settings that the rows depend on),
+`keys_sha256` (of what the manifest knows) and `checksum` (of the other attributes). Every chunk ends in its CRC-32C.
 
 The store is made under a temporary name and renamed when whole. After that no metadata changes, so its
 consolidated metadata stay true and `xarray.open_zarr(path)` reads it. What a shard fills is chunked by shard:
@@ -31,7 +34,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +42,30 @@ import numpy as np
 import zarr
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
 from numpy.typing import ArrayLike, NDArray
-from zarr.codecs import BloscCodec
 
+from mixstyle.cache.features_damage import (
+    CHECKSUM,
+    UNREADABLE,
+    attributes_checksum,
+    cut_chunks,
+    keys_digest,
+    metadata_problem,
+    missing_rows,
+    rows_digest,
+)
+from mixstyle.cache.features_layout import (
+    BY_SHARD,
+    KEYS,
+    RowKeys,
+    ShardRows,
+    allocate,
+    as_strings,
+    as_text,
+    sync,
+    sync_tree,
+)
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
 
 if TYPE_CHECKING:  # neither pandas nor torch is needed to read a store
     import pandas
@@ -51,62 +74,6 @@ if TYPE_CHECKING:  # neither pandas nor torch is needed to read a store
 
 FORMAT = "mixstyle-features"
 VERSION = 1
-
-IQR_OF_NORMAL = 1.3489795003921634
-"""Interquartile range of a normal distribution over its standard deviation: 2 x the normal quantile of 0.75."""
-
-SCALE_FLOOR = 1e-3
-"""Smallest scale of a descriptor, in its unit: a descriptor that is constant in training is not blown up."""
-
-SPREAD_FLOOR = 0.1
-"""Smallest scale as a part of the standard deviation: one that seldom moves is not blown up when it does."""
-
-KEY_CHUNK_ROWS = 65_536
-"""Rows in a chunk of what the manifest knows: few files, since one process writes them once."""
-
-_KEYS = ("clip_id", "track_id", "path", "split")
-
-
-@dataclass(frozen=True)
-class RowKeys:
-    """What the manifest knows of every row, in the order of the rows: four lists of the same length."""
-
-    clip_id: Sequence[str]
-    track_id: Sequence[str]
-    path: Sequence[str]
-    split: Sequence[str]
-
-
-@dataclass(frozen=True)
-class ShardRows:
-    """The rows of one shard, n of them, in order."""
-
-    values: NDArray[np.float32]
-    """[n, D]; NaN for clips that failed."""
-    start_s: NDArray[np.float64]
-    """[n]; NaN where unknown."""
-    reason: Sequence[str]
-    """Why a row is NaN; empty where it is not."""
-    shard_sha256: str
-    """Hash of the stem shard that the rows come from."""
-
-
-def robust_statistics(values: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Center and scale `[D]` of descriptors `[N, D]`; rows that hold a NaN are left out.
-
-    center = median; scale = max(IQR / 1.349, 0.1 standard deviations, 0.001), so that (d - center) / scale of a
-    normal distribution is standard normal, and neither a constant descriptor nor one with a few outliers
-    explodes. Raises MixstyleError where no row is left.
-    """
-    rows = np.asarray(values, dtype=np.float64)
-    rows = rows[np.isfinite(rows).all(axis=1)]
-    if not len(rows):
-        raise MixstyleError(
-            "no clip has descriptors, so they have no statistics; see the reasons in failures.csv", code="no-music"
-        )
-    low, median, high = np.percentile(rows, [25, 50, 75], axis=0)
-    scale = np.maximum((high - low) / IQR_OF_NORMAL, SPREAD_FLOOR * rows.std(axis=0))
-    return median.astype(np.float32), np.maximum(scale, SCALE_FLOOR).astype(np.float32)
 
 
 def set_codec_threads(writers: int) -> int:
@@ -126,6 +93,7 @@ class FeatureStore:
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
         self._group = group
+        self._arrays: dict[str, zarr.Array] = {}
         attributes = dict(group.attrs)
         self.rows_per_shard = _whole(attributes["rows_per_shard"])
         self.descriptors_version = _whole(attributes["descriptors_version"])
@@ -147,36 +115,36 @@ class FeatureStore:
         made_with: Mapping[str, Any],
     ) -> "FeatureStore":
         """Makes an empty store with every row in place, or opens the one that another process made meanwhile."""
-        if len({len(getattr(keys, name)) for name in _KEYS}) != 1 or not keys.clip_id:
+        if len({len(getattr(keys, name)) for name in KEYS}) != 1 or not keys.clip_id:
             raise ValueError("keys should hold as many clip ids as track ids, paths and splits, and at least one")
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         try:
             group = zarr.open_group(scratch, mode="w", zarr_format=3)
-            group.attrs.update(
-                {
-                    "format": FORMAT,
-                    "version": VERSION,
-                    "rows_per_shard": rows_per_shard,
-                    "descriptors_version": descriptors_version,
-                    "descriptors": [d.stored() for d in descriptors],
-                    "made_with": dict(made_with),
-                }
-            )
-            _allocate(group, keys, [d.name for d in descriptors], rows_per_shard)
+            attributes = {
+                "format": FORMAT,
+                "version": VERSION,
+                "rows_per_shard": rows_per_shard,
+                "descriptors_version": descriptors_version,
+                "descriptors": [d.stored() for d in descriptors],
+                "made_with": dict(made_with),
+                "keys_sha256": keys_digest([getattr(keys, name) for name in KEYS]),
+            }
+            group.attrs.update({**attributes, CHECKSUM: attributes_checksum(attributes)})
+            allocate(group, keys, [d.name for d in descriptors], rows_per_shard)
             with warnings.catch_warnings():
                 # Version 3 does not specify consolidated metadata yet; xarray looks for them first, and readers
                 # that do not know them pass them over.
                 warnings.simplefilter("ignore")
                 zarr.consolidate_metadata(scratch)
-            _sync_tree(scratch)
+            sync_tree(scratch)
             scratch.chmod(0o755)  # mkdtemp's folders are closed to others
             # Where another process was first, its store stands and ours is dropped.
             with contextlib.suppress(OSError):
                 scratch.rename(path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        _sync(path.parent)
+        sync(path.parent)
         return cls.open(path, write=True)
 
     @classmethod
@@ -187,21 +155,25 @@ class FeatureStore:
             raise MixstyleError(f"{path}: no feature store", code="step-missing", remedy=("features",))
         try:
             group = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3, use_consolidated=False)
-        except (OSError, ValueError, KeyError) as error:
+            attributes = dict(group.attrs)
+        except UNREADABLE as error:
+            raise _unopened(path, str(error)) from error
+        if attributes.get("format") != FORMAT:
+            raise _unopened(path, "its attributes do not name the format")
+        if attributes.get("version") != VERSION:
             raise MixstyleError(
-                f"{path}: not a feature store; remove it, then", code="wrong-file", remedy=("features",)
-            ) from error
-        if group.attrs.get("format") != FORMAT:
-            raise MixstyleError(
-                f"{path}: not a feature store; remove it, then", code="wrong-file", remedy=("features",)
-            )
-        if group.attrs.get("version") != VERSION:
-            raise MixstyleError(
-                f"{path}: version {group.attrs.get('version')} of the format, and this mixstyle reads {VERSION}",
+                f"{path}: version {attributes.get('version')} of the format, and this mixstyle reads {VERSION}",
                 code="unknown-version",
                 remedy=("features", "--rebuild"),
             )
-        return cls(path, group)
+        try:
+            problem = metadata_problem(path, attributes)
+            store = None if problem else cls(path, group)
+        except (*UNREADABLE, MixstyleError) as error:
+            raise _damaged(path, f"its metadata cannot be read ({str(error)[:120]})") from error
+        if store is None:
+            raise _damaged(path, problem)
+        return store
 
     # What a shard fills
 
@@ -220,18 +192,92 @@ class FeatureStore:
         n = place.stop - place.start
         if rows.values.shape != (n, len(self.names)) or len(rows.start_s) != n or len(rows.reason) != n:
             raise ValueError(f"shard {shard} has {n} rows of {len(self.names)} descriptors, not {rows.values.shape}")
-        if self.done[shard]:
-            self._put("done", slice(shard, shard + 1), np.array([False]), shard)
+        self.forget_shard(shard)
         self._put("descriptors", place, np.asarray(rows.values, np.float32), shard)
         self._put("start_s", place, np.asarray(rows.start_s, np.float64), shard)
-        self._put("reason", place, _text(rows.reason), shard)
-        self._put("shard_sha256", slice(shard, shard + 1), _text([rows.shard_sha256]), shard)
-        self._put("done", slice(shard, shard + 1), np.array([True]), shard)
+        self._put("reason", place, as_text(rows.reason), shard)
+        digest = rows_digest(rows.values, rows.start_s, rows.reason, rows.shard_sha256)
+        one, told = slice(shard, shard + 1), {"shard_sha256": rows.shard_sha256, "rows_sha256": digest}
+        for name in ("shard_sha256", "rows_sha256") if self._has_digests else ("shard_sha256",):
+            self._put(name, one, as_text([told[name]]), shard)
+        self._put("done", one, np.array([True]), shard)
+
+    def forget_shard(self, shard: int) -> None:
+        """Marks a shard as not done and removes what is there of it, whole or damaged."""
+        for name in reversed(BY_SHARD):  # done first
+            folder = self.path / name / "c"
+            for chunk in (folder / str(shard) / "0", folder / str(shard)):
+                if chunk.is_file():
+                    chunk.unlink()
+                    sync(chunk.parent)
+
+    def damaged_shards(self) -> dict[int, str]:
+        """Shards that are marked done and do not hold what was written, and what is wrong with each.
+
+        Reads everything. `write_shard` repairs them. Raises MixstyleError ("damaged-file") where the store is damaged
+        in what no shard fills, and has to be made anew.
+        """
+        self.check_keys()
+        damaged = dict.fromkeys(self._cut(BY_SHARD), "a chunk of it is cut")
+        done, from_stems = self.done, self.shard_sha256
+        digests = as_strings(self._by_shard("rows_sha256", "")) if self._has_digests else None
+        try:
+            whole = None if damaged else self._rows(slice(0, self.n_rows))
+        except MixstyleError:
+            whole = None  # some chunk of it: shard by shard tells which
+        for shard in (int(shard) for shard in np.flatnonzero(done) if shard not in damaged):
+            place = self.shard_rows(shard)
+            try:
+                values, start_s, reason = [part[place] for part in whole] if whole else self._rows(place)
+            except MixstyleError as error:
+                damaged[shard] = error.message.removeprefix(f"{self.path}: ")
+                continue
+            found = rows_digest(values, start_s, as_strings(reason), from_stems[shard])
+            if not from_stems[shard] or (digests is not None and digests[shard] != found):
+                damaged[shard] = "its rows are not those that were written"
+            elif lost := missing_rows(values, start_s, as_strings(reason)):
+                damaged[shard] = f"{lost} of its rows are gone"
+        return damaged
+
+    def _rows(self, place: slice) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Descriptors, starts and reasons of some rows."""
+        return self._read("descriptors", place), self._read("start_s", place), self._read("reason", place)
+
+    def check_keys(self) -> None:
+        """Raises MixstyleError ("damaged-file") where what is known of each row is not what was written."""
+        if self._cut((*KEYS, "descriptor")):
+            raise _damaged(self.path, "a chunk of the clips' names is cut")
+        columns = [as_strings(self._read(name)) for name in KEYS]
+        stored = self._group.attrs.get("keys_sha256")
+        whole = stored == keys_digest(columns) if stored else all("" not in column for column in columns)
+        if not whole or as_strings(self._read("descriptor")) != self.names:
+            raise _damaged(self.path, "the clips that it names are not those that were written")
+
+    def _cut(self, names: Sequence[str]) -> list[int]:
+        """Chunks of some arrays that are cut, where no checksum tells."""
+        return [] if self._has_digests else [chunk for name in names for chunk in cut_chunks(self.path, name)]
+
+    @property
+    def _has_digests(self) -> bool:
+        return "rows_sha256" in self._group
+
+    def _by_shard(self, name: str, unreadable: Any) -> list[Any]:
+        """A value for each shard; `unreadable` where its chunk is damaged."""
+        try:
+            return list(self._read(name))
+        except MixstyleError:
+            found = []
+            for shard in range(self.n_shards):
+                try:
+                    found.append(self._read(name, slice(shard, shard + 1))[0])
+                except MixstyleError:
+                    found.append(unreadable)
+            return found
 
     @property
     def done(self) -> NDArray[np.bool_]:
         """`[shard]`: which shards are whole, as the disk says now."""
-        return np.asarray(self._array("done")[:], dtype=bool)
+        return np.asarray(self._by_shard("done", False), dtype=bool)
 
     @property
     def complete(self) -> bool:
@@ -241,7 +287,7 @@ class FeatureStore:
     @property
     def shard_sha256(self) -> list[str]:
         """`[shard]`: hash of the stem shard behind each shard's rows; empty where it is not done."""
-        hashes = _strings(self._array("shard_sha256")[:])
+        hashes = as_strings(self._by_shard("shard_sha256", ""))
         return [value if done else "" for value, done in zip(hashes, self.done, strict=True)]
 
     @property
@@ -256,22 +302,22 @@ class FeatureStore:
     @cached_property
     def clip_ids(self) -> list[str]:
         """`[row]`: `<track_id>_<slot>`."""
-        return _strings(self._array("clip_id")[:])
+        return as_strings(self._read("clip_id"))
 
     @cached_property
     def track_ids(self) -> list[str]:
         """`[row]`."""
-        return _strings(self._array("track_id")[:])
+        return as_strings(self._read("track_id"))
 
     @cached_property
     def splits(self) -> list[str]:
         """`[row]`: train, validation or test."""
-        return _strings(self._array("split")[:])
+        return as_strings(self._read("split"))
 
     @property
     def reasons(self) -> list[str]:
         """`[row]`: why a clip has no descriptors; empty where it has, or where its shard is not done."""
-        return _strings(self._array("reason")[:])
+        return as_strings(self._read("reason"))
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -291,12 +337,15 @@ class FeatureStore:
             raise IndexError(f"rows should lie in 0..{self.n_rows - 1}")
         if not index.size:
             return np.empty((0, len(self.names)), np.float32)
-        selected = self._array("descriptors").get_orthogonal_selection((index, slice(None)))
+        try:
+            selected = self._array("descriptors").get_orthogonal_selection((index, slice(None)))
+        except UNREADABLE as error:
+            raise self._unread("descriptors", error) from error
         return np.asarray(selected, dtype=np.float32)
 
     def values(self) -> NDArray[np.float32]:
         """All descriptors, `[row, descriptor]`."""
-        return np.asarray(self._array("descriptors")[:], dtype=np.float32)
+        return np.asarray(self._read("descriptors"), dtype=np.float32)
 
     def statistics(self, rows: ArrayLike | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Robust center and scale `[D]` (see `robust_statistics`) over some rows; None: the training split's.
@@ -317,8 +366,19 @@ class FeatureStore:
         """Center and scale `[D]` as stored, or None before every shard is done."""
         if not self.complete:
             return None
-        center, scale = (np.asarray(self._array(name)[:], np.float32) for name in ("center", "scale"))
+        try:
+            center, scale = (np.asarray(self._read(name), np.float32) for name in ("center", "scale"))
+        except MixstyleError:
+            return None  # they follow from the rows
         return (center, scale) if np.isfinite(center).all() and np.isfinite(scale).all() else None
+
+    def statistics_differ(self) -> bool:
+        """Whether statistics are stored and are not those of the rows; a store without checksums may hold such."""
+        stored = self.stored_statistics()
+        return stored is not None and not all(
+            np.allclose(kept, made, rtol=1e-5, atol=1e-6)  # float32 of sums in another order
+            for kept, made in zip(stored, self.statistics(), strict=True)
+        )
 
     def training_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Center and scale `[D]` over the training songs: as stored, or computed where they are not yet."""
@@ -330,18 +390,33 @@ class FeatureStore:
             import pandas
         except ImportError as error:
             raise MixstyleError("to_dataframe needs pandas: pip install pandas", code="no-package") from error
-        keys = {name: _strings(self._array(name)[:]) for name in (*_KEYS, "reason")}
-        start_s = np.asarray(self._array("start_s")[:])
+        keys = {name: as_strings(self._read(name)) for name in (*KEYS, "reason")}
+        start_s = self._read("start_s")
         values = pandas.DataFrame(self.values(), columns=pandas.Index(self.names))
         return pandas.concat([pandas.DataFrame({**keys, "start_s": start_s}), values], axis=1)
 
     def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        if not isinstance(array, zarr.Array):
-            raise MixstyleError(
-                f"{self.path}: {name} is damaged", code="damaged-file", remedy=("features", "--rebuild")
-            )
-        return array
+        if name not in self._arrays:
+            try:
+                array = self._group[name]
+            except UNREADABLE as error:
+                raise _damaged(self.path, f"{name} cannot be read") from error
+            if not isinstance(array, zarr.Array):
+                raise _damaged(self.path, f"{name} is no array")
+            self._arrays[name] = array
+        return self._arrays[name]
+
+    def _read(self, name: str, place: slice = slice(None)) -> NDArray[Any]:
+        """A part of an array. Raises MixstyleError ("damaged-file") for chunks that are not what was written."""
+        array = self._array(name)
+        try:
+            return np.asarray(array[place])
+        except UNREADABLE as error:
+            raise self._unread(name, error) from error
+
+    def _unread(self, name: str, error: Exception) -> MixstyleError:
+        remedy = ("features",) if name in BY_SHARD else ("features", "--rebuild")
+        return _damaged(self.path, f"{name} cannot be read ({' '.join(str(error).split())[:120]})", remedy)
 
     def _put(self, name: str, place: slice, values: NDArray[Any], chunk: int) -> None:
         """Writes one chunk, makes it durable and reads it back; sweeps what a killed writer of it left."""
@@ -350,7 +425,7 @@ class FeatureStore:
             stray.unlink(missing_ok=True)
         self._array(name)[place] = values
         for written in (folder / str(chunk) / "0", folder / str(chunk), folder):
-            _sync(written)
+            sync(written)
         back = np.asarray(self._array(name)[place])
         same = np.array_equal(back, values, equal_nan=values.dtype.kind == "f")
         if not same:
@@ -360,68 +435,16 @@ class FeatureStore:
             )
 
 
-def _allocate(group: zarr.Group, keys: RowKeys, names: list[str], rows_per_shard: int) -> None:
-    """Makes every array at its full size, and fills those that the manifest knows."""
-    n_rows, n_names = len(keys.clip_id), len(names)
-    n_shards = -(-n_rows // rows_per_shard)
-    by_row, by_name, by_shard = ("row",), ("descriptor",), ("shard",)
-    nan = float("nan")
-    # name, shape, chunk, type, value until written, dimensions
-    arrays: list[tuple[str, tuple[int, ...], tuple[int, ...], str, Any, tuple[str, ...]]] = [
-        ("descriptors", (n_rows, n_names), (rows_per_shard, n_names), "float32", nan, ("row", "descriptor")),
-        *((name, (n_rows,), (min(n_rows, KEY_CHUNK_ROWS),), "string", "", by_row) for name in _KEYS),
-        ("start_s", (n_rows,), (rows_per_shard,), "float64", nan, by_row),
-        ("reason", (n_rows,), (rows_per_shard,), "string", "", by_row),
-        ("descriptor", (n_names,), (n_names,), "string", "", by_name),
-        ("center", (n_names,), (n_names,), "float32", nan, by_name),
-        ("scale", (n_names,), (n_names,), "float32", nan, by_name),
-        ("shard_sha256", (n_shards,), (1,), "string", "", by_shard),
-        ("done", (n_shards,), (1,), "bool", False, by_shard),
-    ]
-    codec = BloscCodec(cname="zstd", clevel=5, shuffle="shuffle")
-    for name, shape, chunks, dtype, fill, dimensions in arrays:
-        coordinates: dict[str, Any] = {"coordinates": "clip_id track_id split"} if name == "descriptors" else {}
-        group.create_array(
-            name,
-            shape=shape,
-            chunks=chunks,
-            dtype=dtype,
-            fill_value=fill,
-            dimension_names=dimensions,
-            compressors=codec,
-            attributes=coordinates,
-        )
-    for name, values in (("descriptor", names), *((name, getattr(keys, name)) for name in _KEYS)):
-        array = group[name]
-        if isinstance(array, zarr.Array):
-            array[:] = _text(values)
+def _unopened(path: Path, why: str) -> MixstyleError:
+    """What to raise where a folder does not open as a store: a damaged one, if it has the arrays of one."""
+    if all((path / name).is_dir() for name in ("descriptors", "shard_sha256", "done")):
+        return _damaged(path, f"its metadata are missing or cannot be read ({why[:120]})")
+    return MixstyleError(f"{path}: not a feature store; remove it, then", code="wrong-file", remedy=("features",))
 
 
-def _text(values: Sequence[str]) -> NDArray[Any]:
-    return np.array(list(values), dtype=np.dtypes.StringDType())
-
-
-def _strings(values: Any) -> list[str]:
-    return [str(value) for value in values]
+def _damaged(path: Path, what: str, remedy: Sequence[str] = ("features", "--rebuild")) -> MixstyleError:
+    return MixstyleError(f"{path}: damaged: {what}", code="damaged-file", remedy=remedy)
 
 
 def _whole(value: Any) -> int:
     return int(value)
-
-
-def _sync(path: Path) -> None:
-    """fsync of a file or folder; one that is not there (a chunk of nothing but the fill value) is passed over."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        _sync(path)
-    _sync(folder)

@@ -168,7 +168,9 @@ def features_command(
     num_shards: NumShards = 1,
     config: Config = "demo",
     overrides: Set = None,
-    rebuild: Rebuild = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Makes the store anew; of several shares, where it does not fit.")
+    ] = False,
 ) -> None:
     """Computes the mixing descriptors of the cached clips into a Zarr store.
 

@@ -42,4 +42,12 @@ def _described(cache: StemCache, path: Path, made_by: str) -> FeatureStore:
             code="step-missing",
             remedy=("features",),
         )
+    if damaged := store.damaged_shards():
+        shard, why = next(iter(damaged.items()))
+        more = f" and {len(damaged) - 1} other shards" if len(damaged) > 1 else ""
+        raise MixstyleError(
+            f"{store.path}: shard {shard}{more} of the descriptors are damaged ({why}); to compute them again,",
+            code="damaged-file",
+            remedy=("features",),
+        )
     return store

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows, set_codec_threads
+from mixstyle.cache.features_layout import RowKeys, ShardRows
+from mixstyle.cache.features_store import FeatureStore, set_codec_threads
 from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS, CachedClip, CachedTrack, StemCache
@@ -108,8 +109,12 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     A share is every num_shards-th shard of the manifest. Any number of processes may fill a store at once, with equal
     shares or others: a shard that another one is computing is left to it.
 
-    Raises MixstyleError where there are no stems, where a shard is damaged, where the store was made from other stems
-    or descriptors and `rebuild` is not set, and where other processes hold all that is left of the share.
+    Shards of the store that are damaged are computed again. rebuild: the store is made anew; with several shares only
+    one that does not fit, since each of their processes is given the option and none should undo the others' work.
+
+    Raises MixstyleError where there are no stems, where a shard of them is damaged, where the store was made from other
+    stems or descriptors or is damaged as a whole and `rebuild` is not set, and where other processes hold all that is
+    left of the share.
     """
     if not 0 <= shard_index < num_shards:
         raise MixstyleError(
@@ -146,7 +151,8 @@ def _describe(
     shards = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
     with ShardLocks(path, "mixstyle features") as locks:
         with locks.mutex():
-            store = _fresh_store(path, cache, rebuild, locks)
+            store = _fresh_store(path, cache, rebuild, num_shards > 1, locks)
+            _forget_damaged(store, shards, locks)
             todo = _claimed(store, shards, locks)
         started = time.monotonic()
         computed = _fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
@@ -157,6 +163,15 @@ def _describe(
     summary = _summary(store, cache, len(todo), computed / elapsed_s)
     _tell(summary, cache, settings)
     return summary
+
+
+def _forget_damaged(store: FeatureStore, share: Sequence[ShardInfo], locks: ShardLocks) -> None:
+    """Has shards of the share made again whose rows are not what was written."""
+    wanted = {shard.shard for shard in share}
+    for shard, why in store.damaged_shards().items():
+        if shard in wanted and locks.take([shard]):
+            say(f"features: {store.path}: shard {shard} is damaged ({why}); it is computed again")
+            store.forget_shard(shard)
 
 
 def _claimed(store: FeatureStore, share: Sequence[ShardInfo], locks: ShardLocks) -> list[ShardInfo]:
@@ -201,24 +216,27 @@ def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> Non
         say(f"features: {summary.shards_elsewhere} of {summary.shards} shards are left to other processes")
 
 
-def _fresh_store(path: Path, cache: StemCache, rebuild: bool, locks: ShardLocks) -> FeatureStore:
-    """The store, made where there is none; stale ones are refused, or made anew with `rebuild`, behind the mutex."""
+def _fresh_store(path: Path, cache: StemCache, rebuild: bool, shared: bool, locks: ShardLocks) -> FeatureStore:
+    """The store, made where there is none and anew with `rebuild`; one that does not fit or is damaged is refused else.
+
+    shared: other processes fill it too, and were given `rebuild` as well. To be called behind the mutex.
+    """
     if path.exists() and not is_empty_folder(path):  # one is there in a profile without a bank
         try:
             store = FeatureStore.open(path, write=True)
+            store.check_keys()
             wrong = stale_reasons(store, cache)
             trouble = f"was made from other stems or descriptors ({'; '.join(wrong)})" if wrong else ""
         except MixstyleError:
             if not rebuild:
                 raise
-            trouble = "is not a store that this mixstyle reads"
         else:
-            if not trouble:
+            if not trouble and (shared or not rebuild):
                 return store
-        if not rebuild:
-            raise MixstyleError(
-                f"{path}: {trouble}; undo the change, or", code="stale", remedy=("features", "--rebuild")
-            )
+            if not rebuild:
+                raise MixstyleError(
+                    f"{path}: {trouble}; undo the change, or", code="stale", remedy=("features", "--rebuild")
+                )
         with locks.all():  # nobody is filling it
             # Renamed first: a run killed while deleting must not leave half a store under its name.
             condemned = path.with_name(f".{path.name}.condemned")

@@ -47,11 +47,15 @@ def _store_status(path: Path, cache: "StemCache | None") -> "tuple[FeatureStore 
         shards = store.done
         done = f"{int(shards.sum())} of {len(shards)} shards, {len(store.names)} descriptors"
         stale = stale_reasons(store, cache) if cache else []
+        damaged = store.damaged_shards()
     except MixstyleError as error:
         return None, StageStatus("features", "damaged", problems=(str(error),), run="mixstyle features --rebuild")
     if stale:
         problem = f"made from other stems or descriptors: {'; '.join(stale)}"
         return store, StageStatus("features", "stale", done, (problem,), "mixstyle features --rebuild")
+    if damaged:
+        problems = tuple(f"{path}: shard {shard} is damaged ({why})" for shard, why in damaged.items())
+        return store, StageStatus("features", "damaged", done, problems, "mixstyle features")
     if not shards.all():
         return store, StageStatus("features", "partly done", done, run="mixstyle features")
     return store, StageStatus("features", "done", done)

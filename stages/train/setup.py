@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mixstyle.cache.features_store import FeatureStore, robust_statistics
+from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
 from mixstyle.pipeline.descriptors.whitening import within_group_whitening
 from mixstyle.pipeline.encoder.chain_head import ChainHead, GroupHead
 from mixstyle.pipeline.encoder.distributed import world

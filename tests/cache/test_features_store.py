@@ -17,9 +17,11 @@ from helpers.paths import TESTS
 from helpers.store_rows import shard
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
 
-from mixstyle.cache.features_store import FeatureStore, RowKeys, ShardRows, robust_statistics, set_codec_threads
+from mixstyle.cache.features_layout import RowKeys, ShardRows
+from mixstyle.cache.features_store import FeatureStore, set_codec_threads
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
+from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
 
 ROWS_PER_SHARD = 6
 SHARDS = 4

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mixstyle.cache.features_store import FeatureStore, ShardRows
+from mixstyle.cache.features_layout import ShardRows
+from mixstyle.cache.features_store import FeatureStore
 
 __all__ = ["FeatureStore", "shard"]
 

@@ -16,7 +16,8 @@ from helpers.paths import ROOT
 from helpers.small_encoder import embedding_profile
 from helpers.small_separator import write_songs
 
-from mixstyle.cache.features_store import FeatureStore, RowKeys
+from mixstyle.cache.features_layout import RowKeys
+from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.stem_store.stem_cache import RENAMED as SEPARATE_RENAMED
 from mixstyle.cache.stem_store.stem_cache import StemCache

@@ -188,9 +188,13 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
         return None
     try:
         store = FeatureStore.open(path)
+        damaged = store.damaged_shards()
     except MixstyleError as error:
         line = error.told(completed(error.remedy, settings)) if error.remedy else str(error)
         say(f"describe: no percentiles: {line}")
+        return None
+    if damaged:
+        say(f"describe: no percentiles: {path} is damaged; run: {command}")
         return None
     again = ("features", "--rebuild")
     if store.descriptors_version != DESCRIPTORS_VERSION or store.names != [d.name for d in DESCRIPTORS]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,15 @@ from helpers.paths import TESTS
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.shards import decode_clip, encode_clip, tar_path
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.features import stage as features_stage
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.features.status import features_status
 
 TRACKS, CLIPS, SHARDS = 8, 3, 4
 
@@ -266,7 +270,9 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from helpers.mixed_cache import settings_of
+from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.features.status import features_status
 print("ready", flush=True)
 sys.stdin.readline()
 features(settings_of(Path({folder!r})), False, {index}, {shares})
@@ -340,3 +346,43 @@ def _done_by(folder: Path, index: int) -> set[int]:
 def _done(folder: Path) -> int:
     """Shards marked done, seen from outside: by their chunks' names."""
     return len([p for p in (folder / "features.zarr" / "done" / "c").glob("*") if p.name.isdecimal()])
+
+
+def test_a_lost_chunk_is_told_by_those_who_read_and_computed_again(finished: Path, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "lost")
+    shutil.copytree(finished / "features.zarr", folder / "features.zarr")
+    (folder / "features.zarr" / "descriptors" / "c" / "3" / "0").unlink()
+    settings = settings_of(folder)
+    _, status = features_status(settings, StemCache(folder / "stems"))
+    assert (status.state, status.run, len(status.problems)) == ("damaged", "mixstyle features", 1)
+    with pytest.raises(MixstyleError) as caught:
+        open_described_stems(settings)
+    assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("features",))
+    assert features(settings).shards_computed == 1
+    assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
+    assert features_status(settings, StemCache(folder / "stems"))[1].state == "done"
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "descriptors/zarr.json", "clip_id/c/0"])
+def test_a_store_that_is_damaged_as_a_whole_is_told_and_rebuilt(finished: Path, tmp_path: Path, name: str) -> None:
+    folder = copy_of(finished, tmp_path / "damaged")
+    shutil.copytree(finished / "features.zarr", folder / "features.zarr")
+    damaged = folder / "features.zarr" / name
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    settings = settings_of(folder)
+    for command in (features, open_described_stems):
+        with pytest.raises(MixstyleError) as caught:
+            command(settings)
+        assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("features", "--rebuild"))
+    assert features_status(settings, StemCache(folder / "stems"))[1].state == "damaged"
+    assert features(settings, rebuild=True).shards_computed == SHARDS
+    assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
+
+
+def test_rebuild_computes_all_of_it_though_nothing_changed(finished: Path, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "again", shards=2)
+    assert features(settings_of(folder)).shards_computed == 2
+    assert features(settings_of(folder)).shards_computed == 0
+    assert features(settings_of(folder), rebuild=True).shards_computed == 2
+    # each of several processes is given the option: the second does not undo what the first has made
+    assert features(settings_of(folder), rebuild=True, shard_index=0, num_shards=2).shards_computed == 0
