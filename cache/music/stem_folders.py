@@ -14,7 +14,11 @@ import numpy as np
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.listing import EXTRA_STEMS, track_files
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100, probe, read_blocks, read_windows
-from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+
+MOST_APART_S = 0.1
+"""Stems whose lengths differ by no more are of one song. Resamplers round by a sample, and codecs pad by one or two of
+their frames, 52 ms in MP3; what is longer has been cut, or is another song's."""
 
 
 def stem_files(root: Path, path: str) -> dict[str, Path]:
@@ -33,22 +37,21 @@ def stem_files(root: Path, path: str) -> dict[str, Path]:
 
 
 def probe_stems(files: Mapping[str, Path]) -> MusicInfo:
-    """What the first stem's header says, once all four are found equally long.
+    """What the header of the shortest stem says: no frame beyond it is read of any.
 
-    Raises UnreadableMusic, naming the stem, for one that cannot be read or that is longer or shorter.
+    Raises UnreadableMusic, naming the stem, for one that cannot be read, and where lengths differ by more than
+    MOST_APART_S.
     """
     infos = {}
     for stem, file in files.items():
         with _about(stem):
             infos[stem] = probe(file)
-    first, *rest = infos
-    frames = frames_at_44100(infos[first])
-    for stem in rest:
-        if frames_at_44100(infos[stem]) != frames:
-            raise UnreadableMusic(
-                f"unequal stems: {first} is {infos[first].duration_s:.3f} s long, {stem} {infos[stem].duration_s:.3f} s"
-            )
-    return infos[first]
+    order = sorted(infos, key=lambda stem: frames_at_44100(infos[stem]))
+    shortest, longest = order[0], order[-1]
+    if frames_at_44100(infos[longest]) - frames_at_44100(infos[shortest]) > MOST_APART_S * SAMPLE_RATE:
+        told = ", ".join(f"{stem} {infos[stem].duration_s:.3f} s" for stem in (shortest, longest))
+        raise UnreadableMusic(f"unequal stems: {told}")
+    return infos[shortest]
 
 
 def read_stem_windows(files: Mapping[str, Path], windows: Sequence[tuple[int, int]]) -> list[np.ndarray]:
@@ -61,7 +64,7 @@ def read_stem_windows(files: Mapping[str, Path], windows: Sequence[tuple[int, in
 
 
 def read_mix_blocks(files: Mapping[str, Path]) -> Iterator[np.ndarray]:
-    """All of the sum of four stems that are equally long, block by block: [2, n] float32 each."""
+    """All of the sum of four stems, as long as the shortest, block by block: [2, n] float32 each."""
     readers = {stem: read_blocks(file) for stem, file in files.items()}
     while True:
         parts = []
@@ -71,7 +74,8 @@ def read_mix_blocks(files: Mapping[str, Path]) -> Iterator[np.ndarray]:
         whole = [part for part in parts if part is not None]
         if len(whole) < len(parts):
             return
-        yield np.sum(whole, axis=0)
+        frames = min(part.shape[1] for part in whole)
+        yield np.sum([part[:, :frames] for part in whole], axis=0)
 
 
 def hash_stems(files: Mapping[str, Path]) -> str:

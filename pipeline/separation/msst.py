@@ -1,13 +1,17 @@
 """Reads the two files that a separator is published as: MSST's YAML and a checkpoint. The one place in pipeline/
 that opens files, both only for reading and neither able to run code."""
 
+import argparse
 import hashlib
 import pickle
+import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 import yaml
 from safetensors import SafetensorError
@@ -18,8 +22,9 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.architectures.registry import architecture_of
 
-WRAPPERS = ("state", "state_dict", "model_state_dict")
-"""Keys under which training programs put the weights, beside their optimiser's."""
+WRAPPERS = ("best_state", "state", "state_dict", "model_state_dict")
+"""Keys under which training programs put the weights, beside their optimiser's. SCNet's author keeps the last ones in
+`state` and separates with `best_state`."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -109,7 +114,7 @@ def _section(path: Path, data: Mapping[str, Any], name: str) -> Mapping[str, Any
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Reads weights from .safetensors, or from a .ckpt/.pt/.th, bare or under `state`, `state_dict`, ...
+    """Reads weights from .safetensors, or from a .ckpt/.pt/.th, bare or under one of WRAPPERS.
 
     Raises MixstyleError where the file is missing, is no checkpoint, or is a pickle that wants to run code.
     """
@@ -124,12 +129,14 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise MixstyleError(f"{path}: not a safetensors file ({error})", code="damaged-file") from error
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_plain_values()):
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        foreign = re.search(r"(?:GLOBAL|global) (\w+(?:\.\w+)+)", str(error))
+        holds = f"holds {foreign[1]}, " if foreign else "is damaged, or holds what is "
         raise MixstyleError(
-            f"{path}: refused: the checkpoint is damaged, or holds more than tensors and would run code when loaded "
-            f"({reason}); convert it to .safetensors where you trust it",
+            f"{path}: refused: the checkpoint {holds}more than tensors and numbers and would run code when loaded; "
+            "convert it to .safetensors where you trust it",
             code="damaged-file",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
@@ -145,8 +152,43 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise MixstyleError(
             f"{path}: holds no weights, neither bare nor under {', '.join(WRAPPERS)}", code="wrong-file"
         )
-    # DistributedDataParallel puts `module.` before every name.
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return bare_names(state)
+
+
+def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the network's own names, without what wrappers put before them.
+
+    torch.compile puts `_orig_mod.` before the names of what it compiled, DistributedDataParallel `module.` before every
+    name, and Lightning the name of an attribute, most often `model.`.
+
+    >>> list(bare_names({"model._orig_mod.module.a": torch.zeros(1), "model._orig_mod.module.b": torch.zeros(1)}))
+    ['a', 'b']
+    """
+    found, before = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}, None
+    while before != (before := list(found)):
+        found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+        if all(name.startswith("model.") for name in found):
+            found = {name.removeprefix("model."): tensor for name, tensor in found.items()}
+    return found
+
+
+def _without_default(*_: Any) -> OrderedDict[Any, Any]:
+    """What stands for a defaultdict, whose entries torch's reader does not set."""
+    return OrderedDict()
+
+
+def _plain_values() -> list[Any]:
+    """What training programs save beside weights and what runs no code: numpy's numbers and arrays (MSST's metrics),
+    paths, command-line options, and dictionaries with a default."""
+    multiarray = np._core.multiarray
+    scalar, array = multiarray.scalar, multiarray._reconstruct  # pyright: ignore[reportAttributeAccessIssue]
+    dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    return [
+        *(scalar, (scalar, "numpy.core.multiarray.scalar"), array, (array, "numpy.core.multiarray._reconstruct")),
+        *(np.ndarray, np.dtype, *dtypes, argparse.Namespace, list, dict, set, int, float),
+        (_without_default, "collections.defaultdict"),
+        *((PurePath, f"pathlib.{kind}Path") for kind in ("Posix", "Windows", "PurePosix", "PureWindows")),
+    ]
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
