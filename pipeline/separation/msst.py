@@ -1,7 +1,6 @@
 """Reads the two files that a separator is published as: MSST's YAML and a checkpoint. The one place in pipeline/
 that opens files, both only for reading and neither able to run code."""
 
-import argparse
 import hashlib
 import pickle
 import re
@@ -9,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -132,7 +132,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_plain_values()):
             data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        foreign = re.search(r"(?:GLOBAL|global) (\w+(?:\.\w+)+)", str(error))
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
         holds = f"holds {foreign[1]}, " if foreign else "is damaged, or holds what is "
         raise MixstyleError(
             f"{path}: refused: the checkpoint {holds}more than tensors and numbers and would run code when loaded; "
@@ -180,12 +180,13 @@ def _without_default(*_: Any) -> OrderedDict[Any, Any]:
 def _plain_values() -> list[Any]:
     """What training programs save beside weights and what runs no code: numpy's numbers and arrays (MSST's metrics),
     paths, command-line options, and dictionaries with a default."""
-    multiarray = np._core.multiarray
-    scalar, array = multiarray.scalar, multiarray._reconstruct  # pyright: ignore[reportAttributeAccessIssue]
+    multiarray = np._core.multiarray  # pyright: ignore[reportAttributeAccessIssue]
+    scalar, array = multiarray.scalar, multiarray._reconstruct
     dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
     return [
         *(scalar, (scalar, "numpy.core.multiarray.scalar"), array, (array, "numpy.core.multiarray._reconstruct")),
-        *(np.ndarray, np.dtype, *dtypes, argparse.Namespace, list, dict, set, int, float),
+        *(np.ndarray, np.dtype, *dtypes, list, dict, set, int, float),
+        (SimpleNamespace, "argparse.Namespace"),
         (_without_default, "collections.defaultdict"),
         *((PurePath, f"pathlib.{kind}Path") for kind in ("Posix", "Windows", "PurePosix", "PureWindows")),
     ]
