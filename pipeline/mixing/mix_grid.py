@@ -3,8 +3,8 @@
 A *block* of the kind `chain` is a grid of M contents and K effect chains. A *content* is four stems that are cut at
 drawn places: those of one clip, or (a share of them) each of a clip of another song. Every one of the block's K
 *groups* is one chain on all M contents, so mixes of a group share what was done to them, and mixes of equal slot in a
-block share what they were made of. A block of the kind `own` has no chain: each of its groups holds M places of one
-song, as that song is.
+block share what they were made of. In a share of these blocks all contents are places of one song. A block of the kind
+`own` has no chain: each of its groups holds M places of one song, as that song is.
 
 Everything follows from the settings, the songs and the numbers of block, group and slot: no draw hangs on another
 block's, so that blocks may be drawn in any order, anywhere.
@@ -26,7 +26,7 @@ DRAW_VERSION = 1
 NO_CHAIN = MixChain(((),) * len(STEMS))
 """What is done to an own mix: nothing."""
 _GOLDEN = (5**0.5 - 1) / 2
-_CONTENTS, _CHAIN, _LEVEL, _OWN = range(4)  # what a seed is for
+_CONTENTS, _CHAIN, _LEVEL, _OWN, _SONG = range(5)  # what a seed is for
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class GridSettings:
 
     blocks, contents (M), chains_per_block (K): its size. clip_frames: of a mix. effects: the least and the most effects
     of a chain. mixed_share: of contents, those whose stems are of four songs. levels_share: of chains, those without an
-    effect, which set loudnesses alone. own_share: of blocks, those of the kind `own`. level_range_db: a mix's level is
-    drawn within plus and minus it.
+    effect, which set loudnesses alone. own_share: of blocks, those of the kind `own`. song_share: of blocks of the kind
+    `chain`, those whose contents are all of one song. level_range_db: a mix's level is drawn within plus and minus it.
     """
 
     blocks: int
@@ -47,6 +47,7 @@ class GridSettings:
     mixed_share: float = 0.25
     levels_share: float = 0.1
     own_share: float = 0.1
+    song_share: float = 0.0
     level_range_db: float = 6.0
     seed: int = 0
 
@@ -183,7 +184,12 @@ def _draw_gain_db(settings: GridSettings, block: int, place: int, slot: int) -> 
 
 
 def _draw_contents(settings: GridSettings, songs: GridSongs, block: int) -> list[tuple[Source, ...]]:
-    """M contents of M songs. The further donors of mixed ones are songs that the block has not had, while there are."""
+    """M contents of M songs, or of one. The further donors of mixed ones are songs that the block has not had, while
+    there are."""
+    draw = np.random.default_rng([settings.seed, _SONG, block])
+    if draw.random() < settings.song_share:
+        song = int(draw.integers(len(songs.clips)))
+        return [(source,) * len(STEMS) for source in _own_places(settings, songs, song, draw)]
     rng = np.random.default_rng([settings.seed, _CONTENTS, block])
     order = rng.permutation(len(songs.clips))
     own, others = order[: settings.contents], order[settings.contents :]

@@ -48,6 +48,8 @@ SILENCE_LUFS = -60.0
 """A content below it is left out where the stems' own settings name no other loudness."""
 
 
+LATER = {"song_share": 0.0}
+"""What settings that came later count as, in banks that were begun before."""
 STEMS_CHANGED = {"stems": "the cached stems are others than those it was mixed from"}
 """How a change of the stems is told."""
 
@@ -154,6 +156,7 @@ def open_bank(
         rebuild=rebuild,
         remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), failure_log_path(folder)],
         told=STEMS_CHANGED,
+        absent=LATER,
     )
     known = provenance.flat
     frames = round(known["clip_s"] * SAMPLE_RATE)

@@ -50,7 +50,7 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
 def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple[list[str], str]:
     """Settings and inputs that differ from those of the bank; or why that cannot be told."""
     from mixstyle.cache.storage.provenance import differences
-    from mixstyle.stages.remix.bank import STEMS_CHANGED, open_separation
+    from mixstyle.stages.remix.bank import LATER, STEMS_CHANGED, open_separation
     from mixstyle.stages.remix.stage import provenance_of, separation_settings, separator_pairs
 
     try:
@@ -60,4 +60,4 @@ def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple
         now = provenance_of(settings, cache, separation)
     except MixstyleError as error:
         return [], str(error)
-    return differences(bank.provenance, now, told=STEMS_CHANGED), ""
+    return differences(bank.provenance, now, absent=LATER, told=STEMS_CHANGED), ""

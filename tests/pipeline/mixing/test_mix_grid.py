@@ -98,6 +98,24 @@ def test_own_groups_are_places_of_one_song_that_do_not_overlap(blocks: list[list
     assert [len(group.mixes) for group in own] == [2, 2]
 
 
+def test_a_share_of_blocks_has_contents_of_one_song(blocks: list[list[GroupDraw]]) -> None:
+    settings = GridSettings(**{**vars(SETTINGS), "song_share": 0.3})
+    alike = 0
+    for number, block in enumerate(blocks):
+        drawn = draw_block(settings, SONGS, number)
+        if drawn == block:
+            continue
+        alike += 1
+        assert [group.kind for group in drawn] == ["chain"] * 4
+        assert [group.chain for group in drawn] == [group.chain for group in block], "chains are those of before"
+        assert len(set.union(*(songs_of(mix) for group in drawn for mix in group.mixes))) == 1
+        places = [[mix.donors for mix in group.mixes] for group in drawn]
+        assert places == [places[0]] * 4, "each chain is on the same contents"
+        assert len(set(places[0])) == 6
+    chains = sum(block[0].kind == "chain" for block in blocks)
+    assert alike / chains == pytest.approx(0.3, abs=0.1)  # 4 deviations of 360 draws
+
+
 def test_a_block_hangs_on_no_other(blocks: list[list[GroupDraw]]) -> None:
     fewer = GridSettings(**{**vars(SETTINGS), "blocks": 5})
     for number in (399, 7, 0):
