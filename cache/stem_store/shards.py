@@ -173,9 +173,24 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
         "members": [[name, offset, length] for name, (offset, length) in members.items()],
         "tracks": described,
     }
+    _write_sidecar(stems_dir, shard, content)
+    return ShardInfo(shard, tar, fingerprint, digest, size, members, described)
+
+
+def restamp_shard(stems_dir: Path, shard: int, fingerprint: str) -> None:
+    """Gives a finished shard another fingerprint: where the settings changed in what its bytes do not hang on.
+
+    Raises MixstyleError as `read_shard` does.
+    """
+    if read_shard(stems_dir, shard) is not None:
+        content = read_json(sidecar_path(stems_dir, shard))
+        if content["fingerprint"] != fingerprint:
+            _write_sidecar(stems_dir, shard, {**content, "fingerprint": fingerprint})
+
+
+def _write_sidecar(stems_dir: Path, shard: int, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
     write_text(sidecar_path(stems_dir, shard), text + "\n")
-    return ShardInfo(shard, tar, fingerprint, digest, size, members, described)
 
 
 def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> ShardInfo | None:

@@ -20,6 +20,7 @@ from mixstyle.pipeline.mixing.mix_grid import DRAW_VERSION, GridSettings
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import BankRun, Separation, announce, bank_provenance, open_bank, open_separation
 from mixstyle.stages.remix.grid import GridGroups
+from mixstyle.stages.remix.growth import grow, has_to_grow
 from mixstyle.stages.separate.dry_run import existing_folder
 from mixstyle.stages.separate.launcher import run_on_devices
 from mixstyle.stages.separate.pipeline import Waits
@@ -104,6 +105,9 @@ def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False) -> Ba
         groups = GridGroups(grid_settings(chosen), cache, len(separation.separators))
         provenance = provenance_of(settings, cache, separation)
         if not rebuild:
+            if has_to_grow(chosen.remix_dir, provenance):
+                with locks.all():  # no shard is being made of the smaller bank
+                    grow(chosen.remix_dir, provenance)
             return open_bank(chosen.remix_dir, groups, cache, separation, provenance, workers=chosen.workers)
         with locks.all():  # nothing is deleted while another process writes
             return open_bank(

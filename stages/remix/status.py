@@ -37,20 +37,25 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
     if failures := failures_of(bank.shards, "remix"):
         kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(failures).items())
         problems.append(f"clips that were left out: {kinds}; see {folder / 'failures.csv'}")
-    changed, unknown = _changes(settings, cache, bank) if cache is not None else ([], "there are no stems")
+    changed, unknown, grows = (
+        _changes(settings, cache, bank) if cache is not None else ([], "there are no stems", False)
+    )
     if changed:
         problems.append(f"made with other settings: {'; '.join(changed)}")
         return bank, StageStatus("remix", "stale", done, tuple(problems), "mixstyle remix --rebuild")
     if unknown:
         problems.append(f"could not be compared with the settings: {unknown}")
-    state, run = ("done", "") if bank.complete else ("partly done", "mixstyle remix")
+    if grows:
+        problems.append(f"more blocks are asked for than its {bank.settings['blocks']}")
+    state, run = ("done", "") if bank.complete and not grows else ("partly done", "mixstyle remix")
     return bank, StageStatus("remix", state, done, tuple(problems), run)
 
 
-def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple[list[str], str]:
-    """Settings and inputs that differ from those of the bank; or why that cannot be told."""
+def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple[list[str], str, bool]:
+    """Settings and inputs that differ from those of the bank; or why that cannot be told; whether it only grows."""
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.stages.remix.bank import LATER, STEMS_CHANGED, open_separation
+    from mixstyle.stages.remix.growth import has_to_grow
     from mixstyle.stages.remix.stage import provenance_of, separation_settings, separator_pairs
 
     try:
@@ -59,5 +64,7 @@ def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple
         separation = open_separation(separation_settings(settings), pairs, to_run=False)
         now = provenance_of(settings, cache, separation)
     except MixstyleError as error:
-        return [], str(error)
-    return differences(bank.provenance, now, absent=LATER, told=STEMS_CHANGED), ""
+        return [], str(error), False
+    if has_to_grow(settings.remix.remix_dir, now):
+        return [], "", True
+    return differences(bank.provenance, now, absent=LATER, told=STEMS_CHANGED), "", False

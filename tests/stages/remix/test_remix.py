@@ -25,6 +25,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.features.status import features_status
+from mixstyle.stages.remix import growth
 from mixstyle.stages.remix.dry_run import dry_run
 from mixstyle.stages.remix.stage import RemixSummary, remix
 from mixstyle.stages.remix.status import remix_status
@@ -116,6 +117,37 @@ def test_shares_and_devices_give_the_bytes_of_one_process(folder: Path, summary:
     )
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "devices" / "remix") == hashes(folder / "remix")
+
+
+def test_more_blocks_keep_what_is_there(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+    remix(profile(tmp_path, folder, blocks=3))  # the second shard has one block of two
+    kept = (tmp_path / "remix" / "stems-000000.tar").stat().st_mtime_ns
+    settings = profile(tmp_path, folder)
+    told = remix_status(settings, StemCache(folder / "stems"))[1]
+    assert (told.state, told.run) == ("partly done", "mixstyle remix")
+    assert remix(settings).shards_made == 1
+    assert (tmp_path / "remix" / "stems-000000.tar").stat().st_mtime_ns == kept
+    assert hashes(tmp_path / "remix") == hashes(folder / "remix")
+    with pytest.raises(MixstyleError) as caught:
+        remix(profile(tmp_path, folder, blocks=3))
+    assert caught.value.code == "stale"
+
+
+def test_a_growth_that_was_interrupted_is_finished(
+    folder: Path, summary: RemixSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remix(profile(tmp_path, folder, blocks=2))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    more = profile(tmp_path, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(growth, "restamp_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remix(more)
+    assert remix(profile(tmp_path, folder)).shards_made == 1
+    assert hashes(tmp_path / "remix") == hashes(folder / "remix")
 
 
 @pytest.mark.slow
