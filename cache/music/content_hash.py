@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mixstyle.cache.music.tags import after_id3v2, before_last_tags
+from mixstyle.cache.music.wav_data import wav_data
+
 HEAD_BYTES = 65_536
 _BLOCK_BYTES = 1 << 20
 
@@ -128,44 +131,26 @@ def _named(kind: str, digest: str) -> str:
 
 
 def _locate(file: BinaryIO) -> AudioBytes:
-    size = os.fstat(file.fileno()).st_size
-    start = 0
+    size, start = os.fstat(file.fileno()).st_size, after_id3v2(file)
+    found = _by_format(file, start, size)
+    # what looks empty is none of these formats, or its header is wrong: as no bytes, all of its kind would be equal
+    return found if found is not None and found.size > 0 else AudioBytes("file", 0, size, size)
+
+
+def _by_format(file: BinaryIO, start: int, size: int) -> AudioBytes | None:
+    file.seek(start)
     head = file.read(64)
-    while head[:3] == b"ID3" and len(head) >= 10:
-        start += _id3v2_size(head)
-        file.seek(start)
-        head = file.read(64)
     if head[:4] == b"fLaC" and len(head) >= 42:
         return _flac(head, start, size)
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
-        found = _wav(file, start, size)
+        found = _wav(file, start)
         if found is not None:
             return found
     is_mpeg = len(head) >= 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
     if start > 0 or is_mpeg:
-        stop = max(start, _before_tags(file, size))
+        stop = max(start, before_last_tags(file))
         return AudioBytes("mp3", start, stop, stop - start)
-    return AudioBytes("file", 0, size, size)
-
-
-def _id3v2_size(head: bytes) -> int:
-    """Bytes of an ID3v2 tag: a header of 10, four bytes of 7 bits that give the length, perhaps a footer of 10."""
-    length = (head[6] & 127) << 21 | (head[7] & 127) << 14 | (head[8] & 127) << 7 | (head[9] & 127)
-    return 10 + length + (10 if head[5] & 0x10 else 0)
-
-
-def _before_tags(file: BinaryIO, size: int) -> int:
-    """Where the tags at the end of an MP3 begin: an ID3v1 of 128 bytes, before it perhaps an APE tag."""
-    stop = size
-    file.seek(max(0, stop - 128))
-    if file.read(3) == b"TAG":
-        stop -= 128
-    file.seek(max(0, stop - 32))
-    footer = file.read(32)
-    if len(footer) == 32 and footer[:8] == b"APETAGEX":
-        length, _, flags = struct.unpack("<III", footer[12:24])
-        stop -= length + (32 if flags & 1 << 31 else 0)
-    return stop
+    return None
 
 
 def _flac(head: bytes, start: int, size: int) -> AudioBytes:
@@ -180,21 +165,13 @@ def _flac(head: bytes, start: int, size: int) -> AudioBytes:
     return AudioBytes(kind, start, size, samples * channels * -(-bits // 8), _named(kind, md5.hex()))
 
 
-def _wav(file: BinaryIO, start: int, size: int) -> AudioBytes | None:
+def _wav(file: BinaryIO, start: int) -> AudioBytes | None:
     """The data chunk; its samples count as FLAC's do where they are plain PCM of 16 or 24 bits."""
-    place, kind = start + 12, ""
-    while place + 8 <= size:
-        file.seek(place)
-        name, length = struct.unpack("<4sI", file.read(8))
-        if name == b"fmt ":
-            form = file.read(min(length, 40))
-            if len(form) < 16:
-                return None
-            tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
-            tag = struct.unpack("<H", form[24:26])[0] if tag == 0xFFFE and len(form) >= 26 else tag
-            kind = f"pcm {rate} {channels} {bits}" if tag == 1 and bits in (16, 24) else f"wav {form.hex()}"
-        elif name == b"data" and kind:
-            stop = min(size, place + 8 + length)
-            return AudioBytes(kind, place + 8, stop, stop - place - 8)
-        place += 8 + length + length % 2
-    return None
+    found = wav_data(file, start)
+    if found is None:
+        return None
+    form = found.form
+    tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
+    tag = struct.unpack("<H", form[24:26])[0] if tag == 0xFFFE and len(form) >= 26 else tag
+    kind = f"pcm {rate} {channels} {bits}" if tag == 1 and bits in (16, 24) else f"wav {form.hex()}"
+    return AudioBytes(kind, found.start, found.stop, found.stop - found.start)

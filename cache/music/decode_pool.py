@@ -20,7 +20,8 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
-from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic
+from mixstyle.cache.music.reader import WindowAudio
+from mixstyle.cache.music.sound import MusicInfo, UnreadableMusic
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
 Item = TypeVar("Item")
@@ -35,14 +36,16 @@ TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class DecodedWindows:
-    """Windows of a track: float32 each, [2, T], or [4, 2, T] of a folder of stems.
+    """Windows of a track, [2, T] each, or [4, 2, T] of a folder of stems.
 
     content_hash: of all its audio. loudness: of the whole track (of the sum of its stems), where it was asked for.
+    note: what is missing of the track at its end, or empty; as far as it was read.
     """
 
-    audio: list[np.ndarray]
+    windows: list[WindowAudio]
     content_hash: str
     loudness: SongLoudness | None = None
+    note: str = ""
 
 
 class Decoder:
@@ -65,7 +68,9 @@ class Decoder:
         """
         header, audio = self._call({"files": _text(files), "windows": list(windows), "measure": measure})
         found = header["loudness"]
-        return DecodedWindows(audio, header["content_hash"], SongLoudness(**found) if found else None)
+        decoded = [WindowAudio(*window) for window in zip(audio, header["there"], header["cut"], strict=True)]
+        loudness = SongLoudness(**found) if found else None
+        return DecodedWindows(decoded, header["content_hash"], loudness, header["note"])
 
     @property
     def pid(self) -> int | None:

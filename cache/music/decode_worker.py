@@ -5,8 +5,10 @@ It is started as `python -m mixstyle.cache.music.decode_worker`.
 It answers one request at a time on its standard input and output, until its input ends. A request is a line of JSON:
 `{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...], "measure": false}`. Without windows
 the reply is the header's content: `{"ok": true, "info": {...}}`. With windows, of which there may be none, it is
-`{"ok": true, "shapes": [[..], ...], "content_hash": "...", "loudness": null}` and then the windows' samples, float32,
-one after the other; with `measure` the loudness of the whole song stands there. `{"ok": false, "reason": "..."}` tells
+`{"ok": true, "shapes": [[..], ...], "there": [..], "cut": ["", ...], "note": "", "content_hash": "...", "loudness":
+null}` and then the windows' samples, float32, one after the other; with `measure` the loudness of the whole song stands
+there. Where a file holds less than its header says, `there` tells how many frames of a window it has, `cut` why, and
+`note` what is missing of the file, as far as it was read. `{"ok": false, "reason": "..."}` tells
 a file that cannot be used. Anything else ends the process.
 """
 
@@ -21,8 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
-from mixstyle.cache.music.reader import UnreadableMusic, probe, read_blocks, read_windows
-from mixstyle.cache.music.stem_folders import hash_stems, probe_stems, read_mix_blocks, read_stem_windows
+from mixstyle.cache.music.reader import Blocks, probe, read_what_is_there
+from mixstyle.cache.music.sound import UnreadableMusic
+from mixstyle.cache.music.stem_folders import MixBlocks, hash_stems, probe_stems, read_stems_there
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 
@@ -34,8 +37,8 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
         if request["windows"] is None:
             return {"ok": True, "info": asdict(probe_stems(files) if stems else probe(files[""]))}, []
         windows = [(start, stop) for start, stop in request["windows"]]
-        audio = read_stem_windows(files, windows) if stems else read_windows(files[""], windows)
-        loudness = _measured(files) if request.get("measure") else None
+        found = read_stems_there(files, windows) if stems else read_what_is_there(files[""], windows)
+        loudness, note = _measured(files) if request.get("measure") else (None, "")
         content = hash_stems(files) if stems else content_hash(files[""])
     except UnreadableMusic as error:
         return {"ok": False, "reason": str(error)}, []
@@ -43,18 +46,27 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
         return {"ok": False, "reason": f"cannot be read: {error.strerror or error}"}, []
     except MemoryError:
         return {"ok": False, "reason": "out of memory: too long to decode at once"}, []
-    shapes = [list(part.shape) for part in audio]
-    return {"ok": True, "shapes": shapes, "content_hash": content, "loudness": loudness}, audio
+    header = {
+        "ok": True,
+        "shapes": [list(window.audio.shape) for window in found],
+        "there": [window.there for window in found],
+        "cut": [window.reason for window in found],
+        "note": note or next((window.reason for window in found if window.reason), ""),
+        "content_hash": content,
+        "loudness": loudness,
+    }
+    return header, [window.audio for window in found]
 
 
-def _measured(files: dict[str, Path]) -> dict[str, float]:
-    """The loudness of all of a file, or of the sum of its stems."""
+def _measured(files: dict[str, Path]) -> tuple[dict[str, float], str]:
+    """The loudness of all of a file, or of the sum of its stems, and what is missing of it."""
     from mixstyle.pipeline.descriptors.song_loudness import SongMeter  # most workers measure nothing
 
     meter = SongMeter(SAMPLE_RATE)
-    for block in read_blocks(files[""]) if "" in files else read_mix_blocks(files):
+    blocks = Blocks(files[""]) if "" in files else MixBlocks(files)
+    for block in blocks:
         meter.add(block)
-    return asdict(meter.result())
+    return asdict(meter.result()), blocks.reason
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -5,12 +5,12 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from mixstyle.cache.music.content_hash import audio_bytes, quick_hash
-from mixstyle.cache.music.reader import AUDIO_SUFFIXES
+from mixstyle.cache.music.formats import AUDIO_SUFFIXES_OF, LISTING_VERSION
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 
@@ -26,7 +26,7 @@ class Listing:
 
     sizes: bytes of each track's file, or of its stems together; -1 where there is no file. artists, licences: of those
     tracks whose list names them. spot: hashes of a few tracks' ends, which tell that a folder was filled anew with
-    files of the same names and sizes.
+    files of the same names and sizes. version: of the rule which files are music.
     """
 
     root: Path
@@ -34,6 +34,7 @@ class Listing:
     artists: Mapping[str, str] = field(default_factory=dict)
     licences: Mapping[str, str] = field(default_factory=dict)
     spot: Mapping[str, str] = field(default_factory=dict)
+    version: int = LISTING_VERSION
 
     @property
     def digest(self) -> str:
@@ -45,18 +46,23 @@ class Listing:
         return digest.hexdigest()[:16]
 
 
-def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
+def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"], version: int = LISTING_VERSION) -> Listing:
     """Lists a folder (all below it, links followed, each folder once), a .txt list or a .csv list.
 
     A list's relative paths are relative to its folder. A CSV has a column `path`, and may have `artist` and `licence`.
-    With kind `stems` a track is a folder that holds stems. Raises MixstyleError where there is nothing to list.
+    With kind `stems` a track is a folder that holds stems. version: of the rule which files are music. Raises MixstyleError where there is nothing to list.
     """
     if data_path.is_dir():
-        listing = Listing(data_path, _song_folders(data_path) if kind == "stems" else _music_files(data_path))
+        suffixes = AUDIO_SUFFIXES_OF[version]
+        listing = Listing(
+            data_path,
+            _song_folders(data_path) if kind == "stems" else _music_files(data_path, suffixes),
+            version=version,
+        )
     elif not data_path.exists():
         raise MixstyleError(f"separate.data_path={data_path}: no such folder or list", code="not-found")
     elif data_path.suffix.lower() in (".txt", ".csv"):
-        listing = _read_list(data_path, kind)
+        listing = replace(_read_list(data_path, kind), version=version)
     else:
         raise MixstyleError(
             f"separate.data_path={data_path}: should be a folder, a .txt list or a .csv list", code="bad-list"
@@ -115,7 +121,7 @@ def with_spot_checks(listing: Listing, paths: Iterable[str], kind: Literal["mixt
             except OSError:
                 told.append("unreadable")
         spot[path] = " ".join(told)
-    return Listing(listing.root, listing.sizes, listing.artists, listing.licences, spot)
+    return replace(listing, spot=spot)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
@@ -153,13 +159,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _music_files(root: Path) -> dict[str, int]:
+def _music_files(root: Path, suffixes: frozenset[str]) -> dict[str, int]:
     sizes = {}
     skip = len(str(root).rstrip(os.sep)) + 1
     for _, entries in _walk(root):
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-            if suffix in AUDIO_SUFFIXES and not _is_folder(entry):
+            if suffix in suffixes and not _is_folder(entry):
                 sizes[entry.path[skip:].replace(os.sep, "/")] = _size(entry)
     return sizes
 

@@ -1,32 +1,34 @@
 """Reads music: what a file says of itself, and windows of it at 44.1 kHz in stereo.
 
-Everything is decoded by libsndfile (soundfile), which seeks sample-exactly. Frames that come back are compared with
-those asked for: a file that holds less than its header says is refused as truncated, the whole of it, since the
-places of its clips were derived from that header. An Ogg or WAV file that was cut tells its new length instead of the
-old one, and is taken as the shorter track that it now is.
+Decoding is `mixstyle.cache.music.sound`'s. A file may hold less than its header says, by some samples or by half: what
+is there of a window is told, so that it costs no more than the clips that touch what is missing. An Ogg or WAV file
+that was cut tells its new length instead of the old one, and is taken as the shorter track that it now is.
 """
 
-import errno
 import functools
 import math
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.cache.music.sound import MusicInfo, Sound, UnreadableMusic
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
-AUDIO_SUFFIXES = frozenset(
-    ".mp3 .mp2 .flac .ogg .oga .opus .wav .wave .w64 .rf64 .aif .aiff .aifc .au .snd .caf "
-    # libsndfile does not read these: they are taken up so that they are told as failures, not passed over
-    ".m4a .mp4 .aac .alac .wma .wv .ape .mpc".split()
-)
-"""Endings, in lower case, of the files that count as music."""
+__all__ = [
+    "Blocks",
+    "MusicInfo",
+    "UnreadableMusic",
+    "WindowAudio",
+    "frames_at_44100",
+    "probe",
+    "read_what_is_there",
+    "read_window",
+    "read_windows",
+    "resample_to_44100",
+    "stereo",
+]
 
 # Kaiser-windowed sinc, the parameters that torchaudio's documentation names "kaiser_best": stop band below -120 dB.
 LOWPASS_WIDTH = 64
@@ -35,13 +37,11 @@ BETA = 14.769656459379492
 LARGEST_KERNEL = 10_000_000
 """Numbers in torchaudio's table of filters; rates that would need more take the same filter another way."""
 
-RATES_HZ = (1_000, 768_000)
-LONGEST_S = 24 * 3600.0
 BLOCK_FRAMES = 1 << 18
 """Of a track that is read from end to end: 6 s."""
 
 # ITU-R BS.775: centre and surrounds at -3 dB, low-frequency effects left out. Rows: left, right; columns in the order
-# that libsndfile hands out (WAVEFORMATEX): L R C LFE and then the surrounds.
+# of WAV (WAVEFORMATEX): L R C LFE and then the surrounds.
 _H = math.sqrt(0.5)
 DOWNMIX: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
     3: ((1, 0, _H), (0, 1, _H)),
@@ -53,37 +53,22 @@ DOWNMIX: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-class UnreadableMusic(MixstyleError):  # noqa: N818 (says what the file is)
-    """A file that cannot be used (bad-audio); the text is the reason: its kind, a colon and the detail."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, code="bad-audio")
-
-    @property
-    def kind(self) -> str:
-        """What failures are counted by, such as "too short"."""
-        return self.message.partition(":")[0]
-
-
 @dataclass(frozen=True, slots=True)
-class MusicInfo:
-    """What a file's header says. rate: Hz. frames: at that rate. licence: its licence or copyright tag, or empty."""
+class WindowAudio:
+    """A window of a track: audio [2, n] float32 (of stems [4, 2, n]), zeros where there is none.
 
-    rate: int
-    channels: int
-    frames: int
-    format: str
-    licence: str = ""
+    there: how many of its frames, from its start, the file has. reason: why that is less than n, or empty.
+    """
 
-    @property
-    def duration_s(self) -> float:
-        return self.frames / self.rate
+    audio: np.ndarray
+    there: int
+    reason: str = ""
 
 
 def probe(path: Path | str) -> MusicInfo:
     """Reads a file's header. Raises UnreadableMusic for files that are missing, empty, locked away or no music."""
-    with _opened(Path(path)) as file:
-        return _info(file)
+    with Sound(Path(path)) as sound:
+        return sound.info
 
 
 def frames_at_44100(info: MusicInfo) -> int:
@@ -95,26 +80,46 @@ def read_window(path: Path | str, start: int, stop: int) -> np.ndarray:
     """Frames start to stop (half-open, at 44.1 kHz) of a track: [2, stop - start] float32.
 
     Only what is needed is decoded. The result equals the same window of the whole track's resampling. Mono goes to
-    both channels; 3 to 8 channels are mixed down by ITU-R BS.775. Raises UnreadableMusic with the reason, and
-    ValueError for a window outside the track.
+    both channels; 3 to 8 channels are mixed down by ITU-R BS.775. Raises UnreadableMusic with the reason, also where
+    the file holds less, and ValueError for a window outside the track.
     """
     return read_windows(path, [(start, stop)])[0]
 
 
 def read_windows(path: Path | str, windows: Sequence[tuple[int, int]]) -> list[np.ndarray]:
     """Several windows of one track, opened once; see `read_window`."""
-    with _opened(Path(path)) as file:
-        info = _info(file)
-        return [_read(file, info, start, stop) for start, stop in windows]
+    found = read_what_is_there(path, windows)
+    short = next((window for window in found if window.reason), None)
+    if short is not None:
+        raise UnreadableMusic(short.reason)
+    return [window.audio for window in found]
 
 
-def read_blocks(path: Path | str, frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
-    """All of a track at 44.1 kHz, block by block: [2, frames] float32 each, the last one shorter; see `read_window`."""
-    with _opened(Path(path)) as file:
-        info = _info(file)
-        whole = frames_at_44100(info)
-        for start in range(0, whole, frames):
-            yield _read(file, info, start, min(start + frames, whole))
+def read_what_is_there(path: Path | str, windows: Sequence[tuple[int, int]]) -> list[WindowAudio]:
+    """Several windows of one track that may hold less than its header says; else as `read_window`."""
+    with Sound(Path(path)) as sound:
+        return [_read(sound, start, stop) for start, stop in windows]
+
+
+class Blocks:
+    """All of a track at 44.1 kHz, block by block, as far as it goes: [2, frames] float32 each, the last one shorter.
+
+    reason: after the last one, why it is less than the header says, or empty. Raises as `read_window` does.
+    """
+
+    def __init__(self, path: Path | str, frames: int = BLOCK_FRAMES) -> None:
+        self._path, self._frames, self.reason = Path(path), frames, ""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with Sound(self._path) as sound:
+            whole = frames_at_44100(sound.info)
+            for start in range(0, whole, self._frames):
+                block = _read(sound, start, min(start + self._frames, whole))
+                if block.there:
+                    yield block.audio[:, : block.there]
+                if block.reason:
+                    self.reason = block.reason
+                    return
 
 
 def stereo(audio: np.ndarray) -> np.ndarray:
@@ -152,76 +157,33 @@ def resample_to_44100(audio: np.ndarray, rate: int) -> np.ndarray:
     return converted.astype(np.float32)
 
 
-def _opened(path: Path) -> soundfile.SoundFile:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableMusic("not a file: a folder, a pipe or a device")
-        if status.st_size == 0:
-            raise UnreadableMusic("empty file: 0 bytes")
-        os.close(os.open(path, os.O_RDONLY))  # tells a denied permission, which libsndfile takes for a wrong format
-    except OSError as error:
-        raise UnreadableMusic(_refusal(error, path)) from error
-    try:
-        return soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
-        raise UnreadableMusic("not music: in no format that libsndfile reads") from error
-
-
-def _refusal(error: OSError, path: Path) -> str:
-    kinds = {
-        errno.ENOENT: "broken link: what it points to is gone" if path.is_symlink() else "no such file: it is gone",
-        errno.ELOOP: "broken link: it goes round in a circle",
-        errno.EACCES: "permission denied: this user may not read it",
-        errno.EPERM: "permission denied: this user may not read it",
-    }
-    return kinds.get(error.errno or 0, f"cannot be read: {error.strerror}")
-
-
-def _info(file: soundfile.SoundFile) -> MusicInfo:
-    if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
-        raise UnreadableMusic(f"unusable rate: its header says {file.samplerate} Hz")
-    if file.frames <= 0:
-        raise UnreadableMusic("no audio: its header says 0 samples")
-    if file.frames / file.samplerate > LONGEST_S:
-        raise UnreadableMusic("unknown length: its header gives none, or more than a day")
-    if file.channels > max(DOWNMIX):
-        raise UnreadableMusic(f"too many channels: {file.channels}, and at most 8 can be mixed down")
-    tags = file.copy_metadata()
-    licence = tags.get("license") or tags.get("copyright") or ""
-    return MusicInfo(file.samplerate, file.channels, file.frames, f"{file.format} {file.subtype}", licence)
-
-
-def _read(file: soundfile.SoundFile, info: MusicInfo, start: int, stop: int) -> np.ndarray:
+def _read(sound: Sound, start: int, stop: int) -> WindowAudio:
+    info = sound.info
     if not 0 <= start < stop <= frames_at_44100(info):
         raise ValueError(f"window {start} to {stop} does not lie within {frames_at_44100(info)} frames")
     if info.rate == SAMPLE_RATE:
-        return np.ascontiguousarray(stereo(_decode(file, info, start, stop)))
+        audio, reason = sound.decode(start, stop)
+        return WindowAudio(_filled(stereo(audio), stop - start), audio.shape[1], reason)
     old, new, width = _ratio(info.rate)
     # Output block j (`new` frames) is made of input frames j * old - width to (j + 1) * old + width. Cut at a multiple
     # of `old`, the window's resampling has the same phases as the whole track's.
     lead = -(-width // old) * old
     first = max(0, start // new * old - lead)
     last = min(info.frames, ((stop - 1) // new + 1) * old + width)
-    converted = resample_to_44100(stereo(_decode(file, info, first, last)), info.rate)
+    audio, reason = sound.decode(first, last)
+    converted = resample_to_44100(_filled(stereo(audio), last - first), info.rate)
     offset = first // old * new
-    return np.ascontiguousarray(converted[:, start - offset : stop - offset])
+    there = stop - start
+    if audio.shape[1] < last - first:  # as at any track's end: silence beyond
+        there = min(there, max(0, -(-(first + audio.shape[1]) * new // old) - start))
+    window = np.ascontiguousarray(converted[:, start - offset : stop - offset])
+    window[:, there:] = 0
+    return WindowAudio(window, there, reason if there < stop - start else "")
 
 
-def _decode(file: soundfile.SoundFile, info: MusicInfo, first: int, last: int) -> np.ndarray:
-    """Frames first to last of the file itself: [C, last - first] float32."""
-    try:
-        file.seek(first)
-        audio = file.read(last - first, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise UnreadableMusic(
-            f"damaged or cut short: decoding fails between {first / info.rate:.1f} s and {last / info.rate:.1f} s"
-        ) from error
-    if len(audio) != last - first:
-        raise UnreadableMusic(f"cut short: it holds less than the {info.duration_s:.1f} s that its header says")
-    if not np.isfinite(audio).all():
-        raise UnreadableMusic("not finite: it holds NaN or infinite samples")
-    return audio.T
+def _filled(audio: np.ndarray, frames: int) -> np.ndarray:
+    """Audio [2, n] with zeros up to so many frames."""
+    return np.ascontiguousarray(np.pad(audio, ((0, 0), (0, frames - audio.shape[1]))))
 
 
 def _ratio(rate: int) -> tuple[int, int, int]:

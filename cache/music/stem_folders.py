@@ -7,13 +7,15 @@ stems. Stems of six-stem separators are refused, since what guitar and piano hol
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.listing import EXTRA_STEMS, track_files
-from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100, probe, read_blocks, read_windows
+from mixstyle.cache.music.reader import Blocks, WindowAudio, frames_at_44100, probe, read_what_is_there
+from mixstyle.cache.music.sound import MusicInfo, UnreadableMusic
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 
 MOST_APART_S = 0.1
@@ -55,32 +57,68 @@ def probe_stems(files: Mapping[str, Path]) -> MusicInfo:
 
 
 def read_stem_windows(files: Mapping[str, Path], windows: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """Windows (frames at 44.1 kHz, half-open) of all four stems: [4, 2, stop - start] float32 each."""
-    stems = []
+    """Windows (frames at 44.1 kHz, half-open) of all four stems: [4, 2, stop - start] float32 each.
+
+    Raises UnreadableMusic, naming the stem, for one that cannot be read or holds less than its header says.
+    """
+    found = read_stems_there(files, windows)
+    short = next((window for window in found if window.reason), None)
+    if short is not None:
+        raise UnreadableMusic(short.reason)
+    return [window.audio for window in found]
+
+
+def read_stems_there(files: Mapping[str, Path], windows: Sequence[tuple[int, int]]) -> list[WindowAudio]:
+    """As `read_stem_windows`, of stems that may hold less: there is as much of a window as of its shortest stem."""
+    stems: list[list[WindowAudio]] = []
     for stem, file in files.items():
         with _about(stem):
-            stems.append(read_windows(file, windows))
-    return [np.stack(parts) for parts in zip(*stems, strict=True)]
+            found = read_what_is_there(file, windows)
+        stems.append([replace(part, reason=_named(stem, part.reason)) for part in found])
+    windows_of_all = []
+    for parts in zip(*stems, strict=True):
+        shortest = min(parts, key=lambda part: part.there)
+        audio = np.stack([part.audio for part in parts])
+        audio[..., shortest.there :] = 0
+        windows_of_all.append(WindowAudio(audio, shortest.there, shortest.reason))
+    return windows_of_all
 
 
-def read_mix_blocks(files: Mapping[str, Path]) -> Iterator[np.ndarray]:
-    """All of the sum of four stems, as long as the shortest, block by block: [2, n] float32 each."""
-    readers = {stem: read_blocks(file) for stem, file in files.items()}
-    while True:
-        parts = []
-        for stem, blocks in readers.items():
-            with _about(stem):
-                parts.append(next(blocks, None))
-        whole = [part for part in parts if part is not None]
-        if len(whole) < len(parts):
-            return
-        frames = min(part.shape[1] for part in whole)
-        yield np.sum([part[:, :frames] for part in whole], axis=0)
+class MixBlocks:
+    """All of the sum of four stems, as far as the shortest goes, block by block: [2, n] each.
+
+    reason: after the last one, why it is less than the headers say, or empty.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._blocks = {stem: Blocks(file) for stem, file in files.items()}
+        self.reason = ""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        readers = {stem: iter(blocks) for stem, blocks in self._blocks.items()}
+        while True:
+            parts = []
+            for stem, blocks in readers.items():
+                with _about(stem):
+                    parts.append(next(blocks, np.empty((2, 0), np.float32)))
+            frames = min(part.shape[1] for part in parts)
+            if frames:
+                yield np.sum([part[:, :frames] for part in parts], axis=0)
+            if frames < max(part.shape[1] for part in parts) or not frames:
+                told = {stem: blocks.reason for stem, blocks in self._blocks.items() if blocks.reason}
+                self.reason = next((_named(stem, reason) for stem, reason in told.items()), "")
+                return
 
 
 def hash_stems(files: Mapping[str, Path]) -> str:
     """32 hex digits of the four stems' audio."""
     return hashlib.sha256(" ".join(content_hash(file) for file in files.values()).encode()).hexdigest()[:32]
+
+
+def _named(stem: str, reason: str) -> str:
+    """A reason with the stem after its kind; empty where it is."""
+    kind, _, detail = reason.partition(": ")
+    return f"{kind}: {stem}: {detail}" if reason else ""
 
 
 @contextmanager
@@ -89,5 +127,4 @@ def _about(stem: str) -> Iterator[None]:
     try:
         yield
     except UnreadableMusic as error:
-        kind, _, detail = str(error).partition(": ")
-        raise UnreadableMusic(f"{kind}: {stem}: {detail}") from error
+        raise UnreadableMusic(_named(stem, str(error))) from error

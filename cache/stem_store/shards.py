@@ -5,16 +5,17 @@
 - `<track_id>.c<slot>.flac`, one a clip: FLAC, 44.1 kHz, 16 bit, 8 channels (vocals L R, bass L R, drums L R, other
   L R). The stems are these samples times the clip's `scale`, which is above 1 only where a stem would have clipped.
 - `<track_id>.json`: `version`, `track_id`, `path`, `split`, `group`, what is known of the source (`source_rate` in Hz,
-  `source_channels`, `source_frames`, `source_format`, `duration_s`, `content_hash`, `licence`), `separator` (its
-  fingerprint) and lists with an entry a clip: `clip_id`, `slot`, `start_frame` (at 44.1 kHz), `scale`, `file`.
+  `source_channels`, `source_frames`, `source_format`, `duration_s`, `content_hash`, `licence`, and a `note` where the
+  file holds less than its header says), `separator` (its fingerprint) and lists with an entry a clip: `clip_id`,
+  `slot`, `start_frame` (at 44.1 kHz), `scale`, `file`.
 
 The tar is written by `webdataset.TarWriter`. Its members are plain files with time 0, owner 0 and mode 644, so equal
 content gives equal bytes (the same ones as Python's tarfile gave before). Tracks and clips that failed are not in it.
 `stems-000000.json` is written after the tar and lists all of them: `version`, `shard`, `fingerprint` (of the settings
 that made it), `sha256` and `bytes` of the tar, `samples`, `members` (`[name, offset, size]`) and `tracks` (`track_id`,
-`path`, `split`, `status`, `reason`, and `clips` with `clip_id`, `status`, `reason`, `start_frame`, `scale`). A track
-whose chunks did not fit into memory in the planned batches has `batch_chunks`: the batch sizes that were used. A shard
-is done when its sidecar is there and names the tar's length.
+`path`, `split`, `status`, `reason`, perhaps the `note`, and `clips` with `clip_id`, `status`, `reason`, `start_frame`,
+`scale`). A track whose chunks did not fit into memory in the planned batches has `batch_chunks`: the batch sizes that
+were used. A shard is done when its sidecar is there and names the tar's length.
 """
 
 import hashlib
@@ -288,8 +289,10 @@ def _members(track: TrackRecord) -> list[tuple[str, bytes]]:
 def _describe(track: TrackRecord) -> dict[str, Any]:
     kept = {clip.slot for clip in _kept(track)}
     halved = {"batch_chunks": list(track.batch_chunks)} if track.batch_chunks else {}
+    noted = {"note": track.source["note"]} if "note" in track.source else {}
     return {
         **halved,
+        **noted,
         "track_id": track.track_id,
         "path": track.path,
         "split": track.split,

@@ -130,5 +130,6 @@ def _source(track: ListedTrack, info: MusicInfo, cut: CutSong) -> dict[str, Any]
         "source_format": info.format,
         "duration_s": round(info.duration_s, 6),
         "content_hash": cut.content_hash,
+        **({"note": cut.note} if cut.note else {}),
         **(cut.loudness.to_json() if cut.loudness else {}),
     }

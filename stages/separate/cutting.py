@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION, CUTTING_VERSIONS, CuttingRule
+from mixstyle.cache.music.cutting import CUTTING_VERSION, CuttingRule
 from mixstyle.cache.music.decode_pool import DecodedWindows, Decoder
+from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100
 from mixstyle.cache.storage.provenance import read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -58,7 +59,8 @@ class CutSong:
 
     starts: first frame of each slot, None where there is no room. usable: by slot; the audio of its request is [2, n],
     of stems [4, 2, n], and clips that lie close together share it. failed: why a slot's clip cannot be used. reason:
-    why the song cannot, or empty. loudness: of all of the song, where it was measured.
+    why the song cannot, or empty. loudness: of all of the song, where it was measured. note: what the file holds less
+    than its header says, or empty.
     """
 
     frames: int
@@ -69,6 +71,7 @@ class CutSong:
     reason: str = ""
     content_hash: str = ""
     loudness: SongLoudness | None = None
+    note: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -86,16 +89,25 @@ def cutting_rule(chosen: SeparateSettings, version: int = CUTTING_VERSION) -> Cu
 
 def cutting_version_of(stems_dir: Path) -> int:
     """The version of the rule that a folder of stems was begun with; the present one where nothing is there yet."""
+    return _version_of(stems_dir, "cutting_version", CUTTING_VERSION, "its tracks were cut")
+
+
+def listing_version_of(stems_dir: Path) -> int:
+    """The version of the rule by which a folder of stems was begun: which files of its music folder are tracks."""
+    return _version_of(stems_dir, "listing_version", LISTING_VERSION, "its tracks were listed")
+
+
+def _version_of(stems_dir: Path, name: str, present: int, done: str) -> int:
     path = stems_dir / "settings.json"
     if not path.exists():
-        return CUTTING_VERSION
+        return present
     try:
-        version = read_provenance(path).flat.get("cutting_version", 1)
+        version = read_provenance(path).flat.get(name, 1)
     except MixstyleError:  # told where the settings are compared
-        return CUTTING_VERSION
-    if version not in CUTTING_VERSIONS:
+        return present
+    if version not in range(1, present + 1):
         raise MixstyleError(
-            f"{path}: its tracks were cut by version {version} of the rule, which this mixstyle does not know",
+            f"{path}: {done} by version {version} of the rule, which this mixstyle does not know",
             code="unknown-version",
         )
     return version
@@ -118,7 +130,8 @@ def cut_files(decoder: Decoder, files: Files, path: str, rules: ClipRules) -> tu
 def cut(frames: int, path: str, rules: ClipRules, read: Callable[[Windows], DecodedWindows]) -> CutSong:
     """Cuts a song of so many frames. A song that cannot be used comes back with its reason.
 
-    read: gives the audio of windows, or raises UnreadableMusic.
+    read: gives the audio of windows, or raises UnreadableMusic. What the audio has less than it should costs the clips
+    that touch it, and a song that is taken whole its end.
     """
     cutting, least = rules.cutting, rules.least_clips
     if rules.whole_if_short and frames < LEAST_CLIPS * cutting.clip_frames:
@@ -134,22 +147,38 @@ def cut(frames: int, path: str, rules: ClipRules, read: Callable[[Windows], Deco
         decoded = read(windows)
     except UnreadableMusic as error:
         return CutSong(frames, cutting.clip_frames, starts, reason=str(error))
-    audio = [torch.from_numpy(part) for part in decoded.audio]
+    audio = [torch.from_numpy(window.audio) for window in decoded.windows]
+    if len(clips) == 1 and cutting.clip_frames == frames and decoded.windows[0].there < frames:
+        clips = [(0, max(decoded.windows[0].there, 1))]
     # clips that have room come first, so a slot is also a clip's place among them
     failed = {slot: f"no room: the track holds {len(clips)} clips" for slot in range(len(clips), len(starts))}
     usable: dict[int, ClipRequest] = {}
     for slot, (start, stop) in enumerate(clips):
         place = next(i for i, (first, last) in enumerate(windows) if first <= start and stop <= last)
         request = ClipRequest(frames, start, stop, windows[place][0], audio[place])
-        if is_silent(request.clip.numpy(), rules.silence_lufs):
+        window = decoded.windows[place]
+        if stop > windows[place][0] + window.there or stop - start < SHORTEST_CLIP_S * SAMPLE_RATE:
+            failed[slot] = window.reason
+        elif is_silent(request.clip.numpy(), rules.silence_lufs):
             failed[slot] = f"silent: the mix is below {rules.silence_lufs:g} LUFS"
         else:
             usable[slot] = request
     reason = ""
     if len(usable) < least:
         where = "all but one of its clips" if usable else "all of its clips"
-        reason = f"silent: the mix is below {rules.silence_lufs:g} LUFS in {where}"
-    return CutSong(frames, cutting.clip_frames, starts, usable, failed, reason, decoded.content_hash, decoded.loudness)
+        missing = [window.reason for window in decoded.windows if window.reason]
+        reason = missing[0] if missing else f"silent: the mix is below {rules.silence_lufs:g} LUFS in {where}"
+    return CutSong(
+        frames,
+        cutting.clip_frames,
+        starts,
+        usable,
+        failed,
+        reason,
+        decoded.content_hash,
+        decoded.loudness,
+        decoded.note,
+    )
 
 
 def merged(spans: Windows) -> list[tuple[int, int]]:

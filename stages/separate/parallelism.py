@@ -100,8 +100,8 @@ def provenance_of(
     if chosen.measure_songs:  # only where it differs from what folders were begun with before it existed
         settings["measure_songs"] = True
     versions = {"format": SHARD_VERSION}
-    if cutting_version > 1:
-        versions["cutting_version"] = cutting_version
+    later = {"cutting_version": cutting_version, "listing_version": listing.version}
+    versions |= {name: version for name, version in later.items() if version > 1}
     if separator is not None:
         settings |= {
             "num_overlap": separator.file.num_overlap,

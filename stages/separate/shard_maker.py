@@ -147,19 +147,24 @@ def _locked_tracks(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks)
 
 @dataclass(frozen=True)
 class ShardStats:
-    """What the summary and the failure log need of a shard, which is little: there may be thousands."""
+    """What the summary and the failure log need of a shard, which is little: there may be thousands.
+
+    tracks_noted: of those done, whose files hold less than their headers say.
+    """
 
     tracks: int
     tracks_done: int
     clips_done: int
     size: int
     failures: list[Failure]
+    tracks_noted: int = 0
 
     @classmethod
     def of(cls, shard: ShardInfo, command: str) -> "ShardStats":
         done = [track for track in shard.tracks if track["status"] == "ok"]
         clips = sum(clip["status"] == "ok" for track in done for clip in track["clips"])
-        return cls(len(shard.tracks), len(done), clips, shard.size, failures_of([shard], command))
+        noted = sum("note" in track for track in done)
+        return cls(len(shard.tracks), len(done), clips, shard.size, failures_of([shard], command), noted)
 
 
 def with_finished(run: ShardRun[Item], shard_stats: dict[int, ShardStats]) -> dict[int, ShardStats]:

@@ -17,6 +17,7 @@ import torch
 
 from mixstyle.cache.models.separator_records import separators_note
 from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import (
@@ -38,7 +39,7 @@ from mixstyle.stages.common.commands import OWN_MUSIC, own_music
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import Decoding, rules_of
-from mixstyle.stages.separate.cutting import cutting_version_of
+from mixstyle.stages.separate.cutting import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.launcher import run_on_devices
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
@@ -75,9 +76,10 @@ class SeparateSummary:
     """What a run did. Tracks, clips and bytes are of all shards there are, this run's, earlier ones' and others'.
 
     failures_by_reason: failed tracks by the kind of their reason. clips_failed: clips that failed in tracks that did
-    not. shards_elsewhere: not made yet, and left to other shares or locked by other processes. made_audio_s,
-    wall_s, network_s: seconds of clips made in this run, how long the run took, and for how much of that the network
-    was at work. busy: share of its streams' time. bottleneck: what was waited for longest.
+    not. tracks_noted: done, but of files that hold less than their headers say. shards_elsewhere: not made yet, and
+    left to other shares or locked by other processes. made_audio_s, wall_s, network_s: seconds of clips made in this
+    run, how long the run took, and for how much of that the network was at work. busy: share of its streams' time.
+    bottleneck: what was waited for longest.
     """
 
     tracks_planned: int
@@ -95,6 +97,7 @@ class SeparateSummary:
     busy: float = 0.0
     bottleneck: str = ""
     disk_bytes: int = 0
+    tracks_noted: int = 0
 
     @property
     def audio_s_per_s(self) -> float:
@@ -168,7 +171,8 @@ def open_run(settings: Settings, rebuild: bool = False, locks: ShardLocks | None
 def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     chosen = settings.separate
     device = device_of(chosen)
-    listing = list_tracks(chosen.data_path, chosen.input)
+    version = LISTING_VERSION if rebuild else listing_version_of(chosen.stems_dir)
+    listing = list_tracks(chosen.data_path, chosen.input, version)
     listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
     separator = configured_separator(chosen, device)
     streams = choose_streams(chosen, separator, device)
@@ -238,6 +242,7 @@ def _summed(
         busy=sum(done.busy for done in run_stats) / max(len(run_stats), 1),
         bottleneck=waits.bottleneck if run_stats else "",
         disk_bytes=sum(shard.size for shard in shard_stats.values()),
+        tracks_noted=sum(shard.tracks_noted for shard in shard_stats.values()),
     )
 
 
@@ -297,6 +302,8 @@ def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[Run
     )
     clips = f"{summary.clips_done} clips" + (f", {summary.clips_failed} not usable" if summary.clips_failed else "")
     say(f"separate: {summary.tracks_done} of {summary.tracks_planned} tracks done ({clips}), {failed}")
+    if summary.tracks_noted:
+        say(f"separate: {summary.tracks_noted} of them hold less than their headers say; what is there is used")
     say(f"separate: {summary.shards} shards, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
         say(f"separate: {summary.shards_elsewhere} shards are left: of other shares, or locked by other processes")

@@ -58,13 +58,13 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     from mixstyle.cache.stem_store.manifest import load_manifest, ordered
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.stages.common.separators import configured_separator
-    from mixstyle.stages.separate.cutting import cutting_version_of
+    from mixstyle.stages.separate.cutting import cutting_version_of, listing_version_of
     from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
     from mixstyle.stages.separate.stage import SPOT_CHECKS
 
     chosen = settings.separate
     try:
-        listing = list_tracks(chosen.data_path, chosen.input)
+        listing = list_tracks(chosen.data_path, chosen.input, listing_version_of(chosen.stems_dir))
         listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
         device = device_of(chosen)
         # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import DecodedWindows, DecodePool, Decoder
-from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.reader import UnreadableMusic, WindowAudio
 from mixstyle.cache.music.stem_folders import stem_files
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -36,7 +36,8 @@ MANY_SONGS = 20
 class DecodedSong:
     """A song before separation. requests: its clips. stems: of the clips, where there is nothing to separate.
 
-    given: whether the stems were given, not separated. loudness: of all of the song, where it was measured.
+    given: whether the stems were given, not separated. loudness: of all of the song, where it was measured. note: what
+    the file holds less than its header says, or empty.
     """
 
     name: str
@@ -46,6 +47,7 @@ class DecodedSong:
     stems: tuple[Tensor, ...] = ()
     given: bool = False
     loudness: SongLoudness | None = None
+    note: str = ""
 
     def only(self, place: int) -> "DecodedSong":
         """The song with one of its clips."""
@@ -57,7 +59,8 @@ class DecodedSong:
 class SongClips:
     """Clips of a song as stems, n tensors [4, 2, T] alike; starts: their first frames at 44.1 kHz.
 
-    given: whether the stems were given, not separated. loudness: of all of the song, where it was measured.
+    given: whether the stems were given, not separated. loudness: of all of the song, where it was measured. note: what
+    the file holds less than its header says, or empty.
     """
 
     name: str
@@ -66,6 +69,7 @@ class SongClips:
     stems: tuple[Tensor, ...]
     given: bool
     loudness: SongLoudness | None = None
+    note: str = ""
 
     @property
     def clip_s(self) -> float:
@@ -132,7 +136,8 @@ class SongReader:
         def read(windows: Sequence[tuple[int, int]]) -> DecodedWindows:
             mix = samples.sum(0) if samples.ndim == 3 else samples
             loudness = measure_song(mix, SAMPLE_RATE) if rules.measure else None
-            return DecodedWindows([np.ascontiguousarray(samples[..., a:b]) for a, b in windows], "", loudness)
+            parts = [WindowAudio(np.ascontiguousarray(samples[..., a:b]), b - a) for a, b in windows]
+            return DecodedWindows(parts, "", loudness)
 
         return _decoded(name, cut(samples.shape[-1], name, rules, read), given=audio.ndim == 3)
 
@@ -180,7 +185,9 @@ class SongReader:
         if found is None:
             return None
         starts, stems, duration_s = found
-        return DecodedSong(name, duration_s, starts, (), stems, loudness=loudness or decoded.loudness)
+        return DecodedSong(
+            name, duration_s, starts, (), stems, loudness=loudness or decoded.loudness, note=decoded.note
+        )
 
 
 def given_stems(folder: Path) -> dict[str, Path]:
@@ -199,11 +206,11 @@ def _decoded(name: str, found: CutSong, given: bool) -> DecodedSong:
     requests = tuple(found.usable.values())
     stems = tuple(request.clip.clone() for request in requests) if given else ()
     starts = tuple(request.start for request in requests)
-    return DecodedSong(name, found.duration_s, starts, requests, stems, given, found.loudness)
+    return DecodedSong(name, found.duration_s, starts, requests, stems, given, found.loudness, found.note)
 
 
 def _with_stems(song: DecodedSong, stems: Sequence[Tensor]) -> SongClips:
     found = song.stems or tuple(stems)
     if not found:
         raise ValueError("a mixture needs a separator")
-    return SongClips(song.name, song.duration_s, song.starts, found, song.given, song.loudness)
+    return SongClips(song.name, song.duration_s, song.starts, found, song.given, song.loudness, song.note)

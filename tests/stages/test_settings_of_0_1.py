@@ -27,7 +27,7 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.demo_songs import provenance_of as demo_songs_provenance
 from mixstyle.stages.demo_songs import stored_provenance, stored_settings
 from mixstyle.stages.features.stage import stale_reasons
-from mixstyle.stages.separate.cutting import cutting_version_of
+from mixstyle.stages.separate.cutting import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.parallelism import provenance_of as separate_provenance
 from mixstyle.stages.settings.profile import Settings, load_settings
@@ -63,14 +63,17 @@ def test_separate(settings: Settings, tmp_path: Path) -> None:
     chosen = settings.separate
     separator = configured_separator(chosen, torch.device("cpu"))
     assert separator is not None
-    listing = list_tracks(chosen.data_path, "mixtures")
+    (tmp_path / "settings.json").write_text(json.dumps(STORED["separate"]))
+    (chosen.data_path / "later.webm").write_bytes(b"of an ending that did not count as music then")
+    listing = list_tracks(chosen.data_path, "mixtures", listing_version_of(tmp_path))
+    (chosen.data_path / "later.webm").unlink()
+    assert len(listing.sizes) == 2
     inputs = {
         "data_path": str(chosen.data_path),
         "listing": listing.digest,
         "tracks": 2,
         "separator": separator.fingerprint,
     }
-    (tmp_path / "settings.json").write_text(json.dumps(STORED["separate"]))
     version = cutting_version_of(tmp_path)
     assert version == 1, "a folder that was begun with the old rule is finished with it"
     now = separate_provenance(chosen, listing, separator, torch.device("cpu"), Streams(1, 1, 1), version)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.odd_audio import without_data_size
 from scipy import signal as dsp
 
 from mixstyle.cache.music.content_hash import audio_bytes, content_hash, duplicates, quick_hash
@@ -202,6 +203,32 @@ def test_a_wav_equals_the_flac_made_of_it(tmp_path: Path, subtype: str) -> None:
     assert content_hash(write(tmp_path / "b.flac", steps[:, ::-1], subtype=subtype)) != content_hash(flac)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_wavs_whose_writer_died_are_told_apart_by_their_samples(tmp_path: Path, subtype: str) -> None:
+    whole = [write(tmp_path / f"{seed}.wav", noise(RATE, seed=seed), subtype=subtype) for seed in (0, 1)]
+    died = [path.with_name(f"died {path.name}") for path in whole]
+    for path, other in zip(whole, died, strict=True):
+        # without what libsndfile has behind the samples, as a writer that died leaves it
+        end = path.read_bytes().index(b"data") + 8 + 2 * RATE * (2 if subtype == "PCM_16" else 4)
+        other.write_bytes(without_data_size(path.read_bytes()[:end]))
+    assert [probe(path).frames for path in died] == [RATE, RATE]
+    assert duplicates(died) == []
+    assert [content_hash(path) for path in died] == [content_hash(path) for path in whole]
+    assert duplicates([*whole, *died]) == [[whole[0], died[0]], [whole[1], died[1]]]
+
+
+def test_nothing_is_hashed_as_no_bytes(tmp_path: Path) -> None:
+    for name, data in (
+        ("a.mp3", b"ID3\x04\0\0\0\0\0\x0a" + b"a" * 10),  # a tag alone
+        ("b.mp3", b"ID3\x04\0\0\0\0\0\x0a" + b"b" * 10),
+        ("a.wav", without_data_size(write(tmp_path / "x.wav", noise(9)).read_bytes())[:44]),  # a header alone
+        ("c.mp3", b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + b"c" * 10),  # a tag that is longer than the file
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert audio_bytes(tmp_path / name).size > 0, name
+    assert duplicates(sorted(tmp_path.glob("[abc].*"))) == []
+
+
 def test_duplicates_are_found_by_content(tmp_path: Path) -> None:
     first = write(tmp_path / "a.wav", noise(3 * RATE))
     copy = tmp_path / "copy.wav"
@@ -223,7 +250,7 @@ def test_a_pool_keeps_the_order_and_reads_what_we_read(tmp_path: Path) -> None:
     def job(decoder: Decoder, path: Path) -> np.ndarray | str:
         try:
             assert decoder.probe({"": path}).frames == RATE
-            return decoder.read({"": path}, [(100, 200), (40_000, RATE)]).audio[1]
+            return decoder.read({"": path}, [(100, 200), (40_000, RATE)]).windows[1].audio
         except UnreadableMusic as error:
             return str(error)
 
@@ -244,7 +271,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_track(tmp_path: Path) -> None
         file.truncate(1 << 38)  # 256 GB of nothing take minutes to hash: time to do something to its reader
 
     def job(decoder: Decoder, path: Path) -> int:
-        return decoder.read({"": path}, [(0, 1_000)]).audio[0].shape[1]
+        return decoder.read({"": path}, [(0, 1_000)]).windows[0].audio.shape[1]
 
     with DecodePool(1, timeout_s=60) as pool:
         decoder = Decoder(timeout_s=60)
@@ -292,7 +319,7 @@ def test_leaving_a_pool_does_not_wait_for_its_work(tmp_path: Path, request: pyte
 
     def job(decoder: Decoder, path: Path) -> int:
         started.append(decoder)
-        read = len(decoder.read({"": path}, [(0, 1_000)]).audio)
+        read = len(decoder.read({"": path}, [(0, 1_000)]).windows)
         finished.append(decoder)
         return read
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.odd_audio import with_last_granule
 from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song
 
 from mixstyle.cache.stem_store.failures import read_failures
@@ -19,7 +20,7 @@ from mixstyle.stages.settings.profile import Settings
 REASONS = {
     "empty.mp3": "empty file: 0 bytes",
     "text.mp3": "not music: in no format that libsndfile reads",
-    "half.mp3": "cut short: it holds less than the 6.0 s that its header says",
+    "half.mp3": "cut short: it ends 3.05 s before the 6.0 s that its header says",
     "half.flac": "damaged or cut short: decoding fails",
     "short.wav": "too short: 0.80 s long, 1 s are needed",
     "silence.flac": "silent: the mix is below -60 LUFS in all of its clips",
@@ -33,6 +34,8 @@ REASONS = {
 """Files that fail, and how their reason begins."""
 GOOD = ["good.flac", "mono.ogg", "old/radio 11k.wav", "Ünïcode – 音楽 (live).flac", "pause.flac", "48k.mp3"]
 """Files that do not."""
+SHORTER = {"broken off.flac": 2, "broken off.mp3": 2, "nearly whole.ogg": 3}
+"""Files that hold less than their headers say, and the clips that are left of three."""
 
 
 def cut_in_half(path: Path) -> None:
@@ -67,6 +70,13 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken = song(10)
     broken[RATE // 10 :: RATE // 10] = np.nan  # clips come from the middle of a track
     soundfile.write(music / "nan.wav", broken, RATE, subtype="FLOAT")
+    for name in ("broken off.flac", "broken off.mp3"):
+        # the clips lie in thirds of the middle 80%: the last one begins 4.0 s into the song or later
+        soundfile.write(music / name, song(11, seconds=6.0), RATE)
+        data = (music / name).read_bytes()
+        (music / name).write_bytes(data[: len(data) * 64 // 100])
+    soundfile.write(music / "nearly whole.ogg", song(12), RATE)
+    (music / "nearly whole.ogg").write_bytes(with_last_granule((music / "nearly whole.ogg").read_bytes(), 5_806))
     (music / "gone.mp3").symlink_to("nowhere.mp3")
     os.mkfifo(music / "pipe.wav")
     (music / "loop").symlink_to(music)
@@ -77,7 +87,7 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(music: Path) -> Settings:
-    return profile(music.parent, music, tracks_per_shard=5)
+    return profile(music.parent, music, tracks_per_shard=5, measure_songs=True)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +105,10 @@ def test_every_reason_is_in_the_failure_log(summary: SeparateSummary, settings: 
 
 
 def test_the_summary_counts_by_reason(summary: SeparateSummary) -> None:
-    assert (summary.tracks_planned, summary.tracks_done) == (len(REASONS) + len(GOOD), len(GOOD))
+    assert (summary.tracks_planned, summary.tracks_done) == (
+        len(REASONS) + len(GOOD) + len(SHORTER),
+        len(GOOD) + len(SHORTER),
+    )
     assert summary.tracks_failed == len(REASONS)
     assert summary.failures_by_reason == {
         "silent": 3, "not music": 2, "empty file": 1, "cut short": 1, "damaged or cut short": 1, "too short": 1,
@@ -107,7 +120,7 @@ def test_the_other_tracks_are_all_there(summary: SeparateSummary, settings: Sett
     cache = StemCache(settings.separate.stems_dir)
     assert cache.complete
     cache.verify()
-    assert sorted(track.path for track in cache.tracks) == sorted(GOOD)
+    assert sorted(track.path for track in cache.tracks) == sorted([*GOOD, *SHORTER])
     rates = {track.path: cache.read_metadata(track)["source_rate"] for track in cache.tracks}
     assert (rates["old/radio 11k.wav"], rates["48k.mp3"], rates["good.flac"]) == (11_025, 48_000, 44_100)
     for track in cache.tracks:
@@ -131,16 +144,35 @@ def test_a_mono_track_is_separated_as_two_equal_channels(
     np.testing.assert_allclose(cache.read_clip(clip), expected, atol=clip.scale / 65_536 + 1e-5, rtol=0)
 
 
+def test_what_a_file_lacks_costs_the_clips_that_touch_it_and_is_noted(
+    summary: SeparateSummary, settings: Settings
+) -> None:
+    cache = StemCache(settings.separate.stems_dir)
+    failures = read_failures(settings.separate.stems_dir / "failures.csv")
+    assert summary.tracks_noted == len(SHORTER)
+    for track in cache.tracks:
+        metadata = cache.read_metadata(track)
+        lost = [failure.reason.partition(":")[0] for failure in failures if failure.path == track.path and failure.clip]
+        if track.path in SHORTER:
+            assert len(track.clips) == SHORTER[track.path], track.path
+            assert set(lost) <= {"cut short", "damaged or cut short"}
+            assert len(lost) == 3 - len(track.clips)
+            assert metadata["note"].startswith(("cut short: ", "damaged or cut short: "))
+            assert np.isfinite(metadata["loudness_lufs"])
+        else:
+            assert "note" not in metadata, track.path
+
+
 def test_a_clip_that_fails_keeps_its_place(summary: SeparateSummary, settings: Settings) -> None:
     cache = StemCache(settings.separate.stems_dir)
     track = next(track for track in cache.tracks if track.path == "pause.flac")
     assert [clip.row for clip in track.clips] == [track.index * 3 + 1, track.index * 3 + 2]
     failures = read_failures(settings.separate.stems_dir / "failures.csv")
-    clips = [failure for failure in failures if failure.clip]
+    clips = [failure for failure in failures if failure.clip and failure.path not in SHORTER]
     assert [(f.path, f.clip, f.reason) for f in clips] == [
         ("pause.flac", f"{track.track_id}_0", "silent: the mix is below -60 LUFS")
     ]
-    assert summary.clips_failed == 1
+    assert summary.clips_failed == 1 + sum(3 - left for left in SHORTER.values())
     shard = read_shard(settings.separate.stems_dir, track.shard)
     assert shard is not None
     entry = next(entry for entry in shard.tracks if entry["track_id"] == track.track_id)
@@ -164,7 +196,7 @@ def test_a_second_run_finds_nothing_to_do(summary: SeparateSummary, settings: Se
 
 def test_the_plan_counts_what_headers_tell(settings: Settings) -> None:
     told = dry_run(settings)
-    assert told.tracks == len(REASONS) + len(GOOD)
+    assert told.tracks == len(REASONS) + len(GOOD) + len(SHORTER)
     # cut, silent and broken samples show only when they are read
     assert told.unusable == {"not music": 2, "empty file": 1, "too short": 1, "broken link": 1, "not a file": 1}
 

@@ -209,7 +209,7 @@ def test_a_clip_costs_its_own_chunks_and_seconds(tmp_path: Path, monkeypatch: py
 
     def noted(self: Decoder, files: Files, windows: list[tuple[int, int]], measure: bool = False) -> DecodedWindows:
         result = read(self, files, windows, measure)
-        decoded.append(sum(part.shape[-1] for part in result.audio))
+        decoded.append(sum(window.audio.shape[-1] for window in result.windows))
         return result
 
     monkeypatch.setattr(Separator, "run_network", counted)

@@ -1,0 +1,276 @@
+"""A music file as one thing to decode: its header, its true length, and its samples as far as they go.
+
+Everything is decoded by libsndfile (soundfile), which seeks sample-exactly. Where it goes wrong about a file, it is
+given another view of it: without the tags before it; with a first frame that tells the number of frames of an MP3 that
+tells none; with the length of a FLAC that was written to a pipe, or of a WAV whose writer died. Formats that it does
+not read go through ffmpeg, where that is installed.
+"""
+
+import errno
+import mmap
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+import soundfile
+
+from mixstyle.cache.music import ffmpeg
+from mixstyle.cache.music.file_view import FileView
+from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
+from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
+from mixstyle.cache.music.mpeg_frames import count_frames
+from mixstyle.cache.music.tags import after_id3v2, before_last_tags
+from mixstyle.cache.music.wav_data import UNKNOWN, wav_data
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.samples import LOUDEST_SAMPLE
+
+RATES_HZ = (1_000, 768_000)
+LONGEST_S = 24 * 3600.0
+MOST_CHANNELS = 8
+_MAGIC = (b"fLaC", b"RIFF", b"RF64", b"riff", b"OggS", b"FORM", b".snd", b"caff")
+"""How files begin that are no MP3, whatever their names say."""
+_MPEG_LEAD_FRAMES = 16 * 1152
+"""Decoded before a place in an MP3: its frames take bits from frames before them, up to 511 bytes back."""
+_STEP_FRAMES = 4096
+"""Where decoding fails on the way, it is done again in steps this long, to find how far it goes."""
+
+
+class UnreadableMusic(MixstyleError):  # noqa: N818 (says what the file is)
+    """A file that cannot be used (bad-audio); the text is the reason: its kind, a colon and the detail."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, code="bad-audio")
+
+    @property
+    def kind(self) -> str:
+        """What failures are counted by, such as "too short"."""
+        return self.message.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class MusicInfo:
+    """What a file's header says. rate: Hz. frames: at that rate; counted where the header gives no length. licence: its
+    licence or copyright tag, or empty."""
+
+    rate: int
+    channels: int
+    frames: int
+    format: str
+    licence: str = ""
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / self.rate
+
+
+class Sound:
+    """A file that is open. A context manager; raises UnreadableMusic for what is missing, locked away or no music."""
+
+    def __init__(self, path: Path) -> None:
+        _check(path)
+        self._path = path
+        self._opened = _opened(path)
+        try:
+            self.info = _described(self._opened)
+        except BaseException:
+            self.close()
+            raise
+        file = self._opened.file
+        vorbis = file.format == "OGG" and file.subtype in ("VORBIS", "OPUS")
+        self._order = VORBIS_TO_WAV.get(self.info.channels) if vorbis else None
+        self._lead = _MPEG_LEAD_FRAMES if file.format == "MP3" else 0
+
+    def decode(self, first: int, last: int) -> tuple[np.ndarray, str]:
+        """Frames first to last: [C, n] float32 in WAV's order of channels, and why n is less than asked for, or "".
+
+        Raises UnreadableMusic for samples that are not finite or absurdly large.
+        """
+        reason = ""
+        try:
+            audio = self._frames(first, last)
+        except (soundfile.LibsndfileError, RuntimeError):
+            audio = self._as_far_as_it_goes(first, last)
+            place_s = (first + len(audio)) / self.info.rate
+            reason = f"damaged or cut short: decoding fails at {place_s:.1f} s of {self.info.duration_s:.1f} s"
+        if len(audio) < last - first:
+            reason = reason or self._cut_short(first, len(audio))
+        check_samples(audio)
+        return (audio if self._order is None else audio[:, self._order]).T, reason
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def __enter__(self) -> "Sound":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _frames(self, first: int, last: int) -> np.ndarray:
+        lead, file = min(first, self._lead), self._opened.file
+        file.seek(first - lead)
+        return file.read(last - first + lead, dtype="float32", always_2d=True)[lead:]
+
+    def _as_far_as_it_goes(self, first: int, last: int) -> np.ndarray:
+        """Frames from first on until decoding fails; none where it fails at once."""
+        parts = [np.empty((0, self.info.channels), np.float32)]
+        self._reopen()
+        try:
+            for start in range(first, last, _STEP_FRAMES):
+                parts.append(self._frames(start, min(start + _STEP_FRAMES, last)))
+                if len(parts[-1]) < min(_STEP_FRAMES, last - start):
+                    break
+        except (soundfile.LibsndfileError, RuntimeError):
+            self._reopen()
+        return np.concatenate(parts)
+
+    def _reopen(self) -> None:
+        """A decoder that failed may not find back."""
+        self._opened.close()
+        self._opened = _opened(self._path)
+
+    def _cut_short(self, first: int, there: int) -> str:
+        info = self.info
+        if there == 0:
+            ends_s = first / info.rate
+            return f"cut short: it ends before {ends_s:.1f} s of the {info.duration_s:.1f} s that its header says"
+        missing_s = (info.frames - first - there) / info.rate
+        return f"cut short: it ends {missing_s:.3g} s before the {info.duration_s:.1f} s that its header says"
+
+
+def check_samples(audio: np.ndarray) -> None:
+    """Raises UnreadableMusic for samples that are not finite or beyond `LOUDEST_SAMPLE`."""
+    if audio.size == 0:
+        return
+    low, high = float(audio.min()), float(audio.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UnreadableMusic("not finite: it holds NaN or infinite samples")
+    peak = max(-low, high)
+    if peak > LOUDEST_SAMPLE:
+        raise UnreadableMusic(f"beyond full scale: its samples reach {peak:.3g}, where 1 is full scale")
+
+
+def _check(path: Path) -> None:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableMusic("not a file: a folder, a pipe or a device")
+        if status.st_size == 0:
+            raise UnreadableMusic("empty file: 0 bytes")
+        os.close(os.open(path, os.O_RDONLY))  # tells a denied permission, which libsndfile takes for a wrong format
+    except OSError as error:
+        raise UnreadableMusic(_refusal(error, path)) from error
+
+
+def _refusal(error: OSError, path: Path) -> str:
+    kinds = {
+        errno.ENOENT: "broken link: what it points to is gone" if path.is_symlink() else "no such file: it is gone",
+        errno.ELOOP: "broken link: it goes round in a circle",
+        errno.EACCES: "permission denied: this user may not read it",
+        errno.EPERM: "permission denied: this user may not read it",
+    }
+    return kinds.get(error.errno or 0, f"cannot be read: {error.strerror}")
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What decodes a file. counted: its frames, where they were counted and libsndfile's own count is wrong. by: what
+    decodes it, where that is not libsndfile."""
+
+    file: soundfile.SoundFile
+    view: FileView | None = None
+    counted: int = 0
+    by: str = ""
+
+    def close(self) -> None:
+        self.file.close()
+        if self.view is not None:
+            self.view.close()
+
+
+def _opened(path: Path) -> _Opened:
+    try:
+        return _by_libsndfile(path)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
+        try:
+            return _by_ffmpeg(path)
+        except ffmpeg.NotDecodedError as failure:
+            raise UnreadableMusic(f"not music: in no format that libsndfile reads; {failure}") from error
+    except OSError as error:
+        raise UnreadableMusic(f"cannot be read: {error.strerror or error}") from error
+
+
+def _by_ffmpeg(path: Path) -> _Opened:
+    """Raises NotDecodedError where ffmpeg is not there or reads nothing."""
+    try:
+        made = ffmpeg.decoded(path)
+        view = FileView(os.fdopen(os.dup(made.fileno()), "rb"), b"", 0, os.fstat(made.fileno()).st_size)
+        return _Opened(_sound_of(view), view, by=f"ffmpeg {path.suffix.lower()[1:]}")
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ffmpeg.NotDecodedError("ffmpeg finds no audio in it") from error
+    except OSError as error:
+        raise UnreadableMusic(f"cannot be read: {error.strerror or error}") from error
+
+
+def _by_libsndfile(path: Path) -> _Opened:
+    with path.open("rb") as file:
+        start, stop = after_id3v2(file), before_last_tags(file)
+        file.seek(start)
+        head = file.read(HEAD_BYTES)
+        if head[:4] == b"fLaC" and len(head) == HEAD_BYTES and not told_samples(head):
+            return _seen(path, with_samples(head, count_samples(file, start, stop)), start + HEAD_BYTES, stop)
+        wav = wav_data(file, start) if head[:4] in (b"RIFF", b"RF64") else None
+        if wav is not None and not wav.filled_in:
+            file.seek(start)
+            before = file.read(wav.start - 4 - start)
+            return _seen(path, before + UNKNOWN.to_bytes(4, "little"), wav.start, wav.stop)
+        if head[:4] in _MAGIC:
+            if start > 0:
+                return _seen(path, b"", start, stop)
+        elif path.suffix.lower() in MPEG_SUFFIXES or head[:1] == b"\xff":
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                counted = count_frames(data, start, stop)
+            if counted is not None and counted.first.layer == 3:
+                return _seen(path, counted.first.xing_frame(counted.frames), counted.start, stop)
+            if counted is not None:
+                # libsndfile goes by the file's size, so let it be larger than it is
+                return _seen(path, b"", counted.start, stop, stop - counted.start, counted.samples)
+    # the bytes of its name: soundfile refuses names that are no UTF-8
+    return _Opened(soundfile.SoundFile(cast(Any, os.fsencode(path))))
+
+
+def _seen(path: Path, head: bytes, start: int, stop: int, zeros: int = 0, counted: int = 0) -> _Opened:
+    view = FileView(path.open("rb"), head, start, stop, zeros)
+    return _Opened(_sound_of(view), view, counted)
+
+
+def _sound_of(view: FileView) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(cast(Any, view))
+    except BaseException:
+        view.close()
+        raise
+
+
+def _described(opened: _Opened) -> MusicInfo:
+    file = opened.file
+    frames = min(file.frames, opened.counted) if opened.counted else file.frames
+    if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
+        raise UnreadableMusic(f"unusable rate: its header says {file.samplerate} Hz")
+    if frames <= 0:
+        raise UnreadableMusic("no audio: its header says 0 samples")
+    if frames / file.samplerate > LONGEST_S:
+        raise UnreadableMusic("unknown length: its header gives none, or more than a day")
+    if opened.by and frames / file.samplerate > ffmpeg.LONGEST_S - 1:
+        raise UnreadableMusic(f"too long: ffmpeg is asked for {ffmpeg.LONGEST_S / 3600:g} hours at most")
+    if file.channels > MOST_CHANNELS:
+        raise UnreadableMusic(f"too many channels: {file.channels}, and at most {MOST_CHANNELS} can be mixed down")
+    tags = file.copy_metadata()
+    licence = tags.get("license") or tags.get("copyright") or ""
+    return MusicInfo(file.samplerate, file.channels, frames, opened.by or f"{file.format} {file.subtype}", licence)

@@ -1,0 +1,56 @@
+"""Where the samples of a WAV lie, also of one whose writer died before it filled in how many they are."""
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+UNKNOWN = 0xFFFFFFFF
+"""The length of a chunk that is not known (a pipe's), or that stands elsewhere (RF64)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WavData:
+    """form: the `fmt ` chunk. start, stop: the samples' bytes. filled_in: whether the header says where they end."""
+
+    form: bytes
+    start: int
+    stop: int
+    filled_in: bool
+
+
+def wav_data(file: BinaryIO, start: int) -> WavData | None:
+    """The samples of the RIFF or RF64 file that begins at `start`; None where it has no format or no samples' chunk.
+
+    A length of 0 with something behind that is no other chunk was never filled in: then the samples go on to the end.
+    """
+    size = os.fstat(file.fileno()).st_size
+    place, form, long_length = start + 12, b"", 0
+    while place + 8 <= size:
+        file.seek(place)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name == b"ds64" and length >= 16:
+            long_length = struct.unpack("<QQ", file.read(16))[1]
+        elif name == b"fmt ":
+            form = file.read(min(length, 40))
+            if len(form) < 16:
+                return None
+        elif name == b"data" and form:
+            begin = place + 8
+            length = long_length or length if length == UNKNOWN else length
+            filled_in = length > 0 or begin == size or _is_chunk(file, begin, size)
+            return WavData(form, begin, min(size, begin + length) if filled_in else size, filled_in)
+        place += 8 + length + length % 2
+    return None
+
+
+def _is_chunk(file: BinaryIO, place: int, size: int) -> bool:
+    """Whether a chunk that fits into the file begins there."""
+    file.seek(place)
+    head = file.read(8)
+    return (
+        len(head) == 8
+        and head[:4].isascii()
+        and head[:4].decode().isprintable()
+        and (place + 8 + int.from_bytes(head[4:], "little") <= size)
+    )

@@ -1,0 +1,205 @@
+"""Files whose headers are missing or wrong: they are as long as what can be decoded, and sound as they should."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.odd_audio import (
+    RATE,
+    id3v2,
+    noise,
+    with_last_granule,
+    without_first_frame,
+    without_length,
+    write_mp3,
+)
+
+from mixstyle.cache.music.flac_length import count_samples
+from mixstyle.cache.music.mpeg_frames import count_frames
+from mixstyle.cache.music.reader import (
+    Blocks,
+    UnreadableMusic,
+    WindowAudio,
+    frames_at_44100,
+    probe,
+    read_what_is_there,
+    read_window,
+)
+
+SECONDS = 6
+LAME_DELAY = 576
+"""Samples that the header of LAME has a decoder skip, beyond the 529 that it always does."""
+
+
+def whole(path: Path) -> WindowAudio:
+    return read_what_is_there(path, [(0, frames_at_44100(probe(path)))])[0]
+
+
+@pytest.mark.parametrize("variable", [False, True])
+@pytest.mark.parametrize("tags", [(0, b""), (3_000_000, b"TAG" + b"t" * 125)])
+def test_an_mp3_without_a_header_is_as_long_as_its_frames_and_sounds_the_same(
+    tmp_path: Path, variable: bool, tags: tuple[int, bytes]
+) -> None:
+    told = write_mp3(tmp_path / "told.mp3", noise(SECONDS * RATE), variable)
+    bare = tmp_path / "bare.mp3"
+    before, after = tags
+    bare.write_bytes((id3v2(before) if before else b"") + without_first_frame(told.read_bytes()) + after)
+    frames = probe(bare).frames
+    # an encoder adds its delay and fills the last frame up: three frames at most
+    assert SECONDS * RATE <= frames <= SECONDS * RATE + 3 * 1152
+    assert whole(bare).there == frames
+    for start, stop in ((0, 30_000), (50_000, 61_234), (SECONDS * RATE - 20_000, SECONDS * RATE - 2_000)):
+        expected = read_window(told, start, stop)
+        found = read_window(bare, start + LAME_DELAY, stop + LAME_DELAY)
+        skipped = 1152 if start == 0 else 0  # the first frame without the bits that lay in the header's frame
+        # float32 at full scale 1, the same bits decoded
+        np.testing.assert_allclose(found[:, skipped:], expected[:, skipped:], atol=1e-6, rtol=0)
+
+
+def test_a_window_of_a_variable_bit_rate_is_exact_wherever_it_begins(tmp_path: Path) -> None:
+    path = write_mp3(tmp_path / "a.mp3", noise(SECONDS * RATE), variable=True)
+    audio = soundfile.read(path, dtype="float32")[0].T
+    for start in range(20_000, 220_000, 13_007):
+        np.testing.assert_allclose(read_window(path, start, start + 500), audio[:, start : start + 500], atol=1e-6)
+
+
+def test_frames_are_counted_over_damage_and_no_text_is_taken_for_them(tmp_path: Path) -> None:
+    data = without_first_frame(write_mp3(tmp_path / "a.mp3", noise(SECONDS * RATE)).read_bytes())
+    counted = count_frames(data, 0, len(data))
+    assert counted is not None
+    assert (counted.start, counted.samples) == (0, counted.frames * 1152)
+    size = len(data) / counted.frames
+    assert size == pytest.approx(144 * 128_000 / RATE, rel=0.6)  # bytes of a frame, at a bit rate near 128 kbit/s
+    damaged = count_frames(data[:10_000] + b"\xff\x00junk" * 500 + data[12_000:], 0, len(data) + 1_000)
+    assert damaged is not None
+    assert 2_000 // size <= counted.frames - damaged.frames <= 2_000 / size + 3
+    assert count_frames(b"these are the lyrics \xff\xfb only\n" * 5_000, 0, 100_000) is None
+    assert count_frames(b"\xff\xfb\x90\x00", 0, 4) is None
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_a_flac_of_unknown_length_is_counted(tmp_path: Path, subtype: str) -> None:
+    audio = noise(SECONDS * RATE + 123)
+    soundfile.write(tmp_path / "told.flac", audio, RATE, subtype=subtype)
+    piped = tmp_path / "piped.flac"
+    piped.write_bytes(without_length((tmp_path / "told.flac").read_bytes()))
+    assert probe(piped).frames == len(audio)
+    for start, stop in ((0, 10_000), (150_000, 160_000), (len(audio) - 9_000, len(audio))):
+        expected = read_window(tmp_path / "told.flac", start, stop)
+        np.testing.assert_array_equal(read_window(piped, start, stop), expected)
+
+
+def test_a_flac_of_unknown_length_that_breaks_off_has_the_frames_that_are_whole(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "told.flac", noise(SECONDS * RATE), RATE)
+    data = without_length((tmp_path / "told.flac").read_bytes())
+    for part in (0.3, 0.7):
+        piped = tmp_path / f"{part}.flac"
+        piped.write_bytes(data[: int(part * len(data))])
+        with piped.open("rb") as file:
+            frames = count_samples(file, 0, piped.stat().st_size)
+        assert probe(piped).frames == frames
+        assert frames % 4096 == 0  # libsndfile's blocks
+        found = whole(piped)
+        assert (found.there, found.reason) == (frames, "")
+        np.testing.assert_array_equal(found.audio, read_window(tmp_path / "told.flac", 0, frames))
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wav", "ogg"])
+def test_a_large_tag_before_the_audio_is_skipped(tmp_path: Path, suffix: str) -> None:
+    plain = tmp_path / f"plain.{suffix}"
+    soundfile.write(plain, noise(2 * RATE), RATE)
+    tagged = tmp_path / f"tagged.{suffix}"
+    tagged.write_bytes(id3v2(5_000_000) + plain.read_bytes())
+    assert probe(tagged) == probe(plain)
+    np.testing.assert_array_equal(read_window(tagged, 50_000, 2 * RATE), read_window(plain, 50_000, 2 * RATE))
+
+
+@pytest.mark.parametrize(("subtype", "rate", "more"), [("OPUS", 48_000, 1_500), ("VORBIS", 44_100, 5_806)])
+def test_an_ogg_that_is_shorter_than_it_says_is_used_up_to_its_end(
+    tmp_path: Path, subtype: str, rate: int, more: int
+) -> None:
+    plain, path = tmp_path / "plain.ogg", tmp_path / "short.ogg"
+    soundfile.write(plain, noise(3 * rate), rate, format="OGG", subtype=subtype)
+    path.write_bytes(with_last_granule(plain.read_bytes(), more))
+    frames = frames_at_44100(probe(path))
+    # what a codec's last block has beyond the end of the music comes out as well
+    there = -(-len(soundfile.read(path)[0]) * 44_100 // rate)
+    assert 0 < frames - there < 5_806
+    end, middle = read_what_is_there(path, [(frames - 20_000, frames), (10_000, 90_000)])
+    assert end.there == 20_000 - (frames - there)
+    assert end.reason.startswith("cut short: it ends")
+    assert not end.audio[:, end.there :].any()
+    before = frames_at_44100(probe(plain)) - 1_000  # resampling mixes in what comes after
+    np.testing.assert_allclose(
+        end.audio[:, : before - frames + 20_000], read_window(plain, frames - 20_000, before), atol=1e-6
+    )
+    assert (middle.there, middle.reason) == (80_000, "")
+    np.testing.assert_array_equal(middle.audio, read_window(plain, 10_000, 90_000))
+    blocks = Blocks(path)
+    assert sum(block.shape[1] for block in blocks) == there
+    assert blocks.reason.startswith("cut short: it ends")
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "flac"])
+def test_a_file_that_breaks_off_is_used_up_to_there(tmp_path: Path, suffix: str) -> None:
+    plain, path = tmp_path / f"plain.{suffix}", tmp_path / f"half.{suffix}"
+    soundfile.write(plain, noise(20 * RATE), RATE)
+    data = plain.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    found, beyond = read_what_is_there(path, [(0, 20 * RATE), (15 * RATE, 16 * RATE)])
+    assert 9 * RATE < found.there < 11 * RATE  # half of the bytes is about half of the seconds
+    assert found.reason.partition(":")[0] in ("cut short", "damaged or cut short")
+    np.testing.assert_allclose(
+        found.audio[:, : found.there - 4_096], read_window(plain, 0, found.there - 4_096), atol=1e-6
+    )
+    assert beyond.there == 0
+    assert not beyond.audio.any()
+    assert sum(block.shape[1] for block in Blocks(path)) == pytest.approx(found.there, abs=4_096)  # a block of FLAC
+
+
+# Vorbis I specification, 4.3.9: L C R; L C R Ls Rs; L C R Ls Rs LFE; L C R Ls Rs Cs LFE; L C R Ls Rs Lb Rb LFE
+@pytest.mark.parametrize(
+    ("names", "subtype"),
+    [
+        ("L C R", "VORBIS"),
+        ("L R Ls Rs", "VORBIS"),
+        ("L C R Ls Rs", "VORBIS"),
+        ("L C R Ls Rs LFE", "VORBIS"),
+        ("L C R Ls Rs LFE", "OPUS"),
+        ("L C R Ls Rs Cs LFE", "VORBIS"),
+        ("L C R Ls Rs Lb Rb LFE", "VORBIS"),
+    ],
+)
+def test_surround_in_ogg_is_mixed_down_by_its_own_order(tmp_path: Path, names: str, subtype: str) -> None:
+    channels = names.split()
+    rate = 48_000
+    part = rate // 2
+    audio = np.zeros((len(channels) * part, len(channels)), np.float32)
+    for place in range(len(channels)):  # one after the other, each a low tone, which an LFE channel keeps too
+        audio[place * part : (place + 1) * part, place] = 0.4 * np.sin(2 * np.pi * 80 * np.arange(part) / rate)
+    path = tmp_path / "a.ogg"
+    with soundfile.SoundFile(path, "w", rate, len(channels), format="OGG", subtype=subtype) as file:
+        for start in range(0, len(audio), 4_096):  # libsndfile may crash over long blocks of Vorbis
+            file.write(audio[start : start + 4_096])
+    gains = {"L": (1, 0), "R": (0, 1), "C": (0.7071, 0.7071), "LFE": (0, 0), "Cs": (0.5, 0.5)}
+    found = whole(path).audio
+    for place, name in enumerate(channels):
+        start, stop = (round((place + x) * part * 44_100 / rate) for x in (0.3, 0.7))
+        level = np.sqrt(np.mean(found[:, start:stop] ** 2, axis=1)) / (0.4 * np.sqrt(0.5))
+        # ITU-R BS.775: surrounds at -3 dB to their side; 0.06: what a codec at its default quality leaves
+        expected = gains.get(name, (0.7071, 0) if name[0] == "L" else (0, 0.7071))
+        np.testing.assert_allclose(level, expected, atol=0.06, err_msg=name)
+
+
+@pytest.mark.parametrize("worst", [1e30, np.inf, -np.inf, np.nan, 32_767.0, -101.0])
+def test_absurd_samples_are_refused_by_kind(tmp_path: Path, worst: float) -> None:
+    audio = noise(RATE)
+    audio[5_000, 1] = worst
+    soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
+    with pytest.raises(UnreadableMusic) as caught:
+        whole(tmp_path / "a.wav")
+    assert caught.value.kind == ("beyond full scale" if np.isfinite(worst) else "not finite")
+    audio[5_000, 1] = 8.0  # 18 dB above full scale: a mix in floating point may be
+    soundfile.write(tmp_path / "b.wav", audio, RATE, subtype="FLOAT")
+    assert whole(tmp_path / "b.wav").audio.max() == 8.0
