@@ -50,15 +50,12 @@ def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"], version: in
     """Lists a folder (all below it, links followed, each folder once), a .txt list or a .csv list.
 
     A list's relative paths are relative to its folder. A CSV has a column `path`, and may have `artist` and `licence`.
-    With kind `stems` a track is a folder that holds stems. version: of the rule which files are music. Raises MixstyleError where there is nothing to list.
+    With kind `stems` a track is a folder that holds stems. version: of the rule which files are music. Raises
+    MixstyleError where there is nothing to list.
     """
     if data_path.is_dir():
-        suffixes = AUDIO_SUFFIXES_OF[version]
-        listing = Listing(
-            data_path,
-            _song_folders(data_path) if kind == "stems" else _music_files(data_path, suffixes),
-            version=version,
-        )
+        found = _song_folders(data_path) if kind == "stems" else _music_files(data_path, AUDIO_SUFFIXES_OF[version])
+        listing = Listing(data_path, found, version=version)
     elif not data_path.exists():
         raise MixstyleError(f"separate.data_path={data_path}: no such folder or list", code="not-found")
     elif data_path.suffix.lower() in (".txt", ".csv"):
