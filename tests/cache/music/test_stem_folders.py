@@ -8,7 +8,7 @@ import soundfile
 
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic
-from mixstyle.cache.music.stem_folders import hash_stems, probe_stems, read_mix_blocks, read_stem_windows, stem_files
+from mixstyle.cache.music.stem_folders import MixBlocks, hash_stems, probe_stems, read_stem_windows, stem_files
 from mixstyle.cache.stem_store.manifest import SplitSettings, make_manifest
 from mixstyle.pipeline.core.stems import STEMS
 
@@ -97,7 +97,7 @@ def test_stems_a_few_samples_apart_are_as_long_as_the_shortest(tmp_path: Path) -
     stems = [soundfile.read(file, dtype="float32")[0].T[:, : 2 * RATE - 1] for file in files.values()]
     (window,) = read_stem_windows(files, [(100, 2 * RATE - 1)])
     np.testing.assert_array_equal(window, np.stack(stems)[..., 100:])
-    mix = np.concatenate(list(read_mix_blocks(files)), axis=1)
+    mix = np.concatenate(list(MixBlocks(files)), axis=1)
     np.testing.assert_allclose(mix, np.sum(stems, axis=0), atol=1e-6)  # four float32 numbers below 1
 
 
