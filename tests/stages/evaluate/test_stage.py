@@ -71,6 +71,18 @@ def test_a_run_is_complete_seeded_and_goes_on(
         "same_chain_1",
         "same_chain_3",
     ]
+    monkeypatch.setattr(task_module, "apply_mix_chain", None)  # of what is kept nothing is rendered
+    assert evaluate(first) == metrics
+    with pytest.raises(MixstyleError) as caught:
+        evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), chains=11))
+    assert caught.value.code == "stale"
+    assert "chains: 10 -> 11" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_bank_serves_any_number_of_runs_and_encoders(trained: Settings, tmp_path: Path) -> None:
+    first = evaluation_of(trained, tmp_path / "a", models=(MODEL,))
+    metrics, banks = evaluate(first), tmp_path / "a" / "banks"
     made = {path: path.stat().st_mtime_ns for path in banks.rglob("*.tar")}
     again = evaluation_of(trained, tmp_path / "b", models=(MODEL,), bank_dir=banks)
     assert evaluate(dataclasses.replace(again, evaluate=dataclasses.replace(again.evaluate, workers=2))) == metrics
@@ -80,8 +92,6 @@ def test_a_run_is_complete_seeded_and_goes_on(
     kept = (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns
     assert evaluate(again) == metrics
     assert (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns == kept
-    monkeypatch.setattr(task_module, "apply_mix_chain", None)  # of what is kept nothing is rendered
-    assert evaluate(first) == metrics
     # the same tasks of another encoder in its place are done anew
     shutil.copytree(first.train.checkpoint_dir, tmp_path / "ckpt")
     moved = dataclasses.replace(first, train=dataclasses.replace(first.train, checkpoint_dir=tmp_path / "ckpt"))
@@ -89,10 +99,6 @@ def test_a_run_is_complete_seeded_and_goes_on(
     content["encoder"]["projection.weight"] *= -torch.randn(content["encoder"]["projection.weight"].shape).sign()
     torch.save(content, tmp_path / "ckpt" / "best_model.pt")
     assert evaluate(moved)["same_chain"] != metrics["same_chain"], "of the banks that are there"
-    with pytest.raises(MixstyleError) as caught:
-        evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), chains=11))
-    assert caught.value.code == "stale"
-    assert "chains: 10 -> 11" in str(caught.value)
 
 
 def test_a_row_that_is_missing_is_added_to_what_was_embedded(trained: Settings, tmp_path: Path) -> None:
@@ -164,6 +170,7 @@ def test_albums_that_were_trained_on_are_left_out_where_enough_is_left(
     assert "9 of 11 songs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     separate = trained.separate
     # for time's sake without those that are others in another variant, and those that have tests of their own
