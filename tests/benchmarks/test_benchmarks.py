@@ -77,6 +77,7 @@ def test_si_sdr(monkeypatch: pytest.MonkeyPatch) -> None:
     assert separation.si_sdr_db(signal, 3.0 * (signal + noise)) == pytest.approx(40.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_descriptors_prints_every_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     benchmark("descriptors", monkeypatch).main(None, 1, True)
     out = capsys.readouterr().out
@@ -87,6 +88,7 @@ def test_descriptors_prints_every_way(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert found < 0.05  # LU
 
 
+@pytest.mark.slow
 def test_features_prints_its_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     benchmark("features", monkeypatch).main(None, 1, 1, 1)
     out = capsys.readouterr().out
@@ -94,6 +96,7 @@ def test_features_prints_its_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "times as long as decoding alone" in out
 
 
+@pytest.mark.slow
 def test_training_prints_every_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +130,7 @@ def test_readers_prints_both_ways_on_both_stores(
     assert len(sizes) == 1, "both read the same bytes"
 
 
+@pytest.mark.slow
 def test_bank_prints_what_a_clip_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
