@@ -5,10 +5,11 @@ A folder with `settings.json` (what the embeddings were made with, `mixstyle.cac
 between folders; bytes, since a name may be no UTF-8), `bytes` and `modified_ns` of the file when it was read,
 `duration_s`, `embedding` (list of E float32, of unit length), `descriptors` (list of D float32, medians over the song's
 clips), `reason` (why it has no embedding; empty where it has one), and of the whole song `loudness_lufs`,
-`loudness_range_lu` and `true_peak_dbtp` (NaN where they were not measured; parts of version 1 lack them). Of several
-rows of a path that of the highest part counts. `nearest.faiss` is an exact index by inner product over the songs that
-have an embedding, in the order of their paths; it follows from the parts, and is made anew where it is not of them
-(`nearest.json` tells).
+`loudness_range_lu` and `true_peak_dbtp` (null where they were not measured; parts of version 1 lack them). Every number
+in it is finite: a song of which one is not is a song without an embedding, also where an older version wrote it. Of
+several rows of a path that of the highest part counts. `nearest.faiss` is an exact index by inner product over the
+songs that have an embedding, in the order of their paths; it follows from the parts, and is made anew where it is not
+of them (`nearest.json` tells).
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.storage.atomic import atomic_write, read_json, write_json
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import as_utf8
 
 if TYPE_CHECKING:
     import faiss
@@ -89,6 +91,7 @@ class SongIndex:
         """Writes songs as a new part."""
         if not songs:
             return
+        songs = [_checked(song) for song in songs]
         self._parts.append(self._write(songs))
         self._songs.update((song.path, song) for song in songs)
         self._nearest = None
@@ -171,8 +174,11 @@ class SongIndex:
                 "duration_s": pa.array(columns["duration_s"], pa.float64()),
                 "embedding": pa.array(columns["embedding"], vector),
                 "descriptors": pa.array(columns["descriptors"], vector),
-                "reason": pa.array(columns["reason"], pa.string()),
-                **{name: pa.array(columns[name], pa.float64()) for name in _LOUDNESS},
+                "reason": pa.array([as_utf8(reason) for reason in columns["reason"]], pa.string()),
+                **{
+                    name: pa.array([None if math.isnan(value) else value for value in columns[name]], pa.float64())
+                    for name in _LOUDNESS
+                },
             }
         ).replace_schema_metadata({"mixstyle_index": str(VERSION)})
         with atomic_write(path) as temporary:
@@ -180,6 +186,17 @@ class SongIndex:
             if pq.read_metadata(temporary).num_rows != len(songs):
                 raise MixstyleError(f"{path}: could not be read back; is the disk full?", code="cannot-write")
         return path
+
+
+def _checked(song: IndexedSong) -> IndexedSong:
+    """The song, or what is known of it but its vectors where a number is not finite."""
+    loudness = (song.loudness_lufs, song.loudness_range_lu, song.true_peak_dbtp)
+    finite = np.isfinite(song.embedding).all() and np.isfinite(song.descriptors).all()
+    if finite and not any(map(math.isinf, loudness)):
+        return song
+    nothing = np.empty(0, np.float32)
+    reason = song.reason or "not finite: its embedding or descriptors hold NaN or infinite values"
+    return IndexedSong(song.path, song.bytes, song.modified_ns, song.duration_s, nothing, nothing, reason)
 
 
 def _read(path: Path) -> list[IndexedSong]:
@@ -200,16 +217,21 @@ def _read(path: Path) -> list[IndexedSong]:
         for name in ("embedding", "descriptors")
     }
     plain = {name: columns[name].to_pylist() for name in _FIELDS_OF[version] if name not in vectors}
+    for name in _LOUDNESS:
+        if name in plain:
+            plain[name] = [math.nan if value is None else value for value in plain[name]]
     return [
-        IndexedSong(
-            os.fsdecode(plain["path"][i]),
-            plain["bytes"][i],
-            plain["modified_ns"][i],
-            plain["duration_s"][i],
-            vectors["embedding"][i],
-            vectors["descriptors"][i],
-            plain["reason"][i],
-            *(plain[name][i] if name in plain else math.nan for name in _LOUDNESS),
+        _checked(
+            IndexedSong(
+                os.fsdecode(plain["path"][i]),
+                plain["bytes"][i],
+                plain["modified_ns"][i],
+                plain["duration_s"][i],
+                vectors["embedding"][i],
+                vectors["descriptors"][i],
+                plain["reason"][i],
+                *(plain[name][i] if name in plain else math.nan for name in _LOUDNESS),
+            )
         )
         for i in range(table.num_rows)
     ]

@@ -1,5 +1,6 @@
 """The command line: its commands, help and errors. What the commands do stands in modules of their own."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import typer
 
 from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import printable
 from mixstyle.stages import cli_songs, cli_steps
 from mixstyle.stages.common.commands import told
 
@@ -64,22 +66,34 @@ for command in (
 
 def main(run: Callable[[], Any] = app) -> None:
     """Runs the command line; a user's mistake ends in one line on stderr and exit status 1."""
+    _escape_what_cannot_be_encoded()
     try:
         run()
     except MixstyleError as error:
-        print(f"mixstyle: error: {told(error)}", file=sys.stderr)
+        _print_error(told(error))
         raise SystemExit(1) from None
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
         # what no code below took for its own: a full disk under a library, or under the output of this command
-        print(f"mixstyle: error: {error.filename or 'cannot write'}: {error.strerror}", file=sys.stderr)
+        _print_error(f"{error.filename or 'cannot write'}: {error.strerror}")
         if error.filename is None:
             _drop_output()
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("mixstyle: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _print_error(line: str) -> None:
+    print(printable(f"mixstyle: error: {line}"), file=sys.stderr)
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Names may hold what the terminal's encoding has no bytes for: that is printed with backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:

@@ -8,6 +8,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 
+from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.stage_status import StageStatus
@@ -66,13 +67,13 @@ def _print(summary: StatusSummary, settings: Settings) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("stage", "state", "what is there", box=None, pad_edge=False, header_style="bold")
         for found in summary.stages:
             colour = COLOURS.get(found.state, "dim")
-            table.add_row(
-                found.stage, f"[{colour}]{found.state}[/{colour}]", found.done or f"run: {command(found.run)}"
-            )
+            done = Text(printable(found.done or f"run: {command(found.run)}"))  # its paths are no markup
+            table.add_row(found.stage, Text(found.state, style=colour), done)
         Console().print(table)
     else:
         for found in summary.stages:

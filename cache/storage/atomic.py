@@ -1,7 +1,7 @@
 """Files that are either whole or not there: written under a temporary name, flushed to the disk, then renamed.
 
 A process killed at any moment leaves the old file or the new one, never a torn one; what it may leave is a
-`.<name>.partial`, which the next write of the same file replaces.
+`.<name>.partial` (a hash for a name that is too long for this), which the next write of the same file replaces.
 """
 
 import hashlib
@@ -15,6 +15,9 @@ from typing import Any
 from mixstyle.cache.storage.writable import make_folder, refusals_told
 from mixstyle.pipeline.core.errors import MixstyleError
 
+LONGEST_NAME_BYTES = 255
+"""Of a file's name, on the file systems in use."""
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -26,7 +29,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         with refusals_told(path, temporary):
             yield temporary
@@ -35,6 +38,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _temporary_name(name: str) -> str:
+    """`.NAME.partial`; of a name that leaves no room for this a hash of it."""
+    whole = f".{name}.partial"
+    if len(os.fsencode(whole)) <= LONGEST_NAME_BYTES:
+        return whole
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.partial"
 
 
 def publish(temporary: Path, path: Path) -> None:

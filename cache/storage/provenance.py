@@ -13,6 +13,7 @@ not stored counts as 1. Files of other formats are refused.
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,10 +194,28 @@ def _leaves(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> dict
         name, was, now = prefix + key, old.get(key, _MISSING), new.get(key, _MISSING)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             changes.update(_leaves(was, now, name + "."))
-        elif was != now:
+        elif was != now and not _is_same_place(was, now):
             before, after = ("(not set)" if side is _MISSING else str(side) for side in (was, now))
             changes[name] = (before, after)
     return changes
+
+
+def _is_same_place(was: Any, now: Any) -> bool:
+    """Whether two texts name one file or folder that is there, spelled otherwise: `music`, `./music/` or by a link.
+
+    A hash in brackets may follow it and has to be the same. Lists are compared item by item.
+    """
+    if isinstance(was, list) and isinstance(now, list):
+        pairs = zip(was, now, strict=False)
+        return len(was) == len(now) and all(a == b or _is_same_place(a, b) for a, b in pairs)
+    if not isinstance(was, str) or not isinstance(now, str):
+        return False
+    (first, _, hash_was), (second, _, hash_now) = was.rpartition(" ("), now.rpartition(" (")
+    for one, other in ((was, now), (first, second) if hash_was == hash_now else (was, now)):
+        with suppress(OSError, ValueError):
+            if one and Path(one).samefile(other):
+                return True
+    return False
 
 
 def _delete(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import sys
 
+from mixstyle.pipeline.core.text import printable
+
 _told: set[str] | None = None
 """The remarks of the command that runs; None where none does (in a worker process, or in somebody's own program)."""
 
@@ -16,4 +18,4 @@ def note(line: str) -> None:
     """Tells a remark, if a command runs in this process that has not told it yet."""
     if _told is not None and line not in _told:
         _told.add(line)
-        print(f"mixstyle: {line}", file=sys.stderr, flush=True)
+        print(printable(f"mixstyle: {line}"), file=sys.stderr, flush=True)

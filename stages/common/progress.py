@@ -21,13 +21,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from mixstyle.pipeline.core.text import printable
+
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal (logs, DVC, CI)."""
 
 
 def say(line: str) -> None:
-    """Prints one plain line at once, so that logs show it when it happens."""
-    print(line, flush=True)
+    """Prints one plain line at once, so that logs show it when it happens; what cannot be printed, with backslashes."""
+    print(printable(line), flush=True)
 
 
 class _Rate(ProgressColumn):
@@ -68,13 +70,13 @@ class Bar:
         self._told = -1
         if shown and sys.stdout.isatty():
             self._rich = _Watched(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 _Rate(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=Console(),
             )
             self._task = self._rich.add_task(description, total=total, completed=done, unit=unit, note="")

@@ -16,6 +16,7 @@ import yaml
 from pydantic.dataclasses import dataclass
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.common.assets import profile_names, shipped
 from mixstyle.stages.settings.base import STRICT, fields_of, plain, setting
 from mixstyle.stages.settings.demo_songs import DemoSongsSettings
@@ -159,7 +160,7 @@ class _Given:
         now = name_now(name)
         if now != name and name not in self._warned:
             self._warned.add(name)
-            print(f"mixstyle: warning: {where}: {name} is called {now} now", file=sys.stderr)
+            print(printable(f"mixstyle: warning: {where}: {name} is called {now} now"), file=sys.stderr)
         section = now.partition(".")[0]
         if section not in SECTIONS:
             raise unknown(section, SECTIONS, where, "section")

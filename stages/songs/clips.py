@@ -209,8 +209,10 @@ def _decoded(name: str, found: CutSong, given: bool) -> DecodedSong:
     return DecodedSong(name, found.duration_s, starts, requests, stems, given, found.loudness, found.note)
 
 
-def _with_stems(song: DecodedSong, stems: Sequence[Tensor]) -> SongClips:
+def _with_stems(song: DecodedSong, stems: Sequence[Tensor]) -> Read:
     found = song.stems or tuple(stems)
     if not found:
         raise ValueError("a mixture needs a separator")
+    if not all(torch.isfinite(clip).all() for clip in found):
+        return UnreadableMusic("separator failed: its output holds NaN or infinite samples")
     return SongClips(song.name, song.duration_s, song.starts, found, song.given, song.loudness, song.note)

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
@@ -27,6 +29,7 @@ from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_desc
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
+from mixstyle.stages.songs.names import distinct_names, refuse_inputs
 
 MOST_BARS = 16
 FAR = 2.0
@@ -77,13 +80,15 @@ def compare(settings: Settings, first: Path, second: Path, png: Path | None = No
         raise MixstyleError(f"{png}: should end in .png", code="bad-option")
     if png is not None:
         check_file(png)
+        refuse_inputs([png], [first, second])
     with embedder_of(settings, measure=True) as embedder:
         songs = [embedder.song(path) for path in (first, second)]
         deviation = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
+    names = distinct_names([first, second])
     values = np.stack([song.values for song in songs])
     cosine = float(songs[0].embedding @ songs[1].embedding)
     loudness = (songs[0].loudness, songs[1].loudness)
-    found = Comparison((first.name, second.name), values, cosine, np.maximum(deviation, 1e-6), loudness)
+    found = Comparison((names[0], names[1]), values, cosine, np.maximum(deviation, 1e-6), loudness)
     show(found)
     if png is not None:
         with rc_context(STYLE):
@@ -96,10 +101,11 @@ def compare(settings: Settings, first: Path, second: Path, png: Path | None = No
 def show(found: Comparison) -> None:
     """Prints the distance, a table of stems, and one of descriptors."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    console.print(f"{found.names[0]} and {found.names[1]}: cosine {found.cosine:.3f}", markup=False)
-    for name, loudness in zip(found.names, found.loudness, strict=True):
+    names = [printable(name) for name in found.names]
+    console.print(Text(f"{names[0]} and {names[1]}: cosine {found.cosine:.3f}"))
+    for name, loudness in zip(names, found.loudness, strict=True):
         if loudness is not None:
-            console.print(f"{name}: {loudness}", markup=False)
+            console.print(Text(f"{name}: {loudness}"))
     stems = Table(title="how far apart, in standard deviations of the training songs", title_justify="left", box=None)
     for column in ("", *GROUPS, "all"):
         stems.add_column(column, justify="right" if column else "left")

@@ -8,12 +8,14 @@ import numpy as np
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
-from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.cache.storage.atomic import atomic_write, write_text
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import as_utf8, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
@@ -23,6 +25,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 from mixstyle.stages.songs.given import given_songs
+from mixstyle.stages.songs.names import refuse_inputs
 
 SUFFIXES = (".parquet", ".npy")
 
@@ -52,8 +55,10 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
 
     songs: files, folders of stems, or folders of music, which stand for the files in them. Parquet: a row a song with
     `path`, `duration_s`, `embedding` and a column for each descriptor (medians over the clips). NumPy: [N, E] float32,
-    and the paths in a text file beside it. Songs that cannot be read are told, left out, and end in MixstyleError once
-    the others are written. Raises MixstyleError before any work for an output that cannot be written.
+    and the paths in a text file beside it (`NAME.paths.txt`), a line each. Names that are no UTF-8 get backslashes, and
+    so do line ends and other controls in that file, where a backslash is doubled. Songs that cannot be read are told,
+    left out, and end in MixstyleError once the others are written. Raises MixstyleError before any work for an output
+    that cannot be written or is a song.
     """
     if output.suffix not in SUFFIXES:
         raise MixstyleError(f"{output}: should end in .parquet or .npy", code="bad-option")
@@ -61,17 +66,21 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
         raise MixstyleError("no songs are given", code="not-found")
     songs = given_songs(songs)
     check_file(output)
+    refuse_inputs([output], songs)
     rows: list[tuple[Path, EmbeddedSong]] = []
     failed: list[MixstyleError] = []
+    left_out = LeftOut("embed")
     with progress("embed", len(songs), "songs") as bar:
         embedder = embedder_of(settings)
         for path, found in zip(songs, embedder.songs(songs, settings.embed.workers), strict=True):
             if isinstance(found, UnreadableMusic):
                 failed.append(MixstyleError(f"{path}: {found}", code="no-music"))
-                say(f"embed: left out {failed[-1]}")
+                left_out.tell(path, str(found))
             else:
+                left_out.note(path, found.note)
                 rows.append((path, found))
             bar.advance()
+    left_out.end()
     if rows:
         write_or_keep(output, lambda path: _write(path, rows))
         say(f"embed: wrote {output}: {len(rows)} songs, {embedder.dimensions} dimensions")
@@ -81,19 +90,18 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
 
 def _write(output: Path, rows: Sequence[tuple[Path, EmbeddedSong]]) -> None:
     embeddings = np.stack([song.embedding.numpy() for _, song in rows])
-    names = [str(path).encode(errors="replace").decode() for path, _ in rows]
     if output.suffix == ".npy":
         with atomic_write(output) as temporary, temporary.open("wb") as file:
             np.save(file, embeddings)
-        with atomic_write(output.with_suffix(".txt")) as temporary:
-            temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        # a name of its own: songs.txt may be the user's list
+        write_text(output.with_suffix(".paths.txt"), "".join(f"{one_line(str(path))}\n" for path, _ in rows))
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     values = np.stack([song.values for _, song in rows])
     columns: dict[str, pa.Array] = {
-        "path": pa.array(names, pa.string()),
+        "path": pa.array([as_utf8(str(path)) for path, _ in rows], pa.string()),
         "duration_s": pa.array([song.duration_s for _, song in rows], pa.float64()),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1]),
     }

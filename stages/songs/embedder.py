@@ -21,6 +21,7 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import Decoder
 from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.sound import check_samples
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
@@ -45,7 +46,7 @@ Music = str | Path | Tensor | Mapping[str, Tensor]
 class EmbeddedSong:
     """embedding: [E], of unit length. clips: of each clip [n, E], of unit length too. descriptors: [n, D], in their own
     units, named by `mixstyle.DESCRIPTORS`. starts_s: where the clips begin. loudness: of all of the song, where it was
-    measured."""
+    measured. note: what the file holds less than its header says, or empty. Every value is finite."""
 
     name: str
     duration_s: float
@@ -54,6 +55,7 @@ class EmbeddedSong:
     descriptors: Tensor
     starts_s: tuple[float, ...]
     loudness: SongLoudness | None = None
+    note: str = ""
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
@@ -133,16 +135,24 @@ class Embedder:
 
     @torch.inference_mode()
     def encode(self, clips: SongClips) -> EmbeddedSong:
-        """Describes and encodes clips. Raises MixstyleError for clips too short for the encoder."""
+        """Describes and encodes clips.
+
+        Raises MixstyleError for clips too short for the encoder, and where descriptors or embedding are not finite
+        (not-finite).
+        """
         stems = torch.stack(clips.stems).to(self.device)
         descriptors = describe(stems)
         try:
             found = embed_clips(self.encoder.encoder, self.encoder.mel, stems, descriptors)
         except MixstyleError as error:
             raise MixstyleError(f"{clips.name}: {error}", code=error.code) from error
+        _check_finite(clips.name, "its descriptors hold", descriptors)
+        _check_finite(clips.name, "its embedding holds", found)
         embedding, each = song_embedding(found.cpu())
         starts_s = tuple(start / SAMPLE_RATE for start in clips.starts)
-        return EmbeddedSong(clips.name, clips.duration_s, embedding, each, descriptors.cpu(), starts_s, clips.loudness)
+        return EmbeddedSong(
+            clips.name, clips.duration_s, embedding, each, descriptors.cpu(), starts_s, clips.loudness, clips.note
+        )
 
     def close(self) -> None:
         """Ends the process that decodes; another is started when one is needed."""
@@ -179,8 +189,7 @@ class Embedder:
                 raise MixstyleError(
                     f"{name}: should be [2, T] at {SAMPLE_RATE} Hz, not {list(audio.shape)}", code="bad-audio"
                 )
-            if not torch.isfinite(audio).all():
-                raise MixstyleError(f"{name}: holds NaN or infinite samples", code="bad-audio")
+            _check_samples(audio, name)
             return self.reader.decode_audio(audio, name)
         except UnreadableMusic as error:
             return error
@@ -212,6 +221,18 @@ def load(
     if told := other_separator(encoder, separator):
         warnings.warn(told.removeprefix("warning: "), stacklevel=2)
     return Embedder(encoder, separator, options, on)
+
+
+def _check_samples(audio: Tensor, name: str) -> None:
+    try:
+        check_samples(audio.detach().cpu().numpy())
+    except UnreadableMusic as error:
+        raise MixstyleError(f"{name}: {error}", code="bad-audio") from error
+
+
+def _check_finite(name: str, what: str, values: Tensor) -> None:
+    if not torch.isfinite(values).all():
+        raise MixstyleError(f"{name}: not finite: {what} NaN or infinite values", code="not-finite")
 
 
 def _is_one(music: Music | Sequence[Music]) -> TypeGuard[Music]:

@@ -1,6 +1,9 @@
 """`mixstyle index`: a folder of songs embedded into an index, what is new or has changed alone."""
 
+import csv
+import io
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,10 +12,13 @@ import numpy as np
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
+from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import Provenance, guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import as_utf8
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS_VERSION
+from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.cutting import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
@@ -22,6 +28,8 @@ from mixstyle.stages.songs.given import music_of
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
+LEFT_OUT = "failures.csv"
+"""In the index's folder: path and reason of the songs without an embedding."""
 NOTHING = np.empty(0, np.float32)
 
 
@@ -38,17 +46,20 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     files = files_of(root)
     version = CUTTING_VERSION if rebuild else cutting_version_of_index(settings)
     with locked(place, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
-        outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE]
+        outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE, place / LEFT_OUT]
         again = ("index", str(folder), "--rebuild")
         guard(place / SETTINGS, provenance_of(embedder, root), rebuild=rebuild, remove=outputs, remedy=again)
         songs = SongIndex(place)
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
         say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
-        _add(songs, embedder, root, wanted, files, settings.embed.workers)
+        left_out = LeftOut("index")
+        _add(songs, embedder, root, wanted, files, settings.embed.workers, left_out)
         songs.keep(files)
         songs.write_nearest()
+        _write_left_out(place / LEFT_OUT, songs.failed)
     for song in songs.failed:
-        say(f"index: left out {song.path}: {song.reason}")
+        left_out.tell(song.path, song.reason)
+    left_out.end(str(place / LEFT_OUT))
     say(f"index: {len(songs.usable)} songs in {place}")
     if not songs.usable:
         raise MixstyleError(f"{folder}: none of its {len(files)} music files can be used", code="no-music")
@@ -112,6 +123,7 @@ def _add(
     wanted: list[str],
     files: dict[str, tuple[int, int]],
     workers: int,
+    left_out: LeftOut,
 ) -> None:
     waiting: list[IndexedSong] = []
     written = time.monotonic()
@@ -120,12 +132,26 @@ def _add(
             made = embedder.songs([root / path for path in wanted], workers)
             for path, found in zip(wanted, made, strict=True):
                 waiting.append(_row(path, files[path], found))
+                if isinstance(found, EmbeddedSong):
+                    left_out.note(path, found.note)
                 bar.advance()
                 if time.monotonic() - written >= KEEP_S:
                     songs.add(waiting)
                     waiting, written = [], time.monotonic()
         finally:
             songs.add(waiting)  # also what Ctrl-C cuts short
+
+
+def _write_left_out(path: Path, failed: Sequence[IndexedSong]) -> None:
+    """The songs that were left out, a row each; no file where there are none."""
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["path", "reason"])
+    writer.writerows([as_utf8(song.path), as_utf8(song.reason)] for song in failed)
+    write_text(path, text.getvalue())
 
 
 def _row(path: str, stat: tuple[int, int], found: EmbeddedSong | UnreadableMusic) -> IndexedSong:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from mixstyle.cache.song_index import IndexedSong, SongIndex
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
@@ -59,17 +60,30 @@ def search(settings: Settings, song: Path, k: int = 10) -> list[Match]:
     with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
         songs, root = open_index(settings, embedder)
         query = embedder.song(song)
-    found = matches(songs, query, k, without=song.resolve(), root=root)
+    found = matches(songs, query, k, without=song, root=root)
     _print(song, query, found, len(songs.usable))
     return found
 
 
 def matches(songs: SongIndex, query: EmbeddedSong, k: int, without: Path, root: Path) -> list[Match]:
-    """The k nearest songs, with reasons."""
+    """The k nearest songs, with reasons. without: a file that is left out under whatever names the index has it."""
     everyone = songs.descriptors()
-    nearest = songs.search(query.embedding.numpy(), k + 1)
-    kept = [(song, score) for song, score in nearest if root / song.path != without][:k]
+    asked, kept = k + 1, list[tuple[IndexedSong, float]]()
+    while len(kept) < k:
+        nearest = songs.search(query.embedding.numpy(), asked)
+        kept = [(song, score) for song, score in nearest if not _is_same_file(root / song.path, without)][:k]
+        if len(nearest) < asked:
+            break
+        asked *= 2
     return [Match(song, score, *reasons(query.values, song.descriptors, everyone)) for song, score in kept]
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by links too."""
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them is gone
+        return path == other
 
 
 def reasons(
@@ -98,7 +112,7 @@ def reasons(
 def _print(path: Path, query: EmbeddedSong, found: list[Match], songs: int) -> None:
     caption = "values: the query's / the song's"
     level = f" ({query.loudness.loudness_lufs:.1f} LUFS)" if query.loudness else ""
-    title = Text(f"mixed like {path.name}{level}, of {songs} songs")
+    title = Text(f"mixed like {printable(path.name)}{level}, of {songs} songs")
     table = Table(title=title, title_justify="left", caption=caption, box=None)
     table.add_column("", justify="right")
     table.add_column("cosine", justify="right")
@@ -109,5 +123,5 @@ def _print(path: Path, query: EmbeddedSong, found: list[Match], songs: int) -> N
     for rank, match in enumerate(found, 1):
         alike, apart = ("\n".join(map(str, side)) for side in (match.alike, match.apart))
         level = "-" if math.isnan(match.song.loudness_lufs) else f"{match.song.loudness_lufs:.1f}"
-        table.add_row(str(rank), f"{match.score:.3f}", level, Text(match.song.path), alike, apart)
+        table.add_row(str(rank), f"{match.score:.3f}", level, Text(printable(match.song.path)), alike, apart)
     Console(width=None if Console().is_terminal else 150).print(table)

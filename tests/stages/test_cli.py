@@ -18,7 +18,7 @@ import mixstyle
 from mixstyle.cache.models.exports import load_export
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.cli import app
+from mixstyle.stages.cli import app, main
 from mixstyle.stages.cli_options import profiles, several_devices
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
@@ -142,3 +142,13 @@ def test_a_shell_completes_profiles_and_files(tmp_path: Path, monkeypatch: pytes
     assert profiles("m") == ["mine.yaml", "more/"]
     assert profiles("more/") == ["more/other.yml"]
     assert profiles(f"{tmp_path}/mi") == [f"{tmp_path}/mine.yaml"]
+
+
+def test_an_error_is_one_line_that_a_terminal_shows_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise MixstyleError("a\x1b[31m\nb \udce9.mp3: no such file", code="not-found")
+
+    with pytest.raises(SystemExit) as ended:
+        main(fail)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "mixstyle: error: a\\x1b[31m\\nb \\xe9.mp3: no such file\n"

@@ -1,6 +1,7 @@
 """The page of `mixstyle browse`: its layout and what a click does."""
 
 import math
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def _map(songs: Songs, chosen: list[int], near: list[Neighbour]) -> go.Figure:
             mode="markers",
             name=folder or "songs",
             customdata=members,
-            text=[songs.names[i] for i in members],
+            text=[escape(songs.names[i]) for i in members],  # plotly takes some of HTML
             hovertemplate="%{text}<extra></extra>",
             marker={"size": 9, "color": colour, "opacity": 0.75},
         )
@@ -159,7 +160,7 @@ def _map(songs: Songs, chosen: list[int], near: list[Neighbour]) -> go.Figure:
         x=points[chosen, 0],
         y=points[chosen, 1],
         mode="markers+text",
-        text=[songs.names[i].rpartition("/")[2] for i in chosen],
+        text=[escape(songs.names[i].rpartition("/")[2]) for i in chosen],
         textposition="top center",
         customdata=chosen,
         marker=marker,

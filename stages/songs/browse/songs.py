@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.song_index import SongIndex
+from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.retrieval import principal_components
 from mixstyle.stages.songs.search import Difference, reasons
 
@@ -28,7 +29,7 @@ class Songs:
 
     def __init__(self, index: SongIndex) -> None:
         usable = index.usable
-        self.names = [song.path for song in usable]
+        self.names = [printable(song.path) for song in usable]
         self.durations_s = [song.duration_s for song in usable]
         self.loudness_lufs = [song.loudness_lufs for song in usable]
         self.embeddings = index.embeddings()

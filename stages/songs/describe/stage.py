@@ -24,10 +24,12 @@ from mixstyle.cache.storage.writable import check_file, check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.core.text import as_utf8
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import completed
+from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
@@ -39,6 +41,7 @@ from mixstyle.stages.songs.describe.page import page
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
+from mixstyle.stages.songs.names import distinct_names, page_names, refuse_inputs
 
 VERSION = 1
 """Of the JSON file."""
@@ -64,9 +67,9 @@ def describe_songs(
     if stems is not None and len(songs) > 1:
         raise MixstyleError(f"--stems {stems}: are of one song, and {len(songs)} are given", code="bad-option")
     files = given_songs(songs) if stems is None else [_given(stems)]
-    names = [songs[0].name] if stems is not None and songs else [song.resolve().name for song in files]
+    names = distinct_names(songs if stems is not None and songs else files)
     outputs = Outputs(csv_path, json_path, png_path, several=len(files) > 1)
-    outputs.check()
+    outputs.check(files)
     cached = _cached_songs(settings)
     described: list[DescribedSong] = []
     failed: list[MixstyleError] = []
@@ -92,8 +95,9 @@ class Outputs:
     png: Path | None
     several: bool
 
-    def check(self) -> None:
-        """Raises MixstyleError (cannot-write) for what cannot be written."""
+    def check(self, songs: Sequence[Path]) -> None:
+        """Raises MixstyleError for what cannot be written (cannot-write) or is one of the songs (bad-option)."""
+        refuse_inputs((self.csv, self.json, self.png), songs)
         for path in (self.csv, self.json, None if self.several else self.png):
             if path is not None:
                 check_file(path)
@@ -108,8 +112,8 @@ class Outputs:
         if self.json is not None:
             writes.append((self.json, lambda path: write_json(path, _as_json(songs, cached))))
         if self.png is not None:
-            for song in songs:
-                path = self.png / f"{Path(song.name).stem}.png" if self.several else self.png
+            for song, name in zip(songs, page_names([song.name for song in songs], ".png"), strict=True):
+                path = self.png / name if self.several else self.png
                 writes.append((path, partial(page, song=song, cached=cached)))
         failed: list[MixstyleError] = []
         for path, write in writes:
@@ -135,17 +139,19 @@ def _read_all(
             raise MixstyleError("separate.input=stems: give the song's folder with --stems", code="bad-option")
         _tell_of_other_stems(cached, separator)
         known = cached_stems(options, separator, cutting_rule(options))
-    reader = SongReader(options, separator, measure=True, cached=known)
+    reader, left_out = SongReader(options, separator, measure=True, cached=known), LeftOut("describe")
     made = reader.read(songs, max(1, min(options.workers, len(songs))))
     with progress("describe", len(names), "songs") as bar:
         for song, name, found in zip(songs, names, made, strict=True):
             if isinstance(found, UnreadableMusic):
                 if len(songs) > 1:
-                    say(f"describe: left out {song}: {found}")
+                    left_out.tell(song, str(found))
                 yield MixstyleError(f"{song}: {found}", code="no-music")
             else:
+                left_out.note(song, found.note)
                 yield _described(name, found, cached)
             bar.advance()
+    left_out.end()
 
 
 def _given(stems: Path) -> Path:
@@ -245,7 +251,7 @@ def _as_csv(songs: Sequence[DescribedSong]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["song", "name", "group", "stem", "unit", "value", "percentile"])
     for song in songs:
-        writer.writerows([song.name, *row] for row in _rows(song))
+        writer.writerows([as_utf8(song.name), *row] for row in _rows(song))
     return text.getvalue()
 
 
@@ -257,7 +263,7 @@ def _as_json(songs: Sequence[DescribedSong], cached: CachedSongs | None) -> dict
         "compared_with_songs": len(cached.values) if cached else 0,
         "songs": [
             {
-                "song": song.name,
+                "song": as_utf8(song.name),
                 "duration_s": round(song.duration_s, 3),
                 "clips": song.clips,
                 "clip_s": song.clip_s,

@@ -6,8 +6,10 @@ from functools import partial
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.presence import is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.presentation.descriptor_names import shown
@@ -20,7 +22,7 @@ def print_song(song: DescribedSong, songs: int) -> None:
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     console.print(_table(song, songs))
     for line in sentences(song, songs):
-        console.print(line, markup=False)
+        console.print(Text(printable(line)))
 
 
 def sentences(song: DescribedSong, songs: int) -> list[str]:
@@ -50,7 +52,8 @@ def _among(song: DescribedSong, column: int, songs: int) -> str:
 def _table(song: DescribedSong, songs: int) -> Table:
     """A row a descriptor, a column a stem: value, and percentile where there is one."""
     caption = f"small numbers: percentile among {songs} cached songs that have the stem" if songs else None
-    table = Table(title=song.name, title_justify="left", caption=caption, box=None, header_style="bold", pad_edge=False)
+    title = Text(printable(song.name))  # its brackets and colons are no markup
+    table = Table(title=title, title_justify="left", caption=caption, box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     table.add_column("unit", style="dim")
     for stem in STEMS:

@@ -23,6 +23,13 @@ def test_atomic_write_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> 
     assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("length", [246, 247, 255])
+def test_a_name_as_long_as_names_may_be_is_written(tmp_path: Path, length: int) -> None:
+    path = tmp_path / f"{'n' * (length - 4)}.png"
+    write_bytes(path, b"content")
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [(path.name, b"content")]
+
+
 def test_the_new_name_appears_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with atomic_write(path) as temporary:

@@ -34,6 +34,36 @@ def test_a_name_stands_once() -> None:
         Provenance("train", {"stems": 1}, made_from={"stems": "aa"})
 
 
+def test_a_place_that_is_spelled_otherwise_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("music")
+    (tmp_path / "table (1).csv").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def changed(was: Any, now: Any) -> bool:
+        return bool(differences(Provenance("separate", {"path": was}), Provenance("separate", {"path": now})))
+
+    for spelled in ("./music", "music/", str(tmp_path / "music"), "link", "other/../music"):
+        assert not changed("music", spelled)
+        assert not changed(["other", "music"], ["other", spelled])
+    assert not changed("table (1).csv (ab12)", "./table (1).csv (ab12)")
+    for was, now in (
+        ("music", "other"),
+        ("music", "gone"),
+        ("gone", "./gone"),  # nobody knows what it was
+        ("music", ["music"]),
+        (["music"], ["music", "./music"]),
+        ("table (1).csv (ab12)", "./table (1).csv (cd34)"),
+        ("", "."),
+        (1, 2),
+    ):
+        assert changed(was, now), (was, now)
+    made = guard(tmp_path / "settings.json", Provenance("separate", {"path": "music"}), rebuild=False)
+    again = guard(tmp_path / "settings.json", Provenance("separate", {"path": "./music/"}), rebuild=False)
+    assert again.fingerprint == made.fingerprint
+
+
 def test_differences_are_told_by_name() -> None:
     old = Provenance("train", {"seed": 0, "gone": True}, {"tasks_version": 2}, {"stems": "aa"})
     new = Provenance("train", {"seed": 0, "b": {"c": 2}}, {"tasks_version": 3}, {"stems": "bb"})

@@ -134,7 +134,7 @@ def test_files_hold_what_the_embedder_gives(
     assert [d.name for d in DESCRIPTORS] == list(frame.columns[3:])
     embed(settings, paths, tmp_path / "a.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), expected)
-    assert (tmp_path / "a.txt").read_text().splitlines() == [str(path) for path in paths]
+    assert (tmp_path / "a.paths.txt").read_text().splitlines() == [str(path) for path in paths]
     # one that cannot be read is told by name, and the others are written all the same
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF no music")

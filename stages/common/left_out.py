@@ -1,0 +1,40 @@
+"""Songs that a command leaves out or takes in part: each told with its reason, up to a number; then how many more."""
+
+from collections import Counter
+
+from mixstyle.stages.common.progress import say
+
+MOST_LINES = 20
+
+
+class LeftOut:
+    """What one command tells of the songs that it leaves out, and of those whose files lack something."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self._told: Counter[str] = Counter()
+        self._untold: dict[str, Counter[str]] = {"left out": Counter(), "in part": Counter()}
+
+    def tell(self, song: object, reason: str) -> None:
+        """A song that is left out, and why."""
+        self._tell("left out", f"left out {song}: {reason}", reason)
+
+    def note(self, song: object, note: str) -> None:
+        """A song that is taken although something of it is missing; nothing where `note` is empty."""
+        if note:
+            self._tell("in part", f"{song}: {note}; what is there is used", note)
+
+    def end(self, where: str = "") -> None:
+        """Those that had no line of their own, by kind. where: a file that has all that were left out."""
+        for what, untold in self._untold.items():
+            if untold:
+                kinds = ", ".join(f"{count} {kind}" for kind, count in untold.most_common())
+                see = f"; see {where}" if where and what == "left out" else ""
+                say(f"{self.command}: {sum(untold.values())} more {what}: {kinds}{see}")
+
+    def _tell(self, what: str, line: str, reason: str) -> None:
+        self._told[what] += 1
+        if self._told[what] <= MOST_LINES:
+            say(f"{self.command}: {line}")
+        else:
+            self._untold[what][reason.partition(":")[0]] += 1

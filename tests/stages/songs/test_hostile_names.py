@@ -1,0 +1,211 @@
+"""Songs whose names and samples are hostile: each is read or left out with its reason, told as it is, and never mixed
+up with another one."""
+
+import csv
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from helpers.small_encoder import embedding_profile
+from helpers.small_separator import RATE, song
+
+from mixstyle.cache.song_index import SongIndex
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.left_out import MOST_LINES
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.describe.stage import describe_songs
+from mixstyle.stages.songs.embed import embed, embedder_of
+from mixstyle.stages.songs.index import LEFT_OUT, index
+from mixstyle.stages.songs.search import search
+
+NAMES = {
+    os.fsdecode(b"caf\xe9.flac"): r"caf\xe9.flac",
+    "Song [live] [dQw4w9WgXcQ].flac": "Song [live] [dQw4w9WgXcQ].flac",
+    "a :smile: [bold]b.flac": "a :smile: [bold]b.flac",
+    "red\x1b[31m\x07.flac": r"red\x1b[31m\x07.flac",
+    "two\nlines.flac": r"two\nlines.flac",
+    f"{'n' * 250}.flac": f"{'n' * 250}.flac",
+}
+"""Names of files, and how they are to be printed."""
+ABSURD = {"huge.wav": 1e30, "integers.wav": 32_768.0, "infinite.wav": np.inf}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "music").mkdir()
+    for place, name in enumerate(NAMES):
+        with (folder / "music" / name).open("wb") as file:
+            soundfile.write(file, song(place, 1.2), RATE, format="FLAC")
+    for name, sample in ABSURD.items():
+        audio = song(20, 1.2)
+        if name == "integers.wav":
+            audio *= sample
+        else:
+            audio[3, 0] = sample
+        soundfile.write(folder / "music" / name, audio, RATE, subtype="FLOAT")
+    return embedding_profile(folder, folder / "music")
+
+
+def shown(printed: str) -> str:
+    """What was printed, if a terminal would show it as it is, without its line breaks."""
+    printed.encode("utf-8")
+    assert not {c for c in printed if ord(c) < 32 and c != "\n"}
+    return "".join(line.strip() for line in printed.splitlines())
+
+
+def test_every_song_is_indexed_and_no_value_of_the_index_is_not_finite(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    songs = index(settings, settings.separate.data_path)
+    assert {song.path for song in songs.usable} == set(NAMES)
+    assert {song.path: song.reason.partition(":")[0] for song in songs.failed} == {
+        "huge.wav": "beyond full scale",
+        "integers.wav": "beyond full scale",
+        "infinite.wav": "not finite",
+    }
+    shown(capsys.readouterr().out)
+    for part in settings.embed.index_dir.glob("songs-*.parquet"):
+        for row in pq.read_table(part).to_pylist():
+            numbers = [*row["embedding"], *row["descriptors"], row["duration_s"]]
+            numbers += [value for name, value in row.items() if name.endswith(("_lufs", "_lu", "_dbtp"))]
+            assert np.isfinite([number for number in numbers if number is not None]).all(), row["path"]
+    rows = list(csv.DictReader((settings.embed.index_dir / LEFT_OUT).open(encoding="utf-8")))
+    assert [row["path"] for row in rows] == sorted(ABSURD)
+    # what was left out is left alone, and the query is told by its name
+    found = search(settings, settings.separate.data_path / next(iter(NAMES)), 9)
+    assert {match.song.path for match in found} == set(NAMES) - {next(iter(NAMES))}
+    told = shown(capsys.readouterr().out)
+    assert r"mixed like caf\xe9.flac" in told
+    assert "Song [live] [dQw4w9WgXcQ].flac" in told
+    assert "a :smile: [bold]b.flac" in told
+
+
+def test_embeddings_have_a_line_each_and_the_users_list_stays(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "songs.txt").write_text("my list\n")
+    paths = [settings.separate.data_path / name for name in NAMES]
+    assert embed(settings, paths, tmp_path / "songs.npy") == len(NAMES)
+    assert (tmp_path / "songs.txt").read_text() == "my list\n"
+    lines = (tmp_path / "songs.paths.txt").read_text(encoding="utf-8").split("\n")
+    assert lines == [*(f"{settings.separate.data_path}/{name}" for name in NAMES.values()), ""]
+    assert len(np.load(tmp_path / "songs.npy")) == len(NAMES)
+    shown(capsys.readouterr().out)
+    with pytest.raises(MixstyleError) as caught:
+        embed(settings, [tmp_path / "songs.npy"], tmp_path / "songs.npy")
+    assert caught.value.code == "bad-option"
+
+
+def test_descriptions_show_names_as_they_are(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [next(iter(NAMES)), "Song [live] [dQw4w9WgXcQ].flac", f"{'n' * 250}.flac"]
+    paths = [settings.separate.data_path / name for name in names]
+    describe_songs(settings, paths, None, tmp_path / "a.csv", tmp_path / "a.json", tmp_path / "pages")
+    told = shown(capsys.readouterr().out)
+    stored = [NAMES[name] for name in names]
+    assert all(name[:120] in told for name in stored)
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert list(dict.fromkeys(row["song"] for row in csv.DictReader(file))) == stored
+    assert [one["song"] for one in json.loads((tmp_path / "a.json").read_text())["songs"]] == stored
+    assert {path.name for path in (tmp_path / "pages").iterdir()} == {name.replace(".flac", ".png") for name in stored}
+
+
+def test_songs_of_one_name_are_told_apart_by_their_folders(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for place, folder in enumerate(("A - B", "C - D")):
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / "mixture.wav")
+        soundfile.write(paths[-1], song(40 + place, 1.2), RATE)
+    found = describe_songs(settings, paths, None, tmp_path / "a.csv", None, tmp_path / "pages")
+    assert [one.name for one in found] == ["A - B/mixture.wav", "C - D/mixture.wav"]
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert {row["song"] for row in csv.DictReader(file)} == {"A - B/mixture.wav", "C - D/mixture.wav"}
+    assert {path.name for path in (tmp_path / "pages").iterdir()} == {"A - B - mixture.png", "C - D - mixture.png"}
+    before = paths[0].read_bytes()
+    with pytest.raises(MixstyleError) as caught:
+        describe_songs(settings, paths, None, paths[0])
+    assert (caught.value.code, paths[0].read_bytes()) == ("bad-option", before)
+
+
+def test_a_query_is_not_found_by_a_link_to_it(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    for place in range(3):
+        soundfile.write(tmp_path / f"{place}.flac", song(60 + place, 1.2), RATE)
+        (tmp_path / "links" / f"{place}.flac").symlink_to(tmp_path / f"{place}.flac")
+    (tmp_path / "links" / "again.flac").symlink_to(tmp_path / "0.flac")
+    linked = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "index"))
+    index(linked, tmp_path / "links")
+    for query in (tmp_path / "0.flac", tmp_path / "links" / "0.flac"):
+        assert {match.song.path for match in search(linked, query, 2)} == {"1.flac", "2.flac"}
+
+
+def test_rows_of_before_that_are_not_finite_are_songs_without_an_embedding(settings: Settings, tmp_path: Path) -> None:
+    vector = np.full(4, 0.5, np.float32)
+    good, bad = np.array([0, np.nan], np.float32), np.array([0, 1], np.float32)
+    table = {
+        "path": [b"a", b"b", b"c"],
+        "bytes": [1, 1, 1],
+        "modified_ns": [1, 1, 1],
+        "duration_s": [1.0, 1.0, 1.0],
+        "embedding": [vector.tolist(), (vector * np.nan).tolist(), vector.tolist()],
+        "descriptors": [bad.tolist(), bad.tolist(), good.tolist()],
+        "reason": ["", "", ""],
+    }
+    import pyarrow as pa
+
+    pq.write_table(
+        pa.table(table, metadata={"mixstyle_index": "1"}).cast(
+            pa.schema(
+                [
+                    ("path", pa.binary()),
+                    ("bytes", pa.int64()),
+                    ("modified_ns", pa.int64()),
+                    ("duration_s", pa.float64()),
+                    ("embedding", pa.list_(pa.float32())),
+                    ("descriptors", pa.list_(pa.float32())),
+                    ("reason", pa.string()),
+                ],
+                metadata={"mixstyle_index": "1"},
+            )
+        ),
+        tmp_path / "songs-00000000.parquet",
+    )
+    songs = SongIndex(tmp_path)
+    assert [song.path for song in songs.usable] == ["a"]
+    assert {song.path: song.reason.partition(":")[0] for song in songs.failed} == {"b": "not finite", "c": "not finite"}
+    assert [song.path for song, score in songs.search(vector, 3) if np.isfinite(score)] == ["a"]
+
+
+def test_many_songs_that_are_left_out_take_few_lines(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = 300
+    (tmp_path / "music").mkdir()
+    for place in range(many):
+        (tmp_path / "music" / f"{place:05}.mp3").symlink_to(tmp_path / "gone")
+    empty = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "index"))
+    with pytest.raises(MixstyleError) as caught:
+        index(empty, tmp_path / "music")
+    assert caught.value.code == "no-music"
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("left out" in line for line in lines) == MOST_LINES + 1
+    assert any(f"{many - MOST_LINES} more left out: {many - MOST_LINES} no such file" in line for line in lines)
+    assert len((tmp_path / "index" / LEFT_OUT).read_text().splitlines()) == 1 + many
+
+
+def test_weights_that_are_not_finite_leave_every_song_out(settings: Settings) -> None:
+    with embedder_of(settings) as embedder:
+        parameter = next(embedder.encoder.encoder.parameters())
+        parameter.data.fill_(float("nan"))
+        with pytest.raises(MixstyleError) as caught:
+            embedder.song(settings.separate.data_path / "Song [live] [dQw4w9WgXcQ].flac")
+    assert caught.value.code == "not-finite"
