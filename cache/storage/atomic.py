@@ -14,6 +14,7 @@ from typing import Any
 
 from mixstyle.cache.storage.writable import make_folder, refusals_told
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import as_utf8
 
 LONGEST_NAME_BYTES = 255
 """Of a file's name, on the file systems in use."""
@@ -62,8 +63,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8 to `path` atomically; line ends stay as they are."""
-    write_bytes(path, text.encode("utf-8"))
+    """Writes `text` as UTF-8 to `path` atomically. Line ends stay; names that are no UTF-8 get backslashes."""
+    write_bytes(path, as_utf8(text).encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

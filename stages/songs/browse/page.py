@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, shown, shown_unit
 from mixstyle.stages.presentation.figures import SONG_COLOURS, STEM_COLOURS
@@ -56,7 +57,7 @@ def make_page(songs: Songs, player: Player, root: Path) -> Dash:
     app = Dash("mixstyle", title="mixstyle", update_title="", assets_folder="", index_string=_INDEX)
     app.layout = html.Div(
         [
-            html.Header([html.B("mixstyle"), html.Span(f"{len(songs.names)} songs of {root.name}")]),
+            html.Header([html.B("mixstyle"), html.Span(f"{len(songs.names)} songs of {printable(root.name)}")]),
             dcc.Store(id="first", data=0),
             dcc.Store(id="second", data=None),
             html.Main(
@@ -127,7 +128,7 @@ def _audio(app: Dash, player: Player) -> None:
         except KeyError:
             abort(404)
         except MixstyleError as error:
-            return Response(f"{error}\n", 410, mimetype="text/plain")
+            return Response(f"{printable(str(error))}\n", 410, mimetype="text/plain")
         response = Response(data, mimetype="audio/wav")
         response.headers["Cache-Control"] = "private, max-age=3600"
         response.accept_ranges = "bytes"

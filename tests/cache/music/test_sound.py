@@ -64,6 +64,15 @@ def test_a_window_of_a_variable_bit_rate_is_exact_wherever_it_begins(tmp_path: P
         np.testing.assert_allclose(read_window(path, start, start + 500), audio[:, start : start + 500], atol=1e-6)
 
 
+def test_an_mp2_which_never_tells_its_length_is_counted(tmp_path: Path) -> None:
+    frame = b"\xff\xfd\x90\x04".ljust(144 * 160_000 // RATE, b"\0")  # 160 kbit/s, no bits for any band: silence
+    path = tmp_path / "a.mp2"
+    path.write_bytes(id3v2(20_000) + 100 * frame + b"TAG" + b"t" * 125)
+    assert (probe(path).rate, probe(path).frames) == (RATE, 100 * 1152)
+    found = whole(path)
+    assert (found.there, found.reason) == (100 * 1152, "")
+
+
 def test_frames_are_counted_over_damage_and_no_text_is_taken_for_them(tmp_path: Path) -> None:
     data = without_first_frame(write_mp3(tmp_path / "a.mp3", noise(SECONDS * RATE)).read_bytes())
     counted = count_frames(data, 0, len(data))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mixstyle.cache.storage.atomic import atomic_write, read_json, write_bytes, write_json
+from mixstyle.cache.storage.atomic import atomic_write, read_json, write_bytes, write_json, write_text
 from mixstyle.pipeline.core.errors import MixstyleError
 
 
@@ -21,6 +21,11 @@ def test_atomic_write_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> 
         write()
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_text_with_a_name_that_is_no_utf8_is_written_with_backslashes(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.csv", "caf\udce9.mp3,音楽\r\n")
+    assert (tmp_path / "a.csv").read_bytes() == "caf\\xe9.mp3,音楽\r\n".encode()
 
 
 @pytest.mark.parametrize("length", [246, 247, 255])
