@@ -5,6 +5,7 @@ becomes a MixstyleError (cannot-write) that names the output.
 """
 
 import errno
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,13 @@ def check_folder(folder: Path, output: Path | None = None) -> None:
 
 def check_file(path: Path) -> None:
     """Looks whether a file can be written; leaves nothing. Raises MixstyleError (cannot-write)."""
-    if path.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        is_folder = False
+    except OSError as error:  # a name that is too long, say
+        raise cannot_write(path, error) from error
+    if is_folder:
         raise MixstyleError(f"{path}: is a folder, and a file is to be written there", code="cannot-write")
     check_folder(path.parent, path)
 

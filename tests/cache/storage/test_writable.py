@@ -47,6 +47,11 @@ def test_a_look_tells_what_cannot_be_written_and_leaves_nothing(tmp_path: Path, 
     assert (tmp_path / "a file").read_text() == "content"
 
 
+def test_a_name_that_no_file_may_have_is_refused_before_the_work(tmp_path: Path) -> None:
+    refused(tmp_path / ("n" * 256), folder=False)
+    check_file(tmp_path / ("n" * 255))
+
+
 def test_a_file_is_not_written_over_a_folder(tmp_path: Path) -> None:
     refused(tmp_path, folder=False)
 

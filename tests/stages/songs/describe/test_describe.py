@@ -1,7 +1,9 @@
 """`mixstyle describe`: values are the descriptors', percentiles those of the cached songs, and the page shows both."""
 
 import csv
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,8 +253,17 @@ def test_one_output_that_fails_at_the_end_costs_the_others_nothing(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    too_long = tmp_path / f"{'x' * 250}.csv"  # the folder takes files, and none of this name
+    replace_file = Path.replace
+
+    def full_for_tables(self: Path, target: Path) -> Path:
+        """The system's answer where the disk fills up between the look at it and the writing."""
+        if target.suffix == ".csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", full_for_tables)
+    table = tmp_path / "x.csv"
     with pytest.raises(MixstyleError) as caught:
-        describe_songs(settings, [write_stems(tmp_path / "song")], csv_path=too_long, json_path=tmp_path / "x.json")
+        describe_songs(settings, [write_stems(tmp_path / "song")], csv_path=table, json_path=tmp_path / "x.json")
     assert caught.value.code == "cannot-write"
     assert json.loads((tmp_path / "x.json").read_text())["songs"][0]["song"] == "song"
