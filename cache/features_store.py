@@ -64,7 +64,7 @@ from mixstyle.cache.features_layout import (
     sync,
     sync_tree,
 )
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
 
 if TYPE_CHECKING:  # neither pandas nor torch is needed to read a store
@@ -157,7 +157,7 @@ class FeatureStore:
             group = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3, use_consolidated=False)
             attributes = dict(group.attrs)
         except UNREADABLE as error:
-            raise _unopened(path, str(error)) from error
+            raise _unopened(path, one_line(error)) from error
         if attributes.get("format") != FORMAT:
             raise _unopened(path, "its attributes do not name the format")
         if attributes.get("version") != VERSION:
@@ -170,7 +170,7 @@ class FeatureStore:
             problem = metadata_problem(path, attributes)
             store = None if problem else cls(path, group)
         except (*UNREADABLE, MixstyleError) as error:
-            raise _damaged(path, f"its metadata cannot be read ({str(error)[:120]})") from error
+            raise _damaged(path, f"its metadata cannot be read ({one_line(error)})") from error
         if store is None:
             raise _damaged(path, problem)
         return store
@@ -416,7 +416,7 @@ class FeatureStore:
 
     def _unread(self, name: str, error: Exception) -> MixstyleError:
         remedy = ("features",) if name in BY_SHARD else ("features", "--rebuild")
-        return _damaged(self.path, f"{name} cannot be read ({' '.join(str(error).split())[:120]})", remedy)
+        return _damaged(self.path, f"{name} cannot be read ({one_line(error)})", remedy)
 
     def _put(self, name: str, place: slice, values: NDArray[Any], chunk: int) -> None:
         """Writes one chunk, makes it durable and reads it back; sweeps what a killed writer of it left."""
@@ -438,7 +438,7 @@ class FeatureStore:
 def _unopened(path: Path, why: str) -> MixstyleError:
     """What to raise where a folder does not open as a store: a damaged one, if it has the arrays of one."""
     if all((path / name).is_dir() for name in ("descriptors", "shard_sha256", "done")):
-        return _damaged(path, f"its metadata are missing or cannot be read ({why[:120]})")
+        return _damaged(path, f"its metadata are missing or cannot be read ({why})")
     return MixstyleError(f"{path}: not a feature store; remove it, then", code="wrong-file", remedy=("features",))
 
 

@@ -20,7 +20,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.cache.features_damage import UNREADABLE
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 FORMAT = "mixstyle-mels"
 VERSION = 1
@@ -53,10 +54,10 @@ class MelStore:
         if path.is_dir():
             try:
                 group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
-            except (OSError, ValueError, KeyError):
-                group = None
-            if group is not None and dict(group.attrs) == _attributes(made_with):
-                return cls(path, group)
+                if dict(group.attrs) == _attributes(made_with):
+                    return cls(path, group)
+            except (*UNREADABLE, MixstyleError):
+                pass  # it holds nothing that cannot be made again
             shutil.rmtree(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -83,6 +84,25 @@ class MelStore:
             shutil.rmtree(scratch, ignore_errors=True)
         return cls(path, zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False))
 
+    @classmethod
+    def open(cls, path: Path) -> "MelStore":
+        """A store that is there. Raises MixstyleError ("damaged-file") for what is none."""
+        try:
+            group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+            if group.attrs.get("format") == FORMAT:
+                return cls(path, group)
+        except UNREADABLE as error:
+            raise _damaged(path, one_line(error)) from error
+        raise _damaged(path, "its attributes are not those of such a store")
+
+    def verify(self) -> None:
+        """Reads all of it. Raises MixstyleError ("damaged-file") for data that is not what was written."""
+        group_rows, last = self._mels.chunks[0], self._mels.shape[0]
+        shard_rows = -(-last // max(self._done.shape[0], 1))
+        for first in range(0, last, group_rows):
+            if self.done[min(first // shard_rows, len(self.done) - 1)]:
+                self._read(first, min(first + group_rows, last))
+
     @property
     def done(self) -> NDArray[np.bool_]:
         """`[shard]`: which shards of the bank are in it."""
@@ -101,12 +121,20 @@ class MelStore:
 
         Raises MixstyleError ("damaged-file"), naming the store, for data that is not what was written.
         """
+        mels = self._read(rows[0], rows[-1] + 1)
+        if not mels.any(axis=(1, 2, 3)).all():  # no spectrogram is 0 everywhere: what is not there reads as that
+            raise _damaged(self.path, "a group of clips is gone")
+        return mels
+
+    def _read(self, first: int, last: int) -> NDArray[np.float16]:
         try:
-            return np.asarray(self._mels[rows[0] : rows[-1] + 1], np.float16)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise MixstyleError(
-                f"{self.path}: damaged ({error}); delete that folder, then", code="damaged-file", remedy=("train",)
-            ) from error
+            return np.asarray(self._mels[first:last], np.float16)
+        except UNREADABLE as error:
+            raise _damaged(self.path, one_line(error)) from error
+
+
+def _damaged(path: Path, what: str) -> MixstyleError:
+    return MixstyleError(f"{path}: damaged ({what}); delete that folder, then", code="damaged-file", remedy=("train",))
 
 
 def _attributes(made_with: Mapping[str, Any]) -> dict[str, Any]:

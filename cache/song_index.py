@@ -7,15 +7,18 @@ between folders; bytes, since a name may be no UTF-8), `bytes` and `modified_ns`
 clips), `reason` (why it has no embedding; empty where it has one), and of the whole song `loudness_lufs`,
 `loudness_range_lu` and `true_peak_dbtp` (null where they were not measured; parts of version 1 lack them). Every number
 in it is finite: a song of which one is not is a song without an embedding, also where an older version wrote it. Of
-several rows of a path that of the highest part counts. `nearest.faiss` is an exact index by inner product over the
-songs that have an embedding, in the order of their paths; it follows from the parts, and is made anew where it is not
-of them (`nearest.json` tells).
+several rows of a path that of the highest part counts. The metadata of a part have `mixstyle_index`, the version, and
+`mixstyle_sha256`, a hash of its rows; its pages have checksums. Both are checked when it is read, and parts of before
+have neither. `nearest.faiss` is an exact index by inner product over the songs that have an embedding, in the order of
+their paths; it follows from the parts, and is made anew where it is not of them (`nearest.json` tells) or does not hold
+their embeddings.
 """
 
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mixstyle.cache.storage.atomic import atomic_write, read_json, write_json
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.text import as_utf8
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ VERSION = 2
 NEAREST_VERSION = 1
 """Of the search structure, which holds embeddings alone."""
 SETTINGS, NEAREST, STATE = "settings.json", "nearest.faiss", "nearest.json"
+_AGAIN = ("verify", "--repair")
+_SHA256 = "mixstyle_sha256"
 _FIELDS = ("path", "bytes", "modified_ns", "duration_s", "embedding", "descriptors", "reason")
 _LOUDNESS = ("loudness_lufs", "loudness_range_lu", "true_peak_dbtp")
 _FIELDS_OF = {"1": _FIELDS, "2": (*_FIELDS, *_LOUDNESS)}
@@ -58,14 +63,26 @@ class IndexedSong:
 
 
 class SongIndex:
-    """The songs in an index, by path; `add` and `keep` change it on the disk."""
+    """The songs in an index, by path; `add` and `keep` change it on the disk.
 
-    def __init__(self, folder: Path) -> None:
+    drop: called with the error of a part that is damaged, which is then removed: its songs are to be embedded again.
+    Without it such a part is raised as MixstyleError ("damaged-file").
+    """
+
+    def __init__(self, folder: Path, drop: Callable[[MixstyleError], None] | None = None) -> None:
         self.folder = folder
         self._songs: dict[str, IndexedSong] = {}
-        self._parts = sorted(folder.glob("songs-*.parquet"))
-        for part in self._parts:
-            self._songs.update((song.path, song) for song in _read(part))
+        self._parts: list[Path] = []
+        for part in sorted(folder.glob("songs-*.parquet")):
+            try:
+                self._songs.update((song.path, song) for song in read_part(part))
+            except MixstyleError as error:
+                if drop is None or error.code != "damaged-file":
+                    raise
+                drop(error)
+                part.unlink()
+            else:
+                self._parts.append(part)
         self._nearest: faiss.Index | None = None
 
     def __len__(self) -> int:
@@ -142,21 +159,23 @@ class SongIndex:
         for song in songs:
             digest.update(os.fsencode(song.path) + b"\0" + song.embedding.tobytes())
         state = {"version": NEAREST_VERSION, "songs": len(songs), "sha256": digest.hexdigest()}
-        path = self.folder / NEAREST
-        if path.is_file() and (self.folder / STATE).is_file() and read_json(self.folder / STATE) == state:
-            try:
-                found = faiss.read_index(str(path))
-            except RuntimeError:
-                found = None  # torn: it follows from the parts
-            if found is not None and found.ntotal == len(songs):
-                return found
-        made = faiss.IndexFlatIP(len(songs[0].embedding))
-        made.add(np.ascontiguousarray(np.stack([song.embedding for song in songs])))
+        path, embeddings = self.folder / NEAREST, np.ascontiguousarray(np.stack([song.embedding for song in songs]))
+        if self._stored_state() == state and (found := _read_nearest(path, embeddings)) is not None:
+            return found
+        made = faiss.IndexFlatIP(embeddings.shape[1])
+        made.add(embeddings)
         (self.folder / STATE).unlink(missing_ok=True)
         with atomic_write(path) as temporary:
             faiss.write_index(made, str(temporary))
-        write_json(self.folder / STATE, state)
+        write_json(self.folder / STATE, state, checksum=True)
         return made
+
+    def _stored_state(self) -> Any:
+        """What the search structure was made of; None where that cannot be told. It follows from the parts."""
+        try:
+            return read_json(self.folder / STATE)
+        except MixstyleError:
+            return None
 
     def _write(self, songs: Sequence[IndexedSong]) -> Path:
         """Writes a part that outranks all others."""
@@ -180,9 +199,9 @@ class SongIndex:
                     for name in _LOUDNESS
                 },
             }
-        ).replace_schema_metadata({"mixstyle_index": str(VERSION)})
+        ).replace_schema_metadata({"mixstyle_index": str(VERSION), _SHA256: _digest(songs)})
         with atomic_write(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
             if pq.read_metadata(temporary).num_rows != len(songs):
                 raise MixstyleError(f"{path}: could not be read back; is the disk full?", code="cannot-write")
         return path
@@ -199,15 +218,49 @@ def _checked(song: IndexedSong) -> IndexedSong:
     return IndexedSong(song.path, song.bytes, song.modified_ns, song.duration_s, nothing, nothing, reason)
 
 
-def _read(path: Path) -> list[IndexedSong]:
+def nearest_is_whole(songs: SongIndex) -> bool:
+    """Whether the search structure on the disk holds the embeddings of the index."""
+    return not songs.usable or _read_nearest(songs.folder / NEAREST, songs.embeddings()) is not None
+
+
+def _read_nearest(path: Path, embeddings: NDArray[np.float32]) -> "faiss.Index | None":
+    """The search structure in a file; None where there is none, or one that does not hold these embeddings [n, E]."""
+    import faiss
+
+    if not path.is_file():
+        return None
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        found = faiss.read_index(str(path))
+        same = isinstance(found, faiss.IndexFlatIP) and (found.ntotal, found.d) == embeddings.shape
+        return found if same and np.array_equal(found.reconstruct_n(0, found.ntotal), embeddings) else None
+    except (RuntimeError, MemoryError):  # torn, or its sizes are damaged
+        return None
+
+
+def _digest(songs: Sequence[IndexedSong]) -> str:
+    """64 hex digits of the SHA-256 of rows, in their order."""
+    digest = hashlib.sha256()
+    for song in songs:
+        for text in (os.fsencode(song.path), as_utf8(song.reason).encode()):
+            digest.update(struct.pack("<q", len(text)) + text)
+        loudness = (value if math.isfinite(value := getattr(song, name)) else math.nan for name in _LOUDNESS)
+        digest.update(struct.pack("<qqdddd", song.bytes, song.modified_ns, song.duration_s, *loudness))
+        for vector in (song.embedding, song.descriptors):
+            digest.update(struct.pack("<q", len(vector)) + np.asarray(vector, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def read_part(path: Path) -> list[IndexedSong]:
+    """The rows of one part. Raises MixstyleError, naming it, for one that is damaged or of an unknown version."""
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        names = set(table.column_names)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise MixstyleError(
-            f"{path}: cannot be read ({str(error)[:100]}); delete it and index its songs again", code="damaged-file"
+            f"{path}: cannot be read ({one_line(error)})", code="damaged-file", remedy=_AGAIN
         ) from error
-    version = (table.schema.metadata or {}).get(b"mixstyle_index", b"none").decode()
-    if set(table.column_names) != set(_FIELDS_OF.get(version, ())):
+    version = (table.schema.metadata or {}).get(b"mixstyle_index", b"none").decode(errors="replace")
+    if names != set(_FIELDS_OF.get(version, ())):
         raise MixstyleError(
             f"{path}: version {version} of the format, and this mixstyle reads {VERSION}", code="unknown-version"
         )
@@ -220,18 +273,20 @@ def _read(path: Path) -> list[IndexedSong]:
     for name in _LOUDNESS:
         if name in plain:
             plain[name] = [math.nan if value is None else value for value in plain[name]]
-    return [
-        _checked(
-            IndexedSong(
-                os.fsdecode(plain["path"][i]),
-                plain["bytes"][i],
-                plain["modified_ns"][i],
-                plain["duration_s"][i],
-                vectors["embedding"][i],
-                vectors["descriptors"][i],
-                plain["reason"][i],
-                *(plain[name][i] if name in plain else math.nan for name in _LOUDNESS),
-            )
+    songs = [
+        IndexedSong(
+            os.fsdecode(plain["path"][i]),
+            plain["bytes"][i],
+            plain["modified_ns"][i],
+            plain["duration_s"][i],
+            vectors["embedding"][i],
+            vectors["descriptors"][i],
+            plain["reason"][i],
+            *(plain[name][i] if name in plain else math.nan for name in _LOUDNESS),
         )
         for i in range(table.num_rows)
     ]
+    stored = (table.schema.metadata or {}).get(_SHA256.encode())
+    if stored is not None and stored.decode(errors="replace") != _digest(songs):
+        raise MixstyleError(f"{path}: damaged: it does not hold what was written", code="damaged-file", remedy=_AGAIN)
+    return [_checked(song) for song in songs]

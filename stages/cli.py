@@ -60,6 +60,7 @@ for command in (
     cli_songs.compare_command,
     cli_songs.browse_command,
     cli_steps.status_command,
+    cli_steps.verify_command,
 ):
     app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 

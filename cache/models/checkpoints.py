@@ -11,12 +11,17 @@ later `separators`: those whose stems it was trained on (`mixstyle.cache.models.
 random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
 state of generators, scheduler or scaler is needed to go on exactly.
 
+The file is a ZIP, which has a CRC-32 of each part; they are checked whenever it is read.
+
 Names: `latest.pt` (to go on from), `checkpoint_epoch_X.pt`, `best_model.pt`, `final_model.pt`.
 """
 
 import dataclasses
 import pickle
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +31,7 @@ import torch
 
 from mixstyle.cache.models.separator_records import SeparatorRecord, separators_of_encoder
 from mixstyle.cache.storage.atomic import atomic_write
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
@@ -97,9 +102,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         content = _load(path, torch.device(device))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise MixstyleError(
-            f"{path}: not a whole checkpoint ({str(error).splitlines()[0][:120]})", code="damaged-file"
-        ) from error
+        raise MixstyleError(f"{path}: not a whole checkpoint ({one_line(error)})", code="damaged-file") from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise MixstyleError(
@@ -156,5 +159,22 @@ def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device |
     )
 
 
+def check_zip(path: Path) -> None:
+    """Compares the parts of a file that `torch.save` wrote with their CRC-32, which `torch.load` does not.
+
+    Raises ValueError for one that is damaged; other files pass, for `torch.load` to refuse.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise ValueError(str(error)) from error
+    if wrong is not None:
+        raise ValueError(f"{wrong} is not what was written")
+
+
 def _load(path: Path, device: torch.device) -> Any:
+    check_zip(path)
     return torch.load(path, map_location=device, weights_only=True)

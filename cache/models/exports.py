@@ -3,14 +3,17 @@
 Format version 1: tensors by the encoder's names (its descriptor statistics are among them), in float32 or float16, and
 `trained_on`, the numbers of the tracks it was trained on, int64; one metadata entry `mixstyle`, JSON with sorted keys:
 `version`, `encoder_config`, `mel`, `descriptor_names`,
-`descriptors_version`, `settings`, `step`, `epoch`, `made_from`, `best_loss`, `card` (Markdown) and, since it is
-recorded, `separators` (`mixstyle.cache.models.separator_records`). Nothing in it can run code. Equal encoders and cards
-give equal bytes.
+`descriptors_version`, `settings`, `step`, `epoch`, `made_from`, `best_loss`, `card` (Markdown) and, since they are
+recorded, `separators` (`mixstyle.cache.models.separator_records`) and `sha256` (of all tensors and of the other
+entries), which is checked when the file is read. Nothing in it can run code. Equal encoders and cards give equal bytes.
 """
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,13 +22,14 @@ from safetensors.torch import save_file
 from mixstyle.cache.models.checkpoints import LoadedEncoder, build_encoder, load_checkpoint, mel_settings, track_numbers
 from mixstyle.cache.models.separator_records import KEY as SEPARATORS
 from mixstyle.cache.storage.atomic import atomic_write
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 
 SUFFIX = ".safetensors"
 VERSION = 1
 _KEY = "mixstyle"
 _TRACKS = "trained_on"
+_SHA256 = "sha256"
 _EXACT = ("descriptor_center", "descriptor_scale")
 """Kept in float32: descriptors reach hundreds of their units, and float16 has three digits."""
 
@@ -58,6 +62,7 @@ def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False
     }
     tensors = {name: _packed(name, value, half) for name, value in loaded.encoder.state_dict().items()}
     tensors[_TRACKS] = loaded.content.get(_TRACKS, track_numbers(()))
+    content[_SHA256] = _digest(tensors, content)
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, {_KEY: json.dumps(content, sort_keys=True)})
         load_export(temporary)
@@ -76,10 +81,8 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
         with safe_open(path, "pt") as file:
             content = json.loads((file.metadata() or {}).get(_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise MixstyleError(
-            f"{path}: not a whole safetensors file ({str(error)[:120]})", code="damaged-file"
-        ) from error
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
+        raise MixstyleError(f"{path}: not a whole safetensors file ({one_line(error)})", code="damaged-file") from error
     if not isinstance(content, dict):
         raise MixstyleError(
             f"{path}: a safetensors file, but not an encoder that `mixstyle export` wrote", code="wrong-file"
@@ -89,11 +92,23 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
             f"{path}: version {content.get('version')!r} of the format, and this mixstyle reads {VERSION}",
             code="unknown-version",
         )
+    if content.pop(_SHA256, None) not in (None, _digest(tensors, content)):
+        raise MixstyleError(f"{path}: damaged: it does not hold what was written", code="damaged-file")
     content[_TRACKS] = tensors.pop(_TRACKS, track_numbers(()))
     content["encoder"] = {
         name: value.float() if value.is_floating_point() else value for name, value in tensors.items()
     }
     return build_encoder(path, content, device)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], content: Mapping[str, Any]) -> str:
+    """64 hex digits of the SHA-256 of a file's tensors and of its metadata but for this."""
+    told = {name: value for name, value in content.items() if name != _SHA256}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _packed(name: str, value: torch.Tensor, half: bool) -> torch.Tensor:

@@ -56,11 +56,16 @@ def count_by_kind(failures: Iterable[Failure]) -> dict[str, int]:
 
 def write_failures(path: Path, failures: Sequence[Failure]) -> None:
     """Writes the failure log atomically. Names that are no UTF-8 get backslashes."""
+    write_bytes(path, failures_csv(failures))
+
+
+def failures_csv(failures: Sequence[Failure]) -> bytes:
+    """The failure log's bytes."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow([field.name for field in fields(Failure)])
     writer.writerows(astuple(failure) for failure in failures)
-    write_bytes(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+    return text.getvalue().encode("utf-8", errors="backslashreplace")
 
 
 def read_failures(path: Path) -> list[Failure]:

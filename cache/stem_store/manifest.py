@@ -13,17 +13,18 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from mixstyle.cache.music.content_hash import duplicates
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import Listing, track_files
 from mixstyle.cache.storage.atomic import write_bytes
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 VERSION = 1
 LEAST_FOLDERS = 10
@@ -149,8 +150,8 @@ def load_manifest(path: Path) -> Manifest | None:
     try:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
         head, *entries = [json.loads(line) for line in lines]
-    except (OSError, EOFError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+    except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
+        raise _damaged(path, one_line(error)) from error
     if not isinstance(head, dict):
         raise _damaged(path, "its first line is no object")
     if head.get("version") != VERSION:
@@ -161,6 +162,15 @@ def load_manifest(path: Path) -> Manifest | None:
         )
     if head.get("tracks") != len(entries):
         raise _damaged(path, f"{len(entries)} tracks of {head.get('tracks')}")
+
+    try:
+        return _parsed(head, entries)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"lacks {error}") from error
+
+
+def _parsed(head: dict[str, Any], entries: list[dict[str, Any]]) -> Manifest:
+    """The manifest in its first line and its tracks."""
 
     def column(name: str) -> dict[str, str]:
         return {entry["path"]: entry[name] for entry in entries if name in entry}

@@ -12,10 +12,12 @@
 The tar is written by `webdataset.TarWriter`. Its members are plain files with time 0, owner 0 and mode 644, so equal
 content gives equal bytes (the same ones as Python's tarfile gave before). Tracks and clips that failed are not in it.
 `stems-000000.json` is written after the tar and lists all of them: `version`, `shard`, `fingerprint` (of the settings
-that made it), `sha256` and `bytes` of the tar, `samples`, `members` (`[name, offset, size]`) and `tracks` (`track_id`,
-`path`, `split`, `status`, `reason`, perhaps the `note`, and `clips` with `clip_id`, `status`, `reason`, `start_frame`,
-`scale`). A track whose chunks did not fit into memory in the planned batches has `batch_chunks`: the batch sizes that
-were used. A shard is done when its sidecar is there and names the tar's length.
+that made it), `sha256` and `bytes` of the tar, `samples`, `members` (`[name, offset, size]`), `crc32` (of each
+member's bytes, in their order), `tracks` (`track_id`, `path`, `split`, `status`, `reason`, perhaps the `note`, and
+`clips` with `clip_id`, `status`, `reason`, `start_frame`, `scale`) and `content_sha256`, its own checksum
+(`mixstyle.cache.storage.atomic`). A track whose chunks did not fit into memory in the planned batches has
+`batch_chunks`: the batch sizes that were used. A shard is done when its sidecar is there and names the tar's length.
+Sidecars of earlier versions have neither `crc32` nor `content_sha256`.
 """
 
 import hashlib
@@ -23,6 +25,7 @@ import io
 import json
 import math
 import tarfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +34,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 import soundfile
 
-from mixstyle.cache.storage.atomic import atomic_write, read_json, sha256_file, write_text
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.cache.storage.atomic import atomic_write, json_with_checksum, read_json, sha256_file, write_text
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import CHANNELS, SAMPLE_RATE, STEMS
 
 if TYPE_CHECKING:
@@ -78,7 +81,7 @@ class TrackRecord:
 
 @dataclass(frozen=True, slots=True)
 class ShardInfo:
-    """A finished shard. tracks: the entries of its sidecar."""
+    """A finished shard. tracks: the entries of its sidecar. crc32: of members by name; empty where it is not known."""
 
     shard: int
     tar: Path
@@ -87,6 +90,7 @@ class ShardInfo:
     size: int
     members: dict[str, tuple[int, int]]
     tracks: list[dict[str, Any]]
+    crc32: dict[str, int] = field(default_factory=dict)
 
 
 def encode_clip(stems: np.ndarray) -> tuple[bytes, float]:
@@ -151,6 +155,7 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
     sidecar_path(stems_dir, shard).unlink(missing_ok=True)  # never a new tar beside an old sidecar
     described: list[dict[str, Any]] = []
     members: dict[str, tuple[int, int]] = {}
+    crc32: dict[str, int] = {}
     with atomic_write(tar) as temporary:
         with temporary.open("wb") as file:
             stream = _Hashing(file)
@@ -158,6 +163,7 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
                 for track in tracks:
                     for name, data in _members(track):
                         members[name] = (_add(archive, name, data), len(data))
+                        crc32[name] = zlib.crc32(data)
                     described.append(_describe(track))
         digest, size = stream.digest.hexdigest(), stream.size
         if sha256_file(temporary) != digest:
@@ -172,10 +178,11 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
         "bytes": size,
         "samples": sum(track["status"] == "ok" for track in described),
         "members": [[name, offset, length] for name, (offset, length) in members.items()],
+        "crc32": list(crc32.values()),
         "tracks": described,
     }
     _write_sidecar(stems_dir, shard, content)
-    return ShardInfo(shard, tar, fingerprint, digest, size, members, described)
+    return ShardInfo(shard, tar, fingerprint, digest, size, members, described, crc32)
 
 
 def restamp_shard(stems_dir: Path, shard: int, fingerprint: str) -> None:
@@ -190,8 +197,7 @@ def restamp_shard(stems_dir: Path, shard: int, fingerprint: str) -> None:
 
 
 def _write_sidecar(stems_dir: Path, shard: int, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    write_text(sidecar_path(stems_dir, shard), text + "\n")
+    write_text(sidecar_path(stems_dir, shard), json_with_checksum(content, separators=(",", ":")))
 
 
 def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> ShardInfo | None:
@@ -209,12 +215,40 @@ def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> Sha
         raise MixstyleError(
             f"{path}: not a sidecar of version {VERSION}, the one this mixstyle reads", code="unknown-version"
         )
-    if (tar.stat().st_size if tar_bytes is None else tar_bytes) != content["bytes"]:
-        return None
-    members = {name: (offset, size) for name, offset, size in content["members"]}
+    try:
+        found = _shard_info(tar, shard, content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MixstyleError(
+            f"{path}: a damaged sidecar ({type(error).__name__}: {one_line(error)})", code="damaged-file"
+        ) from error
+    return found if (tar.stat().st_size if tar_bytes is None else tar_bytes) == found.size else None
+
+
+def _shard_info(tar: Path, shard: int, content: Mapping[str, Any]) -> ShardInfo:
+    """What a sidecar says. Raises KeyError, TypeError or ValueError for one that says less than it should."""
+    members = {name: (int(offset), int(size)) for name, offset, size in content["members"]}
+    crc32 = dict(zip(members, content["crc32"], strict=True)) if "crc32" in content else {}
+    for track in content["tracks"]:
+        _check_track(track, members)
     return ShardInfo(
-        shard, tar, content["fingerprint"], content["sha256"], content["bytes"], members, content["tracks"]
+        shard, tar, content["fingerprint"], content["sha256"], int(content["bytes"]), members, content["tracks"], crc32
     )
+
+
+def _check_track(track: Mapping[str, Any], members: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError for a track of a sidecar that is not as `_describe` made it."""
+    for name in ("track_id", "path", "split", "status", "reason"):
+        if not isinstance(track[name], str):
+            raise TypeError(name)
+    for slot, clip in enumerate(track["clips"]):
+        is_there = track["status"] == clip["status"] == "ok"
+        wanted = [f"{track['track_id']}.c{slot}.flac", f"{track['track_id']}.json"] if is_there else []
+        if any(name not in members for name in wanted):
+            raise KeyError(wanted[0])
+        if not isinstance(clip["start_frame"], int if is_there else int | None):
+            raise TypeError("start_frame")
+        if not (isinstance(clip["clip_id"], str) and isinstance(clip["reason"], str) and float(clip["scale"]) > 0):
+            raise ValueError("scale")
 
 
 def shard_numbers(stems_dir: Path) -> list[int]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class CachedClip:
 
     row: manifest index of its track * clips_per_track + slot, its row in every table of clips. start_frame: in the
     track at 44.1 kHz. scale: what its samples are multiplied by. offset, size: its FLAC in the shard's tar, bytes.
+    crc32: of the FLAC; None in shards of earlier versions.
     """
 
     clip_id: str
@@ -36,13 +38,14 @@ class CachedClip:
     shard: int
     offset: int
     size: int
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CachedTrack:
     """A track with at least one clip; clips are in the order of time.
 
-    path: relative to the music folder. metadata: offset and size of its JSON in the tar, bytes.
+    path: relative to the music folder. metadata: offset and size of its JSON in the tar, bytes; metadata_crc32: of it.
     """
 
     track_id: str
@@ -52,6 +55,7 @@ class CachedTrack:
     shard: int
     clips: tuple[CachedClip, ...]
     metadata: tuple[int, int]
+    metadata_crc32: int | None = None
 
 
 class StemCache:
@@ -124,6 +128,8 @@ class StemCache:
 
     def decode(self, clip: CachedClip, flac: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
         """As `read_clip`, of the clip's FLAC file that is at hand."""
+        if clip.crc32 is not None and zlib.crc32(flac) != clip.crc32:
+            raise self.damaged(clip.shard, f"clip {clip.clip_id} is not what was written")
         try:
             return decode_clip(flac, clip.scale, start, frames)
         except ValueError as error:
@@ -131,9 +137,12 @@ class StemCache:
 
     def read_metadata(self, track: CachedTrack) -> dict[str, Any]:
         """The JSON of a track's sample, as described in `mixstyle.cache.stem_store.shards`."""
+        data = self.read_bytes(track.shard, *track.metadata)
+        if track.metadata_crc32 is not None and zlib.crc32(data) != track.metadata_crc32:
+            raise self.damaged(track.shard, f"the JSON of track {track.track_id} is not what was written")
         try:
-            return json.loads(self.read_bytes(track.shard, *track.metadata))
-        except ValueError as error:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
             raise self.damaged(track.shard, f"track {track.track_id} has no JSON") from error
 
     def verify(self) -> None:
@@ -162,7 +171,11 @@ class StemCache:
         return MixstyleError(message, code=code, remedy=(self.provenance.stage or "separate",))
 
     def _shard(self, number: int, made_with: str) -> ShardInfo:
-        shard = read_shard(self.stems_dir, number)
+        try:
+            shard = read_shard(self.stems_dir, number)
+        except MixstyleError as error:
+            again = (self.provenance.stage or "separate",) if error.code == "damaged-file" else ()
+            raise MixstyleError(error.message, code=error.code, remedy=again) from error
         if shard is None:
             raise self.damaged(number, "is missing or cut short")
         if shard.fingerprint != made_with:
@@ -183,12 +196,12 @@ class StemCache:
                     clip["scale"],
                     shard.shard,
                     *shard.members[f"{entry['track_id']}.c{slot}.flac"],
+                    crc32=shard.crc32.get(f"{entry['track_id']}.c{slot}.flac"),
                 )
                 for slot, clip in enumerate(entry["clips"])
                 if clip["status"] == "ok"
             )
-            metadata = shard.members[f"{entry['track_id']}.json"]
-            tracks.append(
-                CachedTrack(entry["track_id"], entry["path"], entry["split"], index, shard.shard, clips, metadata)
-            )
+            name = f"{entry['track_id']}.json"
+            about = (entry["track_id"], entry["path"], entry["split"], index, shard.shard)
+            tracks.append(CachedTrack(*about, clips, shard.members[name], shard.crc32.get(name)))
         return tracks

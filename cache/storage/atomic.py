@@ -2,19 +2,27 @@
 
 A process killed at any moment leaves the old file or the new one, never a torn one; what it may leave is a
 `.<name>.partial` (a hash for a name that is too long for this), which the next write of the same file replaces.
+
+JSON may carry a checksum of itself: `content_sha256`, the SHA-256 of the file's bytes with 64 zeros in its own place.
+`read_json` checks it; files without it are read as they are.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.storage.writable import make_folder, refusals_told
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.text import as_utf8
+
+CHECKSUM = "content_sha256"
+_ZEROS = "0" * 64
+_PLACE = re.compile(rf'"{CHECKSUM}": ?"([0-9a-f]{{64}})"'.encode())
 
 LONGEST_NAME_BYTES = 255
 """Of a file's name, on the file systems in use."""
@@ -67,17 +75,44 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, as_utf8(text).encode("utf-8"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON to `path` atomically: sorted keys, two blanks of indentation, equal values equal bytes."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, checksum: bool = False) -> None:
+    """Writes `value` as JSON to `path` atomically: sorted keys, two blanks of indentation, equal values equal bytes.
+
+    checksum: of an object, with its checksum in it.
+    """
+    write_text(path, json_with_checksum(value, indent=2) if checksum else _dumped(value, indent=2))
+
+
+def json_with_checksum(value: Mapping[str, Any], **layout: Any) -> str:
+    """An object as JSON with its checksum in it, and a line's end. layout: as for `json.dumps`."""
+    text = _dumped({**value, CHECKSUM: _ZEROS}, **layout)
+    place = _PLACE.search(text.encode())
+    if place is None:
+        raise ValueError("a layout of JSON that `read_json` would not find the checksum in")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return (text.encode()[: place.start(1)] + digest.encode() + text.encode()[place.end(1) :]).decode()
+
+
+def _dumped(value: Any, **layout: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False, **layout) + "\n"
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in `path`. Raises MixstyleError, naming the file, where it cannot be read or is no JSON."""
+    """The JSON in `path`, without the checksum that it may carry.
+
+    Raises MixstyleError, naming the file, where it cannot be read, is no JSON, or is not what its checksum says.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise MixstyleError(f"{path}: cannot be read as JSON ({error})", code="damaged-file") from error
+        data = path.read_bytes()
+        value = json.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise MixstyleError(f"{path}: cannot be read as JSON ({one_line(error)})", code="damaged-file") from error
+    if isinstance(value, dict) and value.pop(CHECKSUM, None) is not None:
+        place = _PLACE.search(data)
+        plain = data[: place.start(1)] + _ZEROS.encode() + data[place.end(1) :] if place else b""
+        if place is None or hashlib.sha256(plain).hexdigest() != place[1].decode():
+            raise MixstyleError(f"{path}: damaged: its content is not what its checksum says", code="damaged-file")
+    return value
 
 
 def sha256_file(path: Path) -> str:

@@ -100,6 +100,11 @@ def parse_provenance(stored: Any, path: Path, renamed: Mapping[str, str] | None 
         raise MixstyleError(f"{path}: {error}", code="damaged-file") from error
 
 
+def stored_fingerprint(path: Path) -> str:
+    """The fingerprint that stands in a file of `guard`, of what was stored then. Raises MixstyleError as above."""
+    return str(read_json(path).get("fingerprint", ""))
+
+
 def rename(stored: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
     """Stored names as they are now.
 
@@ -171,7 +176,7 @@ def guard(
     if wrong:
         for output in remove:
             _delete(output)
-    write_json(path, provenance.to_json())
+    write_json(path, provenance.to_json(), checksum=True)
     return provenance
 
 

@@ -64,7 +64,7 @@ def store_tuning(case: Mapping[str, Any], tuning: Tuning) -> Path | None:
         "chunk_s": tuning.chunk_s,
     }
     try:
-        write_json(path, content)
+        write_json(path, content, checksum=True)
     except MixstyleError:
         return None
     return path

@@ -74,3 +74,12 @@ class MixstyleError(Exception):
             return self.message
         joint = " " if self.message.endswith((",", " or", " then")) else "; "
         return f"{self.message}{joint}run: {command}"
+
+
+def one_line(error: BaseException, length: int = 120) -> str:
+    """What an error of another package says, on one line and not longer than that; its kind where it says nothing.
+
+    >>> one_line(ValueError("bad\\nbytes")), one_line(EOFError())
+    ('bad bytes', 'EOFError')
+    """
+    return " ".join(str(error).split())[:length] or type(error).__name__

@@ -1,5 +1,7 @@
 """Embeddings of a part's clips by every row, kept on the disk as the part is done."""
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
 from mixstyle.stages.common.worker_memory import collating
 from mixstyle.stages.evaluate.clips import Clips, Row
@@ -85,11 +89,26 @@ def _path(options: EvaluateSettings, part: Part) -> Path:
 
 
 def _kept(path: Path) -> dict[str, Embeddings]:
-    """What was embedded of a part before, by row."""
+    """What was embedded of a part before, by row; nothing where that is damaged, and it is then embedded again."""
     if not path.is_file():
         return {}
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+    try:
+        return read_embeddings(path)
+    except MixstyleError as error:
+        say(f"evaluate: {error.message}; it is made again")
+        path.unlink()
+        return {}
+
+
+def read_embeddings(path: Path) -> dict[str, Embeddings]:
+    """Embeddings [clips, E] by row. Raises MixstyleError ("damaged-file") for what is not what was written."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise MixstyleError(
+            f"{path}: damaged ({one_line(error)})", code="damaged-file", remedy=("evaluate",)
+        ) from error
 
 
 def _batches(

@@ -11,8 +11,10 @@ from typing import Generic
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
 from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, write_shard
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, Waits
@@ -84,8 +86,14 @@ def make_shard(run: ShardRun[Item], number: int) -> ShardInfo:
 
 
 def finished_shard(run: ShardRun[Item], number: int) -> ShardInfo | None:
-    """The shard where it is done with these settings, else None."""
-    shard = read_shard(run.folder, number)
+    """The shard where it is done with these settings, else None; one with a damaged sidecar is not, and made again."""
+    try:
+        shard = read_shard(run.folder, number)
+    except MixstyleError as error:
+        if error.code != "damaged-file":
+            raise
+        note(f"warning: {error}; the shard is made again")
+        return None
     return shard if shard is not None and shard.fingerprint == run.fingerprint else None
 
 

@@ -247,12 +247,15 @@ def _summed(
 
 
 def _stored_manifest(path: Path, rebuild: bool) -> Manifest | None:
+    """The manifest that is there; None where there is none, or a damaged one: it follows from music and settings."""
     try:
         return load_manifest(path)
-    except MixstyleError:
-        if rebuild:
-            return None
-        raise
+    except MixstyleError as error:
+        if not rebuild and error.code != "damaged-file":
+            raise
+        if not rebuild:
+            say(f"separate: {error.message.removesuffix('; delete it, then')}; it is made again")
+        return None
 
 
 def free_separators(run: ShardRun[Any]) -> None:

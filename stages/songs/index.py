@@ -49,7 +49,7 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
         outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE, place / LEFT_OUT]
         again = ("index", str(folder), "--rebuild")
         guard(place / SETTINGS, provenance_of(embedder, root), rebuild=rebuild, remove=outputs, remedy=again)
-        songs = SongIndex(place)
+        songs = SongIndex(place, lambda error: say(f"index: {error.message}; its songs are embedded again"))
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
         say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")

@@ -1,0 +1,1 @@
+"""`mixstyle verify`: whether everything that a profile stored is what was written."""

@@ -1,0 +1,277 @@
+"""What there is to verify of each kind of output, how, and what is taken away so that its command makes it again."""
+
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.mel_store import MelStore
+from mixstyle.cache.models.checkpoints import load_checkpoint
+from mixstyle.cache.models.exports import load_encoder
+from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
+from mixstyle.cache.stem_store.failures import failures_csv, failures_of
+from mixstyle.cache.stem_store.manifest import load_manifest
+from mixstyle.cache.stem_store.shards import ShardInfo, read_shard, shard_numbers, sidecar_path, tar_path
+from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
+from mixstyle.cache.storage.atomic import read_json, sha256_file
+from mixstyle.cache.storage.locks import ShardLocks, locked
+from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.demo_songs import is_whole, read_listing
+from mixstyle.stages.evaluate.embeddings import read_embeddings
+from mixstyle.stages.settings.profile import Settings
+
+REPORTED = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One file, or one shard's files.
+
+    check: raises MixstyleError for what is not what was written. repair: takes it away; None where that would lose what
+    no command makes again by itself. remake: the command that makes it again. lock: keeps others from it meanwhile.
+    """
+
+    path: Path
+    check: Callable[[], object]
+    remake: tuple[str, ...]
+    repair: Callable[[], object] | None = None
+    lock: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def all_checks(settings: Settings) -> Iterator[Check]:
+    """Everything that the profile's commands stored, as far as it is there."""
+    yield from _demo_songs(settings.demo_songs.output_dir)
+    yield from _clips(settings.separate.stems_dir, "separate")
+    yield from _clips(settings.remix.remix_dir, "remix")
+    for path in (settings.features.features_path, settings.remix.features_path):
+        yield from _features(path)
+    for path in sorted(settings.train.mels_dir.glob("*/mels.zarr")):
+        yield _removable(path, functools.partial(_check_mels, path), ("train",))
+    yield from _training(settings.train.checkpoint_dir)
+    for folder in sorted(settings.evaluate.bank_dir.glob("*/")):
+        yield from _clips(folder, "evaluate")
+    yield from _evaluation(settings.evaluate.evaluate_dir)
+    yield from _report(settings.report.report_dir)
+    yield from _index(settings.embed.index_dir)
+    for path in {settings.embed.encoder, settings.report.checkpoint, *settings.evaluate.checkpoints} - {None}:
+        if path is not None and path.is_file():
+            yield Check(path, functools.partial(load_encoder, path), ("export", str(path)))
+
+
+def _removable(path: Path, check: Callable[[], object], remake: tuple[str, ...]) -> Check:
+    return Check(path, check, remake, functools.partial(_remove, path))
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            # renamed first: killed half way, it must not leave part of a store under its name
+            condemned = path.with_name(f".{path.name}.condemned")
+            shutil.rmtree(condemned, ignore_errors=True)
+            path.rename(condemned)
+            shutil.rmtree(condemned)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _damaged(path: Path, what: str) -> MixstyleError:
+    return MixstyleError(f"{path}: damaged: {what}", code="damaged-file")
+
+
+# Rendered songs
+
+
+def _demo_songs(folder: Path) -> Iterator[Check]:
+    if not (folder / "songs.json").is_file():
+        return
+    yield Check(
+        folder / "songs.json",
+        functools.partial(read_listing, folder),
+        ("demo-songs", "--rebuild"),
+    )
+    try:
+        entries = (read_listing(folder) or {}).get("songs", [])
+    except MixstyleError:
+        return
+    for entry in entries:
+
+        def check(entry: dict[str, Any] = entry) -> None:
+            if not is_whole(folder, entry):
+                raise _damaged(folder / "songs.json", f"song {entry['index']} lacks files or has other ones")
+
+        yield Check(folder / "songs.json", check, ("demo-songs",), lambda: None)
+
+
+# Stems and banks
+
+
+def _clips(folder: Path, stage: str) -> Iterator[Check]:
+    """A folder of shards."""
+    if not (folder / SETTINGS).is_file():
+        return
+    lock = functools.partial(_all_shards, folder)
+    yield Check(folder / SETTINGS, functools.partial(_check_settings, folder / SETTINGS), (stage,))
+    manifest = folder / "plan.jsonl.gz"
+    if manifest.is_file():
+        check = functools.partial(load_manifest, manifest)
+        yield Check(manifest, check, (stage,), functools.partial(_remove, manifest), lock)
+    for number in shard_numbers(folder):
+        tar, sidecar = tar_path(folder, number), sidecar_path(folder, number)
+        check = functools.partial(_check_shard, folder, number)
+        # the sidecar first: what is left of the shard is then not taken for one
+        yield Check(tar, check, (stage,), functools.partial(_remove, sidecar, tar), lock)
+    failures = folder / "failures.csv"
+    if failures.is_file():
+        yield Check(
+            failures,
+            functools.partial(_check_failures, folder, stage),
+            (stage,),
+            functools.partial(_remove, failures),
+            lock,
+        )
+
+
+def _check_settings(path: Path) -> None:
+    if read_provenance(path, RENAMED).fingerprint != stored_fingerprint(path):
+        raise _damaged(path, "its fingerprint is of other settings")
+
+
+def _check_shard(folder: Path, number: int) -> None:
+    tar, shard = tar_path(folder, number), read_shard(folder, number)
+    if shard is None:
+        raise _damaged(tar, "it is missing or cut short")
+    if sha256_file(tar) != shard.sha256:
+        raise _damaged(tar, "its bytes are not those that were written")
+
+
+def _check_failures(folder: Path, stage: str) -> None:
+    shards: list[ShardInfo] = []
+    for number in shard_numbers(folder):
+        try:
+            found = read_shard(folder, number)
+        except MixstyleError:
+            return  # named already; the log follows from all of them
+        shards += [found] if found else []
+    if (folder / "failures.csv").read_bytes() != failures_csv(failures_of(shards, stage)):
+        raise _damaged(folder / "failures.csv", "it does not list what the shards' sidecars tell")
+
+
+@contextmanager
+def _all_shards(path: Path) -> Iterator[None]:
+    """Holds every shard of a folder or a store."""
+    with ShardLocks(path, "mixstyle verify --repair") as locks, locks.all():
+        yield
+
+
+# Descriptors and spectrograms
+
+
+def _features(path: Path) -> Iterator[Check]:
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    lock = functools.partial(_all_shards, path)
+    yield Check(
+        path,
+        functools.partial(_check_store, path),
+        ("features",),
+        functools.partial(_repair_store, path),
+        lock,
+    )
+
+
+def _check_store(path: Path) -> None:
+    store = FeatureStore.open(path)
+    damaged = store.damaged_shards()
+    if damaged:
+        told = "; ".join(f"shard {shard}: {why}" for shard, why in list(damaged.items())[:3])
+        more = f"; and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        raise _damaged(path, told + more)
+    if store.complete and store.statistics_differ():
+        raise _damaged(path, "its statistics are not those of its rows")
+
+
+def _repair_store(path: Path) -> None:
+    """Takes damaged shards out of a store; all of it where it is damaged as a whole."""
+    try:
+        store = FeatureStore.open(path, write=True)
+        damaged = store.damaged_shards()
+    except MixstyleError as error:
+        if error.code == "unknown-version":
+            raise
+        _remove(path)
+        return
+    for shard in damaged:
+        store.forget_shard(shard)
+    if not damaged:
+        _remove(path / "center" / "c", path / "scale" / "c")
+
+
+def _check_mels(path: Path) -> None:
+    MelStore.open(path).verify()
+
+
+# Training, evaluation, report
+
+
+def _training(folder: Path) -> Iterator[Check]:
+    if (folder / "settings.json").is_file():
+        path = folder / "settings.json"
+        yield Check(path, functools.partial(_check_settings, path), ("train", "--rebuild"))
+    lock = functools.partial(locked, folder, "mixstyle verify --repair")
+    for path in sorted(folder.glob("*.pt")):
+        check = functools.partial(load_checkpoint, path)
+        yield Check(path, check, ("train",), functools.partial(_remove, path), lock)
+
+
+def _evaluation(folder: Path) -> Iterator[Check]:
+    for path in sorted(folder.glob("*.npz")):
+        yield _removable(path, functools.partial(read_embeddings, path), ("evaluate",))
+    yield from _json_of(folder, "evaluate")
+
+
+def _report(folder: Path) -> Iterator[Check]:
+    yield from _json_of(folder, "report")
+
+
+def _json_of(folder: Path, stage: str) -> Iterator[Check]:
+    """A page's numbers, and what it was made from."""
+    if (folder / REPORTED).is_file():
+        yield _removable(folder / REPORTED, functools.partial(read_json, folder / REPORTED), (stage,))
+    if (folder / "settings.json").is_file():
+        path = folder / "settings.json"
+        yield Check(path, functools.partial(_check_settings, path), (stage, "--rebuild"))
+
+
+# Songs
+
+
+def _index(folder: Path) -> Iterator[Check]:
+    path = folder / "settings.json"
+    if not path.is_file():
+        return
+    try:
+        music = str(read_provenance(path).flat.get("music", "--help"))
+    except MixstyleError:
+        music = "--help"
+    again = ("index", music)
+    lock = functools.partial(locked, folder, "mixstyle verify --repair")
+    yield Check(path, functools.partial(_check_settings, path), (*again, "--rebuild"))
+    for part in sorted(folder.glob("songs-*.parquet")):
+        yield Check(part, functools.partial(read_part, part), again, functools.partial(_remove, part), lock)
+    if (folder / NEAREST).is_file():
+        repair = functools.partial(_remove, folder / STATE, folder / NEAREST)
+        yield Check(folder / NEAREST, functools.partial(_check_nearest, folder), again, repair, lock)
+
+
+def _check_nearest(folder: Path) -> None:
+    try:
+        songs = SongIndex(folder)
+    except MixstyleError:
+        return  # its part is named already
+    if not nearest_is_whole(songs):
+        raise _damaged(folder / NEAREST, "it does not hold the embeddings of the index")

@@ -1,0 +1,96 @@
+"""`mixstyle verify`: reads everything that a profile stored and compares it with its checksums.
+
+Outputs of earlier versions that have no checksums are read all the same, which tells what cannot be decoded. What is
+damaged is named; with `repair` it is taken away, so that the command that made it makes it again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.commands import completed
+from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.verify.checks import Check, all_checks
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not what was written. repaired: it was taken away. remake: the command that makes it again."""
+
+    path: Path
+    what: str
+    remake: tuple[str, ...]
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class VerifySummary:
+    """checked: files, each shard with its sidecar as one. damages: in the order of the steps that made them."""
+
+    checked: int
+    damages: tuple[Damage, ...]
+
+
+def verify(settings: Settings, repair: bool = False) -> VerifySummary:
+    """Checks all outputs of the profile and prints what is damaged; `repair` takes that away.
+
+    Raises MixstyleError ("in-use") where something is to be repaired that another process is writing.
+    """
+    checks = list(all_checks(settings))
+    damages: list[Damage] = []
+    with progress("verify", len(checks), "files") as bar:
+        for check in checks:
+            found = _checked(check)
+            if found is not None and repair and check.repair is not None:
+                found = _repaired(check)
+            damages += [found] if found is not None else []
+            bar.note(f"{len(damages)} damaged" if damages else "")
+            bar.advance()
+    summary = VerifySummary(len(checks), tuple(damages))
+    _tell(summary, settings, repair)
+    return summary
+
+
+def _checked(check: Check) -> Damage | None:
+    try:
+        check.check()
+    except MixstyleError as error:
+        what = error.message.removeprefix(f"{check.path}: ")
+        return Damage(check.path, what, error.remedy if error.code == "unknown-version" else check.remake)
+    except OSError as error:
+        return Damage(check.path, f"cannot be read ({error.strerror or error})", check.remake)
+    return None
+
+
+def _repaired(check: Check) -> Damage | None:
+    """Takes something away that is damaged still, now that nobody else writes it."""
+    with check.lock():
+        found = _checked(check)
+        if found is not None and check.repair is not None:
+            check.repair()
+            return Damage(found.path, found.what, found.remake, repaired=True)
+    return None
+
+
+def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
+    for damage in summary.damages:
+        done = "; taken away" if damage.repaired else ""
+        say(f"verify: {damage.path}: {damage.what}{done}")
+    if not summary.damages:
+        say(f"verify: {summary.checked} files are what was written")
+        return
+    say(f"verify: {len(summary.damages)} of {summary.checked} files are damaged")
+    if repair:
+        for command in dict.fromkeys(damage.remake for damage in summary.damages if damage.remake):
+            say(f"verify: to make it again, run: {completed(command, settings)}")
+
+
+def failure(summary: VerifySummary, repair: bool) -> MixstyleError | None:
+    """What ends the command where something is damaged and still there."""
+    left = [damage for damage in summary.damages if not damage.repaired]
+    if not left:
+        return None
+    rest = f" and {len(left) - 1} others" if len(left) > 1 else ""
+    remedy = left[0].remake if repair else ("verify", "--repair")
+    return MixstyleError(f"{left[0].path}{rest}: damaged", code="damaged-file", remedy=remedy)
