@@ -58,9 +58,18 @@ def _temporary_name(name: str) -> str:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Flushes a file that is whole and gives it its name, in the same folder."""
-    _flush(temporary)
-    temporary.replace(path)
+    """Flushes a file that is whole and gives it its name, in the same folder.
+
+    Raises MixstyleError ("in-use") where the file is gone: another process has written the same one, and given it its
+    name, which locks prevent where the file system has them.
+    """
+    try:
+        _flush(temporary)
+        temporary.replace(path)
+    except FileNotFoundError as error:
+        raise MixstyleError(
+            f"{path}: another process wrote it at the same time; let one at a time write there", code="in-use"
+        ) from error
     _flush(path.parent)
 
 

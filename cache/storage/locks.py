@@ -1,10 +1,11 @@
 """Locks between processes: on a folder that one process at a time writes, and on the shards that several share out.
 
 `locked` holds a whole folder. `ShardLocks` holds numbered shards, so that several processes work at once and no two at
-the same shard. A shard's lock is a POSIX record lock on one byte of an empty file: byte 0 is the mutex, under which one
-process at a time looks at what is there and takes its shards; byte 1 + k is shard k. So thousands of shards need one
-open file, a lock ends with its process however that ends, and several machines may share a file system that has such
-locks (NFS does). File systems without locks go unguarded. The file stays: removing one that others may be opening would
+the same shard. All are POSIX record locks, which end with their process however that ends: forked processes that go on
+for a moment do not inherit them, as they do locks of flock(2). A shard's lock is on one byte of an empty file: byte 0
+is the mutex, under which one process at a time looks at what is there and takes its shards; byte 1 + k is shard k. So
+thousands of shards need one open file, and several machines may share a file system that has such locks (NFS does).
+File systems without locks go unguarded, with a warning. The file stays: removing one that others may be opening would
 split them.
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,26 +29,55 @@ _open_here: set[Path] = set()
 """Record locks keep processes apart, not threads, and closing one handle drops those of all: one holder a file."""
 
 
+_warned: set[Path] = set()
+
+
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Holds `<folder>/.lock` so that one process at a time writes there; the lock dies with its process.
 
     what: the command, for the message. Raises MixstyleError (code "in-use") when another process holds
-    it, and (cannot-write) where the folder cannot be written. File systems without locks go unguarded.
+    it. File systems without locks go unguarded, with a warning.
     """
-    handle = _opened(folder / ".lock")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = (folder / ".lock").absolute()
+    refused = MixstyleError(f"{folder}: another `{what}` is writing there; wait for it or stop it", code="in-use")
+    if path in _open_here:
+        raise refused
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    _open_here.add(path)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MixstyleError(
-                f"{folder}: another `{what}` is writing there; wait for it or stop it", code="in-use"
-            ) from None
-        except OSError:
-            pass  # network file systems without locks
+        if not _taken(handle, path):
+            raise refused
         yield
     finally:
+        _open_here.discard(path)
         os.close(handle)
+
+
+def _taken(handle: int, path: Path) -> bool:
+    """Locks an open file; whether no other process has it."""
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # processes of versions before lock by flock(2): looked for, and not kept, for forked processes would inherit it
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        _warn(path)
+    return True
+
+
+def _warn(path: Path) -> None:
+    """Tells once a process that a lock file lies on a file system without locks."""
+    if path not in _warned:
+        _warned.add(path)
+        print(
+            f"mixstyle: warning: {path.parent} has a file system without locks; let one process at a time write there",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class ShardLocks:
@@ -106,7 +137,9 @@ class ShardLocks:
         try:
             fcntl.lockf(self._handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), length, start)
         except OSError as error:
-            return error.errno not in _HELD  # else a file system without locks
+            if error.errno in _HELD:
+                return False
+            _warn(self._file)
         return True
 
     def _unlock(self, start: int, length: int) -> None:

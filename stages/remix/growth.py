@@ -49,11 +49,11 @@ def grow(folder: Path, provenance: Provenance) -> None:
                 path.unlink(missing_ok=True)
         say(f"remix: {folder} grows from {stored.flat['blocks']} to {provenance.flat['blocks']} blocks")
         stored = replace(provenance, notes={**provenance.notes, GROWING: stored.fingerprint})
-        write_json(folder / SETTINGS, stored.to_json())
+        write_json(folder / SETTINGS, stored.to_json(), checksum=True)
     for shard in shard_numbers(folder):
         restamp_shard(folder, shard, stored.fingerprint)
     whole = replace(stored, notes={name: text for name, text in stored.notes.items() if name != GROWING})
-    write_json(folder / SETTINGS, whole.to_json())
+    write_json(folder / SETTINGS, whole.to_json(), checksum=True)
 
 
 def _stored(folder: Path) -> Provenance | None:

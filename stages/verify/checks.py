@@ -15,8 +15,8 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
 from mixstyle.cache.stem_store.manifest import load_manifest
-from mixstyle.cache.stem_store.shards import ShardInfo, read_shard, shard_numbers, sidecar_path, tar_path
-from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
+from mixstyle.cache.stem_store.shards import read_shard, shard_numbers, sidecar_path, tar_path
+from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS, StemCache
 from mixstyle.cache.storage.atomic import read_json, sha256_file
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
@@ -150,14 +150,14 @@ def _check_shard(folder: Path, number: int) -> None:
 
 
 def _check_failures(folder: Path, stage: str) -> None:
-    shards: list[ShardInfo] = []
-    for number in shard_numbers(folder):
-        try:
-            found = read_shard(folder, number)
-        except MixstyleError:
-            return  # named already; the log follows from all of them
-        shards += [found] if found else []
-    if (folder / "failures.csv").read_bytes() != failures_csv(failures_of(shards, stage)):
+    """The log follows from all shards; where one is not there or damaged, the command that makes it writes it anew."""
+    try:
+        shards = StemCache(folder)
+    except MixstyleError:
+        return
+    if not shards.complete:
+        return
+    if (folder / "failures.csv").read_bytes() != failures_csv(failures_of(shards.shards, stage)):
         raise _damaged(folder / "failures.csv", "it does not list what the shards' sidecars tell")
 
 

@@ -183,3 +183,11 @@ def test_a_damaged_part_of_an_index_is_dropped_on_request(tmp_path: Path) -> Non
     told: list[str] = []
     assert len(SongIndex(tmp_path, lambda error: told.append(error.code))) == 0
     assert (told, stored.path.exists()) == (["damaged-file"], False)
+
+
+def test_spectrograms_that_are_gone_are_not_read_as_silence(tmp_path: Path) -> None:
+    stored = mels(tmp_path)
+    stored.path.unlink()
+    with pytest.raises(MixstyleError) as caught:
+        stored.read()
+    assert caught.value.code == "damaged-file"

@@ -1,5 +1,8 @@
 """Locks on folders and on shards, between processes."""
 
+import errno
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -8,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mixstyle.cache.storage.atomic import atomic_write, write_bytes
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.pipeline.core.errors import MixstyleError
 
 HOLDER = """
 import sys
 from pathlib import Path
+from mixstyle.cache.storage.atomic import atomic_write, write_bytes
 from mixstyle.cache.storage.locks import ShardLocks
 with ShardLocks(Path(sys.argv[1]), "mixstyle features") as locks:
     with locks.mutex():
@@ -99,3 +104,72 @@ def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> No
         holder.wait()
         with locked(tmp_path, "mixstyle separate"):
             pass
+
+
+FORKED = """
+import os, sys, time
+from pathlib import Path
+from mixstyle.cache.storage.atomic import atomic_write, write_bytes
+from mixstyle.cache.storage.locks import locked
+with locked(Path(sys.argv[1]), "mixstyle train"):
+    child = os.fork()
+    if child == 0:
+        os.close(1)
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_frees_its_folder_though_processes_that_it_forked_go_on(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", FORKED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        with pytest.raises(MixstyleError) as caught, locked(tmp_path, "mixstyle train"):
+            pass
+        assert caught.value.code == "in-use"
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+        os.kill(child, 0)  # it is there still
+        with locked(tmp_path, "mixstyle train"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_process_that_locks_as_versions_before_did_is_seen(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(MixstyleError) as caught, locked(tmp_path, "mixstyle train"):
+            pass
+        assert caught.value.code == "in-use"
+    with locked(tmp_path, "mixstyle train"):
+        pass
+
+
+def test_where_there_are_no_locks_it_is_told_and_the_loser_of_a_race_fails_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    for _ in range(2):
+        with locked(tmp_path, "mixstyle train"):
+            pass
+    with ShardLocks(tmp_path / "stems", "mixstyle separate") as locks:
+        assert locks.take([1, 2]) == [1, 2]
+    assert capsys.readouterr().err.count("without locks") == 2  # once for each lock file
+    path = tmp_path / "settings.json"
+
+    def lose() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("mine")
+            write_bytes(path, b"another's")  # under the same temporary name, as another process does
+
+    with pytest.raises(MixstyleError) as caught:
+        lose()
+    assert caught.value.code == "in-use"
+    assert path.read_bytes() == b"another's"

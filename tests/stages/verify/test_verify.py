@@ -1,0 +1,163 @@
+"""`mixstyle verify`: over all that a profile stored, what it names, and what it takes away."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.digests import digest
+from helpers.mixed_cache import make_stems, settings_of, write_stems
+
+from mixstyle.cache.mel_store import MelStore
+from mixstyle.cache.models.checkpoints import save_checkpoint
+from mixstyle.cache.song_index import IndexedSong, SongIndex
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.atomic import write_json
+from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.provenance import Provenance, guard
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.features.stage import features
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.verify.stage import failure, verify
+
+TRACKS, CLIPS = 4, 2
+
+
+def profile(folder: Path) -> Settings:
+    settings = settings_of(folder)
+    return dataclasses.replace(
+        settings,
+        train=dataclasses.replace(settings.train, mels_dir=folder / "mels"),
+        evaluate=dataclasses.replace(settings.evaluate, bank_dir=folder / "banks"),
+        remix=dataclasses.replace(settings.remix, remix_dir=folder / "remix", features_path=folder / "remix.zarr"),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def settings(made_once: Path, tmp_path: Path) -> Settings:
+    """A profile that has something of everything."""
+    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
+    return profile(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("profile")
+    made = profile(tmp_path)
+    make_stems(tmp_path / "stems", tracks=TRACKS, clips=CLIPS)
+    features(made)
+    checkpoints = tmp_path / "checkpoints"
+    guard(checkpoints / "settings.json", Provenance("train", {"seed": 1}), rebuild=False)
+    for name in ("checkpoint_epoch_1.pt", "latest.pt"):
+        save_checkpoint(checkpoints / name, {"encoder": {"weight": torch.arange(200.0)}, "step": 7})
+    mels = MelStore.open_or_create(
+        tmp_path / "mels" / "abc" / "mels.zarr", {}, rows=4, group_rows=2, shard_rows=4, mels=3, frames=5
+    )
+    for first in (0, 2):
+        mels.write_group(first, np.full((2, 8, 3, 5), 1.5, np.float16))
+    mels.finish_shard(0)
+    (tmp_path / "evaluation").mkdir()
+    np.savez(tmp_path / "evaluation" / "same-chain.npz", a=np.ones((3, 2)))
+    write_json(tmp_path / "report" / "metrics.json", {"retrieval": 1}, checksum=True)
+    index = tmp_path / "index"
+    guard(index / "settings.json", Provenance("index", {}, made_from={"music": "/music"}), rebuild=False)
+    songs = SongIndex(index)
+    songs.add([IndexedSong("a.flac", 1, 2, 3.0, np.eye(4, dtype=np.float32)[i], np.ones(2, np.float32)) for i in (0,)])
+    songs.write_nearest()
+    return tmp_path
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a bit of a shard": ("stems/stems-000001.tar", flip),
+    "a sidecar": ("stems/stems-000000.json", flip),
+    "a tar that is gone": ("stems/stems-000001.tar", Path.unlink),
+    "the manifest": ("stems/plan.jsonl.gz", flip),
+    "the failure log": ("stems/failures.csv", flip),
+    "a chunk of the descriptors": ("features.zarr/descriptors/c/0/0", flip),
+    "a chunk that is gone": ("features.zarr/start_s/c/1", Path.unlink),
+    "the descriptors' metadata": ("features.zarr/zarr.json", flip),
+    "spectrograms": ("mels/abc/mels.zarr/mels/c/1/0/0/0", flip),
+    "a checkpoint": ("checkpoints/latest.pt", flip),
+    "embeddings": ("evaluation/same-chain.npz", lambda path: path.write_bytes(b"")),
+    "metrics": ("report/metrics.json", flip),
+    "songs of an index": ("index/songs-00000000.parquet", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+    "the search structure": ("index/nearest.faiss", lambda path: path.write_bytes(path.read_bytes()[:-3])),
+}
+
+
+def test_all_that_is_stored_is_what_was_written(settings: Settings, tmp_path: Path) -> None:
+    before = digest(tmp_path)
+    summary = verify(settings, repair=True)
+    assert (summary.damages, failure(summary, repair=True)) == ((), None)
+    # settings, manifest, two shards and failures; the descriptors; mels; settings and two checkpoints; npz; metrics;
+    # settings, part and search structure
+    assert summary.checked == 5 + 1 + 1 + 3 + 1 + 1 + 3
+    after = digest(tmp_path)
+    assert {name: after[name] for name in before} == before
+
+
+def test_each_damage_is_named_and_taken_away(settings: Settings, tmp_path: Path) -> None:
+    """One profile, one damage after the other; what was taken away is put back."""
+    found = {}
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for name, (file, damage) in DAMAGES.items():
+        damage(tmp_path / file)
+        named = verify(settings)
+        error = failure(named, repair=False)
+        told = (error.code, error.remedy) if error else ("", ())
+        repaired = verify(settings, repair=True)
+        found[name] = (told, [damage.repaired for damage in repaired.damages], len(verify(settings).damages))
+        assert all("\n" not in damage.what for damage in named.damages)
+        for path, data in whole.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    assert found == dict.fromkeys(DAMAGES, (("damaged-file", ("verify", "--repair")), [True], 0))
+
+
+def test_what_was_taken_away_is_made_again(settings: Settings, tmp_path: Path) -> None:
+    before = digest(tmp_path / "features.zarr")
+    flip(tmp_path / "features.zarr" / "descriptors" / "c" / "0" / "0")
+    assert verify(settings, repair=True).damages[0].remake == ("features",)
+    assert features(settings).shards_computed == 1
+    assert digest(tmp_path / "features.zarr") == before
+    flip(tmp_path / "stems" / "stems-000001.tar")
+    verify(settings, repair=True)
+    assert [shard.shard for shard in StemCache(tmp_path / "stems").shards] == [0]
+    write_stems(tmp_path / "stems", 1, TRACKS, CLIPS)
+    assert verify(settings).damages == ()
+
+
+def test_settings_that_are_damaged_are_told_and_left(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "stems" / "settings.json"
+    path.write_text(path.read_text().replace('"clip_s": 1.5', '"clip_s": 2.5'))
+    summary = verify(settings, repair=True)
+    assert [(damage.path, damage.repaired) for damage in summary.damages] == [(path, False)]
+    error = failure(summary, repair=True)
+    assert error is not None
+    assert error.remedy == ("separate",)
+    assert path.exists()
+
+
+def test_what_another_process_writes_is_not_taken_away(settings: Settings, tmp_path: Path) -> None:
+    flip(tmp_path / "stems" / "stems-000001.tar")
+    with ShardLocks(tmp_path / "stems", "mixstyle separate"), pytest.raises(MixstyleError) as caught:
+        verify(settings, repair=True)
+    assert caught.value.code == "in-use"
+    assert (tmp_path / "stems" / "stems-000001.tar").exists()
