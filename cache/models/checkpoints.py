@@ -32,6 +32,7 @@ import torch
 from mixstyle.cache.models.separator_records import SeparatorRecord, separators_of_encoder
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
+from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
@@ -39,6 +40,13 @@ from mixstyle.pipeline.encoder.mel import StemMel
 VERSION = 1
 MIXED_FROM = "mixed_from"
 """In `made_from` of an encoder that was trained on a bank: the fingerprint of the stems that this was mixed from."""
+_TO_GO_ON = ("encoder", "optimizer", "step", "epoch", "best_loss", "training_seconds")
+"""What going on with a training needs of a checkpoint."""
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError),
+    *(TypeError, AttributeError, IndexError, RecursionError, MemoryError),
+)
+"""What torch's reader raises over damaged files."""
 LATEST, BEST, FINAL = "latest.pt", "best_model.pt", "final_model.pt"
 
 
@@ -101,7 +109,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
     try:
         content = _load(path, torch.device(device))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         raise MixstyleError(f"{path}: not a whole checkpoint ({one_line(error)})", code="damaged-file") from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
@@ -114,7 +122,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 def newest_checkpoint(
     folder: Path, device: torch.device | str = "cpu"
 ) -> tuple[Path, dict[str, Any], list[str]] | None:
-    """The newest whole checkpoint to go on from, its content, and a line for each newer one that is torn.
+    """The newest whole checkpoint to go on from, its content, and a line for each newer one that is torn, lacks
+    something or has weights that are not finite.
 
     None where there is no whole one.
     """
@@ -128,14 +137,39 @@ def newest_checkpoint(
         if not path.is_file():
             continue
         try:
-            return path, load_checkpoint(path, device), torn
+            content = load_checkpoint(path, device)
+            _check_to_go_on(path, content)
+            return path, content, torn
         except MixstyleError as error:
             torn.append(str(error))
     return None
 
 
+def _check_to_go_on(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises MixstyleError where a training cannot go on from what a checkpoint holds."""
+    missing = [name for name in _TO_GO_ON if name not in content]
+    if missing or not isinstance(content["encoder"], Mapping):
+        raise MixstyleError(f"{path}: damaged: it lacks {', '.join(missing) or 'weights'}", code="damaged-file")
+    check_finite(path, content["encoder"])
+
+
+def check_finite(path: Path, state: Mapping[str, Any]) -> None:
+    """Raises MixstyleError ("not-finite"), naming file and tensor, for weights that hold NaN or infinite values."""
+    name = first_not_finite(state)
+    if name:
+        raise MixstyleError(f"{path}: its weights hold NaN or infinite values ({name})", code="not-finite")
+
+
 def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedEncoder:
     """Builds the encoder that the content of a file describes; path: for what is raised, as `load_encoder` does."""
+    try:
+        return _built(path, content, device)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else one_line(error, 200)
+        raise MixstyleError(f"{path}: not a whole encoder: {what}", code="damaged-file") from error
+
+
+def _built(path: Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedEncoder:
     names = [descriptor.name for descriptor in DESCRIPTORS]
     if content["descriptor_names"] != names or content["descriptors_version"] != DESCRIPTORS_VERSION:
         raise MixstyleError(
@@ -143,6 +177,7 @@ def build_encoder(path: Path, content: Mapping[str, Any], device: torch.device |
             f"computes (version {DESCRIPTORS_VERSION}); train anew",
             code="misfit",
         )
+    check_finite(path, content["encoder"])
     config = content["encoder_config"]
     encoder = Encoder(EncoderConfig(**{**config, "channels": tuple(config["channels"])}))
     encoder.load_state_dict(content["encoder"])

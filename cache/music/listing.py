@@ -208,9 +208,17 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
         if not name:
             continue
         name = Path(name).as_posix()
-        files = [file for file in track_files(root, name, kind).values() if file.is_file()]
-        sizes[name] = sum(file.stat().st_size for file in files) if files else -1
+        sizes[name] = _size_of(root, name, kind)
         for column, target in (("artist", artists), ("licence", licences), ("license", licences)):
             if value := (row.get(column) or "").strip():
                 target[name] = value
     return Listing(root, sizes, artists, licences)
+
+
+def _size_of(root: Path, name: str, kind: Literal["mixtures", "stems"]) -> int:
+    """Bytes of a listed track's files; -1 where they are not there, or cannot be: a name may be too long for a file."""
+    try:
+        files = [file for file in track_files(root, name, kind).values() if file.is_file()]
+        return sum(file.stat().st_size for file in files) if files else -1
+    except (OSError, ValueError):
+        return -1

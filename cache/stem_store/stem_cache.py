@@ -13,7 +13,7 @@ import numpy as np
 from mixstyle.cache.stem_store.shards import ShardInfo, decode_clip, read_shard, shard_numbers, sidecar_path
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import read_provenance
-from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
+from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 SETTINGS = "settings.json"
@@ -74,9 +74,20 @@ class StemCache:
         self.provenance = read_provenance(path, RENAMED)
         self.settings: dict[str, Any] = self.provenance.flat
         """What `separate` stored: all that the shards follow from, and `tracks`, how many the manifest has."""
-        self.clips_per_track: int = self.settings["clips_per_track"]
-        self.tracks_per_shard: int = self.settings["tracks_per_shard"]
-        self.clip_frames: int = round(self.settings["clip_s"] * SAMPLE_RATE)
+        try:
+            self.clips_per_track: int = int(self.settings["clips_per_track"])
+            self.tracks_per_shard: int = int(self.settings["tracks_per_shard"])
+            self.clip_frames: int = round(self.settings["clip_s"] * SAMPLE_RATE)
+            counts = (self.clips_per_track, self.tracks_per_shard, self.clip_frames, int(self.settings["tracks"]))
+            if min(counts) < 1:
+                raise ValueError("a number below 1")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            again = (self.provenance.stage or "separate", "--rebuild")
+            raise MixstyleError(
+                f"{path}: damaged: it does not tell the sizes of clips and shards ({one_line(error)})",
+                code="damaged-file",
+                remedy=again,
+            ) from error
         made_with = self.provenance.fingerprint
         self.shards: list[ShardInfo] = [self._shard(k, made_with) for k in shard_numbers(self.stems_dir)]
         """Finished shards, in order."""

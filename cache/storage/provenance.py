@@ -90,7 +90,10 @@ def parse_provenance(stored: Any, path: Path, renamed: Mapping[str, str] | None 
     settings, versions, made_from, notes = parts
     if version == 1 and isinstance(settings.get("made_from"), dict):
         made_from, settings = settings["made_from"], {k: v for k, v in settings.items() if k != "made_from"}
-    own = fingerprint({**stored["settings"], **versions, **(made_from if version == VERSION else {})})
+    try:
+        own = fingerprint({**stored["settings"], **versions, **(made_from if version == VERSION else {})})
+    except ValueError as error:  # NaN, which is no JSON
+        raise MixstyleError(f"{path}: damaged: {error}", code="damaged-file") from error
     renamed = renamed or {}
     inputs = {old.removeprefix(_INPUT): new for old, new in renamed.items() if old.startswith(_INPUT)}
     settings, versions, made_from = rename(settings, renamed), rename(versions, renamed), rename(made_from, inputs)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.architectures.registry import architecture_of
 
@@ -70,9 +70,8 @@ def read_separator_config(path: str | Path) -> SeparatorFile:
             loader.dispose()
     except OSError as error:
         raise MixstyleError(f"{path}: cannot read the separator's YAML ({error.strerror})", code="not-found") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        told = " ".join(str(error).split())
-        raise MixstyleError(f"{path}: not a safe YAML file: {told}", code="damaged-file") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MixstyleError(f"{path}: not a safe YAML file: {one_line(error, 300)}", code="damaged-file") from error
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
         raise MixstyleError(
             f"{path}: has no `model` section; give the YAML that was published with the checkpoint", code="wrong-file"
@@ -139,9 +138,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             "convert it to .safetensors where you trust it",
             code="damaged-file",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        told = str(error).splitlines()[0]
-        raise MixstyleError(f"{path}: not a readable checkpoint ({told})", code="damaged-file") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise MixstyleError(f"{path}: not a readable checkpoint ({one_line(error)})", code="damaged-file") from error
     for _ in WRAPPERS:  # some programs wrap twice
         inner = next((data[k] for k in WRAPPERS if isinstance(data, dict) and isinstance(data.get(k), dict)), None)
         if inner is None:

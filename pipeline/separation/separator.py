@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.architectures.base import SeparationNetwork
 from mixstyle.pipeline.separation.architectures.registry import architectures
@@ -172,5 +173,7 @@ def load_separator(
         network = architectures()[file.architecture].build(file.model, state, DTYPES[precision])
     except MixstyleError as error:
         raise MixstyleError(f"{checkpoint_path}: does not fit {config_path}: {error}", code=error.code) from error
+    if wrong := first_not_finite(state):
+        raise MixstyleError(f"{checkpoint_path}: its weights hold NaN or infinite values ({wrong})", code="not-finite")
     name = Path(checkpoint_path).stem
     return Separator(network, file, digest(state), device, precision, batch_chunks, name)

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic.dataclasses import dataclass
 
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.common.assets import profile_names, shipped
 from mixstyle.stages.settings.base import STRICT, fields_of, plain, setting
@@ -77,8 +77,8 @@ def load_settings(
     path = _config_path(config)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise MixstyleError(f"{path}: not valid YAML: {' '.join(str(error).split())}", code="bad-setting") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MixstyleError(f"{path}: not valid YAML: {one_line(error, 300)}", code="bad-setting") from error
     given = _Given()
     given.add_sections(data, str(path))
     for text in overrides:
@@ -136,7 +136,7 @@ class _Given:
         section, _, key = name.partition(".")
         try:
             self.add(name, _read(value, fields_of(SECTIONS[section])[key].annotation), "--set")
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise MixstyleError(f"--set {text}: the value is not valid YAML", code="bad-setting") from error
 
     def add(self, name: str, value: Any, where: str) -> None:

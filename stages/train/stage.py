@@ -10,14 +10,11 @@ learning rate is a function of the step, and bf16 needs no scaling of losses.
 
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -39,12 +36,13 @@ from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import guard
 from mixstyle.cache.storage.writable import check_folder
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
 from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.train.ctrl_c import CtrlC
 from mixstyle.stages.train.data import Batch, Items, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
@@ -172,7 +170,7 @@ class _Run:
         log = TrainLog(folder / LOSS, options.log_dir, self.step) if self.leads else None
         began, self.waited_s, loss = time.monotonic(), 0.0, None
         try:
-            with _CtrlC(self.leads) as ctrl_c:
+            with CtrlC(self.leads) as ctrl_c:
                 loss = self._loop(log, ctrl_c)
         finally:
             if log is not None:
@@ -207,7 +205,7 @@ class _Run:
         wait_for_ranks()
         return kept_mels(self.options, self.cache, self.store, self.mel, fill=False)
 
-    def _loop(self, log: TrainLog | None, ctrl_c: "_CtrlC") -> float:
+    def _loop(self, log: TrainLog | None, ctrl_c: "CtrlC") -> float:
         options = self.options
         losses, mean = self._epoch_losses(), math.nan
         batches = load_batches(self.reader, self._places(), options.workers, self.items)
@@ -362,14 +360,23 @@ class _Run:
     def _resume(self) -> None:
         found = newest_checkpoint(self.options.checkpoint_dir, self.device)
         if found is None:
+            for path in sorted(self.options.checkpoint_dir.glob("*.pt")):
+                self._say(f"train: warning: nothing to go on from in {path}; training begins anew")
             return
         path, content, torn = found
         for line in torn:
             self._say(f"train: warning: passed over {line}")
-        self.encoder.load_state_dict(content["encoder"])
-        if self.head is not None:
-            self.head.load_state_dict(content["chain_head"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        try:
+            self.encoder.load_state_dict(content["encoder"])
+            if self.head is not None:
+                self.head.load_state_dict(content["chain_head"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise MixstyleError(
+                f"{path}: does not fit the network of these settings ({one_line(error, 200)}); remove it, or",
+                code="misfit",
+                remedy=("train", "--rebuild"),
+            ) from error
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
         self._check_stream(path, content.get("reader") or [])
         if self.step < self.total:
@@ -421,27 +428,3 @@ class _Run:
     def _say(self, line: str) -> None:
         if self.leads:
             say(line)
-
-
-class _CtrlC:
-    """Lets the first Ctrl-C wait for the end of the step, so that what is saved is whole; a second one ends at once."""
-
-    def __init__(self, tells: bool) -> None:
-        self.pressed, self._tells = False, tells
-        self._before: Any = None
-
-    def __enter__(self) -> "_CtrlC":
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _press(self, number: int, frame: FrameType | None) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
-        if self._tells:
-            say("train: stopping after this step; once more to stop at once")

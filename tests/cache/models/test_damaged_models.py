@@ -1,0 +1,124 @@
+"""Checkpoints, encoders and separators that are damaged, lack something, or hold NaN: one line each, or passed over."""
+
+import copy
+import functools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.small_encoder import write_encoder
+from helpers.small_separator import write_separator
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from mixstyle.cache.models.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from mixstyle.cache.models.exports import load_encoder
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.separator import load_separator
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(MixstyleError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return caught.value.code
+
+
+def content_of() -> dict[str, Any]:
+    """What a checkpoint of a small encoder holds."""
+    return copy.deepcopy(_content())
+
+
+@functools.cache
+def _content() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load_encoder(write_encoder(Path(folder) / "encoder.safetensors"))
+    told = {name: loaded.content[name] for name in ("encoder_config", "mel", "descriptor_names", "descriptors_version")}
+    numbers = {"step": 3, "epoch": 1, "best_loss": 0.5, "training_seconds": 1.0}
+    return {**told, **numbers, "encoder": loaded.encoder.state_dict(), "optimizer": {}, "settings": {}}
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x02", b"PK\x03\x04", b"junk" * 9, b"\x80\x02}q\x00."], ids=len)
+def test_bytes_that_are_no_checkpoint_are_told_in_one_line(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "latest.pt"
+    path.write_bytes(data)
+    assert refused(lambda: load_checkpoint(path)) in ("damaged-file", "unknown-version")
+    assert refused(lambda: load_encoder(path)) in ("damaged-file", "unknown-version")
+    save_checkpoint(tmp_path / "checkpoint_epoch_1.pt", content_of())
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert (found[0].name, len(found[2])) == ("checkpoint_epoch_1.pt", 1)
+
+
+def nan_weight(content: dict[str, Any]) -> None:
+    next(value for value in content["encoder"].values() if value.is_floating_point()).view(-1)[0] = torch.nan
+
+
+def test_training_goes_on_from_an_older_checkpoint_where_the_newest_lacks_something_or_holds_nan(
+    tmp_path: Path,
+) -> None:
+    whole = content_of()
+    save_checkpoint(tmp_path / "checkpoint_epoch_1.pt", whole)
+    for name in ("optimizer", "encoder", "step", "training_seconds"):
+        save_checkpoint(tmp_path / "latest.pt", {key: value for key, value in whole.items() if key != name})
+        found = newest_checkpoint(tmp_path)
+        assert found is not None
+        assert (found[0].name, name in found[2][0]) == ("checkpoint_epoch_1.pt", True)
+    nan_weight(whole)
+    save_checkpoint(tmp_path / "latest.pt", whole)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0].name == "checkpoint_epoch_1.pt"
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no mel": lambda content: content.pop("mel"),
+    "no weights": lambda content: content.pop("encoder"),
+    "no sizes": lambda content: content.pop("encoder_config"),
+    "sizes of another kind": lambda content: content.update(encoder_config=[1, 2]),
+    "a size too many": lambda content: content["encoder_config"].update(legs=4),
+    "a weight too many": lambda content: content["encoder"].update(more=torch.zeros(1)),
+    "a weight missing": lambda content: content["encoder"].popitem(),
+    "a weight of another shape": lambda content: content["encoder"].update(
+        {next(reversed(content["encoder"])): torch.zeros(3, 1, 2)}
+    ),
+    "weights that are none": lambda content: content.update(encoder="none"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_an_encoder_that_lacks_something_is_told_in_one_line(name: str, tmp_path: Path) -> None:
+    content = content_of()
+    DAMAGES[name](content)
+    path = tmp_path / "best_model.pt"
+    save_checkpoint(path, content)
+    assert refused(lambda: load_encoder(path)) == "damaged-file"
+
+
+def test_encoders_with_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    content = content_of()
+    nan_weight(content)
+    save_checkpoint(tmp_path / "nan.pt", content)
+    assert refused(lambda: load_encoder(tmp_path / "nan.pt")) == "not-finite"
+    exported = write_encoder(tmp_path / "encoder.safetensors")
+    with safe_open(exported, "pt") as file:
+        told = json.loads(file.metadata()["mixstyle"])
+    tensors = load_file(exported)
+    del told["sha256"]  # as versions before wrote it
+    name = next(name for name, value in tensors.items() if value.is_floating_point())
+    tensors[name].view(-1)[0] = torch.inf
+    save_file(tensors, exported, {"mixstyle": json.dumps(told)})
+    assert refused(lambda: load_encoder(exported)) == "not-finite"
+
+
+def test_separators_with_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    config, checkpoint = write_separator(tmp_path)
+    load_separator(config, checkpoint)
+    state = load_file(checkpoint)
+    next(iter(state.values())).view(-1)[0] = torch.nan
+    save_file(state, checkpoint)
+    assert refused(lambda: load_separator(config, checkpoint)) == "not-finite"
