@@ -98,7 +98,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
 
             metrics, kept = _measure(options, asked, len(songs), rows, embed)
         metrics["songs_of_known_albums"] = of_known_albums
-        write_json(folder / METRICS, metrics, checksum=True)
+        write_json(folder / METRICS, metrics)
         show(metrics)
         write_page(folder / PAGE, metrics, kept, options)
     say(f"evaluate: wrote {folder / METRICS} and {folder / PAGE}")

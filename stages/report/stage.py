@@ -161,7 +161,7 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
     write_text(folder / "loss.csv", _loss_csv(by_validation(result.loss)))
     metrics = metrics_of(result)
     write_text(folder / "report.html", html(result, figures))
-    write_json(folder / METRICS, metrics, checksum=True)
+    write_json(folder / METRICS, metrics)
     provenance = provenance_of(result.settings, result.cache, result.store)
     guard(folder / SETTINGS, provenance, rebuild=True)  # only tells: all is made anew in every run
     summary = ReportSummary(folder / "report.html", folder / METRICS, metrics)

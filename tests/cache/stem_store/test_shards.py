@@ -26,6 +26,7 @@ from mixstyle.cache.stem_store.shards import (
     write_shard,
 )
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
 
@@ -179,8 +180,7 @@ def test_a_shard_without_its_sidecar_or_of_another_length_is_not_done(stems_dir:
     assert read_shard(stems_dir, 0) is None
     sidecar_path(stems_dir, 1).unlink()
     assert read_shard(stems_dir, 1) is None
-    text = sidecar_path(stems_dir, 0).read_text()
-    sidecar_path(stems_dir, 0).write_text(text.replace('"version":1', '"version":9'))
+    write_json(sidecar_path(stems_dir, 0), {**read_json(sidecar_path(stems_dir, 0)), "version": 9}, checksum=True)
     with pytest.raises(MixstyleError) as caught:
         read_shard(stems_dir, 0)
     assert (caught.value.code, "stems-000000.json" in str(caught.value)) == ("unknown-version", True)
