@@ -14,6 +14,7 @@ their paths; it follows from the parts, and is made anew where it is not of them
 their embeddings.
 """
 
+import contextlib
 import hashlib
 import math
 import os
@@ -164,10 +165,12 @@ class SongIndex:
             return found
         made = faiss.IndexFlatIP(embeddings.shape[1])
         made.add(embeddings)
-        (self.folder / STATE).unlink(missing_ok=True)
-        with atomic_write(path) as temporary:
-            faiss.write_index(made, str(temporary))
-        write_json(self.folder / STATE, state, checksum=True)
+        # it follows from the parts: where it cannot be kept, it is made again the next time
+        with contextlib.suppress(MixstyleError, OSError, RuntimeError):
+            (self.folder / STATE).unlink(missing_ok=True)
+            with atomic_write(path) as temporary:
+                faiss.write_index(made, str(temporary))
+            write_json(self.folder / STATE, state, checksum=True)
         return made
 
     def _stored_state(self) -> Any:

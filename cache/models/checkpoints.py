@@ -19,6 +19,7 @@ Names: `latest.pt` (to go on from), `checkpoint_epoch_X.pt`, `best_model.pt`, `f
 import dataclasses
 import pickle
 import re
+import shutil
 import struct
 import zipfile
 import zlib
@@ -94,10 +95,16 @@ def describe_encoder(encoder: Encoder, mel: StemMel) -> dict[str, Any]:
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a checkpoint atomically, after reading it back."""
+    """Writes a checkpoint atomically, after reading it back. Raises MixstyleError ("cannot-write") where that fails."""
     with atomic_write(path) as temporary:
-        torch.save({"version": VERSION, **content}, temporary)
-        _load(temporary, torch.device("cpu"))
+        try:
+            torch.save({"version": VERSION, **content}, temporary)
+            _load(temporary, torch.device("cpu"))
+        except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:  # torch's words for a full disk
+            free = shutil.disk_usage(path.parent).free / 1e6
+            raise MixstyleError(
+                f"{path}: cannot be written ({one_line(error)}); {free:.0f} MB are free there", code="cannot-write"
+            ) from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

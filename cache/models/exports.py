@@ -64,7 +64,10 @@ def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False
     tensors[_TRACKS] = loaded.content.get(_TRACKS, track_numbers(()))
     content[_SHA256] = _digest(tensors, content)
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, {_KEY: json.dumps(content, sort_keys=True)})
+        try:
+            save_file(tensors, temporary, {_KEY: json.dumps(content, sort_keys=True)})
+        except SafetensorError as error:
+            raise MixstyleError(f"{path}: cannot be written ({one_line(error)})", code="cannot-write") from error
         load_export(temporary)
 
 

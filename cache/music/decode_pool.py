@@ -22,6 +22,7 @@ import numpy as np
 
 from mixstyle.cache.music.reader import WindowAudio
 from mixstyle.cache.music.sound import MusicInfo, UnreadableMusic
+from mixstyle.cache.music.transient import CRASHED
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
 Item = TypeVar("Item")
@@ -92,7 +93,7 @@ class Decoder:
             except _CrashError:  # once more in a fresh process: the machine may have run out of memory for a moment
                 header, audio = self._exchange(line)
         except _CrashError as crash:
-            raise UnreadableMusic(f"the decoder crashed: {crash}") from crash
+            raise UnreadableMusic(f"{CRASHED}: {crash}") from crash
         if not header["ok"]:
             raise UnreadableMusic(header["reason"])
         return header, audio

@@ -2,20 +2,27 @@
 
 What is small (settings and the shards' sidecars, which hold every clip's place) is copied once and looked at anew each
 time; the tars stay where they are, and a clip is one request for its bytes. Bytes that were read are kept in a folder
-of bounded size, the oldest ones go first. Several processes may share the folder.
+of bounded size, the oldest ones go first. Several processes may share the folder. A kept file ends in `CRC1` and its
+CRC-32 (little-endian); files of earlier versions do not. What is damaged there, or came damaged, is asked for once
+more.
 """
 
+import contextlib
 import hashlib
 import os
+import sys
+import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
-from mixstyle.cache.stem_store.stem_cache import StemCache
-from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.storage.atomic import publish
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 
 TRIES = 4
@@ -23,6 +30,7 @@ WAIT_S = 0.5
 """Before the second try; each later one waits twice as long."""
 SWEEP_EVERY = 64
 """Files written between looks at how large the cache is."""
+_MAGIC = b"CRC1"
 LEFT = 0.9
 """Of its bound, what a full cache is brought down to."""
 
@@ -54,14 +62,41 @@ class RemoteStemCache(StemCache):
                 raise self.damaged(shard.shard, "its bytes are not those that were written")
 
     def read_bytes(self, shard: int, offset: int, size: int) -> bytes:
-        key = hashlib.sha256(f"{self.url} {self._sha256[shard]} {offset} {size}".encode()).hexdigest()
-        data = self._clips.get(key, size)
+        data = self._clips.get(self._key(shard, offset, size), size)
         if data is None:
-            path = self._path(self._tars[shard].name)
-            data = self._tried(lambda: self._fs.cat_file(path, start=offset, end=offset + size), path)
-            if len(data) != size:
-                raise self.damaged(shard, "is cut short")
-            self._clips.put(key, data)
+            data = self._fetched(shard, offset, size)
+            self._clips.put(self._key(shard, offset, size), data)
+        return data
+
+    def decode(self, clip: CachedClip, flac: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
+        """As `StemCache.decode`; a clip that is damaged is fetched once more, and what was kept of it is dropped."""
+        try:
+            return super().decode(clip, flac, start, frames)
+        except MixstyleError:
+            self.drop(clip.shard, clip.offset, clip.size)
+            return super().decode(clip, self._fetched(clip.shard, clip.offset, clip.size), start, frames)
+
+    def read_metadata(self, track: CachedTrack) -> dict[str, Any]:
+        try:
+            return super().read_metadata(track)
+        except MixstyleError:
+            self.drop(track.shard, *track.metadata)
+            return super().read_metadata(track)
+
+    def drop(self, shard: int, offset: int, size: int) -> None:
+        self._clips.remove(self._key(shard, offset, size))
+        last = self.tar_bytes(shard)
+        for start in range(offset - offset % BLOCK_BYTES, offset + size, BLOCK_BYTES):
+            self._clips.remove(self._key(shard, start, min(BLOCK_BYTES, last - start)))
+
+    def _key(self, shard: int, offset: int, size: int) -> str:
+        return hashlib.sha256(f"{self.url} {self._sha256[shard]} {offset} {size}".encode()).hexdigest()
+
+    def _fetched(self, shard: int, offset: int, size: int) -> bytes:
+        path = self._path(self._tars[shard].name)
+        data = self._tried(lambda: self._fs.cat_file(path, start=offset, end=offset + size), path)
+        if len(data) != size:
+            raise self.damaged(shard, "is cut short")
         return data
 
     def _shard(self, number: int, made_with: str) -> ShardInfo:
@@ -104,12 +139,13 @@ class RemoteStemCache(StemCache):
         mirror.mkdir(parents=True, exist_ok=True)
         for stale in mirror.glob("*.json"):
             if stale.name not in wanted:
-                stale.unlink()
+                stale.unlink(missing_ok=True)  # another process may have been faster
         for path, data in contents.items():
             target = mirror / paths[self._fs._strip_protocol(path)]
             if not target.is_file() or target.read_bytes() != data:
-                with atomic_write(target) as temporary:
-                    temporary.write_bytes(data)
+                temporary = _own_partial(target)
+                temporary.write_bytes(data)
+                publish(temporary, target)
         return {name: size for name, size in sizes.items() if name.endswith(".tar")}
 
     def _tried(self, read: Any, what: str) -> Any:
@@ -134,30 +170,55 @@ class ClipFolder:
 
     def __init__(self, folder: Path, limit_bytes: float) -> None:
         self.folder, self.limit_bytes = folder, limit_bytes
-        self._written = 0
+        self._written, self._told = 0, False
 
     def get(self, key: str, size: int) -> bytes | None:
-        """What was put; None where it is not there (any more), or not as long."""
+        """What was put; None where it is not there (any more), not as long, or damaged, and it is then removed."""
         path = self._path(key)
         try:
             data = path.read_bytes()
             os.utime(path)
         except OSError:
             return None
-        return data if len(data) == size else None
+        if len(data) == size:  # of an earlier version, which kept no checksum
+            return data
+        kept = data[: -len(_trailer(b""))]
+        if len(kept) == size and data[size:] == _trailer(kept):
+            return kept
+        self.remove(key)
+        return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keeps data, unless it alone is more than the folder may hold; room is made for it."""
+        """Keeps data, unless it alone is more than the folder may hold; room is made for it.
+
+        It is only a cache: where the disk is full or cannot be written, that is told once, and nothing is kept.
+        """
         if len(data) > self.limit_bytes:
             return
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{key}.{os.getpid()}.partial")  # lost, it is read again: it need not be flushed
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        temporary = _own_partial(path)  # lost, it is read again: it need not be flushed
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data + _trailer(data))
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if not self._told:
+                self._told = True
+                why = error.strerror or error
+                print(
+                    f"mixstyle: warning: {self.folder}: clips are not kept there ({why})", file=sys.stderr, flush=True
+                )
+            return
         self._written += 1
         if self._written % SWEEP_EVERY == 0 or len(data) * SWEEP_EVERY > self.limit_bytes:
             self.sweep()
+
+    def remove(self, key: str) -> None:
+        """Forgets what was put, if it is there."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Removes what was not used for longest, if there is too much."""
@@ -179,6 +240,23 @@ class ClipFolder:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key
+
+
+def kept_is_whole(path: Path) -> bool:
+    """Whether a kept file is what was put; files of earlier versions have no checksum, and count as whole."""
+    data = path.read_bytes()
+    length = len(_trailer(b""))
+    return data[-length:-4] != _MAGIC or data[-length:] == _trailer(data[:-length])
+
+
+def _trailer(data: bytes) -> bytes:
+    """What a kept file ends in."""
+    return _MAGIC + zlib.crc32(data).to_bytes(4, "little")
+
+
+def _own_partial(path: Path) -> Path:
+    """A temporary name that no other process or thread takes: several write the same files, each with equal bytes."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
 
 
 def _is_sidecar(name: str) -> bool:

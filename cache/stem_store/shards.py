@@ -16,7 +16,8 @@ that made it), `sha256` and `bytes` of the tar, `samples`, `members` (`[name, of
 member's bytes, in their order), `tracks` (`track_id`, `path`, `split`, `status`, `reason`, perhaps the `note`, and
 `clips` with `clip_id`, `status`, `reason`, `start_frame`, `scale`) and `content_sha256`, its own checksum
 (`mixstyle.cache.storage.atomic`). A track whose chunks did not fit into memory in the planned batches has
-`batch_chunks`: the batch sizes that were used. A shard is done when its sidecar is there and names the tar's length.
+`batch_chunks`: the batch sizes that were used. `tries` is above 1 where a later run tried tracks again whose decoder
+had crashed. A shard is done when its sidecar is there and names the tar's length.
 Sidecars of earlier versions have neither `crc32` nor `content_sha256`.
 """
 
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 import soundfile
 
+from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.storage.atomic import atomic_write, json_with_checksum, read_json, sha256_file, write_text
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import CHANNELS, SAMPLE_RATE, STEMS
@@ -81,7 +83,8 @@ class TrackRecord:
 
 @dataclass(frozen=True, slots=True)
 class ShardInfo:
-    """A finished shard. tracks: the entries of its sidecar. crc32: of members by name; empty where it is not known."""
+    """A finished shard. tracks: the entries of its sidecar. crc32: of members by name; empty where it is not known.
+    tries: in how many runs it was made."""
 
     shard: int
     tar: Path
@@ -91,6 +94,7 @@ class ShardInfo:
     members: dict[str, tuple[int, int]]
     tracks: list[dict[str, Any]]
     crc32: dict[str, int] = field(default_factory=dict)
+    tries: int = 1
 
 
 def encode_clip(stems: np.ndarray) -> tuple[bytes, float]:
@@ -143,8 +147,12 @@ def sidecar_path(stems_dir: Path, shard: int) -> Path:
     return stems_dir / f"stems-{shard:06d}.json"
 
 
-def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fingerprint: str) -> ShardInfo:
+def write_shard(
+    stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fingerprint: str, tries: int = 1
+) -> ShardInfo:
     """Writes a shard from its tracks, in their order, as they come: the tar, then its sidecar, each all or nothing.
+
+    tries: in how many runs it was made, this one among them; noted where tracks failed again that might not have.
 
     The tar is read back and compared before it gets its name. Raises MixstyleError when what the disk gives back is
     not what was written; whatever `tracks` raises passes through and leaves no shard.
@@ -181,8 +189,10 @@ def write_shard(stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fing
         "crc32": list(crc32.values()),
         "tracks": described,
     }
+    if tries > 1 and any(is_transient(track["reason"]) for track in described):
+        content["tries"] = tries
     _write_sidecar(stems_dir, shard, content)
-    return ShardInfo(shard, tar, fingerprint, digest, size, members, described, crc32)
+    return ShardInfo(shard, tar, fingerprint, digest, size, members, described, crc32, tries)
 
 
 def restamp_shard(stems_dir: Path, shard: int, fingerprint: str) -> None:
@@ -230,8 +240,9 @@ def _shard_info(tar: Path, shard: int, content: Mapping[str, Any]) -> ShardInfo:
     crc32 = dict(zip(members, content["crc32"], strict=True)) if "crc32" in content else {}
     for track in content["tracks"]:
         _check_track(track, members)
+    size, tries = int(content["bytes"]), int(content.get("tries", 1))
     return ShardInfo(
-        shard, tar, content["fingerprint"], content["sha256"], int(content["bytes"]), members, content["tracks"], crc32
+        shard, tar, content["fingerprint"], content["sha256"], size, members, content["tracks"], crc32, tries
     )
 
 

@@ -20,6 +20,8 @@ SETTINGS = "settings.json"
 """Beside the shards: the provenance of all of them."""
 RENAMED = {"threads_per_lane": "threads_per_stream"}
 """Names in it that were others: old -> new."""
+BLOCK_BYTES = 4 << 20
+"""What is read at once from front to back. Blocks begin at whole multiples: a cache of them finds them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,9 @@ class StemCache:
             return os.pread(handle, size, offset)
         finally:
             os.close(handle)
+
+    def drop(self, shard: int, offset: int, size: int) -> None:
+        """Forgets what is kept elsewhere of these bytes of a shard, which are damaged; in a folder nothing is."""
 
     def tar_bytes(self, shard: int) -> int:
         """The length of a shard's tar, as its sidecar says."""

@@ -17,10 +17,8 @@ import webdataset.tariterators as stages
 from webdataset.pipeline import DataPipeline
 
 from mixstyle.cache.stem_store.shards import ShardInfo, padded
-from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
+from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, CachedTrack, StemCache
 
-BLOCK_BYTES = 4 << 20
-"""Read at once; blocks begin at whole multiples, so that a cache of blocks finds them again."""
 BLOCKS_AHEAD = 4
 """Blocks that are asked for before they are wanted."""
 Clips = dict[int, bytes]
@@ -89,10 +87,12 @@ def _matched(cache: StemCache, tracks: Sequence[CachedTrack], blocks: "_Blocks")
         try:
             sample = next(found, {})
         except (tarfile.TarError, ValueError) as error:
+            cache.drop(shard, _begin(track), _end(track) - _begin(track))
             raise cache.damaged(shard, f"is not a whole tar ({error})") from error
         slots = {clip.row: f"c{clip.row % cache.clips_per_track}.flac" for clip in track.clips}
         clips = {row: sample.get(name, b"") for row, name in slots.items()}
         if sample.get("__key__") != track.track_id or any(len(clips[c.row]) != c.size for c in track.clips):
+            cache.drop(shard, _begin(track), _end(track) - _begin(track))
             raise cache.damaged(shard, f"does not hold track {track.track_id} where its sidecar says")
         yield track, clips
 

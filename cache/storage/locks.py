@@ -123,6 +123,11 @@ class ShardLocks:
         """Locks those of some shards that no other process holds, and returns them in their order."""
         return [shard for shard in shards if self._lock(1 + shard, 1)]
 
+    def give_back(self, shards: Iterable[int]) -> None:
+        """Unlocks shards that this process took."""
+        for shard in shards:
+            self._unlock(1 + shard, 1)
+
     @contextlib.contextmanager
     def all(self) -> Iterator[None]:
         """Holds every shard there is or may be. Raises MixstyleError ("in-use") where another process holds one."""

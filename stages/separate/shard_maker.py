@@ -8,8 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Generic
 
+from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
-from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, write_shard
+from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, sidecar_path, write_shard
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.executor import BatchExecutor
@@ -18,6 +19,9 @@ from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, Waits
+
+MOST_TRIES = 2
+"""Runs that make a shard, where decoders crashed in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,34 @@ def make_shard(run: ShardRun[Item], number: int) -> ShardInfo:
         tracks = ((number, track) for track in run.shard(number))
         tracks_through = stack.enter_context(_pipeline_of(run, tracks, executor))
         records = (record for _, record in tracks_through)
-        return write_shard(run.folder, number, records, run.fingerprint)
+        return _written(run, number, records)
+
+
+def _written(run: ShardRun[Item], number: int, records: Iterable[TrackRecord]) -> ShardInfo:
+    again = _again_path(run.folder, number)
+    shard = write_shard(run.folder, number, records, run.fingerprint, MOST_TRIES if again.exists() else 1)
+    again.unlink(missing_ok=True)
+    return shard
+
+
+def _again_path(folder: Path, number: int) -> Path:
+    """Is there while a shard is made for the second time, whichever process makes it."""
+    return folder / f".stems-{number:06d}.again"
+
+
+def try_again(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> None:
+    """Has finished shards made once more in which decoders crashed: what killed them may be gone."""
+    tracks = 0
+    for number in share:
+        shard = finished_shard(run, number)
+        crashed = sum(is_transient(track["reason"]) for track in shard.tracks) if shard else 0
+        if shard and crashed and shard.tries < MOST_TRIES and locks.take([number]):
+            _again_path(run.folder, number).touch()
+            sidecar_path(run.folder, number).unlink(missing_ok=True)
+            locks.give_back([number])
+            tracks += crashed
+    if tracks:
+        say(f"{run.command}: {tracks} tracks whose decoder crashed are tried again, with the others of their shards")
 
 
 def finished_shard(run: ShardRun[Item], number: int) -> ShardInfo | None:
@@ -109,7 +140,7 @@ def make_share(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks, adv
         start = time.perf_counter()
         for number, items in groupby(tracks_through, key=lambda item: item[0]):
             records = _counted((record for _, record in items), advance)
-            shard = write_shard(run.folder, number, records, run.fingerprint)
+            shard = _written(run, number, records)
             done.shards.append(number)
             done.audio_s += ShardStats.of(shard, run.command).clips_done * run.clip_s
             with locks.mutex():
@@ -222,6 +253,7 @@ def fill_share(
     make: does it, given what to call after every track. announce: is called before, if anything is left. Raises
     MixstyleError ("in-use") where other processes hold all that is left.
     """
+    try_again(run, share, locks)
     shard_stats = with_finished(run, {})
     left = [number for number in share if number not in shard_stats]
     runs: list[RunStats] = []

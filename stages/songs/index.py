@@ -11,6 +11,7 @@ import numpy as np
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
@@ -112,8 +113,13 @@ def provenance_of(embedder: Embedder, root: Path) -> Provenance:
 
 
 def is_kept(songs: SongIndex, path: str, stat: tuple[int, int]) -> bool:
-    """Whether a file is in the index as it is now. stat: its size and time of change."""
-    return path in songs and (songs[path].bytes, songs[path].modified_ns) == stat
+    """Whether a file is in the index as it is now. stat: its size and time of change.
+
+    One that may have failed for the machine's sake is not: it is tried again.
+    """
+    if path not in songs or is_transient(songs[path].reason):
+        return False
+    return (songs[path].bytes, songs[path].modified_ns) == stat
 
 
 def _add(

@@ -15,6 +15,7 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
 from mixstyle.cache.stem_store.manifest import load_manifest
+from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import read_shard, shard_numbers, sidecar_path, tar_path
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS, StemCache
 from mixstyle.cache.storage.atomic import read_json, sha256_file
@@ -52,6 +53,8 @@ def all_checks(settings: Settings) -> Iterator[Check]:
         yield from _features(path)
     for path in sorted(settings.train.mels_dir.glob("*/mels.zarr")):
         yield _removable(path, functools.partial(_check_mels, path), ("train",))
+    for path in sorted((settings.train.stems_cache_dir / "clips").glob("??/*")):
+        yield _removable(path, functools.partial(_check_kept, path), ("train",))
     yield from _training(settings.train.checkpoint_dir)
     for folder in sorted(settings.evaluate.bank_dir.glob("*/")):
         yield from _clips(folder, "evaluate")
@@ -213,6 +216,11 @@ def _repair_store(path: Path) -> None:
 
 def _check_mels(path: Path) -> None:
     MelStore.open(path).verify()
+
+
+def _check_kept(path: Path) -> None:
+    if not kept_is_whole(path):
+        raise _damaged(path, "it is not the clip that was kept")
 
 
 # Training, evaluation, report

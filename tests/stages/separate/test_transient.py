@@ -1,0 +1,54 @@
+"""A decoder that is killed over and over in one run: its tracks are there after the next."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.small_separator import hashes, profile, write_songs
+
+from mixstyle.cache.music import decode_pool
+from mixstyle.cache.stem_store.failures import read_failures
+from mixstyle.cache.stem_store.shards import read_shard
+from mixstyle.stages.separate.stage import separate
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of files over which every decoder is killed."""
+    names: list[str] = []
+    exchange = decode_pool.Decoder._exchange
+
+    def maybe(decoder: Any, line: bytes) -> Any:
+        if any(name.encode() in line for name in names):
+            raise decode_pool._CrashError("SIGKILL")
+        return exchange(decoder, line)
+
+    monkeypatch.setattr(decode_pool.Decoder, "_exchange", maybe)
+    return names
+
+
+def test_tracks_whose_decoder_was_killed_are_made_in_the_next_run(tmp_path: Path, killed: list[str]) -> None:
+    music = write_songs(tmp_path / "music", 4)
+    whole = profile(tmp_path / "whole", music)
+    separate(whole)
+    settings = profile(tmp_path / "killed", music)
+    killed.append("song 2")
+    first = separate(settings)
+    assert (first.tracks_done, first.failures_by_reason) == (3, {"the decoder crashed": 1})
+    killed.clear()
+    second = separate(settings)
+    assert (second.tracks_done, second.tracks_failed, second.shards_made) == (4, 0, 1)
+    stems = tmp_path / "killed" / "stems"
+    assert hashes(stems, ("*.tar", "stems-*.json", "*.csv")) == hashes(
+        tmp_path / "whole" / "stems", ("*.tar", "stems-*.json", "*.csv")
+    )
+    assert not list(stems.glob(".stems-*"))
+
+
+def test_a_track_that_kills_its_decoder_in_two_runs_is_left(tmp_path: Path, killed: list[str]) -> None:
+    settings = profile(tmp_path, write_songs(tmp_path / "music", 4))
+    killed.append("song 1")
+    assert [separate(settings).shards_made for _ in range(3)] == [2, 1, 0]
+    assert [failure.kind for failure in read_failures(tmp_path / "stems" / "failures.csv")] == ["the decoder crashed"]
+    tries = [shard.tries for number in range(2) if (shard := read_shard(tmp_path / "stems", number))]
+    assert sorted(tries) == [1, 2]
