@@ -210,6 +210,15 @@ def _write_sidecar(stems_dir: Path, shard: int, content: Mapping[str, Any]) -> N
     write_text(sidecar_path(stems_dir, shard), json_with_checksum(content, separators=(",", ":")))
 
 
+def all_made_with(stems_dir: Path, fingerprint: str) -> bool:
+    """Whether there are shards, and the sidecars of all of them can be read and were written under this fingerprint."""
+    try:
+        found = [read_json(sidecar_path(stems_dir, number)).get("fingerprint") for number in shard_numbers(stems_dir)]
+    except (MixstyleError, AttributeError):
+        return False
+    return bool(found) and set(found) == {fingerprint}
+
+
 def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> ShardInfo | None:
     """The shard as its sidecar tells it; None where it is not done (no sidecar, no tar, or a tar of another length).
 

@@ -12,7 +12,7 @@ not stored counts as 1. Files of other formats are refused.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +149,7 @@ def guard(
     absent: Mapping[str, Any] | None = None,
     told: Mapping[str, str] | None = None,
     remedy: Sequence[str] = (),
+    vouched: Callable[[str], bool] | None = None,
 ) -> Provenance:
     """Makes sure that what lies beside `path` (`<out>/settings.json`) has this provenance; as it is stored there.
 
@@ -158,7 +159,8 @@ def guard(
     a run killed in between is still refused or rebuilt, never mixed.
 
     remove: all outputs (files or folders). renamed: as for `read_provenance`. absent, told: as for `differences`.
-    remedy: the command that rebuilds, if not `STAGE --rebuild`.
+    remedy: the command that rebuilds, if not `STAGE --rebuild`. vouched: whether the outputs themselves tell that they
+    were made under a fingerprint; asked where the file is lost or damaged, which is then written again.
     """
     stored, wrong = None, ""
     if path.exists():
@@ -172,6 +174,8 @@ def guard(
             wrong = error.message
     elif found := next((output for output in remove if output.exists() or output.is_symlink()), None):
         wrong = f"holds {found.name} but no {path.name} that says how it was made"
+    if wrong and not stored and not rebuild and vouched is not None and vouched(provenance.fingerprint):
+        wrong = ""
     if wrong and not rebuild:
         command = remedy or (provenance.stage, "--rebuild")
         undo = "; undo the change, or" if stored else ""

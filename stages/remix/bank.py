@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from mixstyle.cache.models.separator_records import separators_note
 from mixstyle.cache.stem_store.manifest import track_id_of
 from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
-from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip
+from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, all_made_with, encode_clip
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import Provenance, guard
@@ -157,6 +158,7 @@ def open_bank(
         remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), failure_log_path(folder)],
         told=STEMS_CHANGED,
         absent=LATER,
+        vouched=partial(all_made_with, folder),
     )
     known = provenance.flat
     frames = round(known["clip_s"] * SAMPLE_RATE)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mixstyle.cache.stem_store.manifest import (
     ordered,
     store_manifest,
 )
+from mixstyle.cache.stem_store.shards import all_made_with
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import guard
@@ -195,6 +197,7 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
         ],
         renamed=RENAMED,
         told={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
+        vouched=partial(all_made_with, folder),
     )
     fits = stored is not None and stored.listing.digest == listing.digest and stored.cutting_version == cutting_version
     if stored is None or not fits or not manifest_path.exists():

@@ -1,4 +1,4 @@
-"""A decoder that is killed over and over in one run: its tracks are there after the next."""
+"""What a run finds damaged or failed for the machine's sake, and what the next run makes of it."""
 
 from pathlib import Path
 from typing import Any
@@ -52,3 +52,15 @@ def test_a_track_that_kills_its_decoder_in_two_runs_is_left(tmp_path: Path, kill
     assert [failure.kind for failure in read_failures(tmp_path / "stems" / "failures.csv")] == ["the decoder crashed"]
     tries = [shard.tries for number in range(2) if (shard := read_shard(tmp_path / "stems", number))]
     assert sorted(tries) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["settings.json", "stems-000001.json", "plan.jsonl.gz"])
+def test_damaged_files_beside_the_shards_are_made_again(name: str, tmp_path: Path) -> None:
+    settings = profile(tmp_path, write_songs(tmp_path / "music", 3))
+    separate(settings)
+    before = hashes(tmp_path / "stems")
+    path = tmp_path / "stems" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    summary = separate(settings)
+    assert summary.shards_made == (1 if name.startswith("stems-") else 0)
+    assert hashes(tmp_path / "stems") == before
