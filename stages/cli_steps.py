@@ -367,7 +367,7 @@ def verify_command(
 
       mixstyle verify --config cpu --repair
     """
-    from mixstyle.stages.verify.stage import failure, verify
+    from mixstyle.stages.verify import failure, verify
 
     error = failure(verify(settings_of(config, overrides), repair), repair)
     if error is not None:

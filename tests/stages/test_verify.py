@@ -21,7 +21,7 @@ from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.verify.stage import failure, verify
+from mixstyle.stages.verify import failure, verify
 
 TRACKS, CLIPS = 4, 2
 

@@ -11,7 +11,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.verify.checks import Check, all_checks
+from mixstyle.stages.verify_checks import Check, all_checks
 
 
 @dataclass(frozen=True)

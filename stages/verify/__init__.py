@@ -1,1 +1,0 @@
-"""`mixstyle verify`: whether everything that a profile stored is what was written."""
