@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mixstyle.cache.features_store import FeatureStore
     from mixstyle.cache.models.exports import load_encoder
     from mixstyle.cache.stem_store.stem_cache import StemCache
+    from mixstyle.library import Index, compare, describe_song, search
     from mixstyle.pipeline.core.errors import MixstyleError
     from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
     from mixstyle.pipeline.descriptors.compute import describe
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from mixstyle.pipeline.separation.chunks import ClipRequest
     from mixstyle.pipeline.separation.separator import Separator, load_separator
     from mixstyle.pipeline.synth.song import render_song
+    from mixstyle.stages.songs.compare import Comparison
+    from mixstyle.stages.songs.describe.song import DescribedSong
     from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder, load
+    from mixstyle.stages.songs.search import Match
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "library": ("Index", "compare", "describe_song", "search"),
     "cache.models.exports": ("load_encoder",),
     "cache.features_store": ("FeatureStore",),
     "cache.stem_store.stem_cache": ("StemCache",),
@@ -40,7 +45,10 @@ _HOME = {
     "pipeline.separation.separator": ("Separator", "load_separator"),
     "pipeline.synth.song": ("render_song",),
     "pipeline.core.stems": ("SAMPLE_RATE", "STEMS"),
+    "stages.songs.compare": ("Comparison",),
+    "stages.songs.describe.song": ("DescribedSong",),
     "stages.songs.embedder": ("EmbeddedSong", "Embedder", "load"),
+    "stages.songs.search": ("Match",),
 }
 _MODULE = {name: f"mixstyle.{module}" for module, names in _HOME.items() for name in names}
 
@@ -49,24 +57,31 @@ __all__ = [
     "SAMPLE_RATE",
     "STEMS",
     "ClipRequest",
+    "Comparison",
+    "DescribedSong",
     "EmbeddedSong",
     "Embedder",
     "Encoder",
     "EncoderConfig",
     "FeatureStore",
+    "Index",
+    "Match",
     "MixstyleError",
     "Separator",
     "StemCache",
     "StemMel",
     "__version__",
     "apply_remix",
+    "compare",
     "describe",
+    "describe_song",
     "info_nce",
     "load",
     "load_encoder",
     "load_separator",
     "render_song",
     "sample_remix",
+    "search",
 ]
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from mixstyle.cache.stem_store.shards import encode_clip
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import draw_chain
@@ -67,7 +68,7 @@ def mixing(cache: StemCache, mixes: list[Mix], frames: int) -> dict[int, Timed]:
 
 def separating(separator: Separator, audio: list[torch.Tensor], rounds: int) -> Timed:
     """Of separating a clip, as many at once as there are threads, each on one."""
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     frames = audio[0].shape[-1]
     grid = separator.grid(frames)
     with BatchExecutor(separator, threads, 1, 1) as executor:
@@ -86,7 +87,7 @@ def together(
     groups: list[Group], cache: StemCache, separator: Separator, frames: int, workers: int
 ) -> tuple[Timed, float]:
     """Of a clip's whole way, and the share of time that the network was at work."""
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     clips = sum(len(group.mixes) for group in groups)
     busy = 0.0
 
@@ -149,7 +150,7 @@ def main(
     console.print(table)
     console.print(f"{len(mixes)} clips of {clip_s:g} s a figure; load average {os.getloadavg()[0]:.1f}")
     console.print(f"disk: {statistics.mean(sizes) / 1e6:.2f} MB a clip, separated")
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     for name, spent in whole.items():
         hours = CPU_BANK[0] * spent[0] / threads / 3600
         console.print(f"the bank of `cpu` in {name} on {threads} idle cores, by the processor's seconds: {hours:.1f} h")

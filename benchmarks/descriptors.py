@@ -12,7 +12,6 @@ what training could save by taking the descriptors' transforms from the encoder'
 """
 
 import importlib.util
-import os
 import statistics
 import sys
 import time
@@ -32,6 +31,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.descriptors.spectrum import COARSE_HOP, COARSE_WINDOW, DECIMATION, FINE_HOP, FINE_WINDOW
@@ -50,7 +50,7 @@ def main(
     """Measures and prints."""
     clips = clips_of(stems_dir, CLIP // 5, 1) if quick else clips_of(stems_dir, CLIP, CLIPS)
     rounds = 1 if quick else rounds
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     ways: dict[str, tuple[int, Callable[[], Any]]] = {}
     peer = stemfx_extractor()
     for threads in (1,) if quick else sorted({1, min(2, cores)}):

@@ -8,7 +8,6 @@ is soundfile on every FLAC member of the tars. Without a folder of stems a few r
 
 import dataclasses
 import io
-import os
 import statistics
 import sys
 import tarfile
@@ -23,6 +22,7 @@ import soundfile
 import typer
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
@@ -38,7 +38,7 @@ def main(
     songs: Annotated[int, typer.Option(help="Rendered songs, where no folder is given.")] = 4,
 ) -> None:
     """Measures and prints."""
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or usable_cores()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         chosen = Settings(

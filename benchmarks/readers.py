@@ -29,6 +29,7 @@ from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance, guard
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED
 from mixstyle.pipeline.encoder.objectives.registry import objectives
@@ -84,7 +85,7 @@ def main(
             os.environ.clear()
             os.environ.update(before)
     print(
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; batches of "
+        f"{platform.machine()}, {usable_cores()} cores, load {os.getloadavg()[0]:.1f}; batches of "
         f"{batch_size} tracks, {workers} workers, {rounds} rounds; the store: {latency_ms:g} ms a request, "
         f"{megabytes_per_s:g} MB/s"
     )

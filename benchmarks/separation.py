@@ -11,7 +11,6 @@ shorter: seconds a chunk are measured, and those of a 4-minute track extrapolate
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.pipeline.synth.song import render_song
@@ -101,7 +101,7 @@ def main(
     results: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
 ) -> None:
     """Measures and prints tables."""
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or usable_cores()
     console = Console(width=150) if not sys.stdout.isatty() else Console()
     console.print(f"{processor()}, {threads} threads, device {device}, torch {torch.__version__}, {rounds} rounds")
     found = {}

@@ -29,7 +29,6 @@ Zarr v3 specifies.
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import warnings
@@ -64,6 +63,7 @@ from mixstyle.cache.features_layout import (
     sync,
     sync_tree,
 )
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
 
@@ -82,7 +82,7 @@ def set_codec_threads(writers: int) -> int:
     Zarr's Blosc codec is that of numcodecs, which would otherwise use as many threads in each process as there are
     cores, and 8 at most.
     """
-    threads = max(1, len(os.sched_getaffinity(0)) // writers)
+    threads = max(1, usable_cores() // writers)
     blosc.set_nthreads(threads)
     return threads
 

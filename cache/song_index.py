@@ -21,7 +21,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +47,7 @@ _LOUDNESS = ("loudness_lufs", "loudness_range_lu", "true_peak_dbtp")
 _FIELDS_OF = {"1": _FIELDS, "2": (*_FIELDS, *_LOUDNESS)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class IndexedSong:
     """A row. embedding [E] and descriptors [D] are empty where `reason` tells why there are none."""
 
@@ -61,6 +61,23 @@ class IndexedSong:
     loudness_lufs: float = math.nan
     loudness_range_lu: float = math.nan
     true_peak_dbtp: float = math.nan
+
+    def __repr__(self) -> str:
+        return f"IndexedSong({self.path!r}, {self.reason or f'{self.duration_s:.1f} s'})"
+
+
+def share_farther(pair_cosines: NDArray[np.float32], cosine: float) -> float:
+    """The share of pairs of songs that are farther apart than two songs of this cosine; equal ones count half.
+
+    pair_cosines: ascending, as `SongIndex.pair_cosines` gives them. NaN where there are none.
+
+    >>> share_farther(np.array([0.1, 0.7, 0.8, 0.9], np.float32), 0.85)
+    0.75
+    """
+    if not len(pair_cosines):
+        return math.nan
+    places = [int(np.searchsorted(pair_cosines, np.float32(cosine), side)) for side in ("left", "right")]
+    return sum(places) / 2 / len(pair_cosines)
 
 
 class SongIndex:
@@ -147,6 +164,14 @@ class SongIndex:
         query = np.ascontiguousarray(embedding[None] / max(float(np.linalg.norm(embedding)), 1e-12), np.float32)
         scores, places = self._nearest.search(query, min(k, len(songs)))
         return [(songs[place], float(score)) for place, score in zip(places[0], scores[0], strict=True)]
+
+    def pair_cosines(self, most: int = 1000) -> NDArray[np.float32]:
+        """Cosines of all pairs of songs, ascending [pairs]; of so many songs at most, spread evenly over the index."""
+        count = len(self.usable)
+        if count < 2:
+            return np.empty(0, np.float32)
+        songs = self.embeddings()[np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))]
+        return np.sort((songs @ songs.T)[np.triu_indices(len(songs), 1)])
 
     def write_nearest(self) -> None:
         """Makes the search structure of the songs that are there, unless it is."""
@@ -276,6 +301,12 @@ def read_part(path: Path) -> list[IndexedSong]:
     for name in _LOUDNESS:
         if name in plain:
             plain[name] = [math.nan if value is None else value for value in plain[name]]
+    outside = next((name for name in map(os.fsdecode, plain["path"]) if not _is_inside(name)), None)
+    if outside is not None:
+        raise MixstyleError(
+            f"{path}: names {outside!r}, which is outside of the music folder; delete it and index its songs again",
+            code="damaged-file",
+        )
     songs = [
         IndexedSong(
             os.fsdecode(plain["path"][i]),
@@ -293,3 +324,9 @@ def read_part(path: Path) -> list[IndexedSong]:
     if stored is not None and stored.decode(errors="replace") != _digest(songs):
         raise MixstyleError(f"{path}: damaged: it does not hold what was written", code="damaged-file", remedy=_AGAIN)
     return [_checked(song) for song in songs]
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a stored path stays below the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts

@@ -1,16 +1,21 @@
 """What the commands of the command line share: options, and the settings that they make."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import profile_names
 from mixstyle.stages.common.commands import MUSIC, CalledWith, begin, remembered_music
+from mixstyle.stages.common.progress import say
 
 if TYPE_CHECKING:
     from mixstyle.stages.settings.profile import Settings
+
+
+T = TypeVar("T")
 
 
 def profiles(incomplete: str) -> list[str]:
@@ -38,7 +43,13 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Overrides a setting, as section.name=value; may be repeated."),
 ]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="Throws away what was made with other settings.")]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Throws away what was made before, and makes it anew.")]
+RebuildStale = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild-stale", help="Throws away what was made with other settings, and keeps what fits; dvc.yaml uses it."
+    ),
+]
 DataPath = Annotated[Path | None, typer.Option(help="A folder of music, a .txt list, or a .csv with a column `path`.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")]
 Devices = Annotated[
@@ -71,6 +82,21 @@ def settings_of(config: str, overrides: list[str] | None, **options: Any) -> "Se
     plainly = {name: _plain(value) for name, value in named.items()}
     begin(CalledWith(config, tuple(overrides or ()), plainly, own), settings)
     return settings
+
+
+def made_by(stage: Callable[[bool], T], name: str, rebuild: bool, rebuild_stale: bool) -> T:
+    """What a stage makes; with rebuild_stale as with rebuild, where what it made before does not fit.
+
+    stage: is called with `rebuild`. name: of its command.
+    """
+    try:
+        return stage(rebuild)
+    except MixstyleError as error:
+        own = error.remedy[:1] == (name,) and "--rebuild" in error.remedy
+        if not (rebuild_stale and own and error.code == "stale"):
+            raise
+        say(f"{name}: {error.message.removesuffix('; undo the change, or')}; made anew")
+        return stage(True)
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def describe_command(
-    songs: Annotated[list[Path] | None, typer.Argument(metavar="[SONG]...", help="Music files.")] = None,
+    songs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[SONG]...", help="Music files, folders of music or of stems.")
+    ] = None,
     stems: Annotated[
         Path | None, typer.Option(help="A folder of vocals, bass, drums and other, taken instead of separating.")
     ] = None,
@@ -44,8 +46,8 @@ def _to_embed(
 
 
 def embed_command(
-    songs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Music files, or folders of stems.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .parquet or .npy.")],
+    songs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Music files, folders of music or of stems.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .parquet, .npy, .csv or .json.")],
     encoder: Encoder = None,
     device: Device = None,
     config: Config = "demo",
@@ -89,6 +91,8 @@ def index_command(
 def search_command(
     song: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
     k: Annotated[int, typer.Option("-k", help="How many songs.")] = 10,
+    json: Annotated[Path | None, typer.Option(help="Writes what is found as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="The same as CSV, a row a song.")] = None,
     index_dir: Index = None,
     encoder: Encoder = None,
     device: Device = None,
@@ -103,13 +107,16 @@ def search_command(
     """
     from mixstyle.stages.songs.search import search
 
-    search(_to_embed(config, overrides, encoder, device, index_dir), song, k)
+    search(_to_embed(config, overrides, encoder, device, index_dir), song, k, json, csv)
 
 
 def compare_command(
     first: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
     second: Annotated[Path, typer.Argument(help="Another.")],
     png: Annotated[Path | None, typer.Option(help="Draws a page.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Writes all values as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Writes every descriptor of both as CSV.")] = None,
+    index_dir: Index = None,
     encoder: Encoder = None,
     device: Device = None,
     config: Config = "demo",
@@ -123,7 +130,7 @@ def compare_command(
     """
     from mixstyle.stages.songs.compare import compare
 
-    compare(_to_embed(config, overrides, encoder, device), first, second, png)
+    compare(_to_embed(config, overrides, encoder, device, index_dir), first, second, png, json, csv)
 
 
 def browse_command(

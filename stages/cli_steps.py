@@ -14,8 +14,10 @@ from mixstyle.stages.cli_options import (
     Devices,
     NumShards,
     Rebuild,
+    RebuildStale,
     Set,
     ShardIndex,
+    made_by,
     settings_of,
     several_devices,
 )
@@ -32,6 +34,7 @@ def demo_songs_command(
     config: Config = "demo",
     overrides: Set = None,
     rebuild: Rebuild = False,
+    rebuild_stale: RebuildStale = False,
 ) -> None:
     """Renders songs, with true stems, to try everything on.
 
@@ -52,7 +55,11 @@ def demo_songs_command(
         demo_songs__duration_s=duration,
         demo_songs__stems=stems,
     ).demo_songs
-    demo_songs(chosen.output_dir, chosen.songs, chosen.seed, chosen.duration_s, chosen.stems, chosen.workers, rebuild)
+
+    def make(anew: bool) -> None:
+        demo_songs(chosen.output_dir, chosen.songs, chosen.seed, chosen.duration_s, chosen.stems, chosen.workers, anew)
+
+    made_by(make, "demo-songs", rebuild, rebuild_stale)
 
 
 def separate_command(
@@ -67,6 +74,7 @@ def separate_command(
     config: Config = "demo",
     overrides: Set = None,
     rebuild: Rebuild = False,
+    rebuild_stale: RebuildStale = False,
 ) -> None:
     """Separates clips of every track into stems and writes them as WebDataset shards.
 
@@ -92,7 +100,9 @@ def separate_command(
     if plan_only:
         dry_run(settings)
         return
-    summary = separate(settings, rebuild, shard_index, num_shards)
+    summary = made_by(
+        lambda anew: separate(settings, anew, shard_index, num_shards), "separate", rebuild, rebuild_stale
+    )
     if settings.separate.strict and summary.tracks_failed:
         raise MixstyleError(
             f"{summary.tracks_failed} tracks failed (separate.strict is set); see "
@@ -136,6 +146,7 @@ def remix_command(
     config: Config = "demo",
     overrides: Set = None,
     rebuild: Rebuild = False,
+    rebuild_stale: RebuildStale = False,
 ) -> None:
     """Mixes the cached stems anew, under effect chains, and separates the mixes again: a bank of clips to train on.
 
@@ -159,7 +170,7 @@ def remix_command(
     if plan_only:
         dry_run(settings)
         return
-    remix(settings, rebuild, shard_index, num_shards)
+    made_by(lambda anew: remix(settings, anew, shard_index, num_shards), "remix", rebuild, rebuild_stale)
 
 
 def features_command(
@@ -171,6 +182,7 @@ def features_command(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Makes the store anew; of several shares, where it does not fit.")
     ] = False,
+    rebuild_stale: RebuildStale = False,
 ) -> None:
     """Computes the mixing descriptors of the cached clips into a Zarr store.
 
@@ -184,7 +196,8 @@ def features_command(
     """
     from mixstyle.stages.features.stage import features
 
-    features(settings_of(config, overrides, features__device=device), rebuild, shard_index, num_shards)
+    settings = settings_of(config, overrides, features__device=device)
+    made_by(lambda anew: features(settings, anew, shard_index, num_shards), "features", rebuild, rebuild_stale)
 
 
 def train_command(
@@ -202,6 +215,7 @@ def train_command(
     config: Config = "demo",
     overrides: Set = None,
     rebuild: Rebuild = False,
+    rebuild_stale: RebuildStale = False,
 ) -> None:
     """Trains the encoder on the cached stems and descriptors.
 
@@ -233,7 +247,7 @@ def train_command(
     if devices:
         several = several_devices(devices, settings.train.device)
         settings = settings_of(config, overrides, **options, train__devices=several, train__processes=len(several))
-    train(settings, rebuild)
+    made_by(lambda anew: train(settings, anew), "train", rebuild, rebuild_stale)
 
 
 def evaluate_command(
@@ -247,6 +261,7 @@ def evaluate_command(
     config: Config = "demo",
     overrides: Set = None,
     rebuild: Rebuild = False,
+    rebuild_stale: RebuildStale = False,
 ) -> None:
     """Asks what the embedding knows: same effects on other songs, against baselines, on songs not trained on.
 
@@ -261,7 +276,7 @@ def evaluate_command(
     settings = settings_of(
         config, overrides, evaluate__checkpoints=checkpoint or None, evaluate__chains=chains, evaluate__device=device
     )
-    evaluate(settings, rebuild)
+    made_by(lambda anew: evaluate(settings, anew), "evaluate", rebuild, rebuild_stale)
 
 
 def evaluate_musdb_command(
@@ -325,7 +340,11 @@ def export_command(
 
 
 def report_command(
-    device: Device = None, config: Config = "demo", overrides: Set = None, rebuild: Rebuild = False
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+    rebuild: Rebuild = False,
+    rebuild_stale: RebuildStale = False,
 ) -> None:
     """Makes one page about the trained encoder: losses, map, descriptors, song retrieval.
 
@@ -337,7 +356,8 @@ def report_command(
     """
     from mixstyle.stages.report.stage import report
 
-    report(settings_of(config, overrides, report__device=device), rebuild)
+    settings = settings_of(config, overrides, report__device=device)
+    made_by(lambda anew: report(settings, anew), "report", rebuild, rebuild_stale)
 
 
 def status_command(data_path: DataPath = None, config: Config = "demo", overrides: Set = None) -> None:

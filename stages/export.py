@@ -27,7 +27,10 @@ def export(
     loaded = load_encoder(source)
     if words is not None and not words.is_file():
         raise MixstyleError(f"{words}: no such file", code="not-found")
-    own_words = words.read_text(encoding="utf-8") if words is not None else ""
+    try:
+        own_words = words.read_text(encoding="utf-8-sig") if words is not None else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise MixstyleError(f"{words}: cannot be read as UTF-8 text ({error})", code="wrong-file") from error
     save_export(output, loaded, model_card(loaded, _metrics(settings, source), own_words), half)
     size = output.stat().st_size / 1e6
     say(f"export: wrote {output}: the encoder of {source} at step {loaded.step}, {size:.2f} MB")

@@ -49,9 +49,10 @@ class Listing:
 def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"], version: int = LISTING_VERSION) -> Listing:
     """Lists a folder (all below it, links followed, each folder once), a .txt list or a .csv list.
 
-    A list's relative paths are relative to its folder. A CSV has a column `path`, and may have `artist` and `licence`.
-    With kind `stems` a track is a folder that holds stems. version: of the rule which files are music. Raises
-    MixstyleError where there is nothing to list.
+    A list's relative paths are relative to its folder. Lines of a .txt that begin with `#` are comments, unless a file
+    of that name is there. A CSV has a column `path`, and may have `artist` and `licence`. With kind `stems` a track is
+    a folder that holds stems. version: of the rule which files are music. Raises MixstyleError where there is nothing
+    to list.
     """
     if data_path.is_dir():
         found = _song_folders(data_path) if kind == "stems" else _music_files(data_path, AUDIO_SUFFIXES_OF[version])
@@ -193,12 +194,9 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
             f"separate.data_path={path}: cannot be read as UTF-8 text ({error})", code="bad-list"
         ) from error
     if path.suffix.lower() == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        if "path" not in (reader.fieldnames or []):
-            raise MixstyleError(f"separate.data_path={path}: has no column `path`", code="bad-list")
-        rows = list(reader)
+        rows = csv_rows(text, f"separate.data_path={path}")
     else:
-        rows = [{"path": line} for line in text.splitlines() if not line.lstrip().startswith("#")]
+        rows = [{"path": line} for line in text.splitlines() if not _is_comment(line, path.parent)]
     root = path.parent
     sizes: dict[str, int] = {}
     artists: dict[str, str] = {}
@@ -222,3 +220,47 @@ def _size_of(root: Path, name: str, kind: Literal["mixtures", "stems"]) -> int:
         return sum(file.stat().st_size for file in files) if files else -1
     except (OSError, ValueError):
         return -1
+
+
+def csv_rows(text: str, name: str) -> list[dict[str, str]]:
+    """The rows of a CSV with a column `path`. name: of the file or setting, for messages.
+
+    Raises MixstyleError (bad-list), naming the line, for quotation marks that are not closed and for rows with more
+    cells than there are columns: they would hide other rows, or cut a path at its comma.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    begins = 1
+    try:
+        if "path" not in (reader.fieldnames or []):
+            raise MixstyleError(f"{name}: has no column `path`", code="bad-list")
+        begins = reader.line_num + 1
+        for row in reader:
+            if None in row:
+                raise MixstyleError(
+                    f"{name}: line {begins} has more cells than there are columns; a path with a comma should stand in "
+                    "quotation marks",
+                    code="bad-list",
+                )
+            if "\n" in (row["path"] or ""):
+                raise csv.Error("a path that goes on in the next line")
+            rows.append({key: value or "" for key, value in row.items()})
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise MixstyleError(
+            f"{name}: from line {begins} on it is no CSV ({error}); is a quotation mark not closed? One inside a cell "
+            "should be doubled",
+            code="bad-list",
+        ) from error
+    return rows
+
+
+def _is_comment(line: str, root: Path) -> bool:
+    """Whether a line of a list is a comment: it begins with `#`, and no file of that name is there."""
+    name = line.strip()
+    if not name.startswith("#"):
+        return False
+    try:
+        return not (root / name).exists()
+    except OSError:  # longer than any name
+        return True

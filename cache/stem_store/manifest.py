@@ -223,7 +223,7 @@ def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, strict=True)  # else a quotation mark that is not closed hides rows
             names = list(zip(next(rows, []), next(rows, []), strict=False))
             if ("artist", "id") not in names:
                 raise MixstyleError(

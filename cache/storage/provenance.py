@@ -150,6 +150,7 @@ def guard(
     told: Mapping[str, str] | None = None,
     remedy: Sequence[str] = (),
     vouched: Callable[[str], bool] | None = None,
+    anew: bool = False,
 ) -> Provenance:
     """Makes sure that what lies beside `path` (`<out>/settings.json`) has this provenance; as it is stored there.
 
@@ -161,12 +162,17 @@ def guard(
     remove: all outputs (files or folders). renamed: as for `read_provenance`. absent, told: as for `differences`.
     remedy: the command that rebuilds, if not `STAGE --rebuild`. vouched: whether the outputs themselves tell that they
     were made under a fingerprint; asked where the file is lost or damaged, which is then written again.
+    anew: `rebuild` deletes outputs of an equal one too.
     """
     stored, wrong = None, ""
     if path.exists():
         try:
             stored = read_provenance(path, renamed)
             if not _changes(stored, provenance, absent or {}):
+                if not (rebuild and anew):
+                    return stored
+                for output in remove:
+                    _delete(output)
                 return stored
             changed = differences(stored, provenance, absent=absent, told=told)
             wrong = f"was made with other settings ({'; '.join(changed)})"

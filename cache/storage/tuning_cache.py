@@ -1,6 +1,7 @@
 """What tuning found on this machine, kept so that it is measured once.
 
-`$XDG_CACHE_HOME/mixstyle/tunings/<fingerprint of the case>.json` (`~/.cache` unless set), version 1:
+`$XDG_CACHE_HOME/mixstyle/tunings/<fingerprint of the case>.json` (`~/.cache` unless set; in the folder for
+temporary files where there is no home folder), version 1:
 `{"version": 1, "case": {...}, "threads_per_stream": n, "batch_chunks": n, "chunk_s": {choice: seconds}}`. Earlier
 versions called threads_per_stream threads_per_lane, in the case too; such files are read. It is a cache: files that
 cannot be read, or of other versions, count as not there, and a folder that cannot be written is no error.
@@ -9,6 +10,7 @@ cannot be read, or of other versions, count as not there, and a folder that cann
 import contextlib
 import os
 import platform
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,11 @@ _RENAMED = {"threads_per_lane": "threads_per_stream"}
 
 def tunings_folder() -> Path:
     """Where tunings are kept."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if home else Path("~/.cache").expanduser()) / "mixstyle" / "tunings"
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME", "") or Path("~/.cache").expanduser())
+    except RuntimeError:  # a user without a home folder, as in containers
+        caches = Path(tempfile.gettempdir()) / f"mixstyle-{os.getuid()}"
+    return caches / "mixstyle" / "tunings"
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -99,7 +99,15 @@ def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
         else:
             say("evaluate: encoders, stems, effects or tasks are others than before: measured anew")
         rebuild = True
-    guard(folder / SETTINGS, provenance, rebuild=rebuild, remove=outputs, renamed=RENAMED, absent=absent(provenance))
+    guard(
+        folder / SETTINGS,
+        provenance,
+        rebuild=rebuild,
+        remove=outputs,
+        renamed=RENAMED,
+        absent=absent(provenance),
+        anew=True,
+    )
 
 
 def _version_name(task: Task) -> str:

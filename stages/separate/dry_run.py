@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from mixstyle.cache.music.decode_pool import DecodePool, Decoder
-from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100
 from mixstyle.cache.stem_store.failures import Failure, count_by_kind
 from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest, SplitSettings, make_manifest
@@ -29,6 +28,7 @@ from mixstyle.stages.separate.clips import (
     rules_of,
 )
 from mixstyle.stages.separate.cutting import LEAST_CLIPS, cutting_version_of, listing_version_of
+from mixstyle.stages.separate.music import listed_music
 from mixstyle.stages.separate.parallelism import choose_streams, device_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -98,7 +98,7 @@ def dry_run(settings: Settings) -> DryRun:
     """
     chosen = settings.separate
     device = device_of(chosen)
-    listing = list_tracks(chosen.data_path, chosen.input, listing_version_of(chosen.stems_dir))
+    listing = listed_music(settings, listing_version_of(chosen.stems_dir))
     split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
     manifest = make_manifest(listing, chosen.input, split, find_duplicates=False)
     separator, missing = None, ""

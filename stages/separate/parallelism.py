@@ -18,6 +18,7 @@ from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuning, tunings_folder
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
@@ -51,7 +52,7 @@ def device_of(chosen: SeparateSettings) -> torch.device:
 
 def threads_of(chosen: SeparateSettings) -> int:
     """Threads of the network on a CPU: those that the settings name, else every core this process may use."""
-    return chosen.threads or len(os.sched_getaffinity(0))
+    return chosen.threads or usable_cores()
 
 
 def choose_streams(
@@ -160,10 +161,14 @@ def _tuned(
     return tuning
 
 
-def available_memory() -> float:
-    """Bytes of the machine's memory that could be had now; infinity where that is not known."""
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> float:
+    """Bytes of the machine's memory that could be had now; half of all of it where only that is told (macOS)."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = meminfo.read_text(encoding="ascii").splitlines()
         return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    except (ValueError, OSError, AttributeError):
         return float("inf")

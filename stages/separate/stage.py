@@ -19,7 +19,7 @@ import torch
 from mixstyle.cache.models.separator_records import separators_note
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.formats import LISTING_VERSION
-from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
+from mixstyle.cache.music.listing import describe_change, with_spot_checks
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import (
     ListedTrack,
@@ -44,6 +44,7 @@ from mixstyle.stages.separate.clips import Decoding, rules_of
 from mixstyle.stages.separate.cutting import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.launcher import run_on_devices
+from mixstyle.stages.separate.music import listed_music
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
@@ -174,7 +175,7 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
     chosen = settings.separate
     device = device_of(chosen)
     version = LISTING_VERSION if rebuild else listing_version_of(chosen.stems_dir)
-    listing = list_tracks(chosen.data_path, chosen.input, version)
+    listing = listed_music(settings, version)
     listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
     separator = configured_separator(chosen, device)
     streams = choose_streams(chosen, separator, device)

@@ -32,7 +32,10 @@ def _path(value: Any) -> Any:
     if str(value) == "":
         raise ValueError("a path")
     path = Path(value)
-    return path.expanduser() if path.parts[:1] == ("~",) else path
+    try:
+        return path.expanduser() if path.parts[:1] == ("~",) else path
+    except RuntimeError as error:
+        raise ValueError("a path without ~: this user has no home folder (HOME is not set)") from error
 
 
 def _tuple(value: Any) -> Any:

@@ -76,7 +76,11 @@ def load_settings(
     """
     path = _config_path(config)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        data = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise MixstyleError(
+            f"{path}: cannot be read as UTF-8 text ({error}); save it as UTF-8", code="bad-setting"
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MixstyleError(f"{path}: not valid YAML: {one_line(error, 300)}", code="bad-setting") from error
     given = _Given()

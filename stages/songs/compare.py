@@ -1,9 +1,11 @@
 """`mixstyle compare`: how two songs' mixes differ, as a distance, stem by stem and descriptor by descriptor."""
 
+import math
 import sys
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -14,10 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mixstyle.cache.song_index import share_farther
+from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.core.text import printable
+from mixstyle.pipeline.core.text import as_utf8, printable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
@@ -27,25 +31,36 @@ from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
+from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
+from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
+from mixstyle.stages.songs.index import pairs_of_index
 from mixstyle.stages.songs.names import distinct_names, refuse_inputs
 
+VERSION = 1
+"""Of the JSON file."""
+_COLUMNS = ("name", "group", "stem", "unit", "first", "second", "deviations_apart")
 MOST_BARS = 16
 FAR = 2.0
 """Differences above this many robust standard deviations are told in bold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two songs. names, values [2, D] and loudness of each. cosine: of their embeddings. deviation: robust standard
-    deviation of each descriptor over the songs that the encoder was trained on [D]."""
+    deviation of each descriptor over the songs that the encoder was trained on [D]. closer_than: the share of an
+    index's pairs of songs that are farther apart; NaN without an index."""
 
     names: tuple[str, str]
     values: NDArray[np.float32]
     cosine: float
     deviation: NDArray[np.float32]
     loudness: tuple[SongLoudness | None, SongLoudness | None] = (None, None)
+    closer_than: float = math.nan
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.names[0]!r}, {self.names[1]!r}, cosine {self.cosine:.3f})"
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
@@ -71,38 +86,104 @@ class Comparison:
         return has_stem(self.values[song], stem)
 
 
-def compare(settings: Settings, first: Path, second: Path, png: Path | None = None) -> Comparison:
-    """Compares two songs (files, or folders of stems), prints tables, and draws a page where it is asked to.
+def compare(
+    settings: Settings,
+    first: Path,
+    second: Path,
+    png: Path | None = None,
+    json_path: Path | None = None,
+    csv_path: Path | None = None,
+) -> Comparison:
+    """Compares two songs (files, or folders of stems), prints tables, and writes the files that are asked for.
 
-    Raises MixstyleError for songs that cannot be read.
+    Raises MixstyleError for songs that cannot be read, and, before any work, for files that cannot be written.
     """
     if png is not None and png.suffix.lower() != ".png":
         raise MixstyleError(f"{png}: should end in .png", code="bad-option")
-    if png is not None:
-        check_file(png)
-        refuse_inputs([png], [first, second])
+    for path in (png, json_path, csv_path):
+        if path is not None:
+            check_file(path)
+    refuse_inputs([png, json_path, csv_path], [first, second])
+    names = distinct_names([first, second])
     with embedder_of(settings, measure=True) as embedder:
         songs = [embedder.song(path) for path in (first, second)]
-        deviation = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
-    names = distinct_names([first, second])
-    values = np.stack([song.values for song in songs])
-    cosine = float(songs[0].embedding @ songs[1].embedding)
-    loudness = (songs[0].loudness, songs[1].loudness)
-    found = Comparison((names[0], names[1]), values, cosine, np.maximum(deviation, 1e-6), loudness)
+        pairs = pairs_of_index(settings, embedder)
+        found = comparison(embedder, songs[0], songs[1], pairs, names=(names[0], names[1]))
     show(found)
+    if json_path is not None:
+        write_or_keep(json_path, lambda path: write_json(path, comparison_as_json(found)))
+    if csv_path is not None:
+        write_or_keep(csv_path, lambda path: write_text(path, comparison_as_csv(found)))
     if png is not None:
         with rc_context(STYLE):
             figure = draw(found)
             write_or_keep(png, lambda path: save(figure, path))
-        say(f"compare: wrote {png}")
+    for path in (png, json_path, csv_path):
+        if path is not None:
+            say(f"compare: wrote {path}")
     return found
+
+
+def comparison(
+    embedder: Embedder,
+    first: EmbeddedSong,
+    second: EmbeddedSong,
+    pairs: NDArray[np.float32] | None = None,
+    *,
+    names: tuple[str, str] | None = None,
+) -> Comparison:
+    """Two songs that were embedded by one embedder. pairs: cosines that theirs is told among, ascending. names: what
+    the songs are called, if not as they are."""
+    deviation = embedder.encoder.encoder.descriptor_scale.cpu().numpy()
+    cosine = float(first.embedding @ second.embedding)
+    return Comparison(
+        names or (first.name, second.name),
+        np.stack([first.values, second.values]),
+        cosine,
+        np.maximum(deviation, 1e-6),
+        (first.loudness, second.loudness),
+        math.nan if pairs is None else share_farther(pairs, cosine),
+    )
+
+
+def comparison_as_json(found: Comparison) -> dict[str, Any]:
+    """The comparison, as JSON has it; differences are in robust standard deviations."""
+    rows = [dict(zip(_COLUMNS, row, strict=True)) for row in _rows(found)]
+    return {
+        "version": VERSION,
+        "songs": [as_utf8(name) for name in found.names],
+        "cosine": rounded(found.cosine),
+        "closer_than": rounded(found.closer_than),
+        "loudness": [loudness.to_json() if loudness else None for loudness in found.loudness],
+        "distances": {
+            stem: {group or "all": rounded(found.distance(stem, group)) for group in (*GROUPS, None)} for stem in STEMS
+        },
+        "descriptors": rows,
+    }
+
+
+def comparison_as_csv(found: Comparison) -> str:
+    """A row a descriptor: the values of both, and how far they are apart."""
+    return as_csv(_COLUMNS, _rows(found))
+
+
+def _rows(found: Comparison) -> list[tuple[Any, ...]]:
+    return [
+        (
+            *(d.name, d.group, d.stem, d.unit, rounded(found.values[0, column]), rounded(found.values[1, column])),
+            rounded(found.apart[column]) if found.counted[column] else None,
+        )
+        for column, d in enumerate(DESCRIPTORS)
+    ]
 
 
 def show(found: Comparison) -> None:
     """Prints the distance, a table of stems, and one of descriptors."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     names = [printable(name) for name in found.names]
-    console.print(Text(f"{names[0]} and {names[1]}: cosine {found.cosine:.3f}"))
+    near = f"; closer than {percent(found.closer_than)} of the index's pairs of songs"
+    near = "" if math.isnan(found.closer_than) else near
+    console.print(Text(f"{names[0]} and {names[1]}: cosine {found.cosine:.3f}{near}"))
     for name, loudness in zip(names, found.loudness, strict=True):
         if loudness is not None:
             console.print(Text(f"{name}: {loudness}"))

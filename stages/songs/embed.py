@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
-from mixstyle.cache.storage.atomic import atomic_write, write_text
+from mixstyle.cache.storage.atomic import atomic_write, write_json, write_text
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -20,6 +21,7 @@ from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, other_separator
+from mixstyle.stages.presentation.values import as_csv, rounded
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
@@ -27,7 +29,9 @@ from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 from mixstyle.stages.songs.given import given_songs
 from mixstyle.stages.songs.names import refuse_inputs
 
-SUFFIXES = (".parquet", ".npy")
+SUFFIXES = (".parquet", ".npy", ".csv", ".json")
+VERSION = 1
+"""Of the JSON file."""
 
 
 def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, measure: bool = False) -> Embedder:
@@ -55,13 +59,14 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
 
     songs: files, folders of stems, or folders of music, which stand for the files in them. Parquet: a row a song with
     `path`, `duration_s`, `embedding` and a column for each descriptor (medians over the clips). NumPy: [N, E] float32,
-    and the paths in a text file beside it (`NAME.paths.txt`), a line each. Names that are no UTF-8 get backslashes, and
-    so do line ends and other controls in that file, where a backslash is doubled. Songs that cannot be read are told,
-    left out, and end in MixstyleError once the others are written. Raises MixstyleError before any work for an output
-    that cannot be written or is a song.
+    and the paths in a text file beside it (`NAME.paths.txt`), a line each. CSV and JSON: the same as Parquet, the
+    embedding as columns `e0`, `e1`, ... and as a list. Names that are no UTF-8 get backslashes, and so do line ends and
+    other controls in the text file, where a backslash is doubled. Songs that cannot be read are told, left out, and
+    end in MixstyleError once the others are written. Raises MixstyleError before any work for an output that cannot be
+    written or is a song.
     """
     if output.suffix not in SUFFIXES:
-        raise MixstyleError(f"{output}: should end in .parquet or .npy", code="bad-option")
+        raise MixstyleError(f"{output}: should end in .parquet, .npy, .csv or .json", code="bad-option")
     if not songs:
         raise MixstyleError("no songs are given", code="not-found")
     songs = given_songs(songs)
@@ -96,6 +101,12 @@ def _write(output: Path, rows: Sequence[tuple[Path, EmbeddedSong]]) -> None:
         # a name of its own: songs.txt may be the user's list
         write_text(output.with_suffix(".paths.txt"), "".join(f"{one_line(str(path))}\n" for path, _ in rows))
         return
+    if output.suffix == ".json":
+        write_json(output, _as_json(rows))
+        return
+    if output.suffix == ".csv":
+        write_text(output, _as_csv(rows))
+        return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -109,3 +120,30 @@ def _write(output: Path, rows: Sequence[tuple[Path, EmbeddedSong]]) -> None:
         columns[descriptor.name] = pa.array(values[:, column], pa.float32())
     with atomic_write(output) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def _as_json(rows: Sequence[tuple[Path, EmbeddedSong]]) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "songs": [
+            {
+                "path": as_utf8(str(path)),
+                "duration_s": song.duration_s,
+                "embedding": [rounded(value) for value in song.embedding.tolist()],
+                "descriptors": {d.name: rounded(v) for d, v in zip(DESCRIPTORS, song.values, strict=True)},
+            }
+            for path, song in rows
+        ],
+    }
+
+
+def _as_csv(rows: Sequence[tuple[Path, EmbeddedSong]]) -> str:
+    places = [f"e{place}" for place in range(len(rows[0][1].embedding))]
+    head = ["path", "duration_s", *places, *(d.name for d in DESCRIPTORS)]
+    return as_csv(
+        head,
+        (
+            (as_utf8(str(path)), song.duration_s, *map(rounded, (*song.embedding.tolist(), *song.values)))
+            for path, song in rows
+        ),
+    )

@@ -21,10 +21,9 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import Decoder
 from mixstyle.cache.music.reader import UnreadableMusic
-from mixstyle.cache.music.sound import check_samples
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.encoder.embed_clips import embed_clips, song_embedding
@@ -35,18 +34,20 @@ from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.separators import other_separator
 from mixstyle.stages.settings.refusals import build
 from mixstyle.stages.settings.separate import SeparateSettings
+from mixstyle.stages.songs.arrays import Audio, as_mixture, as_stems, check_rate
 from mixstyle.stages.songs.cached_stems import CachedStems
 from mixstyle.stages.songs.clips import Decoded, SongClips, SongReader
 
-Music = str | Path | Tensor | Mapping[str, Tensor]
-"""A file, a folder of stems, a mixture [2, T] at 44.1 kHz, or stems by name, [2, T] each."""
+Music = str | Path | Audio | Mapping[str, Audio]
+"""A file, a folder of stems, a mixture ([T], [T, 2] or [2, T]), or stems by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EmbeddedSong:
     """embedding: [E], of unit length. clips: of each clip [n, E], of unit length too. descriptors: [n, D], in their own
     units, named by `mixstyle.DESCRIPTORS`. starts_s: where the clips begin. loudness: of all of the song, where it was
-    measured. note: what the file holds less than its header says, or empty. Every value is finite."""
+    measured. note: what the file holds less than its header says, or empty. clip_s: how long the clips are. given:
+    whether the stems were given, not separated. Every value is finite."""
 
     name: str
     duration_s: float
@@ -56,6 +57,12 @@ class EmbeddedSong:
     starts_s: tuple[float, ...]
     loudness: SongLoudness | None = None
     note: str = ""
+    clip_s: float = 0.0
+    given: bool = False
+
+    def __repr__(self) -> str:
+        size = f"{len(self.starts_s)} clips, {len(self.embedding)} dimensions"
+        return f"EmbeddedSong({self.name!r}, {self.duration_s:.1f} s, {size})"
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
@@ -83,6 +90,7 @@ class Embedder:
     ) -> None:
         self.encoder, self.separator, self.options, self.device = encoder, separator, options, device
         self.reader = SongReader(options, separator, cutting_version=cutting_version, measure=measure, cached=cached)
+        self._measuring = SongReader(options, separator, cutting_version=cutting_version, measure=True, cached=cached)
         self._decoder: Decoder | None = None
 
     @property
@@ -98,29 +106,36 @@ class Embedder:
             cut["cutting_version"] = self.reader.cutting.version
         return {"encoder": digest(self.encoder.encoder.state_dict()), "separator": self.separator.fingerprint, **cut}
 
-    def embed(self, music: Music | Sequence[Music]) -> Tensor:
+    def embed(self, music: Music | Sequence[Music], *, sample_rate: int = SAMPLE_RATE) -> Tensor:
         """The embedding [E] of one piece of music; [N, E] of a list, and of mixtures [N, 2, T]. Of unit length.
 
-        A list shows its progress. Raises MixstyleError, naming the piece, for music that cannot be read, is silent or
-        too short, and for tensors of other shapes.
+        sample_rate: of arrays and tensors, in Hz; files know their own. A list shows its progress. Raises
+        MixstyleError, naming the piece, for music that cannot be read, is silent or too short, and for arrays of other
+        shapes.
         """
-        if isinstance(music, Tensor) and music.ndim == 3:
+        check_rate(sample_rate)
+        if isinstance(music, Tensor | np.ndarray) and music.ndim == 3:
             music = list(music)
-        if _is_one(music):
-            return self.song(music).embedding
+        if _is_one(music) or not isinstance(music, Sequence):
+            return self.song(music, sample_rate=sample_rate).embedding
         pieces = cast(Sequence[Music], music)
-        if not pieces:
+        if len(pieces) == 0:
             return torch.empty(0, self.dimensions)
         with progress("embed", len(pieces), "songs", shown=len(pieces) > 1) as bar:
             found = []
-            for song in self._embedded(pieces, [f"number {place}" for place in range(len(pieces))]):
+            names = [f"number {place}" for place in range(len(pieces))]
+            for song in self._embedded(pieces, names, self.reader, sample_rate):
                 found.append(song.embedding)
                 bar.advance()
         return torch.stack(found)
 
-    def song(self, music: Music, name: str = "music") -> EmbeddedSong:
-        """All that is known of one piece of music. name: what a tensor is called. Raises as `embed` does."""
-        return next(self._embedded([music], [name]))
+    def song(
+        self, music: Music, name: str = "music", *, sample_rate: int = SAMPLE_RATE, measure: bool = False
+    ) -> EmbeddedSong:
+        """All that is known of one piece of music. name: what an array is called. measure: the whole song's loudness
+        too, which takes reading all of it. Raises as `embed` does."""
+        check_rate(sample_rate)
+        return next(self._embedded([music], [name], self._measuring if measure else self.reader, sample_rate))
 
     def songs(self, paths: Sequence[Path], workers: int) -> Iterator[EmbeddedSong | UnreadableMusic]:
         """Each song's embedding, in order, or why it has none; decoded ahead in other processes."""
@@ -151,7 +166,16 @@ class Embedder:
         embedding, each = song_embedding(found.cpu())
         starts_s = tuple(start / SAMPLE_RATE for start in clips.starts)
         return EmbeddedSong(
-            clips.name, clips.duration_s, embedding, each, descriptors.cpu(), starts_s, clips.loudness, clips.note
+            clips.name,
+            clips.duration_s,
+            embedding,
+            each,
+            descriptors.cpu(),
+            starts_s,
+            clips.loudness,
+            clips.note,
+            clips.clip_s,
+            clips.given,
         )
 
     def close(self) -> None:
@@ -166,31 +190,33 @@ class Embedder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _embedded(self, pieces: Sequence[Music], names: Sequence[str]) -> Iterator[EmbeddedSong]:
+    def _embedded(
+        self, pieces: Sequence[Music], names: Sequence[str], reader: SongReader, sample_rate: int
+    ) -> Iterator[EmbeddedSong]:
         told = [
             str(Path(piece)) if isinstance(piece, str | Path) else name
             for piece, name in zip(pieces, names, strict=True)
         ]
-        decoded = (self._decoded(piece, name) for piece, name in zip(pieces, told, strict=True))
-        for name, found in zip(told, self.reader.separate(decoded, len(pieces)), strict=True):
+        decoded = (self._decoded(piece, name, reader, sample_rate) for piece, name in zip(pieces, told, strict=True))
+        for name, found in zip(told, reader.separate(decoded, len(pieces)), strict=True):
             if isinstance(found, UnreadableMusic):
                 raise MixstyleError(f"{name}: {found}", code="no-music")
             yield self.encode(found)
 
-    def _decoded(self, music: Music, name: str) -> Decoded:
+    def _decoded(self, music: Music, name: str, reader: SongReader, sample_rate: int) -> Decoded:
         """One piece of music before separation. Raises MixstyleError for what is no music at all."""
         try:
             if isinstance(music, str | Path):
                 self._decoder = self._decoder or Decoder()
-                return self.reader.decode(self._decoder, Path(music))
-            audio = _stems(music, name) if isinstance(music, Mapping) else music
-            shape = (len(STEMS), 2) if isinstance(music, Mapping) else (2,)
-            if audio.shape[:-1] != shape:
+                return reader.decode(self._decoder, Path(music))
+            if isinstance(music, Mapping):
+                return reader.decode_audio(as_stems(music, sample_rate, name), name)
+            if not isinstance(music, Tensor | np.ndarray):
                 raise MixstyleError(
-                    f"{name}: should be [2, T] at {SAMPLE_RATE} Hz, not {list(audio.shape)}", code="bad-audio"
+                    f"{name}: should be a path, an array, a tensor or stems by name, not {type(music).__name__}",
+                    code="bad-audio",
                 )
-            _check_samples(audio, name)
-            return self.reader.decode_audio(audio, name)
+            return reader.decode_audio(as_mixture(music, sample_rate, name), name)
         except UnreadableMusic as error:
             return error
 
@@ -223,29 +249,10 @@ def load(
     return Embedder(encoder, separator, options, on)
 
 
-def _check_samples(audio: Tensor, name: str) -> None:
-    try:
-        check_samples(audio.detach().cpu().numpy())
-    except UnreadableMusic as error:
-        raise MixstyleError(f"{name}: {error}", code="bad-audio") from error
-
-
 def _check_finite(name: str, what: str, values: Tensor) -> None:
     if not torch.isfinite(values).all():
         raise MixstyleError(f"{name}: not finite: {what} NaN or infinite values", code="not-finite")
 
 
 def _is_one(music: Music | Sequence[Music]) -> TypeGuard[Music]:
-    return isinstance(music, str | Path | Tensor | Mapping)
-
-
-def _stems(given: Mapping[str, Tensor], name: str) -> Tensor:
-    """[4, 2, T] of stems by name."""
-    if set(given) != set(STEMS):
-        raise MixstyleError(
-            f"{name}: stems should be {', '.join(STEMS)}, not {', '.join(given) or 'none'}", code="bad-audio"
-        )
-    shapes = {tuple(stem.shape) for stem in given.values()}
-    if len(shapes) != 1:
-        raise MixstyleError(f"{name}: stems should be [2, T] alike, not {sorted(shapes)}", code="bad-audio")
-    return torch.stack([given[stem] for stem in STEMS])
+    return isinstance(music, str | Path | Tensor | np.ndarray | Mapping)

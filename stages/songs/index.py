@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
@@ -26,6 +27,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 from mixstyle.stages.songs.given import music_of
+from mixstyle.stages.songs.provenance import INPUTS
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
@@ -49,7 +51,15 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     with locked(place, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
         outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE, place / LEFT_OUT]
         again = ("index", str(folder), "--rebuild")
-        guard(place / SETTINGS, provenance_of(embedder, root), rebuild=rebuild, remove=outputs, remedy=again)
+        guard(
+            place / SETTINGS,
+            provenance_of(embedder, root),
+            rebuild=rebuild,
+            remove=outputs,
+            told=INPUTS,
+            remedy=again,
+            anew=True,
+        )
         songs = SongIndex(place, lambda error: say(f"index: {error.message}; its songs are embedded again"))
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
         say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
@@ -74,19 +84,37 @@ def cutting_version_of_index(settings: Settings) -> int:
 
 def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[SongIndex, Path]:
     """The index and its music folder. Raises MixstyleError where there is none, or the embedder did not make it."""
-    place = settings.embed.index_dir
+    music = settings.separate.data_path
+    first = ("index", str(music)) if music.is_dir() else ("index", "--help")
+    return opened_index(settings.embed.index_dir, embedder, first)
+
+
+def opened_index(
+    place: Path, embedder: Embedder | None, first: Sequence[str] = ("index", "--help")
+) -> tuple[SongIndex, Path]:
+    """As `open_index`, of a folder. first: the command that makes an index."""
     if not (place / SETTINGS).is_file():
-        music = settings.separate.data_path
-        first = ("index", str(music)) if music.is_dir() else ("index", "--help")
         raise MixstyleError(f"{place}: no index there", code="step-missing", remedy=first)
     root = Path(read_provenance(place / SETTINGS).flat["music"])
     if embedder is not None:
         again = ("index", str(root), "--rebuild")
-        guard(place / SETTINGS, provenance_of(embedder, root), rebuild=False, remedy=again)
+        guard(place / SETTINGS, provenance_of(embedder, root), rebuild=False, told=INPUTS, remedy=again)
     songs = SongIndex(place)
     if not songs.usable:
         raise MixstyleError(f"{place}: holds no songs", code="no-music", remedy=("index", str(root)))
     return songs, root
+
+
+def pairs_of_index(settings: Settings, embedder: Embedder) -> NDArray[np.float32] | None:
+    """Cosines of the index's pairs of songs, ascending; None where there is no index of this encoder and separator."""
+    place = settings.embed.index_dir
+    try:
+        made_from = read_provenance(place / SETTINGS).made_from if (place / SETTINGS).is_file() else {}
+        if any(made_from.get(name) != embedder.fingerprint[name] for name in ("encoder", "separator")):
+            return None
+        return SongIndex(place).pair_cosines()
+    except MixstyleError:
+        return None  # told by the commands that are about the index
 
 
 def files_of(root: Path) -> dict[str, tuple[int, int]]:

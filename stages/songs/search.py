@@ -1,8 +1,10 @@
 """`mixstyle search`: which songs of an index are mixed like this one, and why."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +12,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixstyle.cache.song_index import IndexedSong, SongIndex
+from mixstyle.cache.song_index import IndexedSong, SongIndex, share_farther
+from mixstyle.cache.storage.atomic import write_json, write_text
+from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.text import printable
+from mixstyle.pipeline.core.text import as_utf8, printable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.stages.common.outputs import write_or_keep
+from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
+from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong
 from mixstyle.stages.songs.index import cutting_version_of_index, open_index
+from mixstyle.stages.songs.names import refuse_inputs
 
+VERSION = 1
+"""Of the JSON file."""
 REASONS = 3
 """Descriptors that tell why, on either side."""
 
@@ -40,42 +50,123 @@ class Difference:
         return f"{name} {shown(self.column, self.query, self.found)} {shown_unit(d.unit)}".rstrip()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Match:
-    """A song found. score: cosine. alike and apart: the descriptors that are closest, and those that differ most."""
+    """A song found. score: cosine. alike and apart: the descriptors that are closest, and those that differ most.
+
+    closer_than: share of the index's pairs of songs that are farther apart than the query and this song; NaN for an
+    index of one song.
+    """
 
     song: IndexedSong
     score: float
     alike: tuple[Difference, ...]
     apart: tuple[Difference, ...]
+    closer_than: float = math.nan
+
+    def __repr__(self) -> str:
+        return f"Match({self.song.path!r}, cosine {self.score:.3f}, closer than {self.closer_than:.1%} of pairs)"
 
 
-def search(settings: Settings, song: Path, k: int = 10) -> list[Match]:
+def search(
+    settings: Settings, song: Path, k: int = 10, json_path: Path | None = None, csv_path: Path | None = None
+) -> list[Match]:
     """The k songs of the index that are mixed most like a song, nearest first; prints them as a table.
 
-    The song itself, where the index holds it, is left out. Raises MixstyleError for a song that cannot be read.
+    json_path, csv_path: the same as files. The song itself, where the index holds it, is left out. Raises MixstyleError
+    for a song that cannot be read, and, before any work, for files that cannot be written.
     """
-    if k < 1:
-        raise MixstyleError(f"-k {k}: should be 1 or more", code="bad-option")
+    check_k(k)
+    for path in (json_path, csv_path):
+        if path is not None:
+            check_file(path)
+    refuse_inputs([json_path, csv_path], [song])
     with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
         songs, root = open_index(settings, embedder)
         query = embedder.song(song)
     found = matches(songs, query, k, without=song, root=root)
     _print(song, query, found, len(songs.usable))
+    if json_path is not None:
+        write_or_keep(json_path, lambda path: write_json(path, matches_as_json(query, found, len(songs.usable))))
+    if csv_path is not None:
+        write_or_keep(csv_path, lambda path: write_text(path, matches_as_csv(found)))
+    for path in (json_path, csv_path):
+        if path is not None:
+            say(f"search: wrote {path}")
     return found
 
 
-def matches(songs: SongIndex, query: EmbeddedSong, k: int, without: Path, root: Path) -> list[Match]:
+def check_k(k: int) -> None:
+    """Raises MixstyleError (bad-option) for a number of songs below 1."""
+    if k < 1:
+        raise MixstyleError(f"-k {k}: should be 1 or more", code="bad-option")
+
+
+def matches(songs: SongIndex, query: EmbeddedSong, k: int, without: Path | None, root: Path) -> list[Match]:
     """The k nearest songs, with reasons. without: a file that is left out under whatever names the index has it."""
-    everyone = songs.descriptors()
+    everyone, pairs = songs.descriptors(), songs.pair_cosines()
     asked, kept = k + 1, list[tuple[IndexedSong, float]]()
     while len(kept) < k:
         nearest = songs.search(query.embedding.numpy(), asked)
-        kept = [(song, score) for song, score in nearest if not _is_same_file(root / song.path, without)][:k]
+        kept = [found for found in nearest if without is None or not _is_same_file(root / found[0].path, without)][:k]
         if len(nearest) < asked:
             break
         asked *= 2
-    return [Match(song, score, *reasons(query.values, song.descriptors, everyone)) for song, score in kept]
+    return [
+        Match(song, score, *reasons(query.values, song.descriptors, everyone), share_farther(pairs, score))
+        for song, score in kept
+    ]
+
+
+def matches_as_json(query: EmbeddedSong, found: Sequence[Match], songs: int) -> dict[str, Any]:
+    """What is found, as JSON has it. songs: how many the index holds."""
+
+    def told(differences: Sequence[Difference]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": DESCRIPTORS[one.column].name,
+                "unit": DESCRIPTORS[one.column].unit,
+                "query": rounded(one.query),
+                "song": rounded(one.found),
+                "share_nearer": rounded(one.share),
+            }
+            for one in differences
+        ]
+
+    return {
+        "version": VERSION,
+        "query": {"song": as_utf8(query.name), "loudness": query.loudness.to_json() if query.loudness else None},
+        "songs_in_index": songs,
+        "songs": [
+            {
+                "rank": rank,
+                "path": as_utf8(match.song.path),
+                "cosine": rounded(match.score),
+                "closer_than": rounded(match.closer_than),
+                "loudness_lufs": rounded(match.song.loudness_lufs),
+                "most_alike_in": told(match.alike),
+                "most_apart_in": told(match.apart),
+            }
+            for rank, match in enumerate(found, 1)
+        ],
+    }
+
+
+def matches_as_csv(found: Sequence[Match]) -> str:
+    """What is found, a row a song."""
+    head = ("rank", "path", "cosine", "closer_than", "loudness_lufs", "most_alike_in", "most_apart_in")
+    rows = [
+        (
+            rank,
+            as_utf8(match.song.path),
+            rounded(match.score),
+            rounded(match.closer_than),
+            rounded(match.song.loudness_lufs),
+            *(" ".join(DESCRIPTORS[one.column].name for one in side) for side in (match.alike, match.apart)),
+        )
+        for rank, match in enumerate(found, 1)
+    ]
+    return as_csv(head, rows)
 
 
 def _is_same_file(path: Path, other: Path) -> bool:
@@ -110,12 +201,15 @@ def reasons(
 
 
 def _print(path: Path, query: EmbeddedSong, found: list[Match], songs: int) -> None:
-    caption = "values: the query's / the song's"
+    caption = (
+        "closer than: share of the index's pairs of songs that are farther apart; values: the query's / the song's"
+    )
     level = f" ({query.loudness.loudness_lufs:.1f} LUFS)" if query.loudness else ""
     title = Text(f"mixed like {printable(path.name)}{level}, of {songs} songs")
     table = Table(title=title, title_justify="left", caption=caption, box=None)
     table.add_column("", justify="right")
     table.add_column("cosine", justify="right")
+    table.add_column("closer than", justify="right")
     table.add_column("LUFS", justify="right")
     table.add_column("song", overflow="fold")
     table.add_column("most alike in", overflow="fold")
@@ -123,5 +217,6 @@ def _print(path: Path, query: EmbeddedSong, found: list[Match], songs: int) -> N
     for rank, match in enumerate(found, 1):
         alike, apart = ("\n".join(map(str, side)) for side in (match.alike, match.apart))
         level = "-" if math.isnan(match.song.loudness_lufs) else f"{match.song.loudness_lufs:.1f}"
-        table.add_row(str(rank), f"{match.score:.3f}", level, Text(printable(match.song.path)), alike, apart)
+        near = (f"{match.score:.3f}", percent(match.closer_than), level)
+        table.add_row(str(rank), *near, Text(printable(match.song.path)), alike, apart)
     Console(width=None if Console().is_terminal else 150).print(table)

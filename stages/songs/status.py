@@ -11,12 +11,12 @@ from mixstyle.cache.storage.provenance import Provenance, differences, read_prov
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.provenance import INPUTS
 
 if TYPE_CHECKING:
     from mixstyle.cache.song_index import SongIndex
 
 SETTINGS = "settings.json"
-INPUTS = {"encoder": "the encoder is another one", "separator": "the separator is another one"}
 
 
 def index_status(settings: Settings) -> StageStatus:

@@ -36,9 +36,10 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
 
     Raises MixstyleError where another process ends before this one.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if _number("WORLD_SIZE", 1) < 2:
         yield False
         return
+    _check_environment()
     if WATCHED in os.environ:
         end_with_parent()
     device = device_of_rank(options)
@@ -64,7 +65,7 @@ def device_of_rank(options: TrainSettings) -> torch.device:
     """This process' device: its own of `train.devices`; else a GPU of its own where there are several processes, unless
     `train.device` says `cpu`. Raises MixstyleError for too few devices.
     """
-    place = int(os.environ.get("LOCAL_RANK", "0"))
+    place = _number("LOCAL_RANK", 0)
     if options.devices:
         if place >= len(options.devices):
             raise MixstyleError(
@@ -72,13 +73,36 @@ def device_of_rank(options: TrainSettings) -> torch.device:
             )
         return resolve_device(options.devices[place])
     device = resolve_device(options.device)
-    if device.type != "cuda" or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if device.type != "cuda" or _number("WORLD_SIZE", 1) < 2:
         return device
     if place >= torch.cuda.device_count():
         raise MixstyleError(
             f"train.processes: process {place + 1} has no GPU, there are {torch.cuda.device_count()}", code="no-device"
         )
     return torch.device("cuda", place)
+
+
+def _number(name: str, default: int) -> int:
+    """A whole number of the environment. Raises MixstyleError for something else."""
+    text = os.environ.get(name, "") or str(default)
+    if not text.isdecimal():
+        raise MixstyleError(f"{name}={text}: should be a whole number, as torchrun sets it", code="bad-option")
+    return int(text)
+
+
+def _check_environment() -> None:
+    """Raises MixstyleError where the variables of the environment that join processes are not all there, or not apt."""
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    size = _number("WORLD_SIZE", 1)
+    if missing:
+        raise MixstyleError(
+            f"WORLD_SIZE={size} is set without {', '.join(missing)}: start the processes with torchrun or with "
+            "--devices, or unset WORLD_SIZE to train in one process",
+            code="bad-option",
+        )
+    _number("MASTER_PORT", 0)
+    if _number("RANK", 0) >= size:
+        raise MixstyleError(f"RANK={_number('RANK', 0)}: should be below WORLD_SIZE={size}", code="bad-option")
 
 
 def in_processes(settings: Settings, rebuild: bool) -> None:

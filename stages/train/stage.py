@@ -73,6 +73,8 @@ from mixstyle.stages.train.setup import (
 from mixstyle.stages.train.step import Stepper, StepResult
 
 LOSS = "loss.csv"
+SAME_RATE = 1e-6
+"""Learning rates that differ by less, relative to the larger, are equal: a schedule gives the same number twice."""
 
 
 @dataclass(frozen=True)
@@ -381,6 +383,18 @@ class _Run:
         self._check_stream(path, content.get("reader") or [])
         if self.step < self.total:
             self._say(f"train: going on from step {self.step} ({path})")
+            self._tell_of_another_schedule(content)
+
+    def _tell_of_another_schedule(self, content: dict[str, Any]) -> None:
+        """A schedule that falls to the end of the run is another one where the end has moved: a jump, and told."""
+        was = content["optimizer"]["param_groups"][0]["lr"]
+        now = learning_rate(self.options, self.step - 1, self.total) if self.step else was
+        if not math.isclose(was, now, rel_tol=SAME_RATE):
+            self._say(
+                f"train: warning: the learning rate jumps from {was:.3g} to {now:.3g}: train.schedule="
+                f"{self.options.schedule} ended elsewhere before, and ends at step {self.total} now; --rebuild trains "
+                "without a jump"
+            )
 
     @property
     def _place(self) -> tuple[int, int]:
@@ -413,6 +427,7 @@ class _Run:
             renamed=RENAMED,
             absent=absent,
             told=OTHER_INPUTS,
+            anew=True,
         )
 
     def _write_bad(self, batch: Batch) -> Path:

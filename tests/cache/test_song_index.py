@@ -187,3 +187,13 @@ def test_reasons_are_what_sets_two_songs_apart_from_the_others() -> None:
     found[COLUMN["vocals_relative_loudness_lu"]] = -60
     _, far = reasons(query, found, everyone)
     assert far[0].column == COLUMN["vocals_relative_loudness_lu"]
+
+
+@pytest.mark.parametrize("path", ["../secret.wav", "a/../../secret.wav", "/etc/secret.wav", ".."])
+def test_an_index_that_names_files_outside_of_its_music_is_refused(tmp_path: Path, path: str) -> None:
+    """`browse` would play them to whoever asks."""
+    row = IndexedSong(path, 1, 1, 1.0, np.full(4, 0.5, np.float32), np.zeros(3, np.float32))
+    SongIndex(tmp_path).add([row])
+    with pytest.raises(MixstyleError) as caught:
+        SongIndex(tmp_path)
+    assert (caught.value.code, path in str(caught.value)) == ("damaged-file", True)

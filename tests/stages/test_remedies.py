@@ -246,3 +246,19 @@ def test_a_process_of_ours_tells_what_its_parent_was_called_with(tmp_path: Path)
     )
     assert told.returncode == 1
     assert told.stderr.strip().endswith("run: mixstyle separate --config theirs.yaml")
+
+
+def test_music_that_is_not_there_is_answered_by_songs_to_try(
+    tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a profile that renders songs its own, of another one some to name with --data-path."""
+    monkeypatch.chdir(tmp_path)
+    own = {"output_dir": "data/own", "songs": 1, "duration_s": 8.0, "stems": False}
+    (tmp_path / "p.yaml").write_text(
+        yaml.safe_dump({"demo_songs": own, "separate": {"data_path": "data/own/songs", "stems_dir": "stems"}})
+    )
+    assert typed.remedy("separate", "--config", "p.yaml") == ["demo-songs", "--config", "p.yaml"]
+    typed.follow("separate", "--plan", "--config", "p.yaml")
+    typed.good("separate", "--plan", "--config", "p.yaml")
+    command = typed.remedy("separate", "--config", "cpu", "--data-path", "nowhere")
+    assert command == ["demo-songs", "data/demo", "--songs", "16", "--config", "cpu"]

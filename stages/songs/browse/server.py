@@ -3,10 +3,13 @@
 A map of the songs, and for the one that is clicked its mix and stems to hear, the nearest others, and its descriptors
 beside those of another. The page knows songs by their number in the index: no address names a file, so nothing but
 clips of indexed songs can be had through it. Requests for other hosts' names are refused (a page elsewhere cannot
-reach it by having its own name point here).
+reach it by having its own name point here), but addresses are as good as names: a browser that asks for one was given
+it by a person.
 """
 
+import ipaddress
 import logging
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,9 @@ from mixstyle.stages.songs.index import cutting_version_of_index, open_index
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
+"""Hosts that stand for all addresses of this machine."""
 
 
 class Server:
@@ -41,7 +46,8 @@ class Server:
         self.songs = Songs(index)
         self.player = Player(index, root, embedder)
         app = make_page(self.songs, self.player, root)
-        app.server.config["TRUSTED_HOSTS"] = [*LOOPBACK, host]
+        host = host.strip("[]")
+        app.server.before_request(HostCheck(host))
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         try:
             self._server: BaseWSGIServer = make_server(host, port, app.server, threaded=True)
@@ -49,9 +55,13 @@ class Server:
             raise MixstyleError(
                 f"--host {host} --port {port}: cannot be listened on; name another port", code="in-use"
             ) from error
-        self.url = f"http://{host}:{self._server.server_port}/"
+        self.url = url_of(host, self._server.server_port)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._embedder = embedder
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
 
     def __enter__(self) -> "Server":
         self._thread.start()
@@ -65,12 +75,57 @@ class Server:
         self._embedder.close()
 
 
+class HostCheck:
+    """Refuses requests that ask for another host than the one that is listened on: called before each by Flask."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host.lower()
+
+    def __call__(self) -> None:
+        from flask import abort, request
+
+        if not self.allows(request.host):
+            abort(400)
+
+    def allows(self, asked: str) -> bool:
+        """Whether a request's Host header names this server.
+
+        >>> HostCheck("::1").allows("[::1]:8050"), HostCheck("127.0.0.1").allows("evil.example:8050")
+        (True, False)
+        """
+        name = asked.lower()
+        name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+        if name in LOOPBACK or name == self._host:
+            return True
+        if self._host in LOOPBACK:
+            return False
+        if self._host in EVERYWHERE and name in (own := socket.gethostname().lower(), f"{own}.local", socket.getfqdn()):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def url_of(host: str, port: int) -> str:
+    """An address that browsers take.
+
+    >>> url_of("::1", 80), url_of("0.0.0.0", 80)
+    ('http://[::1]:80/', 'http://127.0.0.1:80/')
+    """
+    host = "127.0.0.1" if host in EVERYWHERE else host
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
 def browse(settings: Settings, host: str, port: int) -> None:
     """Serves the page until Ctrl-C. Raises MixstyleError where there is no index, or the port is taken."""
     with Server(settings, host, port) as server:
         say(f"browse: {len(server.songs.names)} songs at {server.url} (Ctrl-C ends it)")
-        if host not in ("127.0.0.1", "localhost", "::1"):
-            say(f"browse: warning: everyone who reaches {host} can hear these songs")
+        if host.strip("[]") not in LOOPBACK:
+            everywhere = host.strip("[]") in EVERYWHERE
+            also = f", from other machines at {url_of(socket.gethostname(), server.port)}" if everywhere else ""
+            say(f"browse: warning: everyone who reaches this machine can hear these songs{also}")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

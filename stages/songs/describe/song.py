@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import ABSENT_LU, has_stem, is_loudness, relative_column
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
@@ -29,7 +30,7 @@ class CachedSongs:
         return values if is_loudness(column) else values[self.values[:, relative_column(stem)] > ABSENT_LU]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DescribedSong:
     """A song's descriptors. values: [D]. percentiles: [D] among the cached songs, NaN where there are none.
 
@@ -44,6 +45,10 @@ class DescribedSong:
     percentiles: NDArray[np.float64]
     given: bool
     loudness: SongLoudness
+
+    def __repr__(self) -> str:
+        present = ", ".join(stem for stem in STEMS if self.has(stem))
+        return f"DescribedSong({self.name!r}, {self.duration_s:.1f} s, {self.loudness}, {present})"
 
     def has(self, stem: str) -> bool:
         """Whether the song has that stem to speak of."""

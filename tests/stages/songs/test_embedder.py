@@ -1,6 +1,7 @@
 """Music to embeddings: the same whatever it comes as, that of the parts it is made of, and refused by name."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,14 @@ def test_stems_are_taken_as_they_are(tmp_path: Path, embedder: Embedder) -> None
         (torch.full((2, RATE), torch.nan), "bad-audio", "NaN"),
         (torch.ones(2, 100), "no-music", "too short"),
         ({"vocals": torch.zeros(2, RATE)}, "bad-audio", "vocals"),
-        ({name: torch.zeros(2, 9 + i) for i, name in enumerate(STEMS)}, "bad-audio", "(2, 10)"),
+        ({name: torch.zeros(2, 9 + 5_000 * i) for i, name in enumerate(STEMS)}, "bad-audio", "(2, 5009)"),
+        (np.zeros((RATE, 3)), "bad-audio", f"[{RATE}, 3]"),
+        (np.zeros((2, 2)), "no-music", "too short"),
+        (np.zeros(RATE, complex), "bad-audio", "complex128"),
+        (np.array(["a", "b"]), "bad-audio", "<U1"),
+        (np.array(0.5), "bad-audio", "[]"),
+        ([0.1, 0.2], "bad-audio", "float"),
+        (7, "bad-audio", "int"),
         ("/nowhere/x.wav", "not-found", "/nowhere/x.wav"),
     ],
 )
@@ -144,8 +152,18 @@ def test_files_hold_what_the_embedder_gives(
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), expected[:2])
     assert "left out" in capsys.readouterr().out
     with pytest.raises(MixstyleError) as caught:
-        embed(settings, paths, tmp_path / "a.csv")
-    assert (caught.value.code, "a.csv" in str(caught.value)) == ("bad-option", True)
+        embed(settings, paths, tmp_path / "a.txt")
+    assert (caught.value.code, "a.txt" in str(caught.value)) == ("bad-option", True)
+    embed(settings, paths[:2], tmp_path / "a.csv")
+    table = pandas.read_csv(tmp_path / "a.csv")
+    assert list(table["path"]) == [str(path) for path in paths[:2]]
+    # six digits of numbers below 1
+    np.testing.assert_allclose(table[[f"e{i}" for i in range(DIMENSIONS)]], expected[:2], atol=1e-6)
+    assert [d.name for d in DESCRIPTORS] == list(table.columns[2 + DIMENSIONS :])
+    embed(settings, paths[:2], tmp_path / "a.json")
+    stored = json.loads((tmp_path / "a.json").read_text())["songs"]
+    np.testing.assert_allclose([one["embedding"] for one in stored], expected[:2], atol=1e-6)
+    assert stored[1]["descriptors"] == table[[d.name for d in DESCRIPTORS]].iloc[1].to_dict()
 
 
 def test_load_takes_files_or_a_loaded_separator(settings: Settings, embedder: Embedder) -> None:
@@ -175,3 +193,38 @@ def test_load_refuses_wrong_values_by_name(wrong: dict[str, Any]) -> None:
         mixstyle.load(**wrong)
     assert caught.value.code == "bad-setting"
     assert f"separate.{next(iter(wrong))}=" in str(caught.value)
+
+
+def test_arrays_are_taken_as_librosa_and_soundfile_give_them(embedder: Embedder) -> None:
+    """One song in every layout and type: whole numbers of 16 bits are exact in float32."""
+    whole = (song(5) * 20_000).round().astype(np.int16)  # [T, 2], as soundfile reads it with dtype="int16"
+    expected = embedder.embed(torch.from_numpy((whole.T / 32_768).astype(np.float32)))
+    layouts = [whole, whole.T, whole / 32_768, whole.astype(np.int32) << 16, whole.astype(np.int64) << 48]
+    layouts += [(whole.T / 32_768).astype(np.float32), (whole.astype(np.int32) + 32_768).astype(np.uint16)]
+    layouts += [torch.from_numpy(whole), np.asfortranarray(whole)[::1]]
+    for place, audio in enumerate(layouts):
+        assert torch.equal(embedder.embed(audio), expected), place
+    several = embedder.embed([whole, whole.T])
+    torch.testing.assert_close(several, expected.expand(2, -1), rtol=0, atol=2e-5)  # batches of other sizes
+    torch.testing.assert_close(embedder.embed(np.stack([whole.T] * 2)), several)
+
+
+def test_one_channel_stands_for_both(embedder: Embedder) -> None:
+    mono = song(6, channels=1)
+    expected = embedder.embed(torch.from_numpy(np.repeat(mono, 2, axis=1).T.copy()))
+    for audio in (mono[:, 0], mono, mono.T, torch.from_numpy(mono[:, 0])):
+        assert torch.equal(embedder.embed(audio), expected)
+
+
+def test_a_sample_rate_is_converted_as_a_file_of_it_is(embedder: Embedder, tmp_path: Path) -> None:
+    audio = song(7, rate=48_000)
+    soundfile.write(tmp_path / "48k.wav", audio, 48_000, subtype="FLOAT")
+    expected = embedder.embed(tmp_path / "48k.wav")
+    found = embedder.embed(audio, sample_rate=48_000)
+    # a file is resampled window by window, an array as a whole; float32 through a network
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+    assert not torch.allclose(embedder.embed(audio), expected, atol=1e-3), "the rate should matter"
+    for rate in (0, -44_100, 44_100.0, "44100", 10**9, True):
+        with pytest.raises(MixstyleError) as caught:
+            embedder.embed(audio, sample_rate=rate)  # type: ignore[arg-type]
+        assert (caught.value.code, "sample_rate" in str(caught.value)) == ("bad-option", True)

@@ -281,3 +281,27 @@ def test_a_terminal_shows_a_table_and_a_pipe_plain_lines(shared: Path) -> None:
     assert b"cosine to positives" not in told
     assert b"\x1b[" not in told
     assert b"training: 6/6 steps" in told
+
+
+def test_a_cosine_that_ends_later_than_before_is_told(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half a cosine over 4 steps ends near 0; over 12 it stands at 0.85 of the whole after as many."""
+    folder = shared / "cosine"
+    options = {"schedule": "cosine", "map_every": 0, "validate_every": 9}
+    train(settings_of(folder, num_epochs=2, **options))
+    assert "jumps" not in capsys.readouterr().out
+    train(settings_of(folder, num_epochs=6, max_steps=6, **options))
+    told = capsys.readouterr().out
+    # step 4 of 4 had 0.003 (1 + cos(3/4 pi)) / 2, and would have 0.003 (1 + cos(3/6 pi)) / 2 of 6
+    assert "jumps from 0.000439 to 0.0015" in told
+    train(settings_of(folder, num_epochs=6, max_steps=6, **options))
+    assert "jumps" not in capsys.readouterr().out
+
+
+def test_rebuild_trains_anew_where_nothing_has_changed(shared: Path) -> None:
+    settings = settings_of(shared / "anew", num_epochs=1, map_every=0)
+    first = train(settings)
+    assert train(settings).loss is None  # nothing was left to do
+    (settings.train.checkpoint_dir / "checkpoint_epoch_99.pt").write_bytes(b"of another run")
+    again = train(settings, rebuild=True)
+    assert (again.steps, again.loss) == (first.steps, first.loss)
+    assert not (settings.train.checkpoint_dir / "checkpoint_epoch_99.pt").exists()

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import shutil
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.browse.server import Server
+from mixstyle.stages.songs.browse.server import HostCheck, Server
 from mixstyle.stages.songs.browse.songs import Songs
 from mixstyle.stages.songs.index import index
 
@@ -173,3 +174,36 @@ def test_a_person_clicks_listens_and_compares(server: Server) -> None:
         browser.close()
     assert not errors
     assert all(url.startswith((server.url, "data:", "blob:")) for url in asked), "it should load nothing from elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "refused"),
+    [
+        ("127.0.0.1", ["127.0.0.1:8050", "localhost", "[::1]:1"], ["10.0.0.5:8050", "evil.example", "", "127.0.0.1.x"]),
+        ("::1", ["[::1]:8050", "localhost:8050"], ["[fe80::1]:8050", "evil.example"]),
+        ("0.0.0.0", ["10.0.0.5:8050", "[fe80::1]:8050", "localhost", socket.gethostname()], ["evil.example:8050"]),
+        ("::", ["10.0.0.5", f"{socket.gethostname()}:8050"], ["evil.example", "10.0.0.5.evil.example"]),
+        ("studio.local", ["studio.local:8050", "STUDIO.local", "10.0.0.5:8050"], ["evil.example"]),
+    ],
+)
+def test_hosts_that_may_be_asked_for(host: str, allowed: list[str], refused: list[str]) -> None:
+    """Names of elsewhere are refused (a page there could have its name point here), addresses are not."""
+    check = HostCheck(host)
+    assert [asked for asked in (*allowed, *refused) if check.allows(asked)] == allowed
+
+
+def test_other_machines_are_answered_where_all_addresses_are_listened_on(settings: Settings) -> None:
+    with Server(settings, host="0.0.0.0", port=0) as everywhere:
+        for asked, expected in (("192.0.2.7", 200), (socket.gethostname(), 200), ("evil.example", 400)):
+            assert fetch(everywhere.url, Host=f"{asked}:{everywhere.port}")[0] == expected, asked
+
+
+def test_an_address_of_version_6_is_one_that_browsers_take(settings: Settings) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no address of version 6")
+    with Server(settings, host="::1", port=0) as server:
+        assert server.url == f"http://[::1]:{server.port}/"
+        assert fetch(server.url)[0] == 200

@@ -1,0 +1,31 @@
+"""The music that the settings name, and what to do where it is not there."""
+
+from mixstyle.cache.music.listing import Listing, list_tracks
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.settings.profile import Settings
+
+TRY = ("data/demo", 16)
+"""Where songs to try a profile on are rendered, and how many."""
+
+
+def listed_music(settings: Settings, version: int) -> Listing:
+    """The tracks of `separate.data_path`. version: of the rule which files are music.
+
+    Raises MixstyleError as `list_tracks` does, with a command that helps.
+    """
+    chosen, demo = settings.separate, settings.demo_songs
+    try:
+        return list_tracks(chosen.data_path, chosen.input, version)
+    except MixstyleError as error:
+        if error.code != "not-found":
+            raise
+        if demo.songs and chosen.data_path.is_relative_to(demo.output_dir):
+            raise MixstyleError(error.message, code=error.code, remedy=("demo-songs",)) from error
+        folder, songs = TRY
+        made = f"{folder}/{'stems' if chosen.input == 'stems' else 'songs'}"
+        raise MixstyleError(
+            f"{error.message}; name your music with --data-path. Or try it on rendered songs, with --data-path {made}; "
+            "to render them",
+            code=error.code,
+            remedy=("demo-songs", folder, "--songs", str(songs)),
+        ) from error

@@ -1,0 +1,63 @@
+"""Lists of music as people write them: no line is lost without a word."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixstyle.cache.music.listing import list_tracks
+from mixstyle.cache.stem_store.manifest import read_fma_tracks
+from mixstyle.pipeline.core.errors import MixstyleError
+
+
+def listed(folder: Path, name: str, text: str) -> list[str]:
+    (folder / name).write_text(text, encoding="utf-8")
+    return list(list_tracks(folder / name, "mixtures").sizes)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('path,artist\na.wav,A\n"b.wav,B\nc.wav,C\nd.wav,D\n', 3),  # swallows the rest
+        ('path,artist\na.wav,A\n"b.wav,B\nc.wav,"C"\nd.wav,D\n', 3),  # and is closed by a later one
+        ('path,artist\n"Heroes".wav,Bowie\nb.wav,B\n', 2),
+        ("path,artist\na.wav,A\nHello, World.wav,B\n", 3),
+        ('path\n"a\nb.wav"\n', 2),
+        ("path\na.wav\n" + '"' + "x" * 200_000 + "\n", 3),  # longer than the module takes
+    ],
+)
+def test_a_csv_that_would_lose_rows_is_refused_by_its_line(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        listed(tmp_path, "list.csv", text)
+    assert caught.value.code == "bad-list"
+    assert f"line {line} " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_row_that_a_writer_of_csv_makes_is_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    letters = list("abc \"',;#é日\t|\\")
+    names = sorted({"".join(rng.choice(letters, 12)).strip() + ".wav" for _ in range(200)})
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["artist", "path"])
+    writer.writerows([f'A "{place}", B', name] for place, name in enumerate(names))
+    assert sorted(listed(tmp_path, "list.csv", text.getvalue())) == names
+
+
+def test_a_name_that_begins_with_a_number_sign_is_no_comment(tmp_path: Path) -> None:
+    (tmp_path / "#1 Hit.flac").write_bytes(b"x")
+    text = "# my songs\n#1 Hit.flac\n  #1 Hit.flac  \n#gone.flac\na.wav\n#" + "x" * 5000 + "\n"
+    assert listed(tmp_path, "list.txt", text) == ["#1 Hit.flac", "a.wav"]
+
+
+def test_a_quotation_mark_that_is_not_closed_hides_no_artists_of_fma(tmp_path: Path) -> None:
+    head = ",artist,track\n,id,title\ntrack_id,,\n"
+    (tmp_path / "tracks.csv").write_text(head + '2,1,Food\n3,1,"Electric\n5,7,This\n')
+    with pytest.raises(MixstyleError) as caught:
+        read_fma_tracks(tmp_path / "tracks.csv")
+    assert caught.value.code == "bad-list"
+    (tmp_path / "tracks.csv").write_text(head + '2,1,Food\n3,1,"Electric ""Ave"""\n5,7,This\n')
+    assert read_fma_tracks(tmp_path / "tracks.csv")[0] == {2: "1", 3: "1", 5: "7"}
