@@ -292,7 +292,7 @@ class Benchmark:
 
     def _separator(self) -> tuple[Path, Path]:
         if not self.size.model:
-            return FILES / "configs" / "scnet_tiny.yaml", FILES / "scnet_tiny.safetensors"
+            return FILES / "configs" / "scnet_tiny.yaml", FILES / "scnet_tiny_2.safetensors"
         torch.manual_seed(0)
         content = yaml.safe_load((FILES / "configs" / "scnet_tiny.yaml").read_text())
         model = asdict(SCNetConfig.from_mapping(self.size.model))

@@ -24,7 +24,7 @@ PROFILE: dict[str, Any] = {
         "data_path": "songs/songs",
         "stems_dir": "stems",
         "separator_config": str(SEPARATOR / "configs" / "scnet_tiny.yaml"),
-        "separator_checkpoint": str(SEPARATOR / "scnet_tiny.safetensors"),
+        "separator_checkpoint": str(SEPARATOR / "scnet_tiny_2.safetensors"),
         "clips_per_track": 2,
         "tracks_per_shard": 2,
         "validation_fraction": 0.0,

@@ -89,6 +89,8 @@ def test_it_holds_every_module_and_every_shipped_file_and_nothing_else(wheel: Pa
         "mixstyle/encoder.safetensors",
         "mixstyle/py.typed",
         "mixstyle/separators/scnet_tiny.safetensors",
+        "mixstyle/separators/scnet_tiny_2.json",
+        "mixstyle/separators/scnet_tiny_2.safetensors",
     }
     assert {name for name in names if not name.endswith(".py")} == configs | shipped
     assert wheel.stat().st_size < MOST_MB * 1e6

@@ -6,7 +6,10 @@ from pathlib import Path
 from mixstyle.pipeline.core.errors import MixstyleError
 
 SEPARATOR_CONFIG = Path("Music-Source-Separation-Training/configs/scnet_tiny.yaml")
-SEPARATOR = Path("Music-Source-Separation-Training/scnet_tiny.safetensors")
+SEPARATOR = Path("Music-Source-Separation-Training/scnet_tiny_2.safetensors")
+"""The small separator."""
+FIRST_SEPARATOR = Path("Music-Source-Separation-Training/scnet_tiny.safetensors")
+"""The small separator of mixstyle 0.1, for encoders that were trained on its stems."""
 ENCODER = Path("api/encoder.safetensors")
 _INSTALLED = {"Music-Source-Separation-Training": "separators", "configs": "configs", "api": ""}
 """Folders of the checkout, and what they are called inside the package."""

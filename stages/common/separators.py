@@ -10,7 +10,7 @@ from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.msst import digest, read_state_dict
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
-from mixstyle.stages.common.assets import SEPARATOR, shipped
+from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, shipped
 from mixstyle.stages.common.notes import note
 
 PUBLIC = (
@@ -72,15 +72,15 @@ def tell_small(separator: Separator) -> None:
 
 
 def is_small(separator: Separator) -> bool:
-    """Whether a separator has the weights of the one that is shipped, wherever its files are."""
-    return separator.weights == _shipped_weights()
+    """Whether a separator has the weights of one that is shipped, or was, wherever its files are."""
+    return separator.weights in {_weights_of(path) for path in (SEPARATOR, FIRST_SEPARATOR)} - {""}
 
 
 @cache
-def _shipped_weights() -> str:
-    """The digest of the shipped separator's weights as `load_separator` has them; empty where there is none."""
+def _weights_of(path: Path) -> str:
+    """The digest of a shipped separator's weights as `load_separator` has them; empty where there is none."""
     try:
-        state = read_state_dict(shipped(SEPARATOR))
+        state = read_state_dict(shipped(path))
     except MixstyleError:
         return ""
     return digest({name: value.float() if value.is_floating_point() else value for name, value in state.items()})

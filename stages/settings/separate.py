@@ -34,7 +34,7 @@ class SeparateSettings:
     """The folder that the shards of stems go to."""
     separator_config: Location = setting(Path("Music-Source-Separation-Training/configs/scnet_tiny.yaml"))
     """The separator's YAML, as published beside its checkpoint."""
-    separator_checkpoint: Location = setting(Path("Music-Source-Separation-Training/scnet_tiny.safetensors"))
+    separator_checkpoint: Location = setting(Path("Music-Source-Separation-Training/scnet_tiny_2.safetensors"))
     """The separator's weights."""
     clip_s: Number = setting(10.0, gt=0, shapes_output=True, shapes_embedding=True)
     """Length of a clip."""

@@ -22,7 +22,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.cli import app
 from mixstyle.stages.common import notes, separators
-from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
+from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.separators import PUBLIC, configured_separator, is_small, other_separator, tell_small
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -58,6 +58,7 @@ def test_it_is_known_by_its_weights(tmp_path: Path) -> None:
     shutil.copy(shipped(SEPARATOR_CONFIG), copies[0])
     shutil.copy(shipped(SEPARATOR), copies[1])
     assert is_small(load_separator(*copies, num_overlap=1))
+    assert is_small(load_separator(copies[0], shipped(FIRST_SEPARATOR)))
     assert not is_small(load_separator(*write_separator(tmp_path / "other")))
 
 
@@ -88,7 +89,7 @@ def with_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path,
     used = embedding_profile(folder, write_songs(folder / "music", 2)).separate
     weights = load_separator(used.separator_config, used.separator_checkpoint).weights
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(separators, "_shipped_weights", lambda: weights)
+        patch.setattr(separators, "_weights_of", lambda _path: weights)
         yield folder, ["--config", str(folder / "profile.yaml")]
 
 

@@ -45,7 +45,7 @@ def test_stems_of_a_mix_are_nearer_to_the_processed_ones_than_the_mix_is(tmp_pat
     groups = [Group("chain", 0, place, "test", (Mix((donor,) * 4, chain),)) for place, chain in enumerate(chains)]
     chosen = SeparateSettings(
         separator_config=SEPARATOR / "configs" / "scnet_tiny.yaml",
-        separator_checkpoint=SEPARATOR / "scnet_tiny.safetensors",
+        separator_checkpoint=SEPARATOR / "scnet_tiny_2.safetensors",
         device="cpu",
         threads=1,
         batch_chunks=1,
