@@ -11,6 +11,8 @@ SEPARATOR = Path("Music-Source-Separation-Training/scnet_tiny_2.safetensors")
 FIRST_SEPARATOR = Path("Music-Source-Separation-Training/scnet_tiny.safetensors")
 """The small separator of mixstyle 0.1, for encoders that were trained on its stems."""
 ENCODER = Path("api/encoder.safetensors")
+FIRST_ENCODER = Path("api/encoder_1.safetensors")
+"""The encoder of mixstyle 0.1, which was trained on stems of `FIRST_SEPARATOR`."""
 _INSTALLED = {"Music-Source-Separation-Training": "separators", "configs": "configs", "api": ""}
 """Folders of the checkout, and what they are called inside the package."""
 

@@ -17,6 +17,11 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
         effects = "{} to {} of all, in drawn chains".format(*numbers)
     else:
         effects = ", ".join(train.get("aug_effects", []))
+    what = "tracks"
+    if train.get("objective") == "chain-grid":
+        bank = loaded.settings.get("remix", {})
+        what = f"groups of {bank.get('contents', 'several')} mixes that were separated again"
+        effects = "{} to {} of all, in drawn chains".format(*bank.get("effects", ("1", "8")))
     lines = [
         "# mixstyle encoder",
         "",
@@ -25,7 +30,7 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
         "",
         "## Training",
         "",
-        f"- {loaded.step} steps of {train.get('batch_size')} tracks, clips of {train.get('clip_duration_s')} s; "
+        f"- {loaded.step} steps of {train.get('batch_size')} {what}, clips of {train.get('clip_duration_s')} s; "
         f"AdamW at {train.get('learning_rate')}, temperature {train.get('temperature')}, seed {train.get('seed')}",
         f"- objective {train.get('objective', 'same-song')}; effects {effects or 'as published'}; FX normalisation "
         f"{'on' if train.get('fx_normalise') else 'off'}; loudness matched: "

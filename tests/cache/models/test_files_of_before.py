@@ -13,8 +13,9 @@ from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
 
 
-def test_the_shipped_encoder_is_read() -> None:
-    loaded = load_encoder(ROOT / "api" / "encoder.safetensors")
+@pytest.mark.parametrize("name", ["encoder.safetensors", "encoder_1.safetensors"])
+def test_the_shipped_encoders_are_read(name: str) -> None:
+    loaded = load_encoder(ROOT / "api" / name)
     assert loaded.step > 0
     assert loaded.content["card"].startswith("# mixstyle encoder")
     assert all(value.isfinite().all() for value in loaded.encoder.state_dict().values())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.paths import ROOT
 from helpers.small_encoder import embedding_profile, write_encoder
 from helpers.small_separator import profile, write_separator, write_songs
 from typer.testing import CliRunner
@@ -22,7 +23,14 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.cli import app
 from mixstyle.stages.common import notes, separators
-from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
+from mixstyle.stages.common.assets import (
+    FIRST_ENCODER,
+    FIRST_SEPARATOR,
+    SEPARATOR,
+    SEPARATOR_CONFIG,
+    shipped,
+    shipped_encoder,
+)
 from mixstyle.stages.common.separators import PUBLIC, configured_separator, is_small, other_separator, tell_small
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -161,6 +169,12 @@ def test_an_encoder_knows_the_separators_that_it_saw(settings: Settings, tmp_pat
 
 def test_the_shipped_encoder_has_seen_the_shipped_separator(small: Separator) -> None:
     assert other_separator(load_encoder(shipped_encoder()), small) == ""
+
+
+def test_the_pair_of_version_0_1_still_belongs_together(small: Separator) -> None:
+    encoder = load_encoder(ROOT / FIRST_ENCODER)
+    assert other_separator(encoder, load_separator(shipped(SEPARATOR_CONFIG), shipped(FIRST_SEPARATOR))) == ""
+    assert other_separator(encoder, small)
 
 
 def test_load_and_the_commands_warn_of_another_separator(
