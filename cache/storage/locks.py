@@ -37,14 +37,13 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """Holds `<folder>/.lock` so that one process at a time writes there; the lock dies with its process.
 
     what: the command, for the message. Raises MixstyleError (code "in-use") when another process holds
-    it. File systems without locks go unguarded, with a warning.
+    it, and "cannot-write" where the folder takes no files. File systems without locks go unguarded, with a warning.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = (folder / ".lock").absolute()
     refused = MixstyleError(f"{folder}: another `{what}` is writing there; wait for it or stop it", code="in-use")
     if path in _open_here:
         raise refused
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    handle = _opened(path)
     _open_here.add(path)
     try:
         if not _taken(handle, path):

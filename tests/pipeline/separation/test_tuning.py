@@ -12,6 +12,7 @@ import torch
 from helpers.small_separator import profile, write_separator, write_songs
 from torch import Tensor
 
+from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.tuning_cache import load_tuning, store_tuning, tunings_folder
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.pipeline.separation.tuning import LARGEST_BATCH, Tuning, streams_on, tune
@@ -106,7 +107,7 @@ def test_a_folder_keeps_what_it_was_begun_with(tmp_path: Path, capsys: pytest.Ca
 
     # another machine, whose tuning would find otherwise, goes on with the folder's
     for kept in tunings_folder().iterdir():
-        kept.write_text(json.dumps({**json.loads(kept.read_text()), "threads_per_stream": 2, "batch_chunks": 16}))
+        write_json(kept, {**read_json(kept), "threads_per_stream": 2, "batch_chunks": 16}, checksum=True)
     assert separate(settings).shards_made == 1
     assert "measuring" not in capsys.readouterr().out
     assert make_shard(open_run(settings), 0) == first
