@@ -56,7 +56,8 @@ class TrainSettings:
     temperature: Number = setting(0.1, unit="1", gt=0, shapes_output=True)
     """InfoNCE's temperature: cosines are divided by it."""
     clip_duration_s: Number = setting(10.0, gt=0, shapes_output=True)
-    """Seconds of each cached clip that are used; a shorter crop's place is drawn anew each step."""
+    """Seconds of each cached clip that are used; a shorter crop is drawn anew each step. Of spectrograms that were
+    kept, validation uses the whole."""
     n_fft: int = setting(1024, unit="samples", ge=1, shapes_output=True)
     """Length of a frame of the mel spectrogram."""
     hop_length: int = setting(256, unit="samples", ge=1, shapes_output=True)

@@ -26,6 +26,8 @@ from mixstyle.stages.train.readers import Position
 
 OWN = "own"
 """The first part of the paths of groups that are a song's own mix: each of their clips is other music."""
+TRAIN, VALIDATION = 0, 1
+"""Numbers of the two uses, for what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class BankItems(Dataset[GroupItem]):
         self.blocks = blocks_of(cache, split)
         self.block_groups = len(self.blocks[0]) if self.blocks else 1
         self.tracks = [track for block in self.blocks for track in block]
-        self.stream = {"train": 0, "validation": 1}[purpose]
+        self.stream = {"train": TRAIN, "validation": VALIDATION}[purpose]
         if purpose == "validation":  # as many as there are; at least one block
             batch_size = max(min(batch_size, len(self.tracks)) // self.block_groups, 1) * self.block_groups
         if batch_size % self.block_groups:
@@ -134,7 +136,7 @@ class BankItems(Dataset[GroupItem]):
         chain = None if record["kind"] == OWN else MixChain.from_json(record["chain"])
         stems, mels = torch.empty(0), None
         if self.mels is not None:
-            mels = torch.from_numpy(self.mels.read(rows))
+            mels = self._window(torch.from_numpy(self.mels.read(rows)), request)
             if self.input_lufs is not None:
                 descriptors = levelled_descriptors(descriptors, gains_db(descriptors, self.input_lufs))
         else:
@@ -143,6 +145,19 @@ class BankItems(Dataset[GroupItem]):
         return GroupItem(
             track.track_id, stems, mels, descriptors, track.index, torch.tensor(contents_of(track)), parameters
         )
+
+    def _window(self, mels: Tensor, request: Request) -> Tensor:
+        """As many frames as a crop has, at a place that is drawn for each clip; whole clips where validation watches.
+
+        Descriptors stay those of the whole clip, as nothing is there to describe a part of it with.
+        """
+        frames = mels.shape[-1]
+        wanted = frames - (self.cache.clip_frames - self.clip_frames) * (frames - 1) // self.cache.clip_frames
+        if self.stream == VALIDATION or wanted >= frames:
+            return mels
+        rng = np.random.default_rng([self.seed, self.stream, 1, *request.key])
+        starts = rng.integers(frames - wanted + 1, size=len(mels))
+        return torch.stack([mel[..., start : start + wanted] for mel, start in zip(mels, starts, strict=True)])
 
     def _cropped(self, track: CachedTrack, request: Request, whole: Tensor) -> tuple[Tensor, Tensor]:
         """Stems, and their descriptors: those of whole clips where no crop is taken."""

@@ -37,7 +37,6 @@ from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import guard
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
-from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
@@ -63,7 +62,6 @@ from mixstyle.stages.train.schedule import learning_rate
 from mixstyle.stages.train.setup import (
     bank_datasets,
     check_objective,
-    clip_frames,
     datasets,
     head_of,
     new_encoder,
@@ -196,12 +194,6 @@ class _Run:
 
     def _kept_mels(self) -> MelStore:
         """Spectrograms of the bank, made by the first rank while the others wait."""
-        if clip_frames(self.options) != self.cache.clip_frames:
-            raise MixstyleError(
-                f"train.clip_duration_s={self.options.clip_duration_s}: train.keep_mels keeps whole clips, which have "
-                f"{self.cache.clip_frames / SAMPLE_RATE:g} s",
-                code="bad-setting",
-            )
         if self.leads:
             kept_mels(self.options, self.cache, self.store, self.mel, fill=True)
         wait_for_ranks()

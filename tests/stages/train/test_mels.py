@@ -10,11 +10,12 @@ from helpers.small_bank import describe_bank, make_bank
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.levels import gains_db, levelled, levelled_descriptors
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.settings.profile import load_settings
 from mixstyle.stages.settings.train import TrainSettings
-from mixstyle.stages.train.data import load_batches
+from mixstyle.stages.train.data import Purpose, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.mels import kept_mels
 
@@ -61,6 +62,43 @@ def test_what_is_read_is_the_mel_of_the_levelled_clips(tmp_path: Path, bank: Ste
             # float16 has 11 bits: values up to 4 are off by up to 2^-9 / 2
             assert torch.allclose(batch.mels[row].float(), MEL(stems)[0], atol=1e-3)
             assert torch.equal(batch.descriptors[row], descriptors[0])
+
+
+@pytest.mark.parametrize("purpose", ["train", "validation"])
+def test_a_crop_takes_some_of_the_frames(tmp_path: Path, bank: StemCache, purpose: Purpose) -> None:
+    store = describe_bank(bank, tmp_path / "features.zarr")
+    kept = kept_mels(options_of(tmp_path), bank, store, MEL, fill=True)
+    frames = round(0.3 * SAMPLE_RATE)
+    data = BankItems(
+        bank,
+        "train",
+        store.values(),
+        seed=0,
+        batch_size=4,
+        clip_frames=frames,
+        describe_here=False,
+        mels=kept,
+        purpose=purpose,
+    )
+    whole, wanted = MEL.frames(bank.clip_frames), MEL.frames(frames)
+    starts = set()
+    for batch in load_batches(BlockReader(data), [(0, 0), (1, 0)], 0):
+        assert batch.mels is not None
+        by_id = {track.track_id: track for track in bank.tracks}
+        for row, mel in enumerate(batch.mels):
+            slot, place = divmod(row, len(batch.track_ids))
+            clip = by_id[batch.track_ids[place]].clips[slot]
+            stored = torch.from_numpy(kept.read([clip.row]))[0]
+            if purpose == "validation":
+                assert torch.equal(mel, stored)
+                continue
+            assert mel.shape[-1] == pytest.approx(wanted, abs=1)
+            (start,) = [
+                s for s in range(whole - mel.shape[-1] + 1) if torch.equal(stored[..., s : s + mel.shape[-1]], mel)
+            ]
+            starts.add(start)
+            assert torch.equal(batch.descriptors[row], torch.from_numpy(store.values()[clip.row]))
+    assert purpose == "validation" or len(starts) > 3
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path, bank: StemCache) -> None:
