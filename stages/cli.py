@@ -53,6 +53,7 @@ for command in (
     cli_steps.evaluate_musdb_command,
     cli_steps.export_command,
     cli_steps.report_command,
+    cli_songs.stems_command,
     cli_songs.describe_command,
     cli_songs.embed_command,
     cli_songs.index_command,

@@ -38,6 +38,32 @@ def describe_command(
     describe_songs(settings_of(config, overrides, separate__device=device), songs or [], stems, csv, json, png)
 
 
+def stems_command(
+    songs: Annotated[list[Path], typer.Argument(metavar="SONG...", help="Music files, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder; each song gets one of its own in it.")],
+    flac: Annotated[bool, typer.Option("--flac", help="Writes FLAC; WAV if not given.")] = False,
+    float_: Annotated[
+        bool, typer.Option("--float", help="Writes 32-bit float samples, which nothing clips; 24 bits if not given.")
+    ] = False,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Writes the four stems of songs, all of each song: DIR/SONG/vocals.wav, bass.wav, drums.wav and other.wav.
+
+    Examples:
+
+      mixstyle stems song.wav -o stems
+
+      mixstyle stems ~/music -o stems --flac
+    """
+    from mixstyle.cache.music.writer import AudioForm
+    from mixstyle.stages.songs.stems import write_stems
+
+    form = AudioForm("flac" if flac else "wav", "float" if float_ else "24")
+    write_stems(settings_of(config, overrides, separate__device=device), songs, output, form)
+
+
 def _to_embed(
     config: str, overrides: list[str] | None, encoder: Path | None, device: str | None, index_dir: Path | None = None
 ) -> "Settings":

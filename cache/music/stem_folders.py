@@ -84,8 +84,8 @@ def read_stems_there(files: Mapping[str, Path], windows: Sequence[tuple[int, int
     return windows_of_all
 
 
-class MixBlocks:
-    """All of the sum of four stems, as far as the shortest goes, block by block: [2, n] each.
+class StemBlocks:
+    """All of four stems, as far as the shortest goes, block by block: [4, 2, n] each.
 
     reason: after the last one, why it is less than the headers say, or empty.
     """
@@ -103,11 +103,29 @@ class MixBlocks:
                     parts.append(next(blocks, np.empty((2, 0), np.float32)))
             frames = min(part.shape[1] for part in parts)
             if frames:
-                yield np.sum([part[:, :frames] for part in parts], axis=0)
+                yield np.stack([part[:, :frames] for part in parts])
             if frames < max(part.shape[1] for part in parts) or not frames:
                 told = {stem: blocks.reason for stem, blocks in self._blocks.items() if blocks.reason}
                 self.reason = next((_named(stem, reason) for stem, reason in told.items()), "")
                 return
+
+
+class MixBlocks:
+    """All of the sum of four stems, as far as the shortest goes, block by block: [2, n] each.
+
+    reason: after the last one, why it is less than the headers say, or empty.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._stems = StemBlocks(files)
+
+    @property
+    def reason(self) -> str:
+        return self._stems.reason
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._stems:
+            yield block.sum(axis=0)
 
 
 def hash_stems(files: Mapping[str, Path]) -> str:

@@ -76,6 +76,14 @@ class ChunkGrid:
         both = torch.cat([first, last])
         return int(both.min()), int(both.max()) + 1
 
+    def chunk_span(self, index: int) -> tuple[int, int]:
+        """Samples of the track (half-open) that one chunk reads."""
+        begin = index * self.step - self.border
+        if begin >= 0 and begin + self.chunk <= self.track_frames:  # nothing of it is reflected
+            return begin, begin + self.chunk
+        source = self._source(index)
+        return int(source.min()), int(source.max()) + 1
+
     def _source(self, index: int) -> Tensor:
         """Which sample of the track each sample of a chunk is, before the chunk's own padding."""
         begin = index * self.step
