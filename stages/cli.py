@@ -54,6 +54,8 @@ for command in (
     cli_steps.export_command,
     cli_steps.report_command,
     cli_songs.stems_command,
+    cli_songs.match_command,
+    cli_songs.apply_command,
     cli_songs.describe_command,
     cli_songs.embed_command,
     cli_songs.index_command,

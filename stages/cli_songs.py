@@ -64,6 +64,66 @@ def stems_command(
     write_stems(settings_of(config, overrides, separate__device=device), songs, output, form)
 
 
+def match_command(
+    song: Annotated[Path | None, typer.Argument(help="A music file, or a folder of stems.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option("--reference", "-r", help="A song whose mix it gets; several: their mean.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The matched song: .wav or .flac.")] = None,
+    chain: Annotated[Path | None, typer.Option(help="Writes what was set as JSON, for `mixstyle apply`.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draws a page.")] = None,
+    stems: Annotated[Path | None, typer.Option(help="A folder of stems, taken instead of separating.")] = None,
+    amount: Annotated[float, typer.Option(help="How much of each change, 0 to 1.")] = 1.0,
+    keep: Annotated[list[str] | None, typer.Option(help="A stem that stays as it is; may be repeated.")] = None,
+    write_stems: Annotated[Path | None, typer.Option(help="A folder for the stems as they were changed.")] = None,
+    ab: Annotated[Path | None, typer.Option("--ab", help="A folder for before and after, equally loud.")] = None,
+    float_: Annotated[bool, typer.Option("--float", help="Writes 32-bit float WAV; 24 bits if not given.")] = False,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Makes a song sound like another: balance, equaliser, pan and width of each stem, in the units of a desk.
+
+    Examples:
+
+      mixstyle match mine.wav --reference theirs.wav -o matched.wav --chain chain.json --png match.png
+
+      mixstyle match --stems stems/mine -r theirs.wav -o matched.wav --amount 0.5 --keep vocals
+    """
+    from mixstyle.pipeline.core.errors import MixstyleError
+    from mixstyle.stages.songs.match.stage import MatchOutputs, match
+
+    if not reference or output is None:
+        missing = "--reference" if not reference else "--output"
+        example = "mixstyle match mine.wav --reference theirs.wav -o matched.wav"
+        raise MixstyleError(f"{missing} is missing: {example}", code="bad-option")
+    settings = settings_of(config, overrides, separate__device=device)
+    outputs = MatchOutputs(output, chain, png, write_stems, ab, "float" if float_ else "24")
+    match(settings, song, reference, outputs, stems=stems, amount=amount, keep=keep or ())
+
+
+def apply_command(
+    chain: Annotated[Path, typer.Argument(help="What `mixstyle match --chain` wrote.")],
+    songs: Annotated[list[Path], typer.Argument(metavar="SONG...", help="Music files, folders of music or of stems.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .wav or .flac for one song, a folder for several.")],
+    float_: Annotated[bool, typer.Option("--float", help="Writes 32-bit float WAV; 24 bits if not given.")] = False,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Puts what `mixstyle match` has set on other songs.
+
+    Examples:
+
+      mixstyle apply chain.json other.wav -o out.wav
+
+      mixstyle apply chain.json ~/album -o matched
+    """
+    from mixstyle.stages.songs.match.stage import apply
+
+    apply(settings_of(config, overrides, separate__device=device), chain, songs, output, "float" if float_ else "24")
+
+
 def _to_embed(
     config: str, overrides: list[str] | None, encoder: Path | None, device: str | None, index_dir: Path | None = None
 ) -> "Settings":

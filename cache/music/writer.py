@@ -94,7 +94,7 @@ def audio_writer(path: Path, frames: int, form: AudioForm) -> Iterator[AudioWrit
         _verify(temporary, path, writer, form)
 
 
-def _as_stored(block: NDArray[np.floating], form: AudioForm) -> NDArray[np.generic]:
+def _as_stored(block: NDArray[np.floating], form: AudioForm) -> NDArray[np.float32] | NDArray[np.int32]:
     """[n, 2] as the file gets them: float32, or whole numbers in the upper 24 of 32 bits."""
     if form.samples == "float":
         return np.ascontiguousarray(block.T, np.float32)

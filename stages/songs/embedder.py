@@ -5,7 +5,7 @@ A song is read (`mixstyle.stages.songs.clips`), its clips are described and enco
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.arrays import Audio, as_mixture, as_stems, check_rate
 from mixstyle.stages.songs.cached_stems import CachedStems
 from mixstyle.stages.songs.clips import Decoded, SongClips, SongReader
+from mixstyle.stages.songs.match_plan import Plan, make_plan
+from mixstyle.stages.songs.whole_song import WholeSong
 
 Music = str | Path | Audio | Mapping[str, Audio]
 """A file, a folder of stems, a mixture ([T], [T, 2] or [2, T]), or stems by name."""
@@ -190,9 +192,41 @@ class Embedder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def match(
+        self,
+        mine: Music,
+        reference: Music | Sequence[Music],
+        *,
+        amount: float = 1.0,
+        keep: Collection[str] = (),
+        sample_rate: int = SAMPLE_RATE,
+    ) -> Plan:
+        """What to set on each stem of one song so that it sounds like another (or the mean of several in a list).
+
+        `plan.chain` has it as values and text, `plan.write("matched.wav")` the song. amount: 0 to 1, of each change.
+        keep: stems that stay as they are. Raises MixstyleError as `embed` does, and (bad-option) for other values.
+        """
+        check_rate(sample_rate)
+        references = [reference] if _is_one(reference) else list(cast(Sequence[Music], reference))
+        pieces: list[Music] = [mine, *references]
+        names = ["mine", *(f"reference {number}" for number in range(1, len(pieces)))]
+        clips = list(self._read(pieces, names, self._measuring, sample_rate))
+        if isinstance(mine, str | Path):
+            song = WholeSong(Path(mine))
+        elif isinstance(mine, Mapping):
+            song = WholeSong(as_stems(mine, sample_rate, "mine"), "mine")
+        else:
+            song = WholeSong(as_mixture(mine, sample_rate, "mine"), "mine")
+        return make_plan(song, clips[0], clips[1:], self.separator, self.options, amount, keep)
+
     def _embedded(
         self, pieces: Sequence[Music], names: Sequence[str], reader: SongReader, sample_rate: int
     ) -> Iterator[EmbeddedSong]:
+        yield from map(self.encode, self._read(pieces, names, reader, sample_rate))
+
+    def _read(
+        self, pieces: Sequence[Music], names: Sequence[str], reader: SongReader, sample_rate: int
+    ) -> Iterator[SongClips]:
         told = [
             str(Path(piece)) if isinstance(piece, str | Path) else name
             for piece, name in zip(pieces, names, strict=True)
@@ -201,7 +235,7 @@ class Embedder:
         for name, found in zip(told, reader.separate(decoded, len(pieces)), strict=True):
             if isinstance(found, UnreadableMusic):
                 raise MixstyleError(f"{name}: {found}", code="no-music")
-            yield self.encode(found)
+            yield found
 
     def _decoded(self, music: Music, name: str, reader: SongReader, sample_rate: int) -> Decoded:
         """One piece of music before separation. Raises MixstyleError for what is no music at all."""

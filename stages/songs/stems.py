@@ -47,12 +47,12 @@ def write_stems(settings: Settings, songs: Sequence[Path], output: Path, form: A
     cannot be written, before any work, and for songs that were left out, once all others are written.
     """
     files = given_songs(songs)
+    check_folder(output)
     folders = [output / name for name in page_names(distinct_names(files), "")]
     for song, folder in zip(files, folders, strict=True):
         if is_stem_folder(song.resolve()):
             raise MixstyleError(f"{song}: is a folder of stems already", code="bad-option")
         refuse_inputs(_paths(folder, form), [song])
-    check_folder(output)
     separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
     if separator is None:
         raise MixstyleError("separate.input=stems: give a profile that separates", code="bad-option")

@@ -104,6 +104,14 @@ class WholeSong:
             except MixstyleError as error:
                 raise MixstyleError(f"{self.name}: {error}", code=error.code) from error
 
+    def mix_blocks(self) -> Iterator[np.ndarray]:
+        """The mix alone, [2, n] each. Raises as `look` does."""
+        try:
+            for block in self._source():
+                yield block.sum(0) if block.ndim == 3 else block
+        except UnreadableMusic as error:
+            raise MixstyleError(f"{self.name}: {error}", code="no-music") from error
+
     def _source(self) -> Iterable[np.ndarray]:
         if isinstance(self.music, Tensor):
             audio = self.music.detach().to("cpu", torch.float32).numpy()

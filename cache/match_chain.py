@@ -1,0 +1,92 @@
+"""The file of a match: what is set on each stem of a song, to be read, changed by hand, and put on other songs.
+
+JSON with a version and a checksum of itself (`content_sha256`); who changes a value by hand deletes that line.
+
+    kind                "mixstyle-match"
+    version             1
+    stems               by name: `equaliser` (kind, frequency_hz, gain_db, q), `pan_percent` (-100 left), `side_db`
+                        (below 250 Hz, to 4 kHz, above) and `gain_db`, which are done in this order
+    level_db            by how much the whole song gets louder, in LU
+    reference_lufs      loudness of the reference; the output is no louder than 0.5 LU above it
+    text, notes         the same for people, and what was left alone
+    made                how it was found: amount, keep, bounds, separator, songs
+    measured            of each stem and descriptor: before, after, and of the reference
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.storage.atomic import read_json, write_json
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.matching.desk import Strip
+
+KIND, VERSION = "mixstyle-match", 1
+MOST_LEVEL_DB = 60.0
+
+
+@dataclass(frozen=True)
+class MatchChain:
+    """What is set. strips: of each stem, in the order of `STEMS`. level_db, reference_lufs, notes, made, measured: as
+    the file has them."""
+
+    strips: tuple[Strip, ...]
+    level_db: float
+    reference_lufs: float
+    notes: tuple[str, ...] = ()
+    made: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """A line a stem, and one for the whole song."""
+        lines = [f"{stem}: {strip}" for stem, strip in zip(STEMS, self.strips, strict=True)]
+        return (*lines, f"whole song: {self.level_db:+.1f} LU")
+
+    def __str__(self) -> str:
+        return "\n".join(self.text)
+
+
+def write_chain(path: Path, chain: MatchChain) -> None:
+    """Writes a chain. Raises MixstyleError (cannot-write)."""
+    value = {
+        "kind": KIND,
+        "version": VERSION,
+        "stems": {stem: strip.to_json() for stem, strip in zip(STEMS, chain.strips, strict=True)},
+        "level_db": chain.level_db,
+        "reference_lufs": chain.reference_lufs,
+        "text": list(chain.text),
+        "notes": list(chain.notes),
+        "made": dict(chain.made),
+        "measured": dict(chain.measured),
+    }
+    write_json(path, value, checksum=True)
+
+
+def read_chain(path: Path) -> MatchChain:
+    """Reads a chain.
+
+    Raises MixstyleError: not-found, damaged-file (no JSON, or not what its checksum says), wrong-file (something else,
+    or values that no desk has), unknown-version.
+    """
+    if not path.is_file():
+        raise MixstyleError(f"{path}: no such file", code="not-found")
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise MixstyleError(f"{path}: is no chain of mixstyle match", code="wrong-file")
+    if data.get("version") != VERSION:
+        told = f"{path}: has version {data.get('version')}, and this mixstyle reads {VERSION}"
+        raise MixstyleError(told, code="unknown-version")
+    try:
+        if set(data["stems"]) != set(STEMS):
+            raise ValueError(f"stems should be {', '.join(STEMS)}")
+        strips = tuple(Strip.from_json(data["stems"][stem]) for stem in STEMS)
+        level_db, reference_lufs = float(data["level_db"]), float(data["reference_lufs"])
+        if not -MOST_LEVEL_DB <= level_db <= MOST_LEVEL_DB or not -70 <= reference_lufs <= 10:
+            raise ValueError(f"level_db={level_db}, reference_lufs={reference_lufs}: out of bounds")
+        notes = tuple(str(note) for note in data.get("notes", ()))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MixstyleError(f"{path}: cannot be used as a chain ({error})", code="wrong-file") from error
+    return MatchChain(strips, level_db, reference_lufs, notes, data.get("made", {}), data.get("measured", {}))

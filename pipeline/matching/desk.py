@@ -1,0 +1,195 @@
+"""What an engineer sets on the channel of a stem: equaliser, pan, width, gain, each with its unit and bounds.
+
+The order is that of the fields of `Strip`. Nothing here knows how the values are found (`estimate`) or how samples are
+run through them (`render`). Filters are those of R. Bristow-Johnson's "Cookbook formulae for audio equalizer biquad
+filter coefficients", which desks and plug-ins have under the same names; all are of minimum phase.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+FilterKind = Literal["low shelf", "high shelf", "bell"]
+KINDS: tuple[str, ...] = get_args(FilterKind)
+
+SHELF_Q = round(math.sqrt(0.5), 3)
+WIDTH_EDGES_HZ = (250.0, 4000.0)
+"""Between the three bands of width: those of the descriptors."""
+MOST_DB = 24.0
+"""No value of a strip is beyond this."""
+MOST_FILTERS = 10
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One band of an equaliser. Raises ValueError for values that no desk has."""
+
+    kind: FilterKind
+    frequency_hz: float
+    gain_db: float
+    q: float = SHELF_Q
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"a filter is one of {', '.join(KINDS)}, not {self.kind!r}")
+        _within("frequency_hz", self.frequency_hz, 20.0, 20_000.0)
+        _within("gain_db", self.gain_db, -MOST_DB, MOST_DB)
+        _within("q", self.q, 0.1, 10.0)
+
+    def __str__(self) -> str:
+        """`low shelf +1.5 dB at 120 Hz`."""
+        q = f", Q {self.q:.1f}" if self.kind == "bell" else ""
+        return f"{self.kind} {self.gain_db:+.1f} dB at {told_hz(self.frequency_hz)}{q}"
+
+    def section(self, sample_rate: int) -> Floats:
+        """b0, b1, b2, 1, a1, a2: a second-order section as scipy.signal.sosfilt takes it."""
+        A = 10 ** (self.gain_db / 40)
+        w = 2 * math.pi * min(self.frequency_hz, 0.49 * sample_rate) / sample_rate
+        cos, alpha = math.cos(w), math.sin(w) / (2 * self.q)
+        if self.kind == "bell":
+            b, a = (1 + alpha * A, -2 * cos, 1 - alpha * A), (1 + alpha / A, -2 * cos, 1 - alpha / A)
+        else:
+            # a low shelf is a high shelf of the mirrored frequency
+            s = 1.0 if self.kind == "high shelf" else -1.0
+            up, down, root = A + 1, A - 1, 2 * math.sqrt(A) * alpha
+            b = (
+                A * (up + s * down * cos + root),
+                -2 * s * A * (down + s * up * cos),
+                A * (up + s * down * cos - root),
+            )
+            a = (up - s * down * cos + root, 2 * s * (down - s * up * cos), up - s * down * cos - root)
+        return np.array([*b, *a]) / a[0]
+
+    def response_db(self, frequency_hz: Floats, sample_rate: int) -> Floats:
+        """Gain in dB at each frequency, in the shape given."""
+        section = self.section(sample_rate)
+        z = np.exp(-2j * np.pi * np.asarray(frequency_hz) / sample_rate)
+        top = section[0] + section[1] * z + section[2] * z**2
+        bottom = section[3] + section[4] * z + section[5] * z**2
+        return 20 * np.log10(np.abs(top / bottom))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What is set on one stem, in the order in which it is done; the values of a new one change nothing.
+
+    filters: the equaliser. pan_percent: -100 is left, 100 right, by the sine law with 0 dB in the middle. side_db: gain
+    of the difference of the channels below 250 Hz, up to 4 kHz, and above. gain_db: the fader.
+    """
+
+    filters: tuple[Filter, ...] = ()
+    pan_percent: float = 0.0
+    side_db: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    gain_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.filters) > MOST_FILTERS:
+            raise ValueError(f"at most {MOST_FILTERS} filters, not {len(self.filters)}")
+        if len(self.side_db) != 3:
+            raise ValueError(f"side_db should hold 3 values, not {len(self.side_db)}")
+        _within("pan_percent", self.pan_percent, -90.0, 90.0)
+        for name, value in (("gain_db", self.gain_db), *(("side_db", value) for value in self.side_db)):
+            _within(name, value, -MOST_DB, MOST_DB)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it does anything."""
+        return self != Strip()
+
+    @property
+    def pan_gains(self) -> tuple[float, float]:
+        """What left and right are multiplied by."""
+        if self.pan_percent == 0:
+            return 1.0, 1.0
+        angle = (self.pan_percent / 100 + 1) * math.pi / 4
+        return math.sqrt(2) * math.cos(angle), math.sqrt(2) * math.sin(angle)
+
+    @property
+    def side_filters(self) -> tuple[float, tuple[Filter, ...]]:
+        """The side signal's gain in dB, and the shelves that make it another below and above."""
+        low, mid, high = self.side_db
+        shelves = (
+            Filter("low shelf", WIDTH_EDGES_HZ[0], low - mid),
+            Filter("high shelf", WIDTH_EDGES_HZ[1], high - mid),
+        )
+        return mid, tuple(shelf for shelf in shelves if shelf.gain_db != 0)
+
+    def without_stereo(self) -> "Strip":
+        """The same for a song in mono."""
+        return Strip(self.filters, gain_db=self.gain_db)
+
+    def __str__(self) -> str:
+        """`+2.3 dB, low shelf +1.5 dB at 120 Hz`; `as it is` where it does nothing."""
+        parts = [f"{self.gain_db:+.1f} dB"] if self.gain_db else []
+        parts += [str(one) for one in self.filters]
+        if self.pan_percent:
+            parts.append(f"pan {abs(self.pan_percent):.0f}% {'left' if self.pan_percent < 0 else 'right'}")
+        if any(self.side_db):
+            low, mid, high = self.side_db
+            parts.append(f"side signal {low:+.1f} / {mid:+.1f} / {high:+.1f} dB (below 250 Hz / to 4 kHz / above)")
+        return ", ".join(parts) or "as it is"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "equaliser": [
+                {"kind": one.kind, "frequency_hz": one.frequency_hz, "gain_db": one.gain_db, "q": one.q}
+                for one in self.filters
+            ],
+            "pan_percent": self.pan_percent,
+            "side_db": list(self.side_db),
+            "gain_db": self.gain_db,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Strip":
+        """Reads what `to_json` made. Raises ValueError or TypeError for anything else."""
+        if set(data) != set(Strip().to_json()):
+            raise ValueError(f"a strip should name {', '.join(Strip().to_json())}, not {', '.join(data)}")
+        filters = tuple(Filter(**one) for one in data["equaliser"])
+        low, mid, high = (float(value) for value in data["side_db"])
+        return cls(filters, float(data["pan_percent"]), (low, mid, high), float(data["gain_db"]))
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a strip may be set, each in dB and to either side; `pan_db` is left against right."""
+
+    gain_db: float = 9.0
+    filter_db: float = 6.0
+    pan_db: float = 6.0
+    side_db: float = 6.0
+    name: str = field(default="full", compare=False)
+
+
+FULL = Bounds()
+GENTLE = Bounds(gain_db=4.0, filter_db=3.0, pan_db=2.0, side_db=2.0, name="gentle")
+"""For stems with much of one another in them: what is done to one is then done to parts of others."""
+
+
+def pan_of(level_difference_db: float) -> float:
+    """The pan, in percent, that raises left over right by so many dB.
+
+    >>> pan_of(0.0), round(pan_of(6.0206))
+    (0.0, -41)
+    """
+    return 100 * (4 / math.pi * math.atan(10 ** (-level_difference_db / 20)) - 1) if level_difference_db else 0.0
+
+
+def told_hz(frequency_hz: float) -> str:
+    """A frequency for people.
+
+    >>> told_hz(120.0), told_hz(62.5), told_hz(5656.9)
+    ('120 Hz', '62 Hz', '5.7 kHz')
+    """
+    return f"{frequency_hz:.0f} Hz" if frequency_hz < 1000 else f"{frequency_hz / 1000:.2g} kHz"
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value!r} should lie between {low:g} and {high:g}")

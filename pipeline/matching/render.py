@@ -1,0 +1,99 @@
+"""Runs a song through strips, block by block: any length, tails kept, and no delay.
+
+What comes out is the mix, and for each stem that is changed what the change adds to it. So what the stems do not sum to
+(a separator leaves some) stays in as it was, and where nothing is set the mix comes out to the last bit.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.matching.desk import Filter, Strip
+
+TAIL_BLOCK = 4410
+MOST_TAIL_BLOCKS = 50
+"""5 s; the slowest filter of a desk is below -200 dB by then."""
+TAIL_FLOOR = 1e-5
+"""-100 dBFS: where a tail ends."""
+
+Floats = NDArray[np.float64]
+
+
+class StripRunner:
+    """One strip with the state of its filters. Takes blocks [2, n] in order."""
+
+    def __init__(self, strip: Strip, sample_rate: int = SAMPLE_RATE) -> None:
+        self.strip = strip
+        side_db, shelves = strip.side_filters
+        self._equaliser = _Cascade(strip.filters, 2, sample_rate)
+        self._pan = np.array(strip.pan_gains)[:, None]
+        self._side_gain = 10 ** (side_db / 20)
+        self._side = _Cascade(shelves, 1, sample_rate)
+        self._fader = 10 ** (strip.gain_db / 20)
+
+    def run(self, block: NDArray[np.floating]) -> Floats:
+        """The block as the strip makes it, float64."""
+        audio = self._equaliser.run(np.asarray(block, np.float64)) * self._pan
+        if any(self.strip.side_db):
+            mid, side = (audio[0] + audio[1]) / 2, (audio[0] - audio[1]) / 2
+            side = self._side.run(side[None])[0] * self._side_gain
+            audio = np.stack([mid + side, mid - side])
+        return audio * self._fader
+
+    @property
+    def rings(self) -> bool:
+        """Whether something comes out after the last sample went in."""
+        return bool(self.strip.filters or self.strip.side_filters[1])
+
+
+class SongRunner:
+    """A strip for each stem, for one song from its beginning to its end."""
+
+    def __init__(self, strips: Sequence[Strip], sample_rate: int = SAMPLE_RATE) -> None:
+        self._runners = {place: StripRunner(strip, sample_rate) for place, strip in enumerate(strips) if strip.changes}
+        self._stems = len(strips)
+
+    def run(self, mix: NDArray[np.float32], stems: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+        """The next block's mix [2, n] and stems [S, 2, n], changed; float32."""
+        if not self._runners:
+            return mix, stems
+        out, changed = mix.astype(np.float64), np.array(stems)
+        for place, runner in self._runners.items():
+            made = runner.run(stems[place])
+            out += made - stems[place]
+            changed[place] = made
+        return out.astype(np.float32), changed
+
+    def tail(self) -> Iterator[tuple[NDArray, NDArray]]:
+        """What the filters still give after the end, until it is below -100 dBFS: mixes and stems as `run` has them."""
+        if not any(runner.rings for runner in self._runners.values()):
+            return
+        silence = np.zeros((self._stems, 2, TAIL_BLOCK), np.float32)
+        for _ in range(MOST_TAIL_BLOCKS):
+            mix, stems = self.run(silence[0], silence)
+            if np.abs(stems).max() < TAIL_FLOOR:
+                return
+            yield mix, stems
+
+
+class _Cascade:
+    """Filters in a row on C channels."""
+
+    def __init__(self, filters: Sequence[Filter], channels: int, sample_rate: int) -> None:
+        self._sections = np.array([one.section(sample_rate) for one in filters])
+        self._state = np.zeros((len(filters), channels, 2))
+
+    @cached_property
+    def _sosfilt(self):
+        from scipy.signal import sosfilt  # takes seconds, so where it is needed
+
+        return sosfilt
+
+    def run(self, audio: Floats) -> Floats:
+        if not len(self._sections):
+            return audio
+        out, self._state = self._sosfilt(self._sections, audio, axis=-1, zi=self._state)
+        return out

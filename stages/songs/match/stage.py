@@ -1,0 +1,204 @@
+"""`mixstyle match`: a song brought to the mix of another; `mixstyle apply`: the same changes on other songs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
+from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.writer import AudioForm, Samples
+from mixstyle.cache.storage.writable import check_file, check_folder
+from mixstyle.pipeline.core.device import resolve_device
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.matching.desk import Strip
+from mixstyle.pipeline.matching.profile import measure_profile
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.left_out import LeftOut
+from mixstyle.stages.common.outputs import raise_for, write_or_keep
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.separate.cutting import cutting_rule
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.cached_stems import cached_stems
+from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
+from mixstyle.stages.songs.given import given_songs, is_stem_folder
+from mixstyle.stages.songs.match.page import draw_page
+from mixstyle.stages.songs.match.text import print_match
+from mixstyle.stages.songs.match_plan import Plan, check_asked, make_plan, measured_as_json
+from mixstyle.stages.songs.match_render import RenderedSong, Targets, render_song
+from mixstyle.stages.songs.names import distinct_names, page_names, refuse_inputs
+from mixstyle.stages.songs.whole_song import WholeSong
+
+
+@dataclass(frozen=True)
+class MatchOutputs:
+    """What `match` writes. song: ends in .wav or .flac. chain: JSON. png: a page. stems: a folder for the processed
+    stems. ab: a folder for before and after, equally loud. samples: `24` bits or `float`."""
+
+    song: Path
+    chain: Path | None = None
+    png: Path | None = None
+    stems: Path | None = None
+    ab: Path | None = None
+    samples: Samples = "24"
+
+    @property
+    def targets(self) -> Targets:
+        return Targets(self.song, AudioForm.of(self.song, self.samples), self.stems, self.ab)
+
+    def check(self, songs: Sequence[Path]) -> None:
+        """Raises MixstyleError for endings (bad-option), for inputs that would be overwritten (bad-option), and for
+        what cannot be written (cannot-write)."""
+        if self.png is not None and self.png.suffix.lower() != ".png":
+            raise MixstyleError(f"{self.png}: should end in .png", code="bad-option")
+        audio = self.targets.all()
+        for path in (self.song, self.chain, self.png):
+            if path is not None:
+                check_file(path)
+        for folder in (self.stems, self.ab):
+            if folder is not None:
+                check_folder(folder)
+        refuse_inputs([self.chain, self.png, *audio], [*songs, *_files_of(songs)])
+
+
+def match(
+    settings: Settings,
+    song: Path | None,
+    references: Sequence[Path],
+    outputs: MatchOutputs,
+    *,
+    stems: Path | None = None,
+    amount: float = 1.0,
+    keep: Sequence[str] = (),
+) -> tuple[Plan, RenderedSong]:
+    """Brings a song to the mix of a reference, or to the mean of several; writes it, and prints what was changed.
+
+    song: a file, or a folder of stems. stems: such a folder, taken instead of separating the song. Raises MixstyleError
+    for what cannot be read or written, before any work where that shows.
+    """
+    check_asked(amount, keep)
+    if song is None and stems is None:
+        raise MixstyleError("nothing to match: give a song, or a folder of stems with --stems", code="bad-option")
+    if stems is not None:
+        given_stems(stems)
+    mine = stems if stems is not None else song
+    if mine is None:
+        raise ValueError("looked at above")
+    for path in (mine, *references):
+        if not path.exists():
+            raise MixstyleError(f"{path}: no such file", code="not-found")
+    outputs.check([path for path in (song, mine, *references) if path is not None])
+    whole = WholeSong(mine)
+    separator = _separator(settings, [mine, *references])
+    clips = _clips(settings, separator, [mine, *references])
+    left_out = LeftOut("match")
+    for path, one in zip([mine, *references], clips, strict=True):
+        left_out.note(path, one.note)
+    names = distinct_names([song or mine, *references])
+    clips = [replace(one, name=name) for one, name in zip(clips, names, strict=True)]
+    plan = make_plan(whole, clips[0], clips[1:], separator, settings.separate, amount, keep)
+    rendered = plan.render(outputs.targets)
+    _finish(plan, rendered, outputs)
+    return plan, rendered
+
+
+def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: Path, samples: Samples = "24") -> int:
+    """Puts a chain on songs; how many. output: a file for one song, else a folder.
+
+    songs: files, folders of stems, or folders of music. A stem that a song has not stays as it is, and so do pan and
+    width of a song in mono. Songs that cannot be used are told and left out. Raises MixstyleError as `match` does, and
+    for songs that were left out, once all others are written.
+    """
+    chain = read_chain(chain_path)
+    files = given_songs(songs)
+    single = len(files) == 1 and output.suffix.lower() in (".wav", ".flac") and not output.is_dir()
+    paths = [output] if single else [output / name for name in page_names(distinct_names(files), ".wav")]
+    outputs = [MatchOutputs(path, samples=samples) for path in paths]
+    if single:
+        outputs[0].check([*files, chain_path])
+    else:
+        check_folder(output)
+        refuse_inputs(paths, [*files, *_files_of(files)])
+    separator = _separator(settings, files)
+    failed: list[MixstyleError] = []
+    left_out = LeftOut("apply")
+    for song, target in zip(files, outputs, strict=True):
+        try:
+            whole = WholeSong(song)
+            clips = _clips(settings, separator, [song])[0]
+            left_out.note(song, clips.note)
+            strips, notes = fitting(chain, whole, clips)
+            rendered = render_song(
+                whole, separator, settings.separate, strips, chain.level_db, chain.reference_lufs, target.targets
+            )
+        except MixstyleError as error:
+            if error.code == "cannot-write":
+                raise
+            failed.append(error)
+            if len(files) > 1:
+                left_out.tell(song, str(error).removeprefix(f"{song}: "))
+            continue
+        told = "; ".join((f"apply: wrote {target.song}: {rendered.after}", *notes))
+        say(told)
+    left_out.end()
+    raise_for(failed, "apply")
+    return len(files) - len(failed)
+
+
+def fitting(chain: MatchChain, song: WholeSong, clips: SongClips) -> tuple[tuple[Strip, ...], list[str]]:
+    """A chain's strips for a song: of stems that it has, and without pan and width where it is mono; and why not."""
+    profile = measure_profile(clips.stems)
+    strips, notes = [], []
+    for stem, strip, present in zip(STEMS, chain.strips, profile.present, strict=True):
+        if strip.changes and not present:
+            notes.append(f"{stem}: the song has none, so it stays as it is")
+            strip = Strip()
+        strips.append(strip)
+    if song.look.mono and any(strip != strip.without_stereo() for strip in strips):
+        notes.append("the song is mono: pan and width stay as they are")
+        strips = [strip.without_stereo() for strip in strips]
+    return tuple(strips), notes
+
+
+def _separator(settings: Settings, songs: Sequence[Path]) -> Separator | None:
+    """The configured separator; None where all songs are folders of stems."""
+    if all(is_stem_folder(song.resolve()) for song in songs):
+        return None
+    separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
+    if separator is None:
+        raise MixstyleError("separate.input=stems: give folders of stems, or another profile", code="bad-option")
+    return separator
+
+
+def _clips(settings: Settings, separator: Separator | None, songs: Sequence[Path]) -> list[SongClips]:
+    """Clips of songs with the whole songs' loudness. Raises MixstyleError (no-music) with the reason."""
+    chosen = settings.separate
+    cached = cached_stems(chosen, separator, cutting_rule(chosen)) if separator is not None else None
+    reader = SongReader(chosen, separator, measure=True, cached=cached)
+    found: list[SongClips] = []
+    for song, clips in zip(songs, reader.read(songs, max(1, min(chosen.workers, len(songs)))), strict=True):
+        if isinstance(clips, UnreadableMusic):
+            raise MixstyleError(f"{song}: {clips}", code="no-music")
+        found.append(clips)
+    return found
+
+
+def _files_of(songs: Sequence[Path]) -> list[Path]:
+    """The stems of those songs that are folders of stems."""
+    folders = [song for song in songs if song.is_dir() and is_stem_folder(song.resolve())]
+    return [file for folder in folders for file in given_stems(folder).values()]
+
+
+def _finish(plan: Plan, rendered: RenderedSong, outputs: MatchOutputs) -> None:
+    """Prints what was changed, and writes the chain and the page."""
+    after = plan.after(rendered.gain.gain_db)
+    chain = replace(plan.chain, measured=measured_as_json(plan, after, rendered))
+    print_match(plan, after, rendered)
+    if outputs.chain is not None:
+        write_or_keep(outputs.chain, lambda path: write_chain(path, chain))
+    if outputs.png is not None:
+        write_or_keep(outputs.png, lambda path: draw_page(path, plan, after, rendered))
+    for path in (outputs.song, outputs.chain, outputs.png, outputs.stems, outputs.ab):
+        if path is not None:
+            say(f"match: wrote {path}")

@@ -1,0 +1,84 @@
+"""What `match` prints: what is set, what was left alone, and descriptors before, after and of the reference."""
+
+import sys
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.text import printable
+from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
+from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
+from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH
+from mixstyle.stages.songs.match_plan import Plan, Values
+from mixstyle.stages.songs.match_render import RenderedSong
+
+SHOWN = (
+    "relative_loudness_lu",
+    "octave_63hz_db",
+    "octave_250hz_db",
+    "octave_1000hz_db",
+    "octave_4000hz_db",
+    "octave_8000hz_db",
+    "level_difference_db",
+    "mid_side_low_db",
+    "mid_side_mid_db",
+    "mid_side_high_db",
+    "crest_db",
+)
+"""The kinds of descriptors in the table; the chain's file has all."""
+
+
+def print_match(plan: Plan, after: Values, rendered: RenderedSong) -> None:
+    """Prints a line a stem, the notes, the table and the levels."""
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    for line in lines(plan, rendered):
+        console.print(Text(printable(line)))
+    console.print(_table(plan, after))
+    for line in levels(plan, after, rendered):
+        console.print(Text(printable(line)))
+
+
+def lines(plan: Plan, rendered: RenderedSong) -> list[str]:
+    """What is set and what was left alone."""
+    held = f", held by {rendered.gain.held_by}" if rendered.gain.held_by else ""
+    last = f"at the end: {rendered.gain.gain_db:+.1f} dB on the whole song{held}"
+    return [*plan.chain.text[: len(STEMS)], last, *(f"note: {note}" for note in plan.chain.notes)]
+
+
+def levels(plan: Plan, after: Values, rendered: RenderedSong) -> list[str]:
+    """How near it came, and how loud the songs are."""
+    (balance, octaves), (balance_after, octaves_after) = plan.distances(plan.before), plan.distances(after)
+    references = ", ".join(str(one) for one in plan.reference_loudness)
+    return [
+        "from the reference, as a mean over stems that both have: "
+        f"loudness {balance:.1f} -> {balance_after:.1f} LU, octaves {octaves:.1f} -> {octaves_after:.1f} dB",
+        f"before:    {rendered.before}",
+        f"after:     {rendered.after}",
+        f"reference: {references}",
+    ]
+
+
+def _table(plan: Plan, after: Values) -> Table:
+    caption = "before / after / reference; after: the song's own stems as they were changed, not separated again"
+    table = Table(caption=caption, caption_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    table.add_column("unit", style="dim")
+    for stem in STEMS:
+        both = has_stem(plan.before, stem) and has_stem(plan.reference, stem)
+        table.add_column(stem if both else f"{stem} (left alone)", justify="right")
+    kinds = {kind.descriptor.kind: kind for of_group in KINDS.values() for kind in of_group}
+    for name in SHOWN:
+        kind = kinds[name]
+        table.add_row(kind.title, shown_unit(kind.descriptor.unit), *(_cell(plan, after, kind, stem) for stem in STEMS))
+    return table
+
+
+def _cell(plan: Plan, after: Values, kind: Kind, stem: str) -> str:
+    column = kind.columns[stem]
+    values = [plan.before, after, plan.reference]
+    if not is_meaningful(column, *values) or not np.isfinite([one[column] for one in values]).all():
+        return "-"
+    return shown(column, *(float(one[column]) for one in values))

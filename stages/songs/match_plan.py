@@ -1,0 +1,198 @@
+"""What to set on a song's stems, from its clips and a reference's, and what that makes of its descriptors."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mixstyle.cache.match_chain import MatchChain
+from mixstyle.cache.music.writer import AudioForm, Samples
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.descriptors.presence import has_stem
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
+from mixstyle.pipeline.descriptors.table import columns
+from mixstyle.pipeline.matching.desk import FULL, GENTLE, Strip
+from mixstyle.pipeline.matching.estimate import estimate
+from mixstyle.pipeline.matching.profile import mean_profile, measure_profile
+from mixstyle.pipeline.matching.render import SongRunner
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.separators import is_small
+from mixstyle.stages.presentation.values import rounded
+from mixstyle.stages.settings.separate import SeparateSettings
+from mixstyle.stages.songs.clips import SongClips
+from mixstyle.stages.songs.match_render import RenderedSong, Targets, render_song
+from mixstyle.stages.songs.whole_song import WholeSong
+
+MOST_CLIPPED = 100
+"""Samples at the highest level; fewer are a moment that nobody hears."""
+OCTAVE_SHOWN_DB = -40.0
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """A match before it is rendered. chain: what is set. before, reference: descriptors [D], medians over clips (of
+    several references their mean). reference_loudness: of each reference, all of it."""
+
+    chain: MatchChain
+    song: WholeSong
+    clips: SongClips
+    before: Values
+    reference: Values
+    reference_loudness: tuple[SongLoudness, ...]
+    separator: Separator | None
+    options: SeparateSettings
+
+    def __repr__(self) -> str:
+        return f"Plan({self.clips.name!r}, {self.chain.text})"
+
+    def write(
+        self, path: str | Path, samples: Samples = "24", stems: Path | None = None, ab: Path | None = None
+    ) -> RenderedSong:
+        """Writes the matched song (.wav or .flac). samples: `24` bits, or `float`. stems, ab: folders, as `Targets` has
+        them. Raises MixstyleError (cannot-write, bad-option)."""
+        return self.render(Targets(Path(path), AudioForm.of(Path(path), samples), stems, ab))
+
+    def render(self, targets: Targets) -> RenderedSong:
+        """Writes the song and what else is asked for."""
+        chain = self.chain
+        return render_song(
+            self.song, self.separator, self.options, chain.strips, chain.level_db, chain.reference_lufs, targets
+        )
+
+    def after(self, gain_db: float) -> Values:
+        """Descriptors of the clips' stems after the strips and a gain. They are not separated again."""
+        made = []
+        for stems in self.clips.stems:
+            runner = SongRunner(self.chain.strips)
+            changed = runner.run(stems.sum(0).numpy(), stems.numpy())[1]
+            made.append(torch.from_numpy(changed * np.float32(10 ** (gain_db / 20))))
+        return song_values(made)
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Descriptors of stems that both have [D]."""
+        both = {stem: has_stem(self.before, stem) and has_stem(self.reference, stem) for stem in STEMS}
+        return np.array([both[d.stem] for d in DESCRIPTORS])
+
+    def distances(self, values: Values) -> tuple[float, float]:
+        """Mean difference to the reference over the stems that both have: of their loudness against the mix, in LU, and
+        of the octaves that are not empty in either, in dB. NaN where there is none."""
+        balance = [column for column in columns(kind="relative_loudness_lu") if self.counted[column]]
+        octaves = [
+            column
+            for column, d in enumerate(DESCRIPTORS)
+            if d.octave_hz is not None
+            and self.counted[column]
+            and min(self.before[column], self.reference[column]) > OCTAVE_SHOWN_DB
+        ]
+
+        def mean(chosen: list[int]) -> float:
+            return float(np.abs(values[chosen] - self.reference[chosen]).mean()) if chosen else math.nan
+
+        return mean(balance), mean(octaves)
+
+
+def make_plan(
+    song: WholeSong,
+    clips: SongClips,
+    references: Sequence[SongClips],
+    separator: Separator | None,
+    options: SeparateSettings,
+    amount: float,
+    keep: Collection[str],
+) -> Plan:
+    """What brings a song to its references. Raises MixstyleError (bad-option) for an amount or a stem that there is
+    not, and for no reference."""
+    check_asked(amount, keep)
+    if not references:
+        raise MixstyleError("no reference is given", code="bad-option")
+    separated = not all(one.given for one in (clips, *references))
+    gentle = separated and separator is not None and is_small(separator)
+    mine, theirs = measure_profile(clips.stems), mean_profile([measure_profile(one.stems) for one in references])
+    found = estimate(mine, theirs, amount, keep, GENTLE if gentle else FULL)
+    loudness = tuple(one.loudness for one in references if one.loudness is not None)
+    if len(loudness) < len(references):
+        raise ValueError("references should be measured")
+    strips = tuple(s.without_stereo() for s in found.strips) if song.look.mono else found.strips
+    reference_lufs = float(np.mean([one.loudness_lufs for one in loudness]))
+    level_db = round(amount * (reference_lufs - song.look.loudness.loudness_lufs), 2)
+    chain = MatchChain(
+        strips,
+        level_db,
+        round(reference_lufs, 3),
+        (*_song_notes(song, gentle=gentle, strips=strips), *found.notes),
+        {
+            "amount": amount,
+            "keep": sorted(keep),
+            "bounds": (GENTLE if gentle else FULL).name,
+            "separator": _told(separator) if separated else "given stems",
+            "song": clips.name,
+            "references": [one.name for one in references],
+        },
+    )
+    values = [song_values(one.stems) for one in references]
+    return Plan(
+        chain,
+        song,
+        clips,
+        song_values(clips.stems),
+        np.mean(values, axis=0).astype(np.float32),
+        loudness,
+        separator,
+        options,
+    )
+
+
+def check_asked(amount: float, keep: Collection[str]) -> None:
+    """Raises MixstyleError (bad-option) for an amount or a stem that there is not."""
+    if not 0 <= amount <= 1:
+        raise MixstyleError(f"--amount {amount:g}: should lie between 0 and 1", code="bad-option")
+    unknown = [stem for stem in keep if stem not in STEMS]
+    if unknown:
+        raise MixstyleError(f"--keep {unknown[0]}: should be one of {', '.join(STEMS)}", code="bad-option")
+
+
+def song_values(clips: Sequence[Tensor]) -> Values:
+    """Descriptors [D] of clips [4, 2, T]: medians."""
+    return np.median([describe(stems[None])[0].numpy() for stems in clips], axis=0).astype(np.float32)
+
+
+def measured_as_json(plan: Plan, after: Values, rendered: RenderedSong | None) -> dict[str, Any]:
+    """Descriptors before, after and of the reference, with units, and the whole songs' loudness."""
+    values = {
+        d.name: {"unit": d.unit, "before": rounded(a), "after": rounded(b), "reference": rounded(c)}
+        for d, a, b, c in zip(DESCRIPTORS, plan.before, after, plan.reference, strict=True)
+    }
+    loudness: dict[str, Any] = {"reference": [one.to_json() for one in plan.reference_loudness]}
+    if rendered is not None:
+        loudness |= {"before": rendered.before.to_json(), "after": rendered.after.to_json()}
+    return {"loudness": loudness, "descriptors": values}
+
+
+def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> list[str]:
+    notes = []
+    if song.look.clipped > MOST_CLIPPED:
+        notes.append(f"the song is clipped: {song.look.clipped} samples lie at its highest level; no match undoes that")
+    if gentle:
+        notes.append(
+            f"the separator is the small one, whose stems hold parts of one another: changes stay within "
+            f"{GENTLE.gain_db:g} dB of gain, and {GENTLE.filter_db:g} dB of a filter"
+        )
+    if not any(strip.changes for strip in strips):
+        notes.append("nothing to change on a stem: the song is like the reference there, or stays by the notes here")
+    return notes
+
+
+def _told(separator: Separator | None) -> str:
+    return f"{separator.name or 'unnamed'} ({separator.fingerprint})" if separator is not None else ""

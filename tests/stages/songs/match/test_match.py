@@ -1,0 +1,174 @@
+"""`mixstyle match` and `apply` on true stems: near the reference, no louder; with nothing to do, the mix itself."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyloudnorm
+import pytest
+import soundfile
+import torch
+from helpers.desk_songs import KNOWN, RATE, stems_of, through
+from helpers.small_separator import profile, write_songs
+from scipy import signal
+from torch import Tensor
+
+from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.matching.desk import Filter, Strip
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.match.stage import MatchOutputs, apply, match
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("match")
+    write_stems(folder / "mine", stems_of())
+    write_stems(folder / "reference", 0.7 * through(stems_of()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path) -> Settings:
+    return profile(folder, write_songs(folder / "music", 1))
+
+
+def write_stems(folder: Path, stems: Tensor) -> Path:
+    folder.mkdir()
+    for stem, audio in zip(STEMS, stems.numpy(), strict=True):
+        soundfile.write(folder / f"{stem}.wav", audio.T, RATE, subtype="FLOAT")
+    return folder
+
+
+def read(path: Path) -> np.ndarray:
+    return soundfile.read(path, always_2d=True)[0].T
+
+
+def lufs(audio: np.ndarray) -> float:
+    return pyloudnorm.Meter(RATE).integrated_loudness(audio.T)
+
+
+def test_a_match_is_near_and_no_louder(
+    settings: Settings, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = MatchOutputs(
+        tmp_path / "matched.wav", tmp_path / "chain.json", tmp_path / "m.png", tmp_path / "stems", tmp_path / "ab"
+    )
+    plan, rendered = match(settings, folder / "mine", [folder / "reference"], outputs)
+    reference = sum(read(folder / "reference" / f"{stem}.wav") for stem in STEMS)
+    made = read(tmp_path / "matched.wav")
+    assert lufs(made) == pytest.approx(lufs(np.asarray(reference)), abs=0.1)  # LU
+    oversampled = np.abs(signal.resample_poly(made, 8, 1, axis=-1)).max()
+    assert 20 * math.log10(oversampled) < -1 + 0.1  # another interpolator: BS.1770's errs by up to 0.1 dB or so
+    assert rendered.after.true_peak_dbtp <= -1
+    before, after = plan.distances(plan.before), plan.distances(plan.after(rendered.gain.gain_db))
+    assert (after[0], after[1]) < (0.4 * before[0], 0.4 * before[1])  # LU, dB
+    parts = sum(read(tmp_path / "stems" / f"{name}.wav") for name in (*STEMS, "rest"))
+    assert np.abs(parts - made).max() < 4 / 2**23  # six roundings to 24 bits
+    pair = [read(tmp_path / "ab" / f"{name}.wav") for name in ("before", "after")]
+    assert pair[0].shape == pair[1].shape == made.shape
+    assert lufs(pair[0]) == pytest.approx(lufs(pair[1]), abs=0.05)
+    chain = read_chain(tmp_path / "chain.json")
+    assert chain.strips == plan.chain.strips
+    told = chain.measured["descriptors"]["bass_relative_loudness_lu"]
+    assert told["after"] == pytest.approx(told["reference"], abs=0.4)
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    assert "bass: +" in capsys.readouterr().out
+    apply(settings, tmp_path / "chain.json", [folder / "mine"], tmp_path / "again.wav")
+    assert (tmp_path / "again.wav").read_bytes() == (tmp_path / "matched.wav").read_bytes()
+
+
+def test_a_song_like_the_reference_is_itself(settings: Settings, folder: Path, tmp_path: Path) -> None:
+    plan, rendered = match(settings, folder / "mine", [folder / "mine"], MatchOutputs(tmp_path / "a.wav"))
+    assert plan.chain.strips == (Strip(),) * 4
+    assert rendered.gain.gain_db == 0
+    made = read(tmp_path / "a.wav")
+    assert np.abs(made - stems_of().numpy().sum(0)).max() <= 1.1 / 2**23  # rounding of the file, and of float32 sums
+    song = settings.separate.data_path / "song 0.flac"  # separated; 16 bits
+    plan, _ = match(settings, song, [song], MatchOutputs(tmp_path / "b.wav"))
+    assert np.array_equal(read(tmp_path / "b.wav"), read(song))
+
+
+def test_a_separated_song_keeps_what_its_stems_do_not_sum_to(settings: Settings, folder: Path, tmp_path: Path) -> None:
+    song, strips = settings.separate.data_path / "song 0.flac", (Strip(gain_db=1.0),) * 3 + (Strip(),)
+    write_chain(tmp_path / "c.json", MatchChain(strips, 0.0, 0.0))
+    match(settings, song, [folder / "reference"], MatchOutputs(tmp_path / "a.flac", stems=tmp_path / "s"), amount=0.0)
+    kept = sum(read(tmp_path / "s" / f"{name}.flac") for name in (*STEMS, "rest"))
+    assert np.abs(kept - read(tmp_path / "a.flac")).max() < 4 / 2**23
+    assert np.abs(read(tmp_path / "s" / "rest.flac")).max() > 0.01  # random weights: much is left
+
+
+def test_a_chain_leaves_alone_what_a_song_has_not(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mono = stems_of(1, 2.0).mean(1, keepdim=True).repeat(1, 2, 1)
+    mono[0] = 0
+    write_stems(tmp_path / "mono", mono)
+    write_chain(tmp_path / "chain.json", MatchChain(KNOWN, 0.0, 0.0))
+    assert apply(settings, tmp_path / "chain.json", [tmp_path / "mono"], tmp_path / "out") == 1
+    made = read(tmp_path / "out" / "mono.wav")
+    assert np.array_equal(made[0], made[1])
+    told = capsys.readouterr().out
+    assert "vocals: the song has none" in told
+    assert "mono" in told
+
+
+def test_what_cannot_be_used_is_told(settings: Settings, folder: Path, tmp_path: Path) -> None:
+    mine, reference = folder / "mine", folder / "reference"
+    write_stems(tmp_path / "silent", torch.zeros(4, 2, 2 * RATE))
+    good = MatchOutputs(tmp_path / "a.wav")
+    (tmp_path / "file").write_text("")
+    for song, other, outputs, changes, code in (
+        (mine, tmp_path / "silent", good, {}, "no-music"),
+        (mine, tmp_path / "none.wav", good, {}, "not-found"),
+        (mine, reference, MatchOutputs(tmp_path / "a.mp3"), {}, "bad-option"),
+        (mine, reference, MatchOutputs(tmp_path / "file" / "a.wav"), {}, "cannot-write"),
+        (mine, reference, MatchOutputs(tmp_path / ("a" * 300 + ".wav")), {}, "cannot-write"),
+        (mine, reference, MatchOutputs(mine / "bass.wav"), {}, "bad-option"),
+        (mine, reference, good, {"amount": 2.0}, "bad-option"),
+        (mine, reference, good, {"keep": ["guitar"]}, "bad-option"),
+    ):
+        with pytest.raises(MixstyleError) as caught:
+            match(settings, song, [other], outputs, **changes)
+        assert caught.value.code == code
+    assert not list(tmp_path.glob("a*"))
+
+
+def test_a_clipped_song_is_told(settings: Settings, folder: Path, tmp_path: Path) -> None:
+    clipped = stems_of()
+    clipped[3] = 0
+    clipped[2] = (20 * clipped[2]).clip(-0.9, 0.9)
+    clipped[:2] = 0
+    write_stems(tmp_path / "mine", clipped)
+    plan, rendered = match(settings, tmp_path / "mine", [folder / "reference"], MatchOutputs(tmp_path / "a.wav"))
+    assert any("clipped" in note for note in plan.chain.notes)
+    assert [note for note in plan.chain.notes if note.startswith("vocals")]
+    assert rendered.after.true_peak_dbtp <= -1
+
+
+def test_a_chain_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "chain.json"
+    chain = MatchChain(KNOWN, 1.5, -14.0, ("a note",), {"amount": 1.0})
+    write_chain(path, chain)
+    assert read_chain(path) == chain
+    text = path.read_text()
+    data = {name: value for name, value in json.loads(text).items() if name != "content_sha256"}
+    data["stems"]["bass"]["gain_db"] = 5.0
+    path.write_text(json.dumps(data))  # by hand, without the checksum
+    assert read_chain(path).strips[1].gain_db == 5
+    for changed, code in (
+        (text.replace('"level_db": 1.5', '"level_db": 2.5'), "damaged-file"),
+        (json.dumps({**data, "version": 2}), "unknown-version"),
+        (json.dumps({**data, "kind": "x"}), "wrong-file"),
+        (json.dumps({**data, "level_db": 500}), "wrong-file"),
+        (json.dumps({**data, "stems": {}}), "wrong-file"),
+        ("[1", "damaged-file"),
+    ):
+        path.write_text(changed)
+        with pytest.raises(MixstyleError) as caught:
+            read_chain(path)
+        assert caught.value.code == code
+    with pytest.raises(ValueError):
+        Filter("bell", 1000.0, 30.0)
