@@ -51,6 +51,7 @@ for command in (
     cli_steps.train_command,
     cli_steps.evaluate_command,
     cli_steps.evaluate_musdb_command,
+    cli_steps.evaluate_match_command,
     cli_steps.export_command,
     cli_steps.report_command,
     cli_songs.stems_command,

@@ -318,6 +318,32 @@ def evaluate_musdb_command(
     )
 
 
+def evaluate_match_command(
+    stems: Annotated[Path, typer.Argument(help="Songs with true stems, a folder each (MUSDB18-HQ's test/, say).")],
+    output: Annotated[Path, typer.Argument(help="The folder that metrics.json goes to.")],
+    pairs: Annotated[int, typer.Option(help="Clips, each under two effect chains.")] = 50,
+    effects: Annotated[int, typer.Option(help="Effects in each chain.")] = 4,
+    separate: Annotated[
+        bool, typer.Option("--separate/--no-separate", help="Whether the match on separated stems is measured too.")
+    ] = True,
+    device: Device = None,
+    config: Config = "demo",
+    overrides: Set = None,
+) -> None:
+    """Measures what `mixstyle match` is worth: a clip under one effect chain is brought to itself under another.
+
+    Examples:
+
+      mixstyle evaluate-match data/musdb18hq/test evaluation/match
+
+      mixstyle evaluate-match data/demo/stems evaluation/match --pairs 20 --effects 1
+    """
+    from mixstyle.stages.evaluate.match_pairs import evaluate_match
+
+    settings = settings_of(config, overrides, separate__device=device)
+    evaluate_match(stems, output, settings, pairs=pairs, effects=effects, separate=separate)
+
+
 def export_command(
     output: Annotated[Path, typer.Argument(help="The file to write, such as encoder.safetensors.")],
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint; the profile's best one if not given.")] = None,

@@ -111,7 +111,7 @@ def _solved(responses: Floats, wanted_db: Floats, root: Floats) -> tuple[Floats,
     solution = np.linalg.lstsq(
         np.vstack([rows, price]), np.concatenate([wanted_db * root, np.zeros(len(price))]), rcond=None
     )[0]
-    gains = solution[:-1]
+    gains = np.asarray(solution[:-1], np.float64)
     return gains, _error(gains, responses, wanted_db, root)
 
 

@@ -127,9 +127,9 @@ def test_several_references_are_their_mean(mine: MixProfile, reference: MixProfi
 
 
 def test_what_there_is_not_is_refused(mine: MixProfile) -> None:
-    for arguments in ({"amount": 1.5}, {"keep": ["guitar"]}):
+    for amount, keep in ((1.5, []), (1.0, ["guitar"])):
         with pytest.raises(ValueError):
-            estimate(mine, mine, **arguments)
+            estimate(mine, mine, amount, keep)
 
 
 def test_a_curve_is_met_by_few_filters() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyloudnorm
@@ -120,7 +121,7 @@ def test_what_cannot_be_used_is_told(settings: Settings, folder: Path, tmp_path:
     write_stems(tmp_path / "silent", torch.zeros(4, 2, 2 * RATE))
     good = MatchOutputs(tmp_path / "a.wav")
     (tmp_path / "file").write_text("")
-    for song, other, outputs, changes, code in (
+    cases: tuple[tuple[Path, Path, MatchOutputs, dict[str, Any], str], ...] = (
         (mine, tmp_path / "silent", good, {}, "no-music"),
         (mine, tmp_path / "none.wav", good, {}, "not-found"),
         (mine, reference, MatchOutputs(tmp_path / "a.mp3"), {}, "bad-option"),
@@ -129,7 +130,8 @@ def test_what_cannot_be_used_is_told(settings: Settings, folder: Path, tmp_path:
         (mine, reference, MatchOutputs(mine / "bass.wav"), {}, "bad-option"),
         (mine, reference, good, {"amount": 2.0}, "bad-option"),
         (mine, reference, good, {"keep": ["guitar"]}, "bad-option"),
-    ):
+    )
+    for song, other, outputs, changes, code in cases:
         with pytest.raises(MixstyleError) as caught:
             match(settings, song, [other], outputs, **changes)
         assert caught.value.code == code
