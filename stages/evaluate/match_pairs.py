@@ -19,10 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixstyle.cache.music.cutting import CuttingRule
 from mixstyle.cache.music.listing import list_tracks
-from mixstyle.cache.music.reader import frames_at_44100
-from mixstyle.cache.music.stem_folders import probe_stems, read_stem_windows, stem_files
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
@@ -41,6 +38,7 @@ from mixstyle.pipeline.retrieval import bootstrap_groups
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, is_small
+from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.settings.profile import Settings
 
@@ -115,13 +113,7 @@ def draw_pair(root: Path, songs: list[str], seed: int, number: int, effects: int
     """
     rng = np.random.default_rng([seed, 9, effects, number])
     place = number % len(songs)
-    files = stem_files(root, songs[place])
-    start = CuttingRule(frames, clips=1, seed=number).starts(frames_at_44100(probe_stems(files)), songs[place])[0]
-    if start is None:
-        raise MixstyleError(
-            f"{root / songs[place]}: is shorter than a clip of {frames / SAMPLE_RATE:g} s", code="bad-audio"
-        )
-    audio = read_stem_windows(files, [(start, start + frames)])[0]
+    audio = true_clip(root, songs[place], frames, seed=number).read()
     mine, wanted = (torch.from_numpy(apply_mix_chain(audio, draw_chain(rng, effects))) for _ in range(2))
     return Pair(place, mine, wanted)
 

@@ -47,14 +47,18 @@ def rendered_songs(folder: Path, most: int) -> list[str]:
     return found
 
 
+def true_clip(root: Path, song: str, frames: int, seed: int = 0) -> TrueClip:
+    """A clip of a song in `root`, cut as every command cuts. Raises MixstyleError for a song shorter than a clip, and
+    UnreadableMusic for stems that cannot be read."""
+    start = CuttingRule(frames, clips=1, seed=seed).starts(frames_at_44100(probe_stems(stem_files(root, song))), song)[
+        0
+    ]
+    if start is None:
+        raise MixstyleError(f"{root / song}: is shorter than a clip; take longer songs", code="bad-audio")
+    return TrueClip(root, song, start, frames)
+
+
 def rendered_clips(folder: Path, clip_s: float, most: int) -> Sequence[Sequence[TrueClip]]:
     """A clip of each of the songs, cut as every command cuts. Raises MixstyleError for songs shorter than a clip."""
-    root, frames = folder / "stems", round(clip_s * SAMPLE_RATE)
-    rule = CuttingRule(frames, clips=1, seed=0)
-    found = []
-    for song in rendered_songs(folder, most):
-        start = rule.starts(frames_at_44100(probe_stems(stem_files(root, song))), song)[0]
-        if start is None:
-            raise MixstyleError(f"{root / song}: is shorter than a clip; render longer songs", code="bad-audio")
-        found.append([TrueClip(root, song, start, frames)])
-    return found
+    frames = round(clip_s * SAMPLE_RATE)
+    return [[true_clip(folder / "stems", song, frames)] for song in rendered_songs(folder, most)]
