@@ -349,6 +349,10 @@ def export_command(
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint; the profile's best one if not given.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Weights in float16: half the size.")] = False,
     card: Annotated[Path | None, typer.Option(help="Markdown that the model card ends with.")] = None,
+    descriptor_share: Annotated[
+        float | None,
+        typer.Option(help="Length of whitened descriptors beside the trained part of length 1; 0.4, say.", min=0),
+    ] = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
@@ -362,7 +366,7 @@ def export_command(
     """
     from mixstyle.stages.export import export
 
-    export(settings_of(config, overrides), output, checkpoint, half, card)
+    export(settings_of(config, overrides), output, checkpoint, half, card, descriptor_share)
 
 
 def report_command(

@@ -1,6 +1,7 @@
 """`mixstyle export`: a trained encoder as one safetensors file, for others to load without pickle."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,35 @@ from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.models.exports import SUFFIX, load_encoder, save_export
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.encoder.encoder import with_descriptor_share
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.settings.profile import Settings
 
 
 def export(
-    settings: Settings, output: Path, checkpoint: Path | None = None, half: bool = False, words: Path | None = None
+    settings: Settings,
+    output: Path,
+    checkpoint: Path | None = None,
+    half: bool = False,
+    words: Path | None = None,
+    descriptor_share: float | None = None,
 ) -> Path:
     """Writes the encoder of a checkpoint (None: the profile's best one) with its settings, statistics and model card.
 
-    words: a Markdown file that the card ends with. Raises MixstyleError for files that are missing or wrong.
+    words: a Markdown file that the card ends with. descriptor_share: as `EncoderConfig` has it, in place of what the
+    encoder was trained with. Raises MixstyleError for files that are missing or wrong.
     """
     if output.suffix != SUFFIX:
         raise MixstyleError(f"{output}: should end in {SUFFIX}", code="bad-option")
     check_file(output)
     source = checkpoint or settings.train.checkpoint_dir / BEST
     loaded = load_encoder(source)
+    if descriptor_share is not None:
+        try:
+            loaded = replace(loaded, encoder=with_descriptor_share(loaded.encoder, descriptor_share))
+        except ValueError as error:
+            raise MixstyleError(f"{source}: {error}", code="bad-option") from error
     if words is not None and not words.is_file():
         raise MixstyleError(f"{words}: no such file", code="not-found")
     try:

@@ -13,7 +13,7 @@ A band's parameters stand under `bands.<i>`, of equal shapes in all bands: stack
 dimension they are those of one grouped network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -59,7 +59,9 @@ class EncoderConfig:
     """Hidden units of the network that turns descriptors into FiLM's gamma and beta."""
     n_descriptors: int = len(DESCRIPTORS)
     skip: bool = False
-    """Whether whitened descriptors are added to the projection, so that the embedding knows no less than they."""
+    """Whether whitened descriptors are added to the projection, which then starts with what they know."""
+    descriptor_share: float = 0.0
+    """Length of whitened descriptors that are kept as they are, beside the trained part at length 1; 0: none."""
     input_lufs: float | None = None
     """The loudness that clips are brought to before anything else (`mixstyle.pipeline.encoder.levels`); None: none."""
     pooling: Pooling = "mean"
@@ -79,6 +81,10 @@ class EncoderConfig:
             raise ValueError("encoder_dim, film_hidden and n_descriptors should be 1 or more")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} should lie between 0 and 1")
+        if not self.descriptor_share >= 0:
+            raise ValueError(f"descriptor_share={self.descriptor_share} should be 0 or more")
+        if self.descriptor_share and not (self.skip and self.n_descriptors <= self.encoder_dim):
+            raise ValueError("descriptor_share needs a descriptor skip, and no more descriptors than encoder_dim")
         if self.pooling not in get_args(Pooling):
             raise ValueError(f"pooling={self.pooling!r} should be one of {', '.join(get_args(Pooling))}")
 
@@ -179,14 +185,19 @@ class DescriptorSkip(nn.Module):
     """Normalised descriptors, whitened and brought to unit length, as a part of the embedding.
 
     The map starts with orthonormal columns, so an embedding of nothing but this part has the cosines of the whitened
-    descriptors themselves. Until `set_whitening`, the descriptors are taken as they are.
+    descriptors themselves. Until `set_whitening`, the descriptors are taken as they are. kept: also has orthonormal
+    columns that are not trained, for `kept`.
     """
 
     whitening: Tensor
     mean: Tensor
+    columns: Tensor
 
-    def __init__(self, descriptors: int, embedding: int) -> None:
+    def __init__(self, descriptors: int, embedding: int, kept: bool = False) -> None:
         super().__init__()
+        if kept:
+            drawn = torch.randn(embedding, descriptors, generator=torch.Generator().manual_seed(0))
+            self.register_buffer("columns", torch.linalg.qr(drawn).Q)
         self.register_buffer("mean", torch.zeros(descriptors))
         self.register_buffer("whitening", torch.eye(descriptors))
         self.map = nn.Linear(descriptors, embedding, bias=False)
@@ -200,8 +211,15 @@ class DescriptorSkip(nn.Module):
     def forward(self, normalised: Tensor) -> Tensor:
         """[B, D] to [B, E]."""
         with torch.autocast(normalised.device.type, enabled=False):
-            white = (normalised - self.mean) @ self.whitening
-            return self.map(F.normalize(white, dim=-1))
+            return self.map(self._white(normalised))
+
+    def kept(self, normalised: Tensor) -> Tensor:
+        """[B, D] to [B, E] of length 1, with the cosines of the whitened descriptors, whatever was trained."""
+        with torch.autocast(normalised.device.type, enabled=False):
+            return self._white(normalised) @ self.columns.T
+
+    def _white(self, normalised: Tensor) -> Tensor:
+        return F.normalize((normalised - self.mean) @ self.whitening, dim=-1)
 
 
 class Encoder(nn.Module):
@@ -232,7 +250,7 @@ class Encoder(nn.Module):
         self.attention = TemporalAttention(features, hidden, config.pooling)
         self.projection = nn.Linear(self.attention.pooled, config.encoder_dim)
         if config.skip:
-            self.skip = DescriptorSkip(config.n_descriptors, config.encoder_dim)
+            self.skip = DescriptorSkip(config.n_descriptors, config.encoder_dim, config.descriptor_share > 0)
             with torch.no_grad():  # what was never trained says nothing beside the descriptors
                 self.projection.weight.mul_(0.1)
                 self.projection.bias.zero_()
@@ -312,7 +330,28 @@ class Encoder(nn.Module):
         Raises ValueError for other shapes and for fewer frames than the poolings need (`config.min_frames`).
         """
         embedding = self.projection(self.attention(self.frames(mel, descriptors)))
-        return embedding + self.skip(self.normalised(descriptors)) if self.config.skip else embedding
+        if not self.config.skip:
+            return embedding
+        normal = self.normalised(descriptors)
+        embedding = embedding + self.skip(normal)
+        if not self.config.descriptor_share:
+            return embedding
+        return F.normalize(embedding.float(), dim=-1) + self.config.descriptor_share * self.skip.kept(normal)
+
+
+def with_descriptor_share(trained: Encoder, share: float) -> Encoder:
+    """The encoder with whitened descriptors beside its trained part: `share` as `EncoderConfig.descriptor_share`.
+
+    Raises ValueError where it was trained without a descriptor skip, whose whitening is used.
+    """
+    encoder = Encoder(replace(trained.config, descriptor_share=share))
+    known = trained.state_dict()
+    if share:  # the columns are the same in every encoder of these sizes
+        known = {**known, "skip.columns": encoder.skip.columns}
+    else:
+        known.pop("skip.columns", None)
+    encoder.load_state_dict(known)
+    return encoder.to(trained.descriptor_center.device).train(trained.training)
 
 
 def untrained_like(trained: Encoder, seed: int = 0) -> Encoder:

@@ -82,6 +82,8 @@ class TrainSettings:
     """The two channels of each stem that the encoder sees."""
     descriptor_skip: bool = setting(False, shapes_output=True)
     """Add whitened descriptors to the embedding, which then starts as they are and learns beyond them."""
+    descriptor_share: Number = setting(0.0, unit="1", ge=0, shapes_output=True)
+    """Length of whitened descriptors that stay in the embedding as they are, beside its trained part of length 1."""
     input_lufs: Number | None = setting(None, unit="LUFS", le=0, shapes_output=True)
     """The loudness that every clip is brought to before it is encoded, in training and in use; null: none."""
     aug_prob: Number = setting(0.5, unit="1", ge=0, le=1, shapes_output=True)

@@ -51,7 +51,13 @@ def separators_of(cache: StemCache, settings: Settings) -> list[dict[str, Any]]:
 
 def unversioned(options: TrainSettings) -> dict[str, Any]:
     """What earlier trainings did not store: versions of effects, and settings that came later."""
-    later = {"channel_pairs": "left-right", "descriptor_skip": False, "input_lufs": None, "pooling": "mean"}
+    later = {
+        "channel_pairs": "left-right",
+        "descriptor_skip": False,
+        "descriptor_share": 0.0,
+        "input_lufs": None,
+        "pooling": "mean",
+    }
     return {**later, "effect_versions": _drawn(options, chain_versions(first_versions(), stem_loudness=1))}
 
 

@@ -42,6 +42,7 @@ def shapes(options: TrainSettings, n_descriptors: int, cache: StemCache) -> tupl
             film_hidden=options.film_hidden,
             n_descriptors=n_descriptors,
             skip=options.descriptor_skip,
+            descriptor_share=options.descriptor_share,
             input_lufs=options.input_lufs,
             pooling=options.pooling,
         )

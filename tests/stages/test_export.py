@@ -51,6 +51,13 @@ def test_it_embeds_as_its_checkpoint_does(trained: Settings, tmp_path: Path) -> 
     assert torch.equal(load_export(half).encoder.descriptor_center, source.encoder.descriptor_center)
 
 
+def test_a_share_of_descriptors_needs_an_encoder_that_was_trained_with_them(trained: Settings, tmp_path: Path) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        export(trained, tmp_path / "a.safetensors", descriptor_share=0.4)
+    assert caught.value.code == "bad-option"
+    assert not list(tmp_path.iterdir())
+
+
 def test_equal_encoders_give_equal_bytes(trained: Settings, tmp_path: Path) -> None:
     first, second = (export(trained, tmp_path / f"{n}.safetensors") for n in (1, 2))
     assert first.read_bytes() == second.read_bytes()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig, FilmConv, Form, TemporalAttention, untrained_like
+from mixstyle.pipeline.encoder.encoder import (
+    Encoder,
+    EncoderConfig,
+    FilmConv,
+    Form,
+    TemporalAttention,
+    untrained_like,
+    with_descriptor_share,
+)
 from mixstyle.pipeline.encoder.losses import info_nce
 
 SMALL = EncoderConfig(channels=(4, 6), encoder_dim=32, film_hidden=16, n_descriptors=5, dropout=0.0)
@@ -365,6 +374,38 @@ def test_descriptors_that_skip_the_network_keep_their_whitened_cosines() -> None
     assert rest.norm(dim=1).max() < 0.5 * encoder.skip(encoder.normalised(d)).norm(dim=1).min()
     again = untrained_like(encoder)
     assert torch.equal(again.skip.whitening, encoder.skip.whitening)
+
+
+def test_descriptors_that_are_kept_stand_beside_what_was_trained() -> None:
+    torch.manual_seed(4)
+    count = len(DESCRIPTORS)
+    encoder = Encoder(EncoderConfig(channels=(2, 4), film_hidden=8, skip=True)).eval()
+    with torch.no_grad():  # as if training had turned the map away from the descriptors
+        encoder.skip.map.weight.normal_()
+    mean, root = torch.randn(count), torch.randn(count, count)
+    encoder.skip.set_whitening(mean, root)
+    mel, d = torch.randn(6, 8, 128, 60), torch.randn(6, count)
+    wide = with_descriptor_share(encoder, 0.4)
+    with torch.inference_mode():
+        trained, both = F.normalize(encoder(mel, d), dim=-1), wide(mel, d)
+        kept = (both - trained) / 0.4
+    white = F.normalize((d - mean) @ root, dim=-1)
+    # float32 rounds at 1.2e-7; sums over 768 and 128 products of values below 1
+    torch.testing.assert_close(kept @ kept.T, white @ white.T, rtol=0, atol=1e-5)
+    torch.testing.assert_close(kept.norm(dim=1), torch.ones(6), rtol=0, atol=1e-5)
+    again = Encoder(wide.config).eval()
+    again.load_state_dict(wide.state_dict())
+    back = with_descriptor_share(again, 0.0)
+    with torch.inference_mode():
+        assert torch.equal(again(mel, d), both)
+        assert torch.equal(back(mel, d), encoder(mel, d))
+    assert back.state_dict().keys() == encoder.state_dict().keys()
+
+
+@pytest.mark.parametrize("changes", [{"skip": False}, {"encoder_dim": 64}, {"descriptor_share": -0.1}])
+def test_a_share_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="descriptor_share"):
+        EncoderConfig(**{"skip": True, "descriptor_share": 0.4, **changes})
 
 
 def test_an_encoder_without_a_skip_has_the_weights_it_always_had() -> None:
