@@ -97,6 +97,35 @@ def module_graph() -> dict[str, set[str]]:
     return graph
 
 
+def loaded_at_start(module: str) -> set[str]:
+    """Modules of others that load with one of ours: what it and those it imports name outside of functions."""
+    files = {module_name(path): path for path in sources()}
+    found, todo, seen = set[str](), [module], set[str]()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for node in _outside_functions(ast.parse(files[name].read_text())):
+            if isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+            else:
+                continue
+            todo += names & set(files)
+            found |= {name for name in names if not name.startswith("mixstyle")}
+    return found
+
+
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        type_checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not isinstance(node, ast.expr | ast.FunctionDef) and not type_checking:
+            yield node
+            yield from _outside_functions(node)
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_layer_imports_only_what_it_may(path: Path) -> None:
     assert breaches(path, path.relative_to(ROOT).parts[0]) == []
@@ -171,6 +200,15 @@ def test_a_second_path_would_be_seen(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("def own(loaded, stems, d):\n    return loaded.encoder(loaded.mel(stems), d)\n")
     assert callers({"mel"}, tmp_path) == callers({"encoder"}, tmp_path) == {"stages/songs/again.py"}
+
+
+@pytest.mark.parametrize("name", ["train.stage", "features.stage", "songs.describe.stage", "songs.index"])
+def test_commands_load_what_they_need_alone(name: str) -> None:
+    """scikit-learn, with pandas and SciPy's statistics, was a third of what each process of `train` loaded."""
+    loaded = loaded_at_start(f"mixstyle.stages.{name}")
+    assert "torch" in loaded, "nothing was followed"
+    slow = ("sklearn", "pandas", "matplotlib", "scipy.stats", "scipy.signal", "torch.utils.tensorboard")
+    assert not {module for module in loaded if module.startswith(slow)}
 
 
 def test_pipeline_holds_no_command_line() -> None:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
 
 
 def within_group_whitening(
@@ -15,6 +14,8 @@ def within_group_whitening(
     covariance matrices", Journal of Multivariate Analysis 88, 2004). Groups of one clip say nothing. Raises ValueError
     for values that are not finite and where no group has two clips.
     """
+    from sklearn.covariance import ledoit_wolf  # a third of what `train` loads, and seldom needed
+
     values, groups = np.asarray(values, np.float64), np.asarray(groups)
     if not np.isfinite(values).all():
         raise ValueError("values to whiten hold NaN or infinite numbers")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.stages.train.monitor import watch_step
@@ -38,6 +37,8 @@ class TrainLog:
     """
 
     def __init__(self, csv_path: Path, log_dir: Path, step: int) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter  # a second, and one process of several writes
+
         self._path = csv_path
         write_text(csv_path, _rows(read_loss(csv_path), step))
         self._file = csv_path.open("a", newline="", encoding="utf-8")

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -22,6 +21,7 @@ from mixstyle.stages.train.data import ROLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 HISTOGRAM_EVERY = 50
 """Steps between histograms of similarities."""
@@ -52,7 +52,7 @@ def similarities(embeddings: Tensor) -> dict[str, Tensor]:
     }
 
 
-def watch_step(board: SummaryWriter, embeddings: Tensor, step: int) -> None:
+def watch_step(board: "SummaryWriter", embeddings: Tensor, step: int) -> None:
     """Writes a step's alignment and uniformity, and now and then histograms of its similarities."""
     for name, value in spread(embeddings).items():
         board.add_scalar(name, value, step)
@@ -63,7 +63,7 @@ def watch_step(board: SummaryWriter, embeddings: Tensor, step: int) -> None:
 
 
 def watch_songs(
-    board: SummaryWriter,
+    board: "SummaryWriter",
     encoder: Encoder,
     mel: StemMel,
     cache: StemCache,

@@ -37,7 +37,6 @@ from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
-from mixstyle.stages.songs.describe.page import page
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
@@ -112,6 +111,8 @@ class Outputs:
         if self.json is not None:
             writes.append((self.json, lambda path: write_json(path, _as_json(songs, cached))))
         if self.png is not None:
+            from mixstyle.stages.songs.describe.page import page  # loads Matplotlib
+
             for song, name in zip(songs, page_names([song.name for song in songs], ".png"), strict=True):
                 path = self.png / name if self.several else self.png
                 writes.append((path, partial(page, song=song, cached=cached)))
