@@ -166,6 +166,9 @@ class _Run:
             f"train: {len(self.data.tracks)} {items}, {self.steps_per_epoch} steps of {options.batch_size} {items} an "
             f"epoch, {self.total} steps in all; encoder of {parameters / 1e6:.2f} M parameters on {self.device}{ranks}"
         )
+        if self.validation is None:
+            what = "no block of the bank is" if isinstance(self.data, BankItems) else "fewer than two songs are"
+            self._say(f"train: {what} held out for validation: {BEST} is the one of the lowest training loss")
         self.stepper = Stepper(self.encoder, self.mel, self.head, options, self.device)
         log = TrainLog(folder / LOSS, options.log_dir, self.step) if self.leads else None
         began, self.waited_s, loss = time.monotonic(), 0.0, None

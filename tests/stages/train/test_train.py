@@ -16,7 +16,7 @@ from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, profile, rows_of, settings_of
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.models.checkpoints import load_checkpoint, newest_checkpoint
+from mixstyle.cache.models.checkpoints import BEST, load_checkpoint, newest_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -220,7 +220,9 @@ def test_settings_that_cannot_work_are_refused(shared: Path, changes: dict[str, 
     assert not list((shared / "refused" / "ckpt").glob("*.pt"))
 
 
-def test_other_stems_make_a_run_stale(tmp_path: Path) -> None:
+def test_a_run_needs_descriptors_and_tells_where_no_validation_judges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_cache(tmp_path / "stems", tracks=4, clips=2, clip_s=CLIP_S, validation=0, per_shard=4)
     settings = settings_of(tmp_path / "run", num_epochs=1)
     with pytest.raises(MixstyleError) as caught:
@@ -229,6 +231,7 @@ def test_other_stems_make_a_run_stale(tmp_path: Path) -> None:
     features(settings)
     assert StemCache(tmp_path / "stems").complete
     summary = train(settings)
+    assert BEST in capsys.readouterr().out
     assert summary.best_loss == pytest.approx(np.mean([float(r["train_loss"]) for r in rows_of(tmp_path / "run")]))
 
 
