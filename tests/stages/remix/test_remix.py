@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
@@ -108,13 +106,8 @@ def test_shares_and_devices_give_the_bytes_of_one_process(folder: Path, summary:
     assert remix(shared, shard_index=1, num_shards=2).shards_elsewhere == 1
     assert remix(shared, shard_index=0, num_shards=2).shards_elsewhere == 0
     assert hashes(tmp_path / "shares" / "remix") == hashes(folder / "remix")
-    profile(tmp_path / "devices", folder)
-    command = [sys.executable, "-m", "mixstyle.stages", "remix", "--devices", "cpu,cpu", "--config"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        [*command, str(tmp_path / "devices" / "profile.yaml")], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    on_two = profile(tmp_path / "devices", folder, devices=["cpu", "cpu"])
+    assert remix(on_two).shards_made == SHARDS
     assert hashes(tmp_path / "devices" / "remix") == hashes(folder / "remix")
 
 
