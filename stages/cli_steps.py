@@ -286,7 +286,10 @@ def evaluate_musdb_command(
         list[Path] | None,
         typer.Option(help="A checkpoint or exported encoder; may be repeated; else the shipped one."),
     ] = None,
-    styles: Annotated[int, typer.Option(help="Effect chains with their loudnesses for each number of effects.")] = 500,
+    chains: Annotated[
+        int,
+        typer.Option("--chains", "--styles", help="Effect chains with their loudnesses for each number of effects."),
+    ] = 500,
     effects: Annotated[str, typer.Option(help="Numbers of effects in a chain.")] = "1,2,3,4,5,6,7,8",
     device: Device = None,
     config: Config = "demo",
@@ -312,7 +315,7 @@ def evaluate_musdb_command(
         output,
         settings_of(config, overrides, **options),
         checkpoints=checkpoint or (),
-        styles=styles,
+        chains=chains,
         effects=[int(number) for number in numbers],
         rebuild=rebuild,
     )

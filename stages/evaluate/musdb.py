@@ -17,7 +17,7 @@ from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.profile import Settings
 
-STYLES = 500
+CHAINS = 500
 EFFECTS = (1, 2, 3, 4, 5, 6, 7, 8)
 CLIP_S = 10.0
 CLIPS_PER_SONG = 4
@@ -31,7 +31,7 @@ def evaluate_musdb(
     settings: Settings,
     *,
     checkpoints: Sequence[Path] = (),
-    styles: int = STYLES,
+    chains: int = CHAINS,
     effects: Sequence[int] = EFFECTS,
     rebuild: bool = False,
 ) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def evaluate_musdb(
         bank_dir=output / "banks",
         checkpoints=tuple(checkpoints) or (shipped_encoder(),),
         tasks=("published-protocol",),
-        chains=styles,
+        chains=chains,
         effects=tuple(effects),
         clip_s=CLIP_S,
         whitening_chains=whitening,

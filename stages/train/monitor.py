@@ -30,7 +30,7 @@ MOST_SONGS = 300
 BATCH_CLIPS = 8
 
 
-def spread(embeddings: Tensor) -> dict[str, float]:
+def alignment_and_uniformity(embeddings: Tensor) -> dict[str, float]:
     """Alignment of anchors [3 B, E] to their positives, and uniformity of the anchors; NaN for a single one."""
     anchor, positive, _ = F.normalize(embeddings.float(), dim=-1).chunk(ROLES)
     distances = torch.pdist(anchor).square()
@@ -54,7 +54,7 @@ def similarities(embeddings: Tensor) -> dict[str, Tensor]:
 
 def watch_step(board: "SummaryWriter", embeddings: Tensor, step: int) -> None:
     """Writes a step's alignment and uniformity, and now and then histograms of its similarities."""
-    for name, value in spread(embeddings).items():
+    for name, value in alignment_and_uniformity(embeddings).items():
         board.add_scalar(name, value, step)
     if step % HISTOGRAM_EVERY == 0 or step == 1:
         for name, values in similarities(embeddings).items():

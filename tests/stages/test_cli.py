@@ -132,6 +132,14 @@ def test_every_option_has_help() -> None:
             assert getattr(option, "help", None), f"{name} {option.name}"
 
 
+@pytest.mark.parametrize("name", ["evaluate", "evaluate-musdb"])
+def test_effect_chains_are_asked_for_by_either_name(name: str) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    (option,) = (option for option in group.commands[name].params if option.name == "chains")
+    assert option.opts == ["--chains", "--styles"]
+
+
 def test_a_shell_completes_profiles_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert profiles("")[:4] == ["cpu", "demo", "fma", "fma-remix"]
     assert profiles("de") == ["demo"]

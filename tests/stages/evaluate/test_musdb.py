@@ -70,7 +70,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_one_command_does_all_of_it(musdb: Path, settings: Settings, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    metrics = evaluate_musdb(musdb, out, settings, styles=10, effects=(1, 2))
+    metrics = evaluate_musdb(musdb, out, settings, chains=10, effects=(1, 2))
     assert metrics["songs"] == 3
     assert list(metrics["published_protocol"]) == ["1", "2"]
     rows = metrics["rows"]
@@ -78,7 +78,7 @@ def test_one_command_does_all_of_it(musdb: Path, settings: Settings, tmp_path: P
     assert all(entries["chance_r1"] == 0.1 for entries in metrics["published_protocol"]["1"].values())
     assert "Fx-Encoder++" in (out / "evaluation.html").read_text()
     assert not list(out.glob("banks/*")), "nothing goes through a mix"
-    again = evaluate_musdb(musdb, out, settings, styles=10, effects=(1, 2))
+    again = evaluate_musdb(musdb, out, settings, chains=10, effects=(1, 2))
     assert again == metrics
 
 
