@@ -37,7 +37,7 @@ from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.arrays import Audio, as_mixture, as_stems, check_rate
 from mixstyle.stages.songs.cached_stems import CachedStems
 from mixstyle.stages.songs.clips import Decoded, SongClips, SongReader
-from mixstyle.stages.songs.match_plan import Plan, make_plan
+from mixstyle.stages.songs.match_plan import Plan, check_asked, make_plan
 from mixstyle.stages.songs.whole_song import WholeSong
 
 Music = str | Path | Audio | Mapping[str, Audio]
@@ -207,6 +207,7 @@ class Embedder:
         keep: stems that stay as they are. Raises MixstyleError as `embed` does, and (bad-option) for other values.
         """
         check_rate(sample_rate)
+        check_asked(amount, keep)
         references = [reference] if _is_one(reference) else list(cast(Sequence[Music], reference))
         pieces: list[Music] = [mine, *references]
         names = ["mine", *(f"reference {number}" for number in range(1, len(pieces)))]

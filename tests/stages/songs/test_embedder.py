@@ -10,6 +10,7 @@ import pandas
 import pytest
 import soundfile
 import torch
+from helpers.desk_songs import stems_of, through
 from helpers.small_encoder import DIMENSIONS, embedding_profile
 from helpers.small_separator import CLIP, CLIP_S, RATE, song, write_songs
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.matching.desk import Strip
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embed, embedder_of
@@ -228,3 +230,21 @@ def test_a_sample_rate_is_converted_as_a_file_of_it_is(embedder: Embedder, tmp_p
         with pytest.raises(MixstyleError) as caught:
             embedder.embed(audio, sample_rate=rate)  # type: ignore[arg-type]
         assert (caught.value.code, "sample_rate" in str(caught.value)) == ("bad-option", True)
+
+
+def test_a_song_is_matched_in_python(embedder: Embedder, tmp_path: Path) -> None:
+    stems = stems_of(seconds=2.0)
+    mine, reference = (dict(zip(STEMS, audio, strict=True)) for audio in (stems, through(stems)))
+    plan = embedder.match(mine, [reference, reference], keep=["vocals"])
+    assert plan.chain.strips[0] == Strip()
+    assert plan.chain.strips[1].gain_db > 1  # dB; bass is 5 dB up against vocals, its shelf among them
+    assert plan.write(tmp_path / "m.flac").after.true_peak_dbtp <= -1
+    assert soundfile.info(tmp_path / "m.flac").frames >= stems.shape[-1]
+    assert embedder.match(mine, mine).chain.strips == (Strip(),) * 4
+    for changes in ({"amount": -1.0}, {"keep": ["guitar"]}):
+        with pytest.raises(MixstyleError) as caught:
+            embedder.match(mine, reference, **changes)  # pyright: ignore[reportArgumentType]
+        assert caught.value.code == "bad-option"
+    with pytest.raises(MixstyleError) as caught:
+        embedder.match(mine, [])
+    assert caught.value.code == "bad-option"
