@@ -24,7 +24,7 @@ WORTH_DB = 0.15
 """A filter that brings the curve no nearer than this is not worth having."""
 LEAST_DB = 0.3
 """A filter of less is left out: 0.3 dB over an octave is at the threshold of what trained listeners hear in music."""
-RIDGE = 0.003
+RIDGE = 0.01
 """The price of a dB of a filter, against an octave's dB of error, both squared."""
 ROUNDS = 6
 APART_OCTAVES = 0.9
@@ -57,6 +57,9 @@ def fit_filters(power: Floats, target_db: Floats, weight: Floats, most_db: float
         return ()
     responses = np.stack([octave_change_db(power, response) for response in _responses()]) / _PROBE_DB
     root = np.sqrt(weight / weight.sum())
+    middle_db = float(target_db @ root**2)
+    # what no filter may reach is not asked for: filters at their bounds would be set against each other
+    target_db = middle_db + np.clip(target_db - middle_db, -most_db, most_db)
     chosen: list[int] = []
     gains = np.zeros(0)
     error = _error(np.zeros(0), responses[:0], target_db, root)

@@ -11,10 +11,11 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
-from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH
 from mixstyle.stages.songs.match_plan import Plan, Values
 from mixstyle.stages.songs.match_render import RenderedSong
 
+PLAIN_WIDTH = 150
+"""Of the table where there is no terminal: three values a stem."""
 SHOWN = (
     "relative_loudness_lu",
     "octave_63hz_db",

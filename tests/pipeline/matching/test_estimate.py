@@ -140,3 +140,16 @@ def test_a_curve_is_met_by_few_filters() -> None:
     assert len(found) <= 4
     assert np.std(left) < 0.5  # dB
     assert fit_filters(flat, np.full(10, 5.0), np.ones(10), 6.0) == ()  # the fader's
+
+
+def test_filters_at_their_bounds_do_not_fight() -> None:
+    power = 10 ** (-np.abs(np.arange(30) - 6) / 8)  # most of it at 80 Hz, as a bass has
+    target = np.array([-22.0, -8, 5, 11, 10, 4, 0, 0, 0, 0])
+    found = fit_filters(power, target, np.ones(10), 3.0)
+    assert found
+    for one in found:
+        for other in found:
+            near = abs(np.log2(one.frequency_hz / other.frequency_hz)) < 0.5
+            assert not near or one.gain_db * other.gain_db > 0 or one == other
+    left = octave_change_db(power, filters_db(found)) - np.clip(target - target.mean(), -3, 3)
+    assert np.std(left) < np.std(np.clip(target - target.mean(), -3, 3))
