@@ -13,30 +13,38 @@ from numpy.typing import NDArray
 from mixstyle.cache.song_index import IndexedSong, share_farther
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.songs.compare import Comparison, comparison
+from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_among
 from mixstyle.stages.songs.describe.song import DescribedSong
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder, Music, load
 from mixstyle.stages.songs.index import opened_index
 from mixstyle.stages.songs.search import Match, check_k, matches
 
 
-def describe_song(music: Music, model: Embedder | None = None, *, sample_rate: int = SAMPLE_RATE) -> DescribedSong:
+def describe_song(
+    music: Music,
+    model: Embedder | None = None,
+    *,
+    features: str | Path | None = None,
+    sample_rate: int = SAMPLE_RATE,
+) -> DescribedSong:
     """A song's descriptors (medians over its clips) and its loudness, as `mixstyle describe` has them.
 
-    Percentiles are NaN: there are no cached songs to compare with. Raises MixstyleError for music that cannot be used.
+    features: the store that `mixstyle features` filled, such as `cache/features.zarr`: percentiles are among its songs,
+    as those that the command prints; NaN without it. Raises MixstyleError for music that cannot be used, and for a
+    store that is not there, damaged, empty or of other descriptors.
     """
+    cached = cached_songs(Path(features)) if features is not None else None
     song = (model or _shipped()).song(music, sample_rate=sample_rate, measure=True)
     if song.loudness is None:
         raise ValueError("a song to describe should be measured")
-    nothing = np.full(len(DESCRIPTORS), np.nan)
     return DescribedSong(
         song.name,
         song.duration_s,
         len(song.starts_s),
         song.clip_s,
         song.values,
-        nothing,
+        percentiles_among(song.values, cached),
         song.given,
         song.loudness,
     )

@@ -81,6 +81,26 @@ def allocate(group: zarr.Group, keys: RowKeys, names: list[str], rows_per_shard:
             array[:] = as_text(values)
 
 
+class Strays:
+    """What killed writers left of the chunks of a store: `<chunk>.<random>.partial`, as it was at the first question.
+
+    An array's folder is listed once for all chunks: once for each would cost the square of the number of shards.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, dict[str, list[Path]]] = {}
+
+    def of(self, name: str, chunk: int) -> list[Path]:
+        """Those of one chunk (its first number) of an array; told once."""
+        folder = self._path / name / "c"
+        if name not in self._found:
+            self._found[name] = {}
+            for stray in folder.glob("*.partial"):
+                self._found[name].setdefault(stray.name.partition(".")[0], []).append(stray)
+        return [*self._found[name].pop(str(chunk), ()), *(folder / str(chunk)).glob("*.partial")]
+
+
 def as_text(values: Sequence[str]) -> NDArray[Any]:
     return np.array(list(values), dtype=np.dtypes.StringDType())
 

@@ -57,6 +57,7 @@ from mixstyle.cache.features_layout import (
     KEYS,
     RowKeys,
     ShardRows,
+    Strays,
     allocate,
     as_strings,
     as_text,
@@ -94,6 +95,7 @@ class FeatureStore:
         self.path = path
         self._group = group
         self._arrays: dict[str, zarr.Array] = {}
+        self._strays = Strays(path)
         attributes = dict(group.attrs)
         self.rows_per_shard = _whole(attributes["rows_per_shard"])
         self.descriptors_version = _whole(attributes["descriptors_version"])
@@ -353,8 +355,7 @@ class FeatureStore:
         Without a row in the training split, None takes all rows.
         """
         if rows is None:
-            training = [row for row, split in enumerate(self.splits) if split == "train"]
-            rows = training or range(self.n_rows)
+            rows = [row for row, split in enumerate(self.splits) if split == "train"] or range(self.n_rows)
         return robust_statistics(self.rows(np.asarray(rows)))
 
     def write_statistics(self, center: NDArray[np.float32], scale: NDArray[np.float32]) -> None:
@@ -421,14 +422,13 @@ class FeatureStore:
     def _put(self, name: str, place: slice, values: NDArray[Any], chunk: int) -> None:
         """Writes one chunk, makes it durable and reads it back; sweeps what a killed writer of it left."""
         folder = self.path / name / "c"
-        for stray in [*folder.glob(f"{chunk}.*.partial"), *(folder / str(chunk)).glob("*.partial")]:
+        for stray in self._strays.of(name, chunk):
             stray.unlink(missing_ok=True)
         self._array(name)[place] = values
         for written in (folder / str(chunk) / "0", folder / str(chunk), folder):
             sync(written)
         back = np.asarray(self._array(name)[place])
-        same = np.array_equal(back, values, equal_nan=values.dtype.kind == "f")
-        if not same:
+        if not np.array_equal(back, values, equal_nan=values.dtype.kind == "f"):
             raise MixstyleError(
                 f"{self.path}: {name} of shard {chunk} reads back otherwise than it was written; check the disk",
                 code="cannot-write",

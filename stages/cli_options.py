@@ -44,6 +44,14 @@ Set = Annotated[
     typer.Option("--set", "-s", help="Overrides a setting, as section.name=value; may be repeated."),
 ]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Throws away what was made before, and makes it anew.")]
+RebuildShares = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild",
+        help="Throws away what was made before, and makes it anew; of several shares (--num-shards), where it does not "
+        "fit.",
+    ),
+]
 RebuildStale = Annotated[
     bool,
     typer.Option(

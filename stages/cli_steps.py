@@ -14,6 +14,7 @@ from mixstyle.stages.cli_options import (
     Devices,
     NumShards,
     Rebuild,
+    RebuildShares,
     RebuildStale,
     Set,
     ShardIndex,
@@ -73,7 +74,7 @@ def separate_command(
     num_shards: NumShards = 1,
     config: Config = "demo",
     overrides: Set = None,
-    rebuild: Rebuild = False,
+    rebuild: RebuildShares = False,
     rebuild_stale: RebuildStale = False,
 ) -> None:
     """Separates clips of every track into stems and writes them as WebDataset shards.
@@ -145,7 +146,7 @@ def remix_command(
     num_shards: NumShards = 1,
     config: Config = "demo",
     overrides: Set = None,
-    rebuild: Rebuild = False,
+    rebuild: RebuildShares = False,
     rebuild_stale: RebuildStale = False,
 ) -> None:
     """Mixes the cached stems anew, under effect chains, and separates the mixes again: a bank of clips to train on.
@@ -179,9 +180,7 @@ def features_command(
     num_shards: NumShards = 1,
     config: Config = "demo",
     overrides: Set = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Makes the store anew; of several shares, where it does not fit.")
-    ] = False,
+    rebuild: RebuildShares = False,
     rebuild_stale: RebuildStale = False,
 ) -> None:
     """Computes the mixing descriptors of the cached clips into a Zarr store.

@@ -211,7 +211,7 @@ def read_listing(output_dir: Path) -> dict[str, Any] | None:
         listing = json.loads(path.read_text(encoding="utf-8"))
         version = listing["format"]
         readable = isinstance(listing["settings"], dict) and isinstance(listing["songs"], list)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _stale(
             output_dir, f"{path} is not a list of songs; to replace it and its songs,", "damaged-file"
         ) from error

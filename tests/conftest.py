@@ -32,3 +32,17 @@ def _tunings_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning_cache, "tunings_folder", lambda: elsewhere() if os.environ.get("XDG_CACHE_HOME") else own)
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads on a busy machine wait for each other longer than they work on tensors as small as the tests'.
+
+    For a whole module: `pytestmark = pytest.mark.usefixtures("one_thread")`.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -248,6 +248,31 @@ def test_no_source_is_git_ignored() -> None:
     assert ignored == []
 
 
+def test_what_profiles_make_is_ignored_by_git_and_what_is_shipped_is_not() -> None:
+    from mixstyle.stages.common.assets import profile_names
+    from mixstyle.stages.settings.profile import SECTIONS, load_settings
+
+    def asked(*words: str, names: str = "") -> list[str]:
+        return subprocess.run(["git", *words], input=names, cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
+
+    shipped = [name for name in asked("ls-files", "-z") if name]
+    assert len(shipped) > 300
+    # the rules alone, for whatever git tracks already: --no-index
+    rules = ("check-ignore", "--no-index", "--stdin", "-z")
+    assert [name for name in asked(*rules, names="\0".join(shipped)) if name] == []
+    assert {"demo", "cpu", "fma"} <= set(profile_names())
+    made = set()
+    for profile in profile_names():
+        settings = load_settings(profile)
+        for section in (getattr(settings, name) for name in SECTIONS):
+            for field in dataclasses.fields(section):
+                value = getattr(section, field.name)
+                if isinstance(value, Path) and not (ROOT / value).is_file() and value.suffix != ".csv":
+                    made.add(f"{value.as_posix()}/x")  # within it: rules for folders know none that is not there
+    assert len(made) > 20
+    assert made - set(asked(*rules, names="\0".join(sorted(made)))) == set()
+
+
 def test_no_default_of_the_settings_lies_inside_a_package() -> None:
     # the layer cache/ is both: its folder is where the outputs of the stages go by default, its packages are below it
     from mixstyle.stages.settings.profile import Settings, plain

@@ -7,6 +7,7 @@ not read go through ffmpeg, where that is installed.
 """
 
 import errno
+import math
 import mmap
 import os
 import stat
@@ -27,8 +28,12 @@ from mixstyle.cache.music.tags import after_id3v2, before_last_tags
 from mixstyle.cache.music.wav_data import UNKNOWN, wav_data
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.samples import LOUDEST_SAMPLE
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 RATES_HZ = (1_000, 768_000)
+MOST_ODD_HZ = 100_000
+"""Rates above it should divide, with 44.1 kHz, by more than a little, as all that are in use do: the filter between
+rates without a common divisor grows with them, at 767,999 Hz to gigabytes."""
 LONGEST_S = 24 * 3600.0
 MOST_CHANNELS = 8
 _MAGIC = (b"fLaC", b"RIFF", b"RF64", b"riff", b"OggS", b"FORM", b".snd", b"caff")
@@ -261,7 +266,8 @@ def _sound_of(view: FileView) -> soundfile.SoundFile:
 def _described(opened: _Opened) -> MusicInfo:
     file = opened.file
     frames = min(file.frames, opened.counted) if opened.counted else file.frames
-    if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
+    odd = file.samplerate // math.gcd(file.samplerate, SAMPLE_RATE) > MOST_ODD_HZ
+    if odd or not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
         raise UnreadableMusic(f"unusable rate: its header says {file.samplerate} Hz")
     if frames <= 0:
         raise UnreadableMusic("no audio: its header says 0 samples")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.storage.atomic import write_bytes
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,13 @@ def read_failures(path: Path) -> list[Failure]:
     """Reads a failure log; an empty list where there is none. Raises MixstyleError for a file that is none."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise MixstyleError(f"{path}: cannot be read as CSV ({one_line(error)})", code="damaged-file") from error
     if header != [field.name for field in fields(Failure)]:
         raise MixstyleError(f"{path}: not a failure log; its columns differ", code="wrong-file")
+    if any(len(row) != len(header) for row in rows):
+        raise MixstyleError(f"{path}: damaged: a row has not as many cells as there are columns", code="damaged-file")
     return [Failure(*row) for row in rows]

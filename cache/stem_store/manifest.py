@@ -27,6 +27,8 @@ from mixstyle.cache.storage.atomic import write_bytes
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 VERSION = 1
+LONGEST_NUMBER = 18
+"""Digits of a track's number."""
 LEAST_FOLDERS = 10
 """Top folders count as artists from this many on: fewer could not be shared out among three sides."""
 
@@ -231,12 +233,17 @@ def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:
                 )
             artist = names.index(("artist", "id"))
             licence = names.index(("track", "license")) if ("track", "license") in names else None
-            kept = [row for row in rows if row and row[0].isdecimal() and len(row) == len(names)]
+            kept = [row for row in rows if row and _is_number(row[0]) and len(row) == len(names)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MixstyleError(f"separate.tracks_csv={path}: cannot be read ({error})", code="bad-list") from error
     artists = {int(row[0]): row[artist] for row in kept if row[artist]}
     licences = {int(row[0]): row[licence] for row in kept if row[licence]} if licence is not None else {}
     return artists, licences
+
+
+def _is_number(text: str) -> bool:
+    """Whether a cell is the number of a track; Python refuses to read numbers of thousands of digits."""
+    return text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 def _join_duplicates(listing: Listing, kind: Literal["mixtures", "stems"], groups: dict[str, str]) -> None:

@@ -51,7 +51,7 @@ def load_tuning(case: Mapping[str, Any]) -> Tuning | None:
     path = next((path for path in (_path(case), _path(before)) if path.exists()), None)
     if path is None:
         return None
-    with contextlib.suppress(MixstyleError, KeyError, TypeError, AttributeError):
+    with contextlib.suppress(MixstyleError, KeyError, TypeError, AttributeError, ValueError, OverflowError):
         stored = rename(read_json(path), _RENAMED)
         if stored["version"] == VERSION:
             return Tuning(int(stored["threads_per_stream"]), int(stored["batch_chunks"]), dict(stored["chunk_s"]))

@@ -89,9 +89,9 @@ def read_separator_config(path: str | Path) -> SeparatorFile:
     target = training.get("target_instrument")
     if target is not None:
         refuse(f"training.target_instrument={target}", "one stem alone; all four are needed")
-    instruments = tuple(training.get("instruments") or model.sources)
-    if sorted(instruments) != sorted(STEMS):
-        refuse(f"training.instruments={list(instruments)}", f"only {', '.join(STEMS)} can be used")
+    instruments = training.get("instruments") or list(model.sources)
+    if not isinstance(instruments, list | tuple) or sorted(map(str, instruments)) != sorted(STEMS):
+        refuse(f"training.instruments={instruments}", f"only {', '.join(STEMS)} can be used")
     rate = audio.get("sample_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         refuse(f"audio.sample_rate={rate}", f"only {SAMPLE_RATE} Hz can be used")
@@ -102,7 +102,7 @@ def read_separator_config(path: str | Path) -> SeparatorFile:
     if not isinstance(num_overlap, int) or num_overlap < 1:
         refuse(f"inference.num_overlap={num_overlap}", "should be a whole number from 1 on")
     normalize = bool(inference.get("normalize", False))
-    return SeparatorFile(model, instruments, chunk, num_overlap, normalize, architecture.name)
+    return SeparatorFile(model, tuple(instruments), chunk, num_overlap, normalize, architecture.name)
 
 
 def _section(path: Path, data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Embeddings of a part's clips by every row, kept on the disk as the part is done."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,12 @@ from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.task import Embeddings, Items, Part
 from mixstyle.stages.evaluate.tasks.variants import Way
 from mixstyle.stages.settings.evaluate import EvaluateSettings
+
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What numpy and the ZIP reader raise over damaged files."""
 
 
 class Banks(Protocol):
@@ -104,8 +111,11 @@ def read_embeddings(path: Path) -> dict[str, Embeddings]:
     """Embeddings [clips, E] by row. Raises MixstyleError ("damaged-file") for what is not what was written."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            found = {name: stored[name] for name in stored.files}
+        if not all(isinstance(rows, np.ndarray) for rows in found.values()):
+            raise ValueError("not all of it are arrays")
+        return found
+    except _UNREADABLE as error:
         raise MixstyleError(
             f"{path}: damaged ({one_line(error)})", code="damaged-file", remedy=("evaluate",)
         ) from error

@@ -145,11 +145,12 @@ def open_bank(
     *,
     workers: int,
     rebuild: bool = False,
+    anew: bool = False,
 ) -> BankRun:
     """What filling the folder with these groups needs; refuses a folder that was made from anything else.
 
     provenance: of `bank_provenance`, with clip_s, clips_per_track, tracks_per_shard and tracks among its settings.
-    Raises MixstyleError ("stale") unless `rebuild`.
+    anew: `rebuild` throws away what fits too. Raises MixstyleError ("stale") unless `rebuild`.
     """
     stored = guard(
         folder / SETTINGS,
@@ -159,6 +160,7 @@ def open_bank(
         told=STEMS_CHANGED,
         absent=LATER,
         vouched=partial(all_made_with, folder),
+        anew=anew,
     )
     known = provenance.flat
     frames = round(known["clip_s"] * SAMPLE_RATE)

@@ -65,7 +65,8 @@ class RemixSummary:
 def remix(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> RemixSummary:
     """Makes the bank's shards that are not there yet, or share `shard_index` of `num_shards` of them.
 
-    With 0 blocks it says so and does nothing. With `remix.devices` a worker process runs on each of them. Raises
+    With 0 blocks it says so and does nothing. With `remix.devices` a worker process runs on each of them. rebuild: all
+    is made anew; with several shares only a bank that does not fit, as in `separate`. Raises
     MixstyleError where the stems are not whole ("step-missing"), cannot fill a block ("misfit") or are others than the
     bank was mixed from ("stale", unless `rebuild`), where the disk has no room, where other processes hold all that is
     left, and when a worker process died.
@@ -80,7 +81,7 @@ def remix(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_s
         return RemixSummary(0)
     keep_freed_memory()
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks:
-        run = open_run(settings, locks, rebuild)
+        run = open_run(settings, locks, rebuild, anew=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)
         _check_room(run, share)
 
@@ -96,8 +97,11 @@ def remix(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_s
     return summary
 
 
-def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False) -> BankRun:
-    """Opens the cached stems, loads the separators, and makes sure that the folder fits. Raises as `remix` does."""
+def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False, *, anew: bool = False) -> BankRun:
+    """Opens the cached stems, loads the separators, and makes sure that the folder fits. Raises as `remix` does.
+
+    anew: `rebuild` throws away what fits too.
+    """
     chosen = settings.remix
     with locks.mutex():
         cache = open_stems(settings)
@@ -111,7 +115,14 @@ def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False) -> Ba
             return open_bank(chosen.remix_dir, groups, cache, separation, provenance, workers=chosen.workers)
         with locks.all():  # nothing is deleted while another process writes
             return open_bank(
-                chosen.remix_dir, groups, cache, separation, provenance, workers=chosen.workers, rebuild=True
+                chosen.remix_dir,
+                groups,
+                cache,
+                separation,
+                provenance,
+                workers=chosen.workers,
+                rebuild=True,
+                anew=anew,
             )
 
 

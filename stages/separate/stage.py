@@ -118,6 +118,9 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
 
     A share is every num_shards-th shard of the manifest. With `separate.devices` a worker process runs on each of them.
 
+    rebuild: all is made anew; with several shares only a folder that does not fit, since each of their processes is
+    given the option and none should undo the others' work.
+
     Raises MixstyleError for settings that do not fit what is there (unless `rebuild`), for music or a separator that
     cannot be found, where other processes hold all that is left, when the disk is full, when a worker process died,
     and when no track at all can be used.
@@ -126,7 +129,7 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     chosen, start = settings.separate, time.perf_counter()
     keep_freed_memory()
     with as_mixstyle_errors(chosen.stems_dir), ShardLocks(chosen.stems_dir, COMMAND) as locks:
-        run = open_run(settings, rebuild, locks)
+        run = open_run(settings, rebuild, locks, anew=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)
 
         def make(advance: Callable[[], None]) -> list[RunStats]:
@@ -157,10 +160,13 @@ def check_share(shard_index: int, num_shards: int) -> None:
         )
 
 
-def open_run(settings: Settings, rebuild: bool = False, locks: ShardLocks | None = None) -> SeparationRun:
+def open_run(
+    settings: Settings, rebuild: bool = False, locks: ShardLocks | None = None, *, anew: bool = False
+) -> SeparationRun:
     """Finds the music, loads the separator, and makes or loads the manifest. Refuses what does not fit the shards.
 
-    locks: of a caller that shares the folder with others; it is then done behind their mutex. Raises MixstyleError as
+    locks: of a caller that shares the folder with others; it is then done behind their mutex. anew: `rebuild` throws
+    away what fits too. Raises MixstyleError as
     `separate` does.
     """
     with ExitStack() as stack:
@@ -168,10 +174,10 @@ def open_run(settings: Settings, rebuild: bool = False, locks: ShardLocks | None
             stack.enter_context(locks.mutex())
             if rebuild:
                 stack.enter_context(locks.all())  # nothing is deleted while another process writes
-        return _open_run(settings, rebuild)
+        return _open_run(settings, rebuild, anew)
 
 
-def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
+def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
     chosen = settings.separate
     device = device_of(chosen)
     version = LISTING_VERSION if rebuild else listing_version_of(chosen.stems_dir)
@@ -199,6 +205,7 @@ def _open_run(settings: Settings, rebuild: bool) -> SeparationRun:
         renamed=RENAMED,
         told={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
         vouched=partial(all_made_with, folder),
+        anew=anew,
     )
     fits = stored is not None and stored.listing.digest == listing.digest and stored.cutting_version == cutting_version
     if stored is None or not fits or not manifest_path.exists():

@@ -1,13 +1,11 @@
 """`mixstyle status` beside real stages: what is done, left, failed, stale and why; and that it changes nothing."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
-import torch
 from helpers.mixed_cache import CLIP_S, FRAMES, clip_of, make_stems, settings_of
 
 from mixstyle.cache.features_store import FeatureStore
@@ -31,12 +29,7 @@ SEPARATE = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def here(folder: Path, **changes: dict[str, Any]) -> Settings:

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import write_json, write_text
@@ -26,7 +24,6 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.core.text import as_utf8
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
-from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.left_out import LeftOut
@@ -37,6 +34,7 @@ from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
+from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_among
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
@@ -168,59 +166,20 @@ def _described(name: str, clips: SongClips, cached: CachedSongs | None) -> Descr
         raise ValueError("a song to describe should be measured")
     rows = [describe(stems[None], SAMPLE_RATE)[0].numpy() for stems in clips.stems]
     values = np.median(rows, axis=0).astype(np.float32)
-    percentiles = _percentiles(values, cached)
+    percentiles = percentiles_among(values, cached)
     return DescribedSong(
         name, clips.duration_s, len(rows), clips.clip_s, values, percentiles, clips.given, clips.loudness
     )
 
 
-def _percentiles(values: NDArray[np.float32], cached: CachedSongs | None) -> NDArray[np.float64]:
-    """Share of the cached songs below each value, in percent; equal ones count half."""
-    found = np.full(len(values), math.nan)
-    if cached is None:
-        return found
-    for column, value in enumerate(values):
-        songs = cached.of(column)
-        if len(songs) and is_meaningful(column, values):
-            found[column] = 100 * ((songs < value).sum() + 0.5 * (songs == value).sum()) / len(songs)
-    return found
-
-
 def _cached_songs(settings: Settings) -> CachedSongs | None:
     """The songs of the profile's store; None, and a line that says why, where there are none to compare with."""
-    path = settings.features.features_path
-    command = completed(("features",), settings)
-    if not path.exists():
-        say(f"describe: no percentiles: {path} is not there; run: {command}")
-        return None
     try:
-        store = FeatureStore.open(path)
-        damaged = store.damaged_shards()
+        return cached_songs(settings.features.features_path)
     except MixstyleError as error:
         line = error.told(completed(error.remedy, settings)) if error.remedy else str(error)
         say(f"describe: no percentiles: {line}")
         return None
-    if damaged:
-        say(f"describe: no percentiles: {path} is damaged; run: {command}")
-        return None
-    again = ("features", "--rebuild")
-    if store.descriptors_version != DESCRIPTORS_VERSION or store.names != [d.name for d in DESCRIPTORS]:
-        say(f"describe: no percentiles: {path} holds other descriptors; run: {completed(again, settings)}")
-        return None
-    values = store.values()
-    good = set(np.flatnonzero(np.isfinite(values).all(axis=1)).tolist())
-    tracks: dict[str, list[int]] = {}
-    for row, track in enumerate(store.track_ids):
-        if row in good:
-            tracks.setdefault(track, []).append(row)
-    if not tracks:
-        say(f"describe: no percentiles: {path} has no song yet; run: {command}")
-        return None
-    medians = np.stack([np.median(values[rows], axis=0) for rows in tracks.values()])
-    separate = store.made_with.get("separate", {})
-    return CachedSongs(
-        medians.astype(np.float32), str(separate.get("separator", "")), separate.get("cutting_version", 1)
-    )
 
 
 def _tell_of_other_stems(cached: CachedSongs | None, separator: Separator) -> None:

@@ -1,7 +1,6 @@
 """Descriptors against a float64 oracle, known answers and invariances."""
 
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,13 +16,7 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSI
 UNITS = {"dBFS", "dB", "LUFS", "LU", "dB/octave", "1"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Clips this short only make two threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- the table

@@ -1,6 +1,6 @@
 """Descriptors of the signals that break such things: silence, constants, single samples, what is no number."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,14 +10,7 @@ from torch import Tensor
 
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Clips this short only make two threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SAMPLES = RATE

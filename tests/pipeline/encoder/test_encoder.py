@@ -1,7 +1,6 @@
 """The encoder: what it reads, what it does not mix up, and that it learns."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,7 @@ from mixstyle.pipeline.encoder.losses import info_nce
 SMALL = EncoderConfig(channels=(4, 6), encoder_dim=32, film_hidden=16, n_descriptors=5, dropout=0.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Kernels this small only wait for each other on two threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def seeded(config: EncoderConfig = SMALL, film: float = 0.0) -> Encoder:

@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections import namedtuple
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,7 @@ from mixstyle.stages.settings.profile import Settings, load_settings
 BLOCKS, GROUPS, SHARDS = 4, 8, 2
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def profile(folder: Path, origin: Path, **changes: Any) -> Settings:
@@ -204,6 +198,14 @@ def test_what_changed_is_told_and_made_anew(folder: Path, summary: RemixSummary,
         assert (state.state, state.run) == ("stale", "mixstyle remix --rebuild")
     assert hashes(tmp_path / "remix") == hashes(folder / "remix")
     assert remix(profile(tmp_path, folder, contents=2), rebuild=True).clips == 16
+
+
+def test_rebuild_makes_all_of_it_though_nothing_changed(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+    shutil.copytree(folder / "remix", tmp_path / "remix")
+    same = profile(tmp_path, folder)
+    assert remix(same, rebuild=True, shard_index=0, num_shards=2).shards_made == 0
+    assert remix(same, rebuild=True).shards_made == summary.shards
+    assert hashes(tmp_path / "remix") == hashes(folder / "remix")
 
 
 def test_other_stems_make_it_stale(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:

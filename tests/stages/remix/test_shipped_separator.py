@@ -1,6 +1,5 @@
 """A bank by the separator that is shipped, of songs whose true stems are known."""
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +23,7 @@ SEPARATOR = ROOT / "Music-Source-Separation-Training"
 FRAMES = 4 * SAMPLE_RATE
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def stems_of_song(stems: np.ndarray) -> np.ndarray:

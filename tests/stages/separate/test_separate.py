@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,7 @@ from mixstyle.stages.settings.profile import Settings
 SONGS = 5
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads on a busy machine wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +178,14 @@ def test_another_separator_is_noticed(copy: Settings, tmp_path: Path) -> None:
         separate(copy)
     assert caught.value.code == "stale"
     assert "separator: " in str(caught.value)
+
+
+def test_rebuild_makes_all_of_it_though_nothing_changed(copy: Settings, folder: Path, tmp_path: Path) -> None:
+    assert separate(copy).shards_made == 0
+    # each of several processes is given the option: the second does not undo what the first has made
+    assert separate(copy, rebuild=True, shard_index=0, num_shards=2).shards_made == 0
+    assert separate(copy, rebuild=True).shards_made == 3
+    assert hashes(tmp_path / "stems") == hashes(folder / "stems")
 
 
 def test_a_changed_folder_is_told_and_rebuilt(

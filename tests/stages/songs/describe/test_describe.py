@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.small_encoder import embedding_profile
 from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_songs
 from scipy.stats import percentileofscore
 
+import mixstyle
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -27,6 +29,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.describe.page import draw, side_share
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.stage import describe_songs
+from mixstyle.stages.songs.embed import embedder_of
 
 SONGS = 6
 
@@ -65,6 +68,20 @@ def test_percentiles_are_among_songs_that_have_the_stem(settings: Settings, desc
         among = medians[:, column] if is_loudness(column) else medians[there, column]
         expected = percentileofscore(among, described.values[column], kind="mean") if len(among) else np.nan
         assert described.percentiles[column] == pytest.approx(expected, nan_ok=True, abs=1e-9)
+
+
+def test_python_gives_the_percentiles_of_the_command(settings: Settings, tmp_path: Path) -> None:
+    path, store = tmp_path / "new.flac", settings.features.features_path
+    soundfile.write(path, song(77), RATE)
+    expected = describe_songs(settings, [path])[0]
+    with embedder_of(embedding_profile(store.parent, settings.separate.data_path)) as model:
+        found = mixstyle.describe_song(path, model, features=store)
+        np.testing.assert_array_equal(found.values, expected.values)
+        np.testing.assert_array_equal(found.percentiles, expected.percentiles)
+        assert np.isfinite(found.percentiles).any()
+        with pytest.raises(MixstyleError) as caught:
+            mixstyle.describe_song(path, model, features=store.with_name("none.zarr"))
+        assert (caught.value.code, caught.value.remedy) == ("step-missing", ("features",))
 
 
 def test_files_hold_every_value_and_equal_runs_equal_bytes(

@@ -1,0 +1,200 @@
+"""How long it takes to open and to verify outputs of FMA's size, and how much memory: made-up stems and descriptors.
+
+    uv run python benchmarks/full_size.py --tracks 13322 --tracks 26644 --tracks 106574
+
+Shards and their sidecars are as `mixstyle separate` writes them, of clips of a few bytes, and the store is as
+`mixstyle features` writes it, of a few values: whatever grows with the number of tracks is as it would be, what grows
+with the length of the audio (reading the tars through) is not. Each row is a process of its
+own; seconds are the processor's, so that other work on the machine counts little. 106,574 tracks take 1 GB of disk
+until the end.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mixstyle.cache.features_layout import RowKeys, ShardRows
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.stem_store.failures import failures_of, write_failures
+from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, read_shard, shard_numbers, write_shard
+from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.storage.atomic import write_json
+from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
+from mixstyle.stages.settings.profile import Settings
+
+CLIPS, TRACKS_PER_SHARD = 2, 32
+"""As in the profile `fma`."""
+FLAC = b"made up, 32 bytes in all so far."
+
+
+def made_up(tracks: int) -> Provenance:
+    sizes = {"clips_per_track": CLIPS, "tracks_per_shard": TRACKS_PER_SHARD, "clip_s": 10.0, "tracks": tracks}
+    return Provenance("separate", sizes)
+
+
+def write_stems(folder: Path, tracks: int) -> None:
+    """Shards of `tracks` tracks, one in a hundred of which failed."""
+    provenance = made_up(tracks)
+    write_json(folder / SETTINGS, provenance.to_json(), checksum=True)
+    for number in range(-(-tracks // TRACKS_PER_SHARD)):
+        places = range(number * TRACKS_PER_SHARD, min((number + 1) * TRACKS_PER_SHARD, tracks))
+        write_shard(folder, number, [track(place) for place in places], provenance.fingerprint)
+    shards = [shard for number in shard_numbers(folder) if (shard := read_shard(folder, number)) is not None]
+    write_failures(folder / "failures.csv", failures_of(shards))
+
+
+def track(place: int) -> TrackRecord:
+    track_id, failed = f"{place:016x}", place % 100 == 99
+    clips = tuple(
+        ClipRecord(f"{track_id}_{slot}", slot, None if failed else 441_000 * slot, flac=b"" if failed else FLAC)
+        for slot in range(CLIPS)
+    )
+    reason = "too short: 9.1 s, and 2 clips need 20.0 s" if failed else ""
+    return TrackRecord(track_id, f"{place // 1000:03}/{place:06}.mp3", "train", clips, reason)
+
+
+def write_store(path: Path, cache: StemCache) -> None:
+    """A store of the folder's clips with values that compress well."""
+    entries = [entry for shard in cache.shards for entry in shard.tracks]
+    rows = [(entry["track_id"], entry["path"], slot) for entry in entries for slot in range(CLIPS)]
+    keys = RowKeys(
+        [f"{track_id}_{slot}" for track_id, _, slot in rows],
+        [track_id for track_id, _, _ in rows],
+        [name for _, name, _ in rows],
+        ["train"] * len(rows),
+    )
+    store = FeatureStore.create(
+        path,
+        descriptors=DESCRIPTORS,
+        descriptors_version=DESCRIPTORS_VERSION,
+        keys=keys,
+        rows_per_shard=cache.rows_per_shard,
+        made_with={"separate": cache.settings},
+    )
+    for shard in cache.shards:
+        store.write_shard(shard.shard, made_up_rows(store, shard))
+    store.write_statistics(*store.statistics())
+
+
+def made_up_rows(store: FeatureStore, shard: ShardInfo) -> ShardRows:
+    place = store.shard_rows(shard.shard)
+    n = place.stop - place.start
+    failed = np.repeat([entry["status"] != "ok" for entry in shard.tracks], CLIPS)
+    values = np.random.default_rng(shard.shard).integers(-3, 4, (n, len(DESCRIPTORS))).astype(np.float32)
+    values[failed] = np.nan
+    start_s = np.where(failed, np.nan, np.tile(10.0 * np.arange(CLIPS), n // CLIPS))
+    return ShardRows(values, start_s, ["too short: x" if one else "" for one in failed], shard.sha256)
+
+
+def settings_of(folder: Path) -> Settings:
+    """A profile with nothing but the stems and the store."""
+    plain = Settings()
+    return replace(
+        plain,
+        separate=replace(plain.separate, stems_dir=folder / "stems"),
+        features=replace(plain.features, features_path=folder / "features.zarr"),
+        remix=replace(plain.remix, remix_dir=folder / "none", features_path=folder / "none.zarr"),
+        demo_songs=replace(plain.demo_songs, output_dir=folder / "none"),
+        train=replace(plain.train, mels_dir=folder / "none", stems_cache_dir=folder / "none", checkpoint_dir=folder),
+        evaluate=replace(plain.evaluate, evaluate_dir=folder / "none", bank_dir=folder / "none"),
+        report=replace(plain.report, report_dir=folder / "none", checkpoint=None),
+        embed=replace(plain.embed, index_dir=folder / "none"),
+    )
+
+
+def make_stems(folder: Path, tracks: int) -> None:
+    write_stems(folder / "stems", tracks)
+
+
+def make_store(folder: Path, _: int) -> None:
+    write_store(folder / "features.zarr", StemCache(folder / "stems"))
+
+
+def open_stems(folder: Path, tracks: int) -> None:
+    cache = StemCache(folder / "stems")
+    if cache.n_tracks != tracks or not cache.complete:
+        raise SystemExit("the made-up stems are not whole")
+
+
+def open_store(folder: Path, tracks: int) -> None:
+    """As training does: all names, one row, the statistics."""
+    store = FeatureStore.open(folder / "features.zarr")
+    if not store.complete or store.stored_statistics() is None:
+        raise SystemExit("the made-up store is not whole")
+    store.rows([store.row(f"{tracks - 1:016x}_0")])
+
+
+def verify_all(folder: Path, _: int) -> None:
+    from mixstyle.stages.verify import verify
+
+    if verify(settings_of(folder)).damages:
+        raise SystemExit("the made-up outputs are damaged")
+
+
+WORK: dict[str, Callable[[Path, int], None]] = {
+    "writing made-up stems": make_stems,
+    "writing the store": make_store,
+    "opening the stems": open_stems,
+    "opening the store": open_store,
+    "mixstyle verify": verify_all,
+}
+
+
+def do(name: str, folder: Path, tracks: int) -> None:
+    """One piece of work; prints its seconds and its memory as JSON."""
+    if name.startswith("writing"):
+        os.fsync = lambda _: None  # the disk is not what is measured
+    begun, cpu = time.perf_counter(), time.process_time()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    WORK[name](folder, tracks)
+    told = {
+        "cpu_s": time.process_time() - cpu,
+        "s": time.perf_counter() - begun,
+        "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3,
+    }
+    print(f"\n{json.dumps(told)}")
+
+
+def main(
+    tracks: Annotated[list[int] | None, typer.Option(help="How many tracks; may be repeated.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the data go meanwhile.")] = None,
+    only: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Measures all of it for each number of tracks."""
+    numbers = tracks or [106_574]
+    if only and folder is not None:
+        do(only, folder, numbers[0])
+        return
+    table = Table("what", "tracks", "s of the processor", "ms a track", "s passed", "MB more at most")
+    for number in numbers:
+        place = Path(tempfile.mkdtemp(dir=folder))
+        try:
+            for name in WORK:
+                words = [sys.executable, __file__, "--only", name, "--folder", str(place), "--tracks", str(number)]
+                found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
+                ms = f"{1e3 * found['cpu_s'] / number:.3f}"
+                table.add_row(
+                    name, f"{number:,}", f"{found['cpu_s']:.1f}", ms, f"{found['s']:.0f}", f"{found['mb']:.0f}"
+                )
+        finally:
+            shutil.rmtree(place)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
