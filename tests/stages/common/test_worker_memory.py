@@ -74,7 +74,7 @@ def test_items_arrive_through_the_64_mb_of_a_container() -> None:
     code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     code += "import test_worker_memory as t; assert t.load(t.Large(24)) == t.expected(24)"
     done = subprocess.run(
-        [*own, f'{mount} && exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True, timeout=60
+        [*own, f'{mount} && exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
