@@ -16,7 +16,9 @@ from mixstyle.cache.match_chain import MatchChain
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.presence import has_stem
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import columns
@@ -164,8 +166,15 @@ def check_asked(amount: float, keep: Collection[str]) -> None:
 
 
 def song_values(clips: Sequence[Tensor]) -> Values:
-    """Descriptors [D] of clips [4, 2, T]: medians."""
-    return np.median([describe(stems[None])[0].numpy() for stems in clips], axis=0).astype(np.float32)
+    """Descriptors [D] of clips [4, 2, T]: medians, but for loudness, which is that of all clips in one, as `estimate`
+    takes it: a stem that rests in half of the clips is as loud as where it plays."""
+    values = np.median([describe(stems[None])[0].numpy() for stems in clips], axis=0).astype(np.float32)
+    profile = measure_profile(clips)
+    heard = profile.lufs > LOUDNESS_FLOOR_LUFS
+    values[columns(kind="loudness_lufs")] = profile.lufs
+    relative = np.clip(profile.relative_lu, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
+    values[columns(kind="relative_loudness_lu")] = np.where(heard, relative, -RATIO_LIMIT_DB)
+    return values
 
 
 def measured_as_json(plan: Plan, after: Values, rendered: RenderedSong | None) -> dict[str, Any]:

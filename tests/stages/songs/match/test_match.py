@@ -18,9 +18,11 @@ from torch import Tensor
 from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match.stage import MatchOutputs, apply, match
+from mixstyle.stages.songs.match_plan import song_values
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,20 @@ def read(path: Path) -> np.ndarray:
 
 def lufs(audio: np.ndarray) -> float:
     return pyloudnorm.Meter(RATE).integrated_loudness(audio.T)
+
+
+def test_a_stem_that_rests_in_half_of_the_clips_is_as_loud_as_where_it_plays() -> None:
+    one, two = stems_of(1), stems_of(2)
+    two[1] = 0.0
+    values = song_values([one, two])
+    joined = torch.cat([one, two], -1).numpy().astype(np.float64)
+    for stem, name in enumerate(STEMS):
+        loudness = lufs(joined[stem])
+        # gates and filters in float32: 0.05 LU, as `describe` promises
+        assert values[COLUMN[f"{name}_loudness_lufs"]] == pytest.approx(loudness, abs=0.05)
+        assert values[COLUMN[f"{name}_relative_loudness_lu"]] == pytest.approx(loudness - lufs(joined.sum(0)), abs=0.1)
+    two[1:] = one[1:] = 0.0
+    assert song_values([one, two])[COLUMN["bass_relative_loudness_lu"]] == -60
 
 
 def test_a_match_is_near_and_no_louder(
