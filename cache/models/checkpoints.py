@@ -32,7 +32,7 @@ import torch
 
 from mixstyle.cache.models.separator_records import SeparatorRecord, separators_of_encoder
 from mixstyle.cache.storage.atomic import atomic_write
-from mixstyle.pipeline.core.errors import MixstyleError, one_line
+from mixstyle.pipeline.core.errors import UNREADABLE_BY_TORCH, MixstyleError, one_line
 from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
@@ -43,11 +43,6 @@ MIXED_FROM = "mixed_from"
 """In `made_from` of an encoder that was trained on a bank: the fingerprint of the stems that this was mixed from."""
 _TO_GO_ON = ("encoder", "optimizer", "step", "epoch", "best_loss", "training_seconds")
 """What going on with a training needs of a checkpoint."""
-_UNREADABLE = (
-    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError),
-    *(TypeError, AttributeError, IndexError, RecursionError, MemoryError),
-)
-"""What torch's reader raises over damaged files."""
 LATEST, BEST, FINAL = "latest.pt", "best_model.pt", "final_model.pt"
 
 
@@ -116,7 +111,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
     try:
         content = _load(path, torch.device(device))
-    except _UNREADABLE as error:
+    except UNREADABLE_BY_TORCH as error:
         raise MixstyleError(f"{path}: not a whole checkpoint ({one_line(error)})", code="damaged-file") from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:

@@ -1,7 +1,9 @@
 """The one exception a user's mistake raises, and the codes that tell programs which mistake it was."""
 
 import copyreg
+import pickle
 import shlex
+import struct
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -43,6 +45,13 @@ ErrorCode = Literal[
 - worker-died: a process of ours ended. not-finite: training or separation came to NaN or infinity.
 """
 ERROR_CODES: tuple[str, ...] = get_args(ErrorCode)
+
+
+UNREADABLE_BY_TORCH: tuple[type[Exception], ...] = (
+    *(pickle.UnpicklingError, struct.error, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError),
+    *(AttributeError, AssertionError, ArithmeticError, MemoryError),
+)
+"""What `torch.load` raises over damaged files: its reader of pickles has no one exception for them."""
 
 
 class MixstyleError(Exception):

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mixstyle.pipeline.core.errors import MixstyleError, one_line
+from mixstyle.pipeline.core.errors import UNREADABLE_BY_TORCH, MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.architectures.registry import architecture_of
 
@@ -138,7 +138,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             "convert it to .safetensors where you trust it",
             code="damaged-file",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except UNREADABLE_BY_TORCH as error:
         raise MixstyleError(f"{path}: not a readable checkpoint ({one_line(error)})", code="damaged-file") from error
     for _ in WRAPPERS:  # some programs wrap twice
         inner = next((data[k] for k in WRAPPERS if isinstance(data, dict) and isinstance(data.get(k), dict)), None)

@@ -246,6 +246,25 @@ def test_a_checkpoint_with_other_instructions_is_read_or_refused_in_a_line(
     record_property("tried", tried)
 
 
+@pytest.mark.parametrize("read", [load_checkpoint, read_state_dict], ids=lambda read: read.__name__)
+def test_a_checkpoint_whose_instructions_break_off_is_refused_in_a_line(
+    tmp_path: Path, read: Callable[[Path], object], record_property: Tried
+) -> None:
+    stored = checkpoint(tmp_path)
+    with zipfile.ZipFile(stored.path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = (name for name in parts if name.endswith("data.pkl"))
+    lengths = range(0, 400, 3)
+    for length in lengths:
+        with zipfile.ZipFile(stored.path, "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data[:length] if name == pickled else data)
+        with pytest.raises(MixstyleError) as caught:
+            read(stored.path)
+        assert caught.value.code == "damaged-file", length
+    record_property("tried", len(lengths))
+
+
 def test_an_encoder_of_odd_content_is_read_or_refused_in_a_line(tmp_path: Path, record_property: Tried) -> None:
     stored, tried = export(tmp_path), 0
     with safe_open(stored.path, "pt") as file:
