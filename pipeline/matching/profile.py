@@ -96,13 +96,18 @@ MONO_DB = -60.0
 def measure_profile(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> MixProfile:
     """The profile of a song's clips, [4, 2, T] each. Raises ValueError where they are too short for a loudness."""
     powers = np.mean([_powers(clip.double(), sample_rate) for clip in clips], axis=0)
-    joined = torch.cat([clip.float() for clip in clips], -1)
-    lufs = integrated_loudness(joined, sample_rate).double().numpy()
-    mix = joined.sum(0)
-    mix_lufs = float(integrated_loudness(mix, sample_rate))
+    lufs, mix_lufs = joined_loudness(clips, sample_rate)
+    mix = torch.cat([clip.float() for clip in clips], -1).sum(0)
     mid, side = (float((mix[0] + sign * mix[1]).double().square().sum()) for sign in (1, -1))
     mono = side <= 10 ** (MONO_DB / 10) * mid
     return MixProfile(tuple(StemPower(*stem) for stem in powers), lufs, mix_lufs, mono)
+
+
+def joined_loudness(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> tuple[Floats, float]:
+    """Integrated loudness in LUFS of a song's clips [4, 2, T] in one: of each stem [4], and of their sum."""
+    joined = torch.cat([clip.float() for clip in clips], -1)
+    lufs = integrated_loudness(joined, sample_rate).double().numpy()
+    return lufs, float(integrated_loudness(joined.sum(0), sample_rate))
 
 
 def mean_profile(profiles: Sequence[MixProfile]) -> MixProfile:

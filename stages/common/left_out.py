@@ -1,10 +1,17 @@
 """Songs that a command leaves out or takes in part: each told with its reason, up to a number; then how many more."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
 
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.outputs import raise_for
 from mixstyle.stages.common.progress import say
 
 MOST_LINES = 20
+Target = TypeVar("Target")
+Made = TypeVar("Made")
 
 
 class LeftOut:
@@ -38,3 +45,27 @@ class LeftOut:
             say(f"{self.command}: {line}")
         else:
             self._untold[what][reason.partition(":")[0]] += 1
+
+
+def each_song(
+    command: str, songs: Sequence[Path], targets: Sequence[Target], work: Callable[[Path, Target, LeftOut], Made]
+) -> list[Made]:
+    """What `work` makes of each song and its target; songs that cannot be used are told and left out.
+
+    Raises MixstyleError at once where an output cannot be written, else for what was left out once all is done.
+    """
+    made: list[Made] = []
+    failed: list[MixstyleError] = []
+    left_out = LeftOut(command)
+    for song, target in zip(songs, targets, strict=True):
+        try:
+            made.append(work(song, target, left_out))
+        except MixstyleError as error:
+            if error.code == "cannot-write":
+                raise
+            failed.append(error)
+            if len(songs) > 1:
+                left_out.tell(song, str(error).removeprefix(f"{song}: "))
+    left_out.end()
+    raise_for(failed, command)
+    return made

@@ -24,7 +24,7 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, Strip
 from mixstyle.pipeline.matching.estimate import estimate
-from mixstyle.pipeline.matching.profile import mean_profile, measure_profile
+from mixstyle.pipeline.matching.profile import joined_loudness, mean_profile, measure_profile
 from mixstyle.pipeline.matching.render import SongRunner
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.separators import is_small
@@ -169,11 +169,10 @@ def song_values(clips: Sequence[Tensor]) -> Values:
     """Descriptors [D] of clips [4, 2, T]: medians, but for loudness, which is that of all clips in one, as `estimate`
     takes it: a stem that rests in half of the clips is as loud as where it plays."""
     values = np.median([describe(stems[None])[0].numpy() for stems in clips], axis=0).astype(np.float32)
-    profile = measure_profile(clips)
-    heard = profile.lufs > LOUDNESS_FLOOR_LUFS
-    values[columns(kind="loudness_lufs")] = profile.lufs
-    relative = np.clip(profile.relative_lu, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
-    values[columns(kind="relative_loudness_lu")] = np.where(heard, relative, -RATIO_LIMIT_DB)
+    lufs, mix_lufs = joined_loudness(clips)
+    values[columns(kind="loudness_lufs")] = lufs
+    relative = np.clip(lufs - mix_lufs, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
+    values[columns(kind="relative_loudness_lu")] = np.where(lufs > LOUDNESS_FLOOR_LUFS, relative, -RATIO_LIMIT_DB)
     return values
 
 

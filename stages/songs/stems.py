@@ -12,8 +12,7 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.left_out import LeftOut
-from mixstyle.stages.common.outputs import raise_for
+from mixstyle.stages.common.left_out import LeftOut, each_song
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.settings.profile import Settings
@@ -56,26 +55,15 @@ def write_stems(settings: Settings, songs: Sequence[Path], output: Path, form: A
     separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
     if separator is None:
         raise MixstyleError("separate.input=stems: give a profile that separates", code="bad-option")
-    written: list[WrittenStems] = []
-    failed: list[MixstyleError] = []
-    left_out = LeftOut("stems")
-    for song, folder in zip(files, folders, strict=True):
-        try:
-            whole = WholeSong(song)
-            left_out.note(song, whole.look.note)
-            found = write_song(whole, separator, settings.separate, folder, form)
-        except MixstyleError as error:
-            if error.code == "cannot-write":
-                raise
-            failed.append(error)
-            if len(files) > 1:
-                left_out.tell(song, str(error).removeprefix(f"{song}: "))
-            continue
-        written.append(found)
+
+    def write(song: Path, folder: Path, left_out: LeftOut) -> WrittenStems:
+        whole = WholeSong(song)
+        left_out.note(song, whole.look.note)
+        found = write_song(whole, separator, settings.separate, folder, form)
         say(f"stems: wrote {found}")
-    left_out.end()
-    raise_for(failed, "stems")
-    return written
+        return found
+
+    return each_song("stems", files, folders, write)
 
 
 def write_song(

@@ -14,8 +14,8 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.matching.desk import Strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.left_out import LeftOut
-from mixstyle.stages.common.outputs import raise_for, write_or_keep
+from mixstyle.stages.common.left_out import LeftOut, each_song
+from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.cutting import cutting_rule
@@ -121,29 +121,18 @@ def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: P
         check_folder(output)
         refuse_inputs(paths, [*files, *_files_of(files)])
     separator = _separator(settings, files)
-    failed: list[MixstyleError] = []
-    left_out = LeftOut("apply")
-    for song, target in zip(files, outputs, strict=True):
-        try:
-            whole = WholeSong(song)
-            clips = _clips(settings, separator, [song])[0]
-            left_out.note(song, clips.note)
-            strips, notes = fitting(chain, whole, clips)
-            rendered = render_song(
-                whole, separator, settings.separate, strips, chain.level_db, chain.reference_lufs, target.targets
-            )
-        except MixstyleError as error:
-            if error.code == "cannot-write":
-                raise
-            failed.append(error)
-            if len(files) > 1:
-                left_out.tell(song, str(error).removeprefix(f"{song}: "))
-            continue
-        told = "; ".join((f"apply: wrote {target.song}: {rendered.after}", *notes))
-        say(told)
-    left_out.end()
-    raise_for(failed, "apply")
-    return len(files) - len(failed)
+
+    def write(song: Path, target: MatchOutputs, left_out: LeftOut) -> None:
+        whole = WholeSong(song)
+        clips = _clips(settings, separator, [song])[0]
+        left_out.note(song, clips.note)
+        strips, notes = fitting(chain, whole, clips)
+        rendered = render_song(
+            whole, separator, settings.separate, strips, chain.level_db, chain.reference_lufs, target.targets
+        )
+        say("; ".join((f"apply: wrote {target.song}: {rendered.after}", *notes)))
+
+    return len(each_song("apply", files, outputs, write))
 
 
 def fitting(chain: MatchChain, song: WholeSong, clips: SongClips) -> tuple[tuple[Strip, ...], list[str]]:
