@@ -20,6 +20,7 @@ EvaluationTask = Literal[
     "stems-content-hard",
     "stems-presets",
     "stems-parameters",
+    "songs-same-chain",
     "unseen-effects",
     "true-same-chain",
     "separator-dependence",
@@ -45,7 +46,8 @@ class EvaluateSettings:
     models: Several[str] = setting((), shapes_output=True)
     """Models of your own, as package.module:name, with `name` and `embed(mixtures, stems)`."""
     tasks: Several[EvaluationTask] = setting(USUAL_TASKS, min_length=1)
-    """Which tasks are done. `stems-...` and `true-...` are diagnostics; `unseen-effects` needs the package multiafx,
+    """Which tasks are done. `stems-...` and `true-...` are diagnostics; `songs-same-chain` takes
+    `song_stretches` times as long as `same-chain`; `unseen-effects` needs the package multiafx,
     `true-same-chain` and `separator-dependence` need `rendered_dir`, `published-protocol` stems that are given."""
     bank_dir: Location = setting(Path("cache/evaluation-banks"))
     """The folder of clips that were mixed, summed and separated again: made once, for any number of encoders."""
@@ -59,6 +61,8 @@ class EvaluateSettings:
         (0, 1, 4, 8), unit="effects", min_length=1, shapes_output=True
     )
     """Numbers of effects in a chain; each is measured with `chains` chains. 0: the stems' loudnesses alone."""
+    song_stretches: int = setting(4, unit="stretches", ge=1, shapes_output=True)
+    """Stretches of each song that songs-same-chain mixes with a chain; the song's embedding is the mean of theirs."""
     hard_songs: int = setting(50, unit="songs", ge=2, shapes_output=True)
     """At most this many songs in the grids of content-hard and of presets."""
     hard_chains: int = setting(20, unit="chains", ge=2, shapes_output=True)

@@ -79,10 +79,17 @@ def _in_small_pools(queries: Values, pool: Values) -> Values:
     return np.concatenate(found)
 
 
-def retrieval_of_halves(embeddings: NDArray[np.float32], songs: tuple[int, ...], row: str) -> dict[str, float]:
-    """Retrieval of the second half of a part's clips by the first."""
-    queries, pool = np.split(comparable(embeddings, row), 2)
-    return retrieval(queries, pool, np.array(songs[: len(queries)]))
+def retrieval_of_halves(
+    embeddings: NDArray[np.float32], songs: tuple[int, ...], row: str, clips: int = 1
+) -> dict[str, float]:
+    """Retrieval of the second half of a part's clips by the first.
+
+    clips: so many in a row are one entry, whose embedding is the mean of their unit vectors.
+    """
+    values = comparable(embeddings, row)
+    values = unit(values.reshape(-1, clips, values.shape[1]).mean(1))
+    queries, pool = np.split(values, 2)
+    return retrieval(queries, pool, np.array(songs[::clips][: len(queries)]))
 
 
 def classifier() -> Pipeline:

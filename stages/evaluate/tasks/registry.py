@@ -8,7 +8,7 @@ from mixstyle.stages.evaluate.tasks.presets import PRESET_TASK, STEMS_PRESETS
 from mixstyle.stages.evaluate.tasks.published_protocol import PUBLISHED_PROTOCOL
 from mixstyle.stages.evaluate.tasks.real_mixes import REAL_MIXES
 from mixstyle.stages.evaluate.tasks.robustness import ROBUSTNESS
-from mixstyle.stages.evaluate.tasks.same_chain import SAME_CHAIN, STEMS_SAME_CHAIN, TRUE_SAME_CHAIN
+from mixstyle.stages.evaluate.tasks.same_chain import SAME_CHAIN, SONGS_SAME_CHAIN, STEMS_SAME_CHAIN, TRUE_SAME_CHAIN
 from mixstyle.stages.evaluate.tasks.same_song import SAME_SONG
 from mixstyle.stages.evaluate.tasks.separator_dependence import SEPARATOR_DEPENDENCE
 from mixstyle.stages.evaluate.tasks.task import Task
@@ -18,6 +18,7 @@ TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
         SAME_CHAIN,
+        SONGS_SAME_CHAIN,
         UNSEEN_EFFECTS,
         REAL_MIXES,
         CONTENT_HARD,

@@ -1,10 +1,12 @@
-"""Tasks `same-chain`, `stems-same-chain` and `true-same-chain`: the same effect chain on another song is to be found.
+"""Task `same-chain` and its variants (`songs-`, `stems-`, `true-`): the same chain on another song is to be found.
 
 Clips of two different songs are mixed with effect chain i; the one is the query, the other lies in a pool with those
 of all N chains. So N counts chains, and the distractors may hold the query's own song under another chain. A chain of
 0 effects is the loudnesses alone that stems are brought to, which are part of every chain.
 
 `same-chain` goes through the mix: the processed stems are summed and separated again before they are embedded.
+`songs-same-chain` does so too, with whole songs for single clips: of each song several stretches are mixed with the
+chain, and the song's embedding is the mean of theirs, as `mixstyle index` and `mixstyle embed` make it.
 `stems-same-chain` embeds the stems as they were processed, `true-same-chain` the true stems of rendered songs.
 """
 
@@ -22,6 +24,7 @@ from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.stages.evaluate.tasks.metrics import SMALL_POOL, retrieval_of_halves
 from mixstyle.stages.evaluate.tasks.page_parts import BASELINES, colours_of, first_of, number
 from mixstyle.stages.evaluate.tasks.rendered_songs import rendered_clips
+from mixstyle.stages.evaluate.tasks.song_stretches import mixed_song
 from mixstyle.stages.evaluate.tasks.task import (
     Context,
     Cut,
@@ -34,10 +37,11 @@ from mixstyle.stages.evaluate.tasks.task import (
     Task,
     TextTable,
 )
-from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, TRUE_STEMS, Variant, Way
+from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, TRUE_STEMS, WHOLE_SONGS, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.figures import STYLE, save
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
+from mixstyle.stages.settings.evaluate import EvaluateSettings
 
 Clips = Sequence[Sequence[CachedClip | ReadsStems]]
 """Clips by song."""
@@ -57,8 +61,25 @@ def same_chain(songs: Clips, cut: Cut, effects: int, chains: int, seed: int, nam
     return Part(name, tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), way)
 
 
+def songs_same_chain(context: Context, effects: int, name: str, way: Way) -> Part:
+    """Queries, then the pool, a song's stretches one after the other: chain i on two different songs."""
+    options = context.options
+    items: list[list[Item]] = [[], []]
+    places: list[list[int]] = [[], []]
+    for i in range(options.chains):
+        rng = np.random.default_rng([options.seed, 11, effects, i])
+        chain = draw_chain(rng, effects)
+        for side, place in enumerate(rng.choice(len(context.songs), 2, replace=False)):
+            clips = context.songs[int(place)].clips
+            items[side] += mixed_song(context.cache, clips, chain, options.song_stretches, context.cut, rng)
+            places[side] += [int(place)] * options.song_stretches
+    return Part(name, tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), way)
+
+
 def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
     options, cut = context.options, context.cut
+    if variant is WHOLE_SONGS:
+        return [songs_same_chain(context, n, f"{key}_{n}", variant.way) for n in options.effects]
     songs: Clips = [song.clips for song in context.songs]
     if variant is TRUE_STEMS:
         if options.rendered_dir is None:
@@ -67,9 +88,12 @@ def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
     return [same_chain(songs, cut, n, options.chains, options.seed, f"{key}_{n}", variant.way) for n in options.effects]
 
 
-def _measure(x: Embeddings, part: Part, row: str, _: object, key: str) -> dict[str, Any]:
+def _measure(
+    x: Embeddings, part: Part, row: str, options: EvaluateSettings, variant: Variant, key: str
+) -> dict[str, Any]:
+    clips = options.song_stretches if variant is WHOLE_SONGS else 1
     # the number of effects stands in the part's name
-    return {f"{key}.{part.name.removeprefix(f'{key}_')}": retrieval_of_halves(x, part.songs, row)}
+    return {f"{key}.{part.name.removeprefix(f'{key}_')}": retrieval_of_halves(x, part.songs, row, clips)}
 
 
 def _table(metrics: Metrics, variant: Variant, key: str) -> TextTable:
@@ -106,9 +130,10 @@ def _draw(page: PageInput, variant: Variant, key: str) -> PageFigure:
 
 def _section(page: PageInput, variant: Variant, key: str) -> Section:
     found, chains = page.metrics[key], page.metrics["chains"]
+    what = f"{page.options.song_stretches} stretches each" if variant is WHOLE_SONGS else "clips"
     told = (
-        f"{chains} chains for each number of effects, each on clips of two different songs; the one asks for the other "
-        "among those of all chains, by cosine. N counts chains; other chains may be on the query's own song. "
+        f"{chains} chains for each number of effects, each on {what} of two different songs; the one asks for the "
+        "other among those of all chains, by cosine. N counts chains; other chains may be on the query's own song. "
         f"{variant.told}"
     )
     small = chains > SMALL_POOL
@@ -136,12 +161,13 @@ def same_chain_task(variant: Variant, version: int) -> Task:
         version,
         key,
         partial(_parts, variant=variant, key=key),
-        partial(_measure, key=key),
+        partial(_measure, variant=variant, key=key),
         partial(_section, variant=variant, key=key),
         table=partial(_table, variant=variant, key=key),
     )
 
 
 SAME_CHAIN = same_chain_task(THROUGH_MIX, 2)
+SONGS_SAME_CHAIN = same_chain_task(WHOLE_SONGS, 1)
 STEMS_SAME_CHAIN = same_chain_task(AS_PROCESSED, 1)
 TRUE_SAME_CHAIN = same_chain_task(TRUE_STEMS, 1)

@@ -28,6 +28,14 @@ THROUGH_MIX = Variant(
     "The processed stems are summed and separated again, as everything is that a user brings.",
     "through-mix",
 )
+WHOLE_SONGS = Variant(
+    "songs-",
+    "songs_",
+    "whole songs through the mix",
+    "Stems have one gain for all stretches of a song. The processed stems are summed and separated again, and a song's "
+    "embedding is the mean of its stretches', as `mixstyle index` and `mixstyle embed` make it.",
+    "through-mix",
+)
 AS_PROCESSED = Variant(
     "stems-",
     "stems_",

@@ -79,3 +79,17 @@ def test_small_pools_are_pools_of_their_own() -> None:
     assert found["r1"] == 0, "ties count against the query"
     assert found["r1_small_pool"] == 1
     assert "r1_small_pool" not in retrieval_of_halves(confused[: 2 * SMALL_POOL], part.songs[: 2 * SMALL_POOL], "x")
+
+
+def test_a_song_asks_with_the_mean_of_its_stretches() -> None:
+    """Each stretch alone points to a wrong chain more than to its own; their mean does not."""
+    right, wrong = np.eye(6, dtype=np.float32)[:3], np.eye(6, dtype=np.float32)[3:]
+    # stretch j of chain i: its own direction, and a stronger one that differs from stretch to stretch
+    by_chain = np.stack([[right[i] + 1.2 * wrong[j] for j in range(3)] for i in range(3)]).reshape(9, 6)
+    # the pool's stretches are in another order, so that a query's stretch i stands beside another's
+    other = np.stack([[right[i] + 1.2 * wrong[(i + j + 1) % 3] for j in range(3)] for i in range(3)]).reshape(9, 6)
+    songs = tuple(np.repeat(np.arange(6), 3).tolist())
+    found = retrieval_of_halves(np.concatenate([by_chain, other]), songs, "x", clips=3)
+    assert found["r1"] == 1
+    assert found["chance_r1"] == pytest.approx(1 / 3)
+    assert retrieval_of_halves(np.concatenate([by_chain[::3], other[::3]]), tuple(range(6)), "x")["r1"] < 1
