@@ -12,7 +12,7 @@ import typer
 from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
-from mixstyle.stages import cli_songs, cli_steps
+from mixstyle.stages import cli_checks, cli_songs, cli_steps
 from mixstyle.stages.common.commands import told
 
 app = typer.Typer(
@@ -63,8 +63,9 @@ for command in (
     cli_songs.search_command,
     cli_songs.compare_command,
     cli_songs.browse_command,
-    cli_steps.status_command,
-    cli_steps.verify_command,
+    cli_checks.status_command,
+    cli_checks.verify_command,
+    cli_checks.doctor_command,
 ):
     app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 

@@ -9,7 +9,6 @@ import typer
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import profile_names
 from mixstyle.stages.common.commands import MUSIC, CalledWith, begin, remembered_music
-from mixstyle.stages.common.progress import say
 
 if TYPE_CHECKING:
     from mixstyle.stages.settings.profile import Settings
@@ -103,6 +102,8 @@ def made_by(stage: Callable[[bool], T], name: str, rebuild: bool, rebuild_stale:
         own = error.remedy[:1] == (name,) and "--rebuild" in error.remedy
         if not (rebuild_stale and own and error.code == "stale"):
             raise
+        from mixstyle.stages.common.progress import say  # not for --help: rich's bars take their time
+
         say(f"{name}: {error.message.removesuffix('; undo the change, or')}; made anew")
         return stage(True)
 

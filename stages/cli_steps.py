@@ -390,37 +390,3 @@ def report_command(
 
     settings = settings_of(config, overrides, report__device=device)
     made_by(lambda anew: report(settings, anew), "report", rebuild, rebuild_stale)
-
-
-def status_command(data_path: DataPath = None, config: Config = "demo", overrides: Set = None) -> None:
-    """Tells what each step has done, what is left, what failed, and what is stale and why.
-
-    Example:
-
-      mixstyle status --config cpu
-    """
-    from mixstyle.stages.status import status
-
-    status(settings_of(config, overrides, separate__data_path=data_path))
-
-
-def verify_command(
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Takes away what is damaged, so that its command makes it again.")
-    ] = False,
-    config: Config = "demo",
-    overrides: Set = None,
-) -> None:
-    """Reads all that the steps stored and tells what is not as it was written: flipped bits, lost and cut files.
-
-    Examples:
-
-      mixstyle verify --config cpu
-
-      mixstyle verify --config cpu --repair
-    """
-    from mixstyle.stages.verify import failure, verify
-
-    error = failure(verify(settings_of(config, overrides), repair), repair)
-    if error is not None:
-        raise error

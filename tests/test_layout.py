@@ -211,6 +211,23 @@ def test_commands_load_what_they_need_alone(name: str) -> None:
     assert not {module for module in loaded if module.startswith(slow)}
 
 
+def test_the_command_line_itself_loads_next_to_nothing() -> None:
+    """What --help, a shell's completion and every command begin with: typer, and no package that computes."""
+    loaded = loaded_at_start("mixstyle.stages.cli")
+    assert "typer" in loaded, "nothing was followed"
+    slow = ("torch", "numpy", "scipy", "pyarrow", "faiss", "pydantic", "yaml", "rich", "soundfile", "zarr")
+    assert not {module for module in loaded if module.startswith(slow)}
+    assert not {name for name in loaded_at_start("mixstyle") if name.partition(".")[0] not in {"importlib", "typing"}}
+
+
+@pytest.mark.parametrize("name", ["status", "doctor.stage"])
+def test_looking_begins_without_what_computes(name: str) -> None:
+    """Both load more where they find something that only torch can tell of."""
+    loaded = loaded_at_start(f"mixstyle.stages.{name}")
+    assert loaded, "nothing was followed"
+    assert not {module for module in loaded if module.startswith(("torch", "numpy", "scipy", "pyarrow", "faiss"))}
+
+
 def test_pipeline_holds_no_command_line() -> None:
     for path in (ROOT / "pipeline").rglob("*.py"):
         assert not imported(path) & {"typer", "rich", "argparse", "dvc"}, path.name

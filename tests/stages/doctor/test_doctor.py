@@ -1,0 +1,103 @@
+"""`mixstyle doctor` as it is typed: whole, on machines that lack something, and without what is nobody's business."""
+
+import hashlib
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_separator import write_songs
+from typer.testing import CliRunner
+
+from mixstyle.cache.models.exports import load_encoder
+from mixstyle.pipeline.separation.msst import digest
+from mixstyle.stages.cli import app
+from mixstyle.stages.doctor.devices import device_problems
+from mixstyle.stages.doctor.disk import disk_section, file_system_of
+from mixstyle.stages.doctor.findings import Failure
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def _little_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixstyle.cache.storage.disk_trial.disk_speed.__defaults__", (1_000_000,))
+
+
+def typed(*words: object) -> str:
+    result = CliRunner().invoke(app, ["doctor", *(str(word) for word in words)])
+    assert result.exception is None, result.exception
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_the_report_is_what_the_machine_has(tmp_path: Path) -> None:
+    music = write_songs(tmp_path / "secret songs", 1)
+    embedding_profile(tmp_path, music)
+    encoder = write_encoder(tmp_path / "encoder.safetensors")
+    profile = tmp_path / "profile.yaml"
+    report = json.loads(typed("--config", profile, "--set", f"embed.encoder={encoder}", "--folder", tmp_path, "--json"))
+    sections = report["sections"]
+    assert sections["devices"]["threads"] == torch.get_num_threads()
+    assert torch.__version__.startswith(sections["versions"]["torch"])
+    assert sections["disk"]["total_bytes"] == shutil.disk_usage(tmp_path).total
+    assert sections["disk"]["locks_work"] is True
+    assert sections["disk"]["measured_with_bytes"] == 1_000_000
+    models = sections["models"]
+    assert models["encoder"]["sha256"] == hashlib.sha256(encoder.read_bytes()).hexdigest()[:12]
+    assert models["encoder"]["fingerprint"] == digest(load_encoder(encoder).encoder.state_dict())
+    chosen = yaml.safe_load(profile.read_text())["separate"]["separator_checkpoint"]
+    assert models["separator"]["sha256"] == hashlib.sha256(Path(chosen).read_bytes()).hexdigest()[:12]
+    assert (models["encoder"]["loads"], models["separator"]["loads"]) == (True, True)
+    assert "secret" not in json.dumps(report)  # the folder of music
+    assert not any("small one" in problem["what"] for problem in report["problems"])
+
+
+def test_a_wrong_profile_and_a_wrong_model_are_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    told = typed("--config", "nothing-of-this-name")
+    assert "the profile does not load" in told
+    assert "locks work: yes" in told
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    told = typed("--set", f"embed.encoder={tmp_path / 'torn.safetensors'}", "--folder", tmp_path / "not" / "there")
+    assert "the encoder does not load" in told
+    assert "small one" in told  # the profile demo's separator
+    assert "fetch-separator https://" in told
+    assert "folder: ~\n" in told
+    assert str(tmp_path) not in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder that takes files from nobody")
+def test_a_folder_that_takes_no_files_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = disk_section(Path("/proc/self"))
+    assert isinstance(found.facts["can_be_written"], Failure)
+    assert "/proc/self" in found.problems[-1].what
+    Usage = namedtuple("Usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**10, 10**10 - 5, 5))
+    found = disk_section(tmp_path)
+    assert isinstance(found.facts["speed"], Failure)
+    assert len(found.problems) == 1
+    assert "separate.stems_dir=" in found.problems[0].remedy
+
+
+def test_the_last_mount_that_holds_a_folder_tells_its_file_system(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n/dev/b {tmp_path}x xfs rw 0 0\n")
+    assert file_system_of(tmp_path / "deep", mounts) == "nfs4"
+    assert file_system_of(Path("/"), mounts) == "ext4"
+    assert file_system_of(tmp_path, tmp_path / "none") is None
+
+
+def test_a_card_that_torch_does_not_find() -> None:
+    facts = {"torchaudio_loads": True, "devices": {"cpu": "the only one"}, "nvidia_driver": "570.1"}
+    (problem,) = device_problems(facts | {"cuda_of_torch": None})
+    assert "built without CUDA" in problem.what
+    assert not device_problems(facts | {"cuda_of_torch": None, "nvidia_driver": None})
+    (problem,) = device_problems(facts | {"torchaudio_loads": Failure("undefined symbol"), "nvidia_driver": None})
+    assert problem.what == "torchaudio does not load"
