@@ -42,7 +42,8 @@ def doctor(load: "Callable[[], Settings]", folder: Path | None = None, json_: bo
 
 def _parts(settings: "Settings | Failure", folder: Path | None) -> dict[str, Callable[[], Section]]:
     """The sections in their order, as functions that make them."""
-    place = folder or (Path.cwd() if isinstance(settings, Failure) else settings.separate.stems_dir)
+    # Path(), which asks nothing of the system: the folder that a command runs in may be gone
+    place = folder or (Path() if isinstance(settings, Failure) else settings.separate.stems_dir)
     # each imports what it needs when its turn comes: one that cannot be imported is a line of its own
     home = "mixstyle.stages.doctor"
     parts: dict[str, Callable[[], Section]] = {

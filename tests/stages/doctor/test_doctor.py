@@ -19,6 +19,8 @@ from mixstyle.stages.cli import app
 from mixstyle.stages.doctor.devices import device_problems
 from mixstyle.stages.doctor.disk import disk_section, file_system_of
 from mixstyle.stages.doctor.findings import Failure
+from mixstyle.stages.doctor.stage import doctor
+from mixstyle.stages.settings.profile import load_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,6 +73,17 @@ def test_a_wrong_profile_and_a_wrong_model_are_lines(tmp_path: Path, monkeypatch
     assert "folder: ~\n" in told
     assert str(tmp_path) not in told
     assert "Traceback" not in told
+
+
+def test_a_folder_that_was_removed_under_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    found = {section.name: section for section in doctor(lambda: load_settings("nothing-of-this-name"))}
+    assert isinstance(found["disk"].facts["disk"], Failure)
+    assert found["memory"].facts["total_bytes"] > 0
+    assert "profile" in found
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder that takes files from nobody")
