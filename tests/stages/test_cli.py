@@ -124,7 +124,7 @@ def test_the_version_is_told() -> None:
 def test_every_option_has_help() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    assert len(group.commands) == 22
+    assert len(group.commands) == 23
     for name, command in group.commands.items():
         assert command.help, name
         assert "mixstyle " + name in command.help, "an example"
