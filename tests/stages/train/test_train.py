@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.killed import run_until
 from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, profile, rows_of, settings_of
 
@@ -144,22 +144,15 @@ def same_end(a: Path, b: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_an_unbroken_one(shared: Path, unbroken: Path) -> None:
-    config = profile(shared / "killed", workers=1)
+@pytest.mark.parametrize("moment", ["loss.csv", "latest.pt", "checkpoint_epoch_1.pt"])
+def test_a_killed_run_ends_as_an_unbroken_one(shared: Path, unbroken: Path, moment: str) -> None:
+    folder = shared / f"killed_{moment.partition('.')[0]}"
+    config = profile(folder, workers=1)
+    run_until(folder / "ckpt" / moment, "train", "--config", str(config))
+    assert len(rows_of(folder)) < 6, "the run should have been killed in the middle"
     command = [sys.executable, "-m", "mixstyle.stages", "train", "--config", str(config)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    log = shared / "killed" / "ckpt" / "loss.csv"
-    deadline = time.monotonic() + 120
-    while (
-        time.monotonic() < deadline and process.poll() is None and not (log.is_file() and len(rows_of(log.parents[1])))
-    ):
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = len(rows_of(shared / "killed"))
-    assert 0 < done < 6, "the run should have been killed in the middle"
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    same_end(shared / "killed", unbroken)
+    same_end(folder, unbroken)
 
 
 def test_more_epochs_go_on_and_equal_a_longer_run(shared: Path, unbroken: Path) -> None:
