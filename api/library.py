@@ -19,6 +19,7 @@ from mixstyle.stages.songs.describe.song import DescribedSong
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder, Music, load
 from mixstyle.stages.songs.index import opened_index
 from mixstyle.stages.songs.search import Match, check_k, matches
+from mixstyle.stages.songs.stem_search import check_stem
 
 
 def describe_song(
@@ -88,16 +89,20 @@ class Index:
         """[N, E], of `songs`."""
         return self._index.embeddings()
 
-    def search(self, music: Music | EmbeddedSong, k: int = 10, *, sample_rate: int = SAMPLE_RATE) -> list[Match]:
+    def search(
+        self, music: Music | EmbeddedSong, k: int = 10, *, stem: str = "", sample_rate: int = SAMPLE_RATE
+    ) -> list[Match]:
         """The k songs that are mixed most like a piece of music, nearest first, each with cosine and reasons.
 
-        music: what `model.song` gave, too. A file that the index holds is left out of its own result. Raises
-        MixstyleError for music that cannot be used.
+        music: what `model.song` gave, too. stem: ranks by that stem's descriptors, and scores are distances. A
+        file that the index holds is left out of its own result. Raises MixstyleError for music that cannot be used.
         """
         check_k(k)
+        if stem:
+            check_stem(stem)
         query = music if isinstance(music, EmbeddedSong) else self.model.song(music, sample_rate=sample_rate)
         own = Path(music).resolve() if isinstance(music, str | Path) else None
-        return matches(self._index, query, k, without=own, root=self.music_folder)
+        return matches(self._index, query, k, without=own, root=self.music_folder, stem=stem)
 
     def closer_than(self, cosine: float) -> float:
         """The share of the index's pairs of songs that are farther apart than two songs of this cosine."""
@@ -110,14 +115,15 @@ def search(
     k: int = 10,
     model: Embedder | None = None,
     *,
+    stem: str = "",
     sample_rate: int = SAMPLE_RATE,
 ) -> list[Match]:
     """The k songs of an index that are mixed most like a piece of music; see `Index.search`."""
     if isinstance(index, Index):
         if model is not None and model is not index.model:
             raise MixstyleError("search: an open index has a model of its own; name one of the two", code="bad-option")
-        return index.search(music, k, sample_rate=sample_rate)
-    return Index(index, model).search(music, k, sample_rate=sample_rate)
+        return index.search(music, k, stem=stem, sample_rate=sample_rate)
+    return Index(index, model).search(music, k, stem=stem, sample_rate=sample_rate)
 
 
 @cache

@@ -177,6 +177,9 @@ def index_command(
 def search_command(
     song: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
     k: Annotated[int, typer.Option("-k", help="How many songs.")] = 10,
+    stem: Annotated[
+        str, typer.Option(help="Ranks by this stem alone, by its descriptors (the encoder hears all of a mix).")
+    ] = "",
     json: Annotated[Path | None, typer.Option(help="Writes what is found as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="The same as CSV, a row a song.")] = None,
     index_dir: Index = None,
@@ -187,13 +190,15 @@ def search_command(
 ) -> None:
     """Finds the songs of the index that are mixed most like this one, and tells in what they are alike.
 
-    Example:
+    Examples:
 
       mixstyle search song.wav -k 5
+
+      mixstyle search song.wav --stem drums
     """
     from mixstyle.stages.songs.search import search
 
-    search(_to_embed(config, overrides, encoder, device, index_dir), song, k, json, csv)
+    search(_to_embed(config, overrides, encoder, device, index_dir), song, k, json, csv, stem)
 
 
 def compare_command(

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.matching.desk import FULL, WIDTH_EDGES_HZ, Bounds, Filter, Strip, pan_of
-from mixstyle.pipeline.matching.equaliser import LEAST_DB, filters_db, fit_filters
+from mixstyle.pipeline.matching.desk import FULL, WIDTH_EDGES_HZ, Bounds, Strip, pan_of
+from mixstyle.pipeline.matching.equaliser import filters_db, fit_filters, settled
 from mixstyle.pipeline.matching.profile import (
     TINY,
     MixProfile,
@@ -103,11 +103,8 @@ def _shaped(
 ) -> tuple[Strip, float]:
     """Equaliser, pan and width of one stem, and by how much they make it louder, in dB."""
     target_db, weight = equaliser_target(mine, reference)
-    filters = tuple(
-        Filter(one.kind, one.frequency_hz, gain_db, one.q)
-        for one in fit_filters(mine.total, target_db, weight, bounds.filter_db)
-        if (gain_db := _rounded(amount * one.gain_db, LEAST_DB))
-    )
+    fitted = fit_filters(mine.total, target_db, weight, bounds.filter_db)
+    filters = settled(fitted, amount, bounds.filter_db)
     equalised = mine.equalised(filters_db(filters))
     strip = Strip(filters)
     if stereo:

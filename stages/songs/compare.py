@@ -1,4 +1,4 @@
-"""`mixstyle compare`: how two songs' mixes differ, as a distance, stem by stem and descriptor by descriptor."""
+"""`mixstyle compare`: how two songs' mixes differ, in a sentence, as a distance, stem by stem and by descriptors."""
 
 import math
 import sys
@@ -31,6 +31,7 @@ from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
+from mixstyle.stages.presentation.heard import HeardDifference, heard_differences, in_words, is_heard
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -71,6 +72,11 @@ class Comparison:
     def apart(self) -> NDArray[np.float32]:
         """Second less first, in deviations; 0 where it does not count."""
         return np.where(self.counted, (self.values[1] - self.values[0]) / self.deviation, 0.0).astype(np.float32)
+
+    @cached_property
+    def heard(self) -> list[HeardDifference]:
+        """What is heard of the second against the first, the largest difference first; their loudness is no part."""
+        return heard_differences(*self.values)
 
     def distance(self, stem: str, group: str | None = None) -> float:
         """Root mean square of a stem's differences, in deviations; NaN where none counts."""
@@ -152,6 +158,10 @@ def comparison_as_json(found: Comparison) -> dict[str, Any]:
     return {
         "version": VERSION,
         "songs": [as_utf8(name) for name in found.names],
+        "heard": [
+            {"stem": d.stem, "aspect": d.aspect, "change": d.change, "steps": d.steps, "text": d.text}
+            for d in found.heard
+        ],
         "cosine": rounded(found.cosine),
         "closer_than": rounded(found.closer_than),
         "loudness": [loudness.to_json() if loudness else None for loudness in found.loudness],
@@ -178,9 +188,10 @@ def _rows(found: Comparison) -> list[tuple[Any, ...]]:
 
 
 def show(found: Comparison) -> None:
-    """Prints the distance, a table of stems, and one of descriptors."""
+    """Prints what is heard, the distance, a table of stems, and one of descriptors."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     names = [printable(name) for name in found.names]
+    console.print(Text(f"{names[1]}, against {names[0]}: {in_words(found.heard)}"))
     near = f"; closer than {percent(found.closer_than)} of the index's pairs of songs"
     near = "" if math.isnan(found.closer_than) else near
     console.print(Text(f"{names[0]} and {names[1]}: cosine {found.cosine:.3f}{near}"))
@@ -217,7 +228,8 @@ def draw(found: Comparison) -> Figure:
     grid = figure.add_gridspec(1, 2, width_ratios=(1, 1.5), left=0.08, right=0.97, top=0.8, bottom=0.11, wspace=0.75)
     names = [label(name, 48) for name in found.names]
     figure.text(0.02, 0.95, f"{names[0]}  →  {names[1]}", fontsize=14, fontweight="bold", va="center")
-    figure.text(0.02, 0.9, f"cosine of their embeddings {found.cosine:.3f}", color=GREY, va="center")
+    figure.text(0.02, 0.905, label(f"the second: {in_words(found.heard, 4)}", 150), va="center")
+    figure.text(0.02, 0.87, f"cosine of their embeddings {found.cosine:.3f}", color=GREY, va="center")
     _matrix(figure.add_subplot(grid[0, 0]), found)
     _bars(figure.add_subplot(grid[0, 1]), found)
     return figure
@@ -238,7 +250,8 @@ def _matrix(axes: Axes, found: Comparison) -> None:
 
 
 def _bars(axes: Axes, found: Comparison) -> None:
-    order = np.argsort(-np.abs(found.apart), kind="stable")[:MOST_BARS][::-1]
+    heard = np.array([is_heard(column, *found.values) for column in range(len(DESCRIPTORS))])
+    order = np.argsort(-np.where(heard, np.abs(found.apart), -1.0), kind="stable")[:MOST_BARS][::-1]
     for place, column in enumerate(order):
         d = DESCRIPTORS[column]
         axes.barh(place, found.apart[column], color=STEM_COLOURS[d.stem], height=0.7)
@@ -261,4 +274,4 @@ def _bars(axes: Axes, found: Comparison) -> None:
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("second less first, in standard deviations of the training songs")
-    axes.set_title("What differs most")
+    axes.set_title("What differs most, of what is heard")

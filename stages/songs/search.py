@@ -1,8 +1,9 @@
 """`mixstyle search`: which songs of an index are mixed like this one, and why."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, printable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
@@ -28,6 +29,7 @@ from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong
 from mixstyle.stages.songs.index import cutting_version_of_index, open_index
 from mixstyle.stages.songs.names import refuse_inputs
+from mixstyle.stages.songs.stem_search import check_stem, stem_columns, stem_index
 
 VERSION = 1
 """Of the JSON file."""
@@ -52,10 +54,11 @@ class Difference:
 
 @dataclass(frozen=True, repr=False)
 class Match:
-    """A song found. score: cosine. alike and apart: the descriptors that are closest, and those that differ most.
+    """A song found. score: cosine; of a search by a stem, the distance of its descriptors, in robust standard
+    deviations. alike and apart: the descriptors that are closest, and those that differ most.
 
     closer_than: share of the index's pairs of songs that are farther apart than the query and this song; NaN for an
-    index of one song.
+    index of one song. stem: what was searched by; empty for all of the mix.
     """
 
     song: IndexedSong
@@ -63,20 +66,30 @@ class Match:
     alike: tuple[Difference, ...]
     apart: tuple[Difference, ...]
     closer_than: float = math.nan
+    stem: str = ""
 
     def __repr__(self) -> str:
-        return f"Match({self.song.path!r}, cosine {self.score:.3f}, closer than {self.closer_than:.1%} of pairs)"
+        told = f"{score_name(self.stem)} {self.score:.3f}"
+        return f"Match({self.song.path!r}, {told}, closer than {self.closer_than:.1%} of pairs)"
 
 
 def search(
-    settings: Settings, song: Path, k: int = 10, json_path: Path | None = None, csv_path: Path | None = None
+    settings: Settings,
+    song: Path,
+    k: int = 10,
+    json_path: Path | None = None,
+    csv_path: Path | None = None,
+    stem: str = "",
 ) -> list[Match]:
     """The k songs of the index that are mixed most like a song, nearest first; prints them as a table.
 
-    json_path, csv_path: the same as files. The song itself, where the index holds it, is left out. Raises MixstyleError
-    for a song that cannot be read, and, before any work, for files that cannot be written.
+    json_path, csv_path: the same as files. stem: ranks by that stem's descriptors instead (`stem_search`). The song
+    itself, where the index holds it, is left out. Raises MixstyleError for a song that cannot be read, and, before any
+    work, for files that cannot be written.
     """
     check_k(k)
+    if stem:
+        check_stem(stem)
     for path in (json_path, csv_path):
         if path is not None:
             check_file(path)
@@ -84,12 +97,12 @@ def search(
     with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
         songs, root = open_index(settings, embedder)
         query = embedder.song(song)
-    found = matches(songs, query, k, without=song, root=root)
-    _print(song, query, found, len(songs.usable))
+    found = matches(songs, query, k, without=song, root=root, stem=stem)
+    _print(song, query, found, len(songs.usable), stem)
     if json_path is not None:
-        write_or_keep(json_path, lambda path: write_json(path, matches_as_json(query, found, len(songs.usable))))
+        write_or_keep(json_path, lambda path: write_json(path, matches_as_json(query, found, len(songs.usable), stem)))
     if csv_path is not None:
-        write_or_keep(csv_path, lambda path: write_text(path, matches_as_csv(found)))
+        write_or_keep(csv_path, lambda path: write_text(path, matches_as_csv(found, stem)))
     for path in (json_path, csv_path):
         if path is not None:
             say(f"search: wrote {path}")
@@ -102,8 +115,21 @@ def check_k(k: int) -> None:
         raise MixstyleError(f"-k {k}: should be 1 or more", code="bad-option")
 
 
-def matches(songs: SongIndex, query: EmbeddedSong, k: int, without: Path | None, root: Path) -> list[Match]:
-    """The k nearest songs, with reasons. without: a file that is left out under whatever names the index has it."""
+def score_name(stem: str) -> str:
+    """What the score of a search is, in a word."""
+    return "distance" if stem else "cosine"
+
+
+def matches(
+    songs: SongIndex, query: EmbeddedSong, k: int, without: Path | None, root: Path, stem: str = ""
+) -> list[Match]:
+    """The k nearest songs, with reasons. without: a file that is left out under whatever names the index has it. stem:
+    what is searched by; all of the mix unless given.
+
+    Raises MixstyleError for a query without the stem (no-music), and as `stem_index` does.
+    """
+    if stem:
+        return _stem_matches(songs, query, k, without, root, stem)
     everyone, pairs = songs.descriptors(), songs.pair_cosines()
     asked, kept = k + 1, list[tuple[IndexedSong, float]]()
     while len(kept) < k:
@@ -118,8 +144,30 @@ def matches(songs: SongIndex, query: EmbeddedSong, k: int, without: Path | None,
     ]
 
 
-def matches_as_json(query: EmbeddedSong, found: Sequence[Match], songs: int) -> dict[str, Any]:
-    """What is found, as JSON has it. songs: how many the index holds."""
+def _stem_matches(
+    songs: SongIndex, query: EmbeddedSong, k: int, without: Path | None, root: Path, stem: str
+) -> list[Match]:
+    if not has_stem(query.values, stem):
+        raise MixstyleError(f"{query.name}: it has no {stem} to search by", code="no-music")
+    having = stem_index(songs, stem, ("index", str(root), "--rebuild"))
+    distances, nearness = having.distances(query.values), -having.pair_distances()[::-1]
+    nearest = (int(place) for place in np.argsort(distances, kind="stable"))
+    others = (p for p in nearest if without is None or not _is_same_file(root / having.songs[p].path, without))
+    columns = stem_columns(stem)
+    return [
+        Match(
+            having.songs[place],
+            float(distances[place]),
+            *reasons(query.values, having.songs[place].descriptors, having.values, columns),
+            share_farther(nearness, -float(distances[place])),
+            stem,
+        )
+        for place in islice(others, k)
+    ]
+
+
+def matches_as_json(query: EmbeddedSong, found: Sequence[Match], songs: int, stem: str = "") -> dict[str, Any]:
+    """What is found, as JSON has it. songs: how many the index holds. stem: what was searched by."""
 
     def told(differences: Sequence[Difference]) -> list[dict[str, Any]]:
         return [
@@ -137,11 +185,12 @@ def matches_as_json(query: EmbeddedSong, found: Sequence[Match], songs: int) -> 
         "version": VERSION,
         "query": {"song": as_utf8(query.name), "loudness": query.loudness.to_json() if query.loudness else None},
         "songs_in_index": songs,
+        "stem": stem or None,
         "songs": [
             {
                 "rank": rank,
                 "path": as_utf8(match.song.path),
-                "cosine": rounded(match.score),
+                score_name(stem): rounded(match.score),
                 "closer_than": rounded(match.closer_than),
                 "loudness_lufs": rounded(match.song.loudness_lufs),
                 "most_alike_in": told(match.alike),
@@ -152,9 +201,9 @@ def matches_as_json(query: EmbeddedSong, found: Sequence[Match], songs: int) -> 
     }
 
 
-def matches_as_csv(found: Sequence[Match]) -> str:
-    """What is found, a row a song."""
-    head = ("rank", "path", "cosine", "closer_than", "loudness_lufs", "most_alike_in", "most_apart_in")
+def matches_as_csv(found: Sequence[Match], stem: str = "") -> str:
+    """What is found, a row a song. stem: what was searched by."""
+    head = ("rank", "path", score_name(stem), "closer_than", "loudness_lufs", "most_alike_in", "most_apart_in")
     rows = [
         (
             rank,
@@ -178,9 +227,13 @@ def _is_same_file(path: Path, other: Path) -> bool:
 
 
 def reasons(
-    query: NDArray[np.float32], found: NDArray[np.float32], everyone: NDArray[np.float32]
+    query: NDArray[np.float32],
+    found: NDArray[np.float32],
+    everyone: NDArray[np.float32],
+    among: Collection[int] | None = None,
 ) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
     """In which descriptors two songs [D] are closest and in which they differ most, by the songs [N, D] around them.
+    among: the columns that are looked at; all unless given.
 
     A descriptor counts by the share of all songs that are nearer to the query in it, so that being alike in something
     that all songs share tells nothing; equal shares go by the distance in interquartile ranges. Of stems that one of
@@ -191,7 +244,8 @@ def reasons(
     share = (distance < own).mean(0) + 0.5 * (distance == own).mean(0)
     low, high = np.percentile(everyone, [25, 75], axis=0)
     ranges = own / np.maximum(high - low, 1e-6)
-    columns = [column for column in range(len(DESCRIPTORS)) if is_meaningful(column, query, found)]
+    asked = range(len(DESCRIPTORS)) if among is None else among
+    columns = [column for column in asked if is_meaningful(column, query, found)]
     order = sorted(columns, key=lambda column: (share[column], ranges[column]))
 
     def told(chosen: list[int]) -> tuple[Difference, ...]:
@@ -200,15 +254,18 @@ def reasons(
     return told(order[:REASONS]), told(order[: -REASONS - 1 : -1])
 
 
-def _print(path: Path, query: EmbeddedSong, found: list[Match], songs: int) -> None:
-    caption = (
-        "closer than: share of the index's pairs of songs that are farther apart; values: the query's / the song's"
-    )
+def _print(path: Path, query: EmbeddedSong, found: list[Match], songs: int, stem: str) -> None:
+    pairs = "closer than: share of the index's pairs of songs that are farther apart"
+    caption = f"{pairs}; values: the query's / the song's"
+    if stem:
+        told = f"distance: of the {stem}'s own descriptors, in robust standard deviations over songs with {stem}"
+        caption = f"{told}\n{caption}"
     level = f" ({query.loudness.loudness_lufs:.1f} LUFS)" if query.loudness else ""
-    title = Text(f"mixed like {printable(path.name)}{level}, of {songs} songs")
+    what = f"{stem} mixed like that of" if stem else "mixed like"
+    title = Text(f"{what} {printable(path.name)}{level}, of {songs} songs")
     table = Table(title=title, title_justify="left", caption=caption, box=None)
     table.add_column("", justify="right")
-    table.add_column("cosine", justify="right")
+    table.add_column(score_name(stem), justify="right")
     table.add_column("closer than", justify="right")
     table.add_column("LUFS", justify="right")
     table.add_column("song", overflow="fold")

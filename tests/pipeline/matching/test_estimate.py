@@ -7,12 +7,13 @@ import pyloudnorm
 import pytest
 import torch
 from helpers.desk_songs import KNOWN, RATE, stems_of, through
+from scipy.signal import freqz_sos
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import GENTLE, Filter, Strip
-from mixstyle.pipeline.matching.equaliser import filters_db, fit_filters, octave_change_db
+from mixstyle.pipeline.matching.equaliser import filters_db, fit_filters, octave_change_db, settled
 from mixstyle.pipeline.matching.estimate import estimate
 from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile
 
@@ -153,3 +154,28 @@ def test_filters_at_their_bounds_do_not_fight() -> None:
             assert not near or one.gain_db * other.gain_db > 0 or one == other
     left = octave_change_db(power, filters_db(found)) - np.clip(target - target.mean(), -3, 3)
     assert np.std(left) < np.std(np.clip(target - target.mean(), -3, 3))
+
+
+@pytest.mark.parametrize("bound_db", [3.0, 6.0])
+def test_the_sum_of_filters_is_in_bounds_and_none_takes_back_another(bound_db: float) -> None:
+    rng = np.random.default_rng(5)
+    hz = np.geomspace(20, 20_000, 500)
+    nearer = []
+    for _ in range(25):
+        power = 10 ** (-np.abs(np.arange(30) - rng.uniform(3, 25)) * rng.uniform(0.02, 0.2))
+        target = np.cumsum(rng.normal(0, 4, 10))
+        found = settled(fit_filters(power, target, np.ones(10), bound_db), 1.0, bound_db)
+        responses = [freqz_sos(one.section(RATE)[None], hz, fs=RATE)[1] for one in found]  # pyright: ignore[reportArgumentType]
+        curves = [20 * np.log10(np.abs(one)) for one in responses]
+        total = np.sum(curves, axis=0) if found else np.zeros(1)
+        taken_back = (np.sum(np.abs(curves), axis=0) - np.abs(total)) / 2
+        # between the frequencies looked at, a twelfth of an octave apart, a bell of Q 1.4 moves by 0.03 dB
+        assert np.abs(total).max() <= bound_db + 0.03
+        assert np.max(taken_back) <= 1.03
+        assert all(one.gain_db == round(one.gain_db, 1) and abs(one.gain_db) >= 0.3 for one in found)
+        asked = target.mean() + np.clip(target - target.mean(), -bound_db, bound_db)
+        nearer.append(np.std(octave_change_db(power, filters_db(found)) - asked) / np.std(asked))
+    assert np.median(nearer) < 0.7  # of curves that jump by 4 dB an octave, four filters in bounds leave so much
+    assert max(nearer) < 1
+    half = settled((Filter("bell", 1000.0, 5.0, 0.7), Filter("bell", 1100.0, -4.8, 0.7)), 0.5, bound_db)
+    assert half == (Filter("bell", 1000.0, 2.5, 0.7),)
