@@ -11,6 +11,7 @@ from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.settings.profile import Settings
 
@@ -32,6 +33,7 @@ def export(
         raise MixstyleError(f"{output}: should end in {SUFFIX}", code="bad-option")
     check_file(output)
     source = checkpoint or settings.train.checkpoint_dir / BEST
+    check_checkpoint(source, settings.train.checkpoint_dir)
     loaded = load_encoder(source)
     if descriptor_share is not None:
         try:

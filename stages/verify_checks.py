@@ -63,7 +63,8 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield from _index(settings.embed.index_dir)
     for path in {settings.embed.encoder, settings.report.checkpoint, *settings.evaluate.checkpoints} - {None}:
         if path is not None and path.is_file():
-            yield Check(path, functools.partial(load_encoder, path), ("export", str(path)))
+            again = ("export", str(path)) if path.suffix == ".safetensors" else ()  # a checkpoint named by hand
+            yield Check(path, functools.partial(load_encoder, path), again)
 
 
 def _removable(path: Path, check: Callable[[], object], remake: tuple[str, ...]) -> Check:

@@ -108,7 +108,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Raises MixstyleError, naming the file, where it is missing, torn, holds code, or has an unknown version.
     """
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
+        raise MixstyleError(f"{path}: no such checkpoint", code="not-found")
     try:
         content = _load(path, torch.device(device))
     except UNREADABLE_BY_TORCH as error:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +65,9 @@ class CalledWith:
         for name, value in (self.given or {}).items():
             if sections is None or name.partition(".")[0] in sections:
                 text = value if isinstance(value, str) else json.dumps(value)
-                more += [options[name], text] if name in options else ["--set", f"{name}={text}"]
+                said = [options[name], text] if name in options else ["--set", f"{name}={text}"]
+                if said[0] == "--set" or said[0] not in words:
+                    more += said
         return shlex.join(["mixstyle", *words, *more])
 
 
@@ -98,6 +100,21 @@ def told(error: MixstyleError) -> str:
     """An error's line for whoever gave the command."""
     found = _called.get()
     return error.told(found[0].command(error.remedy)) if found and error.remedy else str(error)
+
+
+@contextlib.contextmanager
+def helped_by(*command: str) -> Iterator[None]:
+    """What goes wrong inside is told with this command in place of a step's own, and with its `--rebuild`.
+
+    For a command that runs other commands' steps in folders that are not the profile's.
+    """
+    try:
+        yield
+    except MixstyleError as error:
+        if not error.remedy:
+            raise
+        again = ("--rebuild",) if "--rebuild" in error.remedy else ()
+        raise MixstyleError(error.message, code=error.code, remedy=(*command, *again)) from error
 
 
 def own_music(settings: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.evaluate.stage import evaluate
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
@@ -42,6 +43,19 @@ def evaluate_musdb(
     """
     if not musdb.is_dir():
         raise MixstyleError(f"{musdb}: no such folder", code="not-found")
+    with helped_by("evaluate-musdb", str(musdb), str(output)):
+        return _evaluated(musdb, output, settings, checkpoints, chains, effects, rebuild)
+
+
+def _evaluated(
+    musdb: Path,
+    output: Path,
+    settings: Settings,
+    checkpoints: Sequence[Path],
+    chains: int,
+    effects: Sequence[int],
+    rebuild: bool,
+) -> dict[str, Any]:
     test, train = musdb / "test", musdb / "train"
     given = _given(settings, test if test.is_dir() else musdb, output, ALL)
     separate(given, rebuild)

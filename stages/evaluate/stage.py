@@ -26,8 +26,10 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
 from mixstyle.stages.evaluate.embeddings import embedded, missing_rows
@@ -66,9 +68,8 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         if (check := TASKS[name].check) is not None:
             check(options)
     checkpoints = list(options.checkpoints) or [settings.train.checkpoint_dir / BEST]
-    missing = next((path for path in checkpoints if not path.is_file()), None)
-    if missing is not None:
-        raise MixstyleError(f"{missing}: no such checkpoint", code="step-missing", remedy=("train",))
+    for path in checkpoints:
+        check_checkpoint(path, settings.train.checkpoint_dir)
     device = resolve_device(options.device)
     rows = rows_of(checkpoints, options.models, device)
     songs, of_known_albums = apart_from_albums(cache, held_out(cache, rows), rows, options.group_by)
@@ -108,7 +109,10 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
 def training_cache(settings: Settings, cache: StemCache) -> StemCache:
     """The stems whose training songs the whitened descriptors are fitted on."""
     other = settings.evaluate.training_stems_dir
-    return cache if other is None else StemCache(other)
+    if other is None:
+        return cache
+    with helped_by("separate", "--set", f"separate.stems_dir={other}"):
+        return StemCache(other)
 
 
 def _ways(asked: Asked) -> list[Way]:

@@ -12,11 +12,17 @@ from mixstyle.stages.settings.profile import Settings
 def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The stems and their descriptors, both finished and belonging together; else MixstyleError says what to run."""
     train = settings.train
-    if train.stems_url:
-        cache: StemCache = RemoteStemCache(train.stems_url, train.stems_cache_dir, 1e9 * train.stems_cache_gb)
-    else:
+    if not train.stems_url:
         cache = StemCache(settings.separate.stems_dir)
-    return cache, _described(cache, settings.features.features_path, "separate")
+        return cache, _described(cache, settings.features.features_path, "separate")
+    remote = RemoteStemCache(train.stems_url, train.stems_cache_dir, 1e9 * train.stems_cache_gb)
+    if not remote.complete:
+        raise MixstyleError(
+            f"train.stems_url={train.stems_url}: {len(remote.shards)} of {remote.n_shards} shards are there; "
+            "finish them where they are made, and copy the rest to it",
+            code="remote",
+        )
+    return remote, _described(remote, settings.features.features_path, "separate")
 
 
 def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import Provenance
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings
 
@@ -19,8 +19,7 @@ SETTINGS, METRICS = "settings.json", "metrics.json"
 def provenance_of(settings: Settings, cache: "StemCache", store: "FeatureStore") -> Provenance:
     """What a report follows from. Raises MixstyleError where there is no checkpoint."""
     path = checkpoint_of(settings)
-    if not path.is_file():
-        raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
+    check_checkpoint(path, settings.train.checkpoint_dir)
     inputs = {"checkpoint": sha256_file(path)[:16], "stems": cache.fingerprint, "features": store.fingerprint}
     return Provenance("report", shaping(settings.report), made_from=inputs)
 

@@ -27,6 +27,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.pipeline.retrieval import chance, principal_components, unit
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.report.descriptor_figures import group_figure
@@ -72,6 +73,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     check_folder(chosen.report_dir)
     cache, store = open_described_stems(settings)
     path = checkpoint_of(settings)
+    check_checkpoint(path, settings.train.checkpoint_dir)
     loaded = load_encoder(path, device)
     known = _known(loaded, cache, store)
     if not known and chosen.checkpoint is None:

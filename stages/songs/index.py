@@ -97,11 +97,13 @@ def opened_index(
         raise MixstyleError(f"{place}: no index there", code="step-missing", remedy=first)
     root = Path(read_provenance(place / SETTINGS).flat["music"])
     if embedder is not None:
-        again = ("index", str(root), "--rebuild")
+        again = ("index", str(root), "--rebuild", "--index", str(place))
         guard(place / SETTINGS, provenance_of(embedder, root), rebuild=False, told=INPUTS, remedy=again)
     songs = SongIndex(place)
     if not songs.usable:
-        raise MixstyleError(f"{place}: holds no songs", code="no-music", remedy=("index", str(root)))
+        raise MixstyleError(
+            f"{place}: holds no songs", code="no-music", remedy=("index", str(root), "--index", str(place))
+        )
     return songs, root
 
 

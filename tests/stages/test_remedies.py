@@ -13,10 +13,12 @@ from helpers.small_encoder import write_encoder
 from helpers.small_separator import write_separator, write_songs
 from soundfile import write as write_audio
 
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages import cli
 from mixstyle.stages.common import commands
+from mixstyle.stages.songs.index import opened_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -203,6 +205,37 @@ def test_an_index_is_made_by_what_search_tells(tmp_path: Path, typed: Typed, mon
     (command,) = typed.follow(*other)
     assert command[:3] == ["index", str(tmp_path / "music"), "--rebuild"]
     typed.good(*other)
+
+
+def test_an_index_that_python_names_is_filled_by_what_is_told(tmp_path: Path) -> None:
+    """The command names the index: without it, it would be the profile's own."""
+    (tmp_path / "own").mkdir()
+    made_from = {"music": str(tmp_path / "music")}
+    guard(tmp_path / "own" / "settings.json", Provenance("index", {}, {}, made_from), rebuild=False)
+    with pytest.raises(MixstyleError) as caught:
+        opened_index(tmp_path / "own", None)
+    assert caught.value.remedy == ("index", str(tmp_path / "music"), "--index", str(tmp_path / "own"))
+
+
+def test_steps_in_a_folder_of_another_command_are_helped_by_that_command() -> None:
+    with pytest.raises(MixstyleError) as caught, commands.helped_by("evaluate-musdb", "in", "out"):
+        raise MixstyleError("out/stems: stale", code="stale", remedy=("separate", "--rebuild"))
+    assert (caught.value.code, caught.value.remedy) == ("stale", ("evaluate-musdb", "in", "out", "--rebuild"))
+    with pytest.raises(MixstyleError) as caught, commands.helped_by("evaluate-musdb", "in", "out"):
+        raise MixstyleError("out/stems: cut short", code="damaged-file", remedy=("separate",))
+    assert caught.value.remedy == ("evaluate-musdb", "in", "out")
+    with pytest.raises(MixstyleError) as caught, commands.helped_by("evaluate-musdb", "in", "out"):
+        raise MixstyleError("in: no such folder", code="not-found")
+    assert caught.value.remedy == ()
+
+
+def test_an_option_that_a_message_names_itself_is_not_added_again() -> None:
+    called = commands.CalledWith("cpu", (), {"embed.index_dir": "a", "embed.encoder": "e.pt"})
+    told = called.command(("index", "music", "--rebuild", "--index", "b"))
+    assert shlex.split(told)[1:] == [
+        *("index", "music", "--rebuild", "--index", "b", "--config", "cpu"),
+        *("--encoder", "e.pt"),
+    ]
 
 
 def test_songs_are_made_anew_as_told(tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,9 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.stages.evaluate.tasks.task import Audio
 
+ENOUGH = 16
+"""Songs that are worth to be rendered for an evaluation; as many as the demo has."""
+
 
 @dataclass(frozen=True)
 class TrueClip:
@@ -35,16 +38,21 @@ def rendered_songs(folder: Path, most: int) -> list[str]:
     """Songs with true stems in `folder/stems`, the first of them by name. Raises MixstyleError for fewer than two."""
     if not (folder / "stems").is_dir():
         raise MixstyleError(
-            f"evaluate.rendered_dir={folder}: has no folder stems", code="no-music", remedy=("demo-songs", str(folder))
+            f"evaluate.rendered_dir={folder}: has no folder stems", code="no-music", remedy=_render(folder)
         )
     found = sorted(list_tracks(folder / "stems", "stems").sizes)[:most]
     if len(found) < 2:
         raise MixstyleError(
             f"evaluate.rendered_dir={folder}: {len(found)} songs, and 2 are needed",
             code="no-music",
-            remedy=("demo-songs", str(folder)),
+            remedy=_render(folder),
         )
     return found
+
+
+def _render(folder: Path) -> tuple[str, ...]:
+    """The command that renders songs there, whatever number of them the profile asks for."""
+    return ("demo-songs", str(folder), "--songs", str(ENOUGH), "--stems")
 
 
 def true_clip(root: Path, song: str, frames: int, seed: int = 0) -> TrueClip:

@@ -49,7 +49,7 @@ def test_a_checkpoint_of_before_the_readers_is_read(tmp_path: Path) -> None:
     for name, value in encoder.state_dict().items():
         torch.testing.assert_close(loaded.encoder.state_dict()[name], value, atol=0, rtol=0)
     torch.save({**old, "version": 2}, path)
-    for wrong, code in ((path, "unknown-version"), (tmp_path / "none.pt", "step-missing")):
+    for wrong, code in ((path, "unknown-version"), (tmp_path / "none.pt", "not-found")):
         with pytest.raises(MixstyleError) as caught:
             load_checkpoint(wrong)
         assert (caught.value.code, str(wrong) in str(caught.value)) == (code, True)

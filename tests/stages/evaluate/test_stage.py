@@ -119,8 +119,13 @@ def test_a_row_that_is_missing_is_added_to_what_was_embedded(trained: Settings, 
 def test_a_missing_checkpoint_is_named(trained: Settings, tmp_path: Path) -> None:
     with pytest.raises(MixstyleError) as caught:
         evaluate(evaluation_of(trained, tmp_path, checkpoints=(tmp_path / "none.pt",)))
-    assert caught.value.code == "step-missing"
+    assert (caught.value.code, caught.value.remedy) == ("not-found", ())
     assert str(tmp_path / "none.pt") in str(caught.value)
+    # one that training makes is made by training
+    emptied = dataclasses.replace(trained.train, checkpoint_dir=tmp_path / "checkpoints")
+    with pytest.raises(MixstyleError) as caught:
+        evaluate(evaluation_of(dataclasses.replace(trained, train=emptied), tmp_path))
+    assert (caught.value.code, caught.value.remedy) == ("step-missing", ("train",))
 
 
 def test_more_effects_than_there_are_are_refused(trained: Settings, tmp_path: Path) -> None:

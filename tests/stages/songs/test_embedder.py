@@ -180,7 +180,7 @@ def test_load_takes_files_or_a_loaded_separator(settings: Settings, embedder: Em
             assert loaded.fingerprint == embedder.fingerprint
     with pytest.raises(MixstyleError) as caught:
         mixstyle.load("nothing.pt")
-    assert (caught.value.code, "nothing.pt" in str(caught.value)) == ("step-missing", True)
+    assert (caught.value.code, "nothing.pt" in str(caught.value)) == ("not-found", True)
     stems_only = dataclasses.replace(settings, separate=dataclasses.replace(settings.separate, input="stems"))
     with pytest.raises(MixstyleError) as caught:
         embedder_of(stems_only)
