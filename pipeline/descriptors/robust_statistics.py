@@ -11,7 +11,7 @@ IQR_OF_NORMAL = 1.3489795003921634
 SCALE_FLOOR = 1e-3
 """Smallest scale of a descriptor, in its unit: a descriptor that is constant in training is not blown up."""
 
-SPREAD_FLOOR = 0.1
+DEVIATION_FLOOR = 0.1
 """Smallest scale as a part of the standard deviation: one that seldom moves is not blown up when it does."""
 
 
@@ -29,5 +29,5 @@ def robust_statistics(values: NDArray[np.floating]) -> tuple[NDArray[np.float32]
             "no clip has descriptors, so they have no statistics; see the reasons in failures.csv", code="no-music"
         )
     low, median, high = np.percentile(rows, [25, 50, 75], axis=0)
-    scale = np.maximum((high - low) / IQR_OF_NORMAL, SPREAD_FLOOR * rows.std(axis=0))
+    scale = np.maximum((high - low) / IQR_OF_NORMAL, DEVIATION_FLOOR * rows.std(axis=0))
     return median.astype(np.float32), np.maximum(scale, SCALE_FLOOR).astype(np.float32)

@@ -18,8 +18,8 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 FLOOR_POWER = 1e-9
 """Added to a mel's power before the logarithm: 90 dB below a full-scale sine, under the noise of 16-bit stems."""
 CENTER_DB = -50.0
-SPREAD_DB = 20.0
-"""Decibels are mapped to (dB - CENTER_DB) / SPREAD_DB, about -2 (silence) to 2.5 (full scale)."""
+SCALE_DB = 20.0
+"""Decibels are mapped to (dB - CENTER_DB) / SCALE_DB, about -2 (silence) to 2.5 (full scale)."""
 
 CHANNEL_PAIRS = ("left-right", "mid-side")
 """What the two channels of each stem may be."""
@@ -84,7 +84,7 @@ class StemMel(nn.Module):
         power = spectrum.real.square() + spectrum.imag.square()
         with exact_float32(power.device):
             mel = self.filters.T @ power
-        return (10 * torch.log10(mel + FLOOR_POWER) - CENTER_DB) / SPREAD_DB
+        return (10 * torch.log10(mel + FLOOR_POWER) - CENTER_DB) / SCALE_DB
 
     def forward(self, stems: Tensor) -> Tensor:
         """Log-mel [B, 8, n_mels, frames] of stems [B, 4, 2, T] in float32, also under autocast.

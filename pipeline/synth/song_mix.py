@@ -148,7 +148,7 @@ def _draw_placement(rng: np.random.Generator, width: float) -> Placement:
 def _draw_stem(
     rng: np.random.Generator, stem: str, wetness: float, width: float, brightness: float, squeeze: float, room: float
 ) -> StemMix:
-    mean_db, spread_db = _LEVELS_DB[stem]
+    mean_db, deviation_db = _LEVELS_DB[stem]
     wet_offset_db = {"vocals": 2.0, "bass": -14.0, "drums": -2.0, "other": 1.0}[stem]
     dry = rng.random() < {"vocals": 0.08, "bass": 0.75, "drums": 0.25, "other": 0.15}[stem]
     reverb_db = -26.0 + 20.0 * wetness + wet_offset_db + float(rng.normal(0, 2.5))
@@ -157,7 +157,7 @@ def _draw_stem(
     narrow_chance = 0.08 if stem in ("drums", "other") else 0.3
     limited = rng.random() < 0.12
     return StemMix(
-        level_db=float(np.clip(rng.normal(mean_db, spread_db), mean_db - 5, mean_db + 3.5)),
+        level_db=float(np.clip(rng.normal(mean_db, deviation_db), mean_db - 5, mean_db + 3.5)),
         highpass_hz=float({"vocals": 90, "bass": 30, "drums": 30, "other": 90}[stem] * rng.uniform(0.6, 1.6)),
         low_shelf_db=float(np.clip(rng.normal(-1.0 * brightness, 2.5), -8, 8)),
         peak_hz=float(np.exp(rng.uniform(np.log(250), np.log(5000)))),

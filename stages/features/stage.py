@@ -153,7 +153,7 @@ def _describe(
         with locks.mutex():
             store = _fresh_store(path, cache, rebuild, num_shards > 1, locks)
             _forget_damaged(store, shards, locks)
-            todo = _claimed(store, shards, locks)
+            todo = _taken_shards(store, shards, locks)
         started = time.monotonic()
         computed = _fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
         elapsed_s = max(time.monotonic() - started, 1e-9)
@@ -174,7 +174,7 @@ def _forget_damaged(store: FeatureStore, share: Sequence[ShardInfo], locks: Shar
             store.forget_shard(shard)
 
 
-def _claimed(store: FeatureStore, share: Sequence[ShardInfo], locks: ShardLocks) -> list[ShardInfo]:
+def _taken_shards(store: FeatureStore, share: Sequence[ShardInfo], locks: ShardLocks) -> list[ShardInfo]:
     """Shards of the share that are not done, as far as no other process is at them."""
     done = store.done
     wanted = [shard for shard in share if not done[shard.shard]]

@@ -110,7 +110,9 @@ def _map(result: Report, figure: Path) -> Section:
         "of which the axes tell how much is seen. Songs that lie on each other here may be apart in the others."
     )
     if len(result.tracks) > COLOURED_ALL:
-        caption += f" Colours: {SONGS[result.split]}, the first of them in the plan's random order; others are grey."
+        caption += (
+            f" Colours: {SONGS[result.split]}, the first of them in the manifest's random order; others are grey."
+        )
     alt = "Two scatter plots of clips, coloured by song: by the trained encoder and by raw descriptors"
     text = (
         "Clips of a song should lie together, whatever is played in them; songs that are mixed alike, near each other."

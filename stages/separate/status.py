@@ -77,6 +77,6 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
         before = load_manifest(chosen.stems_dir / "plan.jsonl.gz")
     except MixstyleError as error:
         return [], str(error)
-    change = describe_change(before.listing, listing) if before else "other music than in the plan"
+    change = describe_change(before.listing, listing) if before else "other music than in the manifest"
     told = {"listing": f"{chosen.data_path}: {change}", "tracks": ""}
     return differences(cache.provenance, now, told=told), ""

@@ -1,8 +1,8 @@
 """Task `published-protocol`: Fx-Encoder++'s question as it is published, for true stems (Yeh et al., ISMIR 2025).
 
 FX-normalised true stems; n effects in an order, the same on every stem with parameters of its own; every stem brought
-to a loudness between -18 and -14 LUFS *after* its effects, the mix to -14 LUFS; two contents for each of N styles
-(their word for a chain with its loudnesses), one asks for the other. `mixstyle evaluate-musdb` runs it on MUSDB18-HQ.
+to a loudness between -18 and -14 LUFS *after* its effects, the mix to -14 LUFS; two contents for each of N chains
+(styles, in their words), one asks for the other. `mixstyle evaluate-musdb` runs it on MUSDB18-HQ.
 
 What differs from the publication: the effects are those of mixstyle's registry; stems are normalised to the medians of
 the evaluated songs' own descriptors; and for an encoder of mixes the four stems are one clip, of which the whole is
@@ -51,7 +51,7 @@ class FxNormalisation:
 
 
 def published_protocol(context: Context, effects: int) -> Part:
-    """Queries, then the pool: style i on whole clips of two different songs."""
+    """Queries, then the pool: chain i on whole clips of two different songs."""
     options, songs = context.options, context.songs
     nothing = tuple(() for _ in STEMS)
     normalised = FxNormalisation(context.targets())
@@ -77,7 +77,7 @@ def _table(metrics: Metrics) -> TextTable:
     found, numbers = metrics[KEY], list(metrics[KEY])
     rows = [[row, *(percent(found[n][row], "r1") for n in numbers)] for row in metrics["rows"]]
     rows.append(["chance", *(f"{100 * first_of(found[n], 'chance_r1'):.1f}" for n in numbers)])
-    title = f"Fx-Encoder++'s protocol, given stems as processed: N = {metrics['chains']} styles, by number of effects"
+    title = f"Fx-Encoder++'s protocol, given stems as processed: N = {metrics['chains']} chains, by number of effects"
     return TextTable(title, "R@1, %", numbers, rows)
 
 
@@ -86,7 +86,7 @@ def _section(page: PageInput) -> Section:
     cells = [(row, [percent_cell(found[n][row], "r1") for n in numbers]) for row in page.rows]
     told = (
         "FX-normalised stems, n effects, each stem at -18 to -14 LUFS after them, the mix at -14 LUFS; two contents "
-        f"for each of {page.metrics['chains']} styles. The stems are embedded as processed: nobody's music comes so."
+        f"for each of {page.metrics['chains']} chains. The stems are embedded as processed: nobody's music comes so."
     )
     return Section("Fx-Encoder++'s protocol", [told], [Table("R@1 by number of effects", ["", *numbers], cells)])
 

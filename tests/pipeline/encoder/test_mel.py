@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchaudio
 
-from mixstyle.pipeline.encoder.mel import CENTER_DB, FLOOR_POWER, SPREAD_DB, StemMel, mel_filters
+from mixstyle.pipeline.encoder.mel import CENTER_DB, FLOOR_POWER, SCALE_DB, StemMel, mel_filters
 
 
 def slaney_filters(rate: int, n_fft: int, n_mels: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_a_full_scale_sine_has_the_power_of_its_main_lobe() -> None:
     time = torch.arange(44_100) / 44_100
     sine = torch.sin(2 * torch.pi * k * 44_100 / 1024 * time).expand(1, 4, 2, -1)
     mel = StemMel()(sine)[0, 0, :, 50]
-    power = (10 ** ((mel * SPREAD_DB + CENTER_DB) / 10) - FLOOR_POWER).sum()
+    power = (10 ** ((mel * SCALE_DB + CENTER_DB) / 10) - FLOOR_POWER).sum()
     # A Hann window's main lobe is 1/4 + 1 + 1/4 in power, and interior filters add up to 1 at every frequency.
     assert power.item() == pytest.approx(1.5, rel=1e-3)
 
@@ -66,10 +66,10 @@ def test_a_gain_shifts_all_mels_by_its_decibels() -> None:
     mel = StemMel()
     before = mel(stems)
     moved = mel(stems * 10 ** (6 / 20)) - before
-    loud = before * SPREAD_DB + CENTER_DB > -60
+    loud = before * SCALE_DB + CENTER_DB > -60
     assert loud.float().mean() > 0.9
     # 30 dB above the floor of -90 the floor holds back 0.004 dB at most.
-    torch.testing.assert_close(moved[loud], torch.full_like(moved[loud], 6 / SPREAD_DB), atol=3e-4, rtol=0)
+    torch.testing.assert_close(moved[loud], torch.full_like(moved[loud], 6 / SCALE_DB), atol=3e-4, rtol=0)
 
 
 def test_a_clip_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_a_clip_does_not_depend_on_its_batch(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_silence_is_the_floor() -> None:
     mel = StemMel()(torch.zeros(1, 4, 2, 4096))
-    assert mel.unique().tolist() == pytest.approx([(10 * np.log10(FLOOR_POWER) - CENTER_DB) / SPREAD_DB])
+    assert mel.unique().tolist() == pytest.approx([(10 * np.log10(FLOOR_POWER) - CENTER_DB) / SCALE_DB])
 
 
 def test_frames_of_a_coarser_hop_are_frames_of_a_finer_one() -> None:
