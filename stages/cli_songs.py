@@ -229,13 +229,16 @@ def browse_command(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8050,
+    take_songs: Annotated[
+        bool, typer.Option("--take-songs", help="Takes songs and matches from other machines too, with --host.")
+    ] = False,
     index_dir: Index = None,
     encoder: Encoder = None,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Serves a page to look at the songs of an index and to listen to them.
+    """Serves a page to look at the songs of an index, to listen to them, and to match one of your own.
 
     Example:
 
@@ -243,4 +246,4 @@ def browse_command(
     """
     from mixstyle.stages.songs.browse.server import browse
 
-    browse(_to_embed(config, overrides, encoder, device, index_dir), host, port)
+    browse(_to_embed(config, overrides, encoder, device, index_dir), host, port, take_songs)

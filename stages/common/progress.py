@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import zip_longest
 from types import TracebackType
 
@@ -25,6 +26,19 @@ from mixstyle.pipeline.core.text import printable
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal (logs, DVC, CI)."""
+
+
+_watcher: ContextVar[Callable[[float], None] | None] = ContextVar("_watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Callable[[float], None]) -> Iterator[None]:
+    """Has the bars of this thread tell how much is done, 0 to 1, for those who show it elsewhere than here."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 def say(line: str) -> None:
@@ -84,6 +98,8 @@ class Bar:
     def advance(self, steps: int = 1) -> None:
         """Counts `steps` more units as done."""
         self._done += steps
+        if (watcher := _watcher.get()) is not None:
+            watcher(min(self._done / max(self.total, 1), 1.0))
         if self._rich:
             self._rich.update(self._task, completed=self._done)
         elif time.monotonic() - self._last >= PLAIN_INTERVAL_S:

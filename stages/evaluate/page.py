@@ -1,6 +1,6 @@
 """The page of an evaluation: one HTML file with its figures, each of which stands by itself in a paper."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixstyle.cache.storage.atomic import write_text
@@ -12,9 +12,17 @@ from mixstyle.stages.settings.evaluate import EvaluateSettings
 
 
 def write_page(
-    path: Path, metrics: Metrics, embeddings: Mapping[str, Mapping[str, Embeddings]], options: EvaluateSettings
+    path: Path,
+    metrics: Metrics,
+    embeddings: Mapping[str, Mapping[str, Embeddings]],
+    options: EvaluateSettings,
+    links: Sequence[tuple[str, str]],
 ) -> None:
-    """Writes the page, and beside it its figures. embeddings: by task and row, of the tasks that keep them."""
+    """Writes the page, and beside it its figures.
+
+    embeddings: by task and row, of the tasks that keep them. links: to other pages, names and
+    addresses.
+    """
     sections = [
         task.section(PageInput(path.parent, metrics, options, embeddings.get(task.name, {})))
         for task in TASKS.values()
@@ -25,4 +33,4 @@ def write_page(
         "said otherwise."
     )
     note = evidence_note(metrics["songs"])
-    write_text(path, page("What the embedding knows", f"{lead} {note}".strip(), sections))
+    write_text(path, page("What the embedding knows", f"{lead} {note}".strip(), sections, links))

@@ -44,6 +44,7 @@ from mixstyle.stages.evaluate.tasks.variants import Way
 from mixstyle.stages.evaluate.whitened import training_songs, whitened_row
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import FEW_SONGS
+from mixstyle.stages.presentation.pages import EVALUATION, links_of
 from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
 from mixstyle.stages.settings.profile import Settings
 
@@ -101,7 +102,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         metrics["songs_of_known_albums"] = of_known_albums
         write_json(folder / METRICS, metrics)
         show(metrics)
-        write_page(folder / PAGE, metrics, kept, options)
+        write_page(folder / PAGE, metrics, kept, options, links_of(settings, EVALUATION))
     say(f"evaluate: wrote {folder / METRICS} and {folder / PAGE}")
     return metrics
 

@@ -1,34 +1,18 @@
-"""The report's page: one HTML file that stands alone, with its figures inside it."""
+"""Pages that stand alone: one HTML file with its style and its figures inside it."""
 
 import base64
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: #1a1a1a;
-  background: #fff; max-width: 1060px; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.3rem; margin: 2.8rem 0 .6rem; padding-top: .9rem; border-top: 1px solid #ddd; }
-p { max-width: 46rem; margin: .5rem 0; }
-.lead { font-size: 1.1rem; color: #333; }
-.note { color: #555; font-size: .92rem; }
-figure { margin: 1.2rem 0 1.8rem; }
-figure img { max-width: 100%; height: auto; display: block; }
-figcaption { color: #444; font-size: .92rem; max-width: 50rem; margin-top: .5rem; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .38rem 1.4rem .38rem 0; border-bottom: 1px solid #e5e5e5; vertical-align: top; }
-th { font-weight: 600; }
-thead th { border-bottom: 2px solid #999; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-td small { color: #666; margin-left: .35rem; }
-caption { text-align: left; color: #444; font-size: .92rem; padding-bottom: .4rem; }
-.facts th { white-space: nowrap; font-weight: 500; color: #555; }
-.facts td { overflow-wrap: anywhere; }
-@media print { body { padding: 0; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
-"""
+STYLE_FILE = "page.css"
+"""The style that all pages share, beside this module."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +44,47 @@ class Section:
     facts: Sequence[tuple[str, str]] = ()
 
 
-def page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The whole document. All text is escaped here; figures are read from their files."""
+def page(title: str, lead: str, sections: Sequence[Section], links: Sequence[tuple[str, str]] = ()) -> str:
+    """The whole document. All text is escaped here; figures are read from their files.
+
+    links: names and addresses of other pages, at the foot. No date is told: equal inputs give equal pages.
+    """
     body = "\n".join(_section(section) for section in sections)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n{body}\n</body>\n</html>\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_style()}</style>\n</head>\n<body class='document'>\n"
+        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n{body}\n{_foot(links)}</body>\n</html>\n'
     )
+
+
+def links_from(page: Path, others: Mapping[str, Path]) -> list[tuple[str, str]]:
+    """Links of a page to those other pages that there are, by name, as relative addresses."""
+    found = {name: path for name, path in others.items() if path.is_file()}
+    folder = page.absolute().parent
+    return [(name, Path(os.path.relpath(path.absolute(), folder)).as_posix()) for name, path in found.items()]
+
+
+def with_links_to(text: str, names: Sequence[str], home: str) -> str:
+    """A page as a server gives it: links to the pages of these names, others left out, and one to its own page."""
+
+    def told(found: re.Match[str]) -> str:
+        return f'<a data-page="{found[1]}" href="{found[1]}">' if found[1] in names else '<a hidden href="#">'
+
+    text = re.sub(r'<a data-page="(\w+)" href="[^"]*">', told, text)
+    return text.replace("</footer>", f' <a href="{home}">browse</a></footer>')
+
+
+def _foot(links: Sequence[tuple[str, str]]) -> str:
+    told = "".join(
+        f' <a data-page="{escape(n)}" href="{escape(href, quote=True)}">{escape(n)}</a>' for n, href in links
+    )
+    return f"<footer>mixstyle {version('mixstyle')}{told}</footer>\n"
+
+
+@cache
+def _style() -> str:
+    return files("mixstyle.stages.presentation").joinpath(STYLE_FILE).read_text(encoding="utf-8")
 
 
 def _section(section: Section) -> str:
@@ -76,7 +92,7 @@ def _section(section: Section) -> str:
     parts += [f"<p>{escape(text)}</p>" for text in section.paragraphs]
     if section.facts:
         rows = "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in section.facts)
-        parts.append(f'<table class="facts">\n{rows}\n</table>')
+        parts.append(_scrolled(f'<table class="facts">\n{rows}\n</table>', section.title))
     parts += [_table(table) for table in section.tables]
     parts += [_figure(figure) for figure in section.figures]
     return "\n".join(parts)
@@ -94,7 +110,13 @@ def _table(table: Table) -> str:
         rows.append(f"<tr><th>{escape(name)}</th>{values}</tr>")
     body = "\n".join(rows)
     caption = f"<caption>{escape(table.caption)}</caption>\n" if table.caption else ""
-    return f"<table>\n{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    told = f"<table>\n{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return _scrolled(told, table.caption or "table")
+
+
+def _scrolled(table: str, name: str) -> str:
+    """A table in a box that scrolls by itself, by keyboard too, where the window is narrower."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name, quote=True)}">\n{table}\n</div>'
 
 
 def _figure(figure: PageFigure) -> str:

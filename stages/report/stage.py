@@ -2,7 +2,8 @@
 
 Writes into the report folder: `report.html` (stands alone), the figures as PNG, `loss.csv` (for `dvc plots show`) and
 `metrics.json` (for `dvc metrics show`), and last `settings.json`, which tells what all of it was made from. The report
-is made anew on every run, since it takes little time; equal stems, descriptors and checkpoint give equal files.
+is made anew on every run, since it takes little time; equal stems, descriptors and checkpoint give equal files. The
+page links to that of `evaluate` where there is one.
 
 Song retrieval: the query is a track's last clip, the pool holds the first clips of all tracks, and similarity is the
 cosine. Queries are the tracks of the chosen split; the pool is the same for every split.
@@ -30,6 +31,7 @@ from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import evidence_note
+from mixstyle.stages.presentation.pages import NAMES, REPORT
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
@@ -162,11 +164,11 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
             figures[f"descriptors_{group}"] = path
     write_text(folder / "loss.csv", _loss_csv(by_validation(result.loss)))
     metrics = metrics_of(result)
-    write_text(folder / "report.html", html(result, figures))
+    write_text(folder / NAMES[REPORT], html(result, figures))
     write_json(folder / METRICS, metrics)
     provenance = provenance_of(result.settings, result.cache, result.store)
     guard(folder / SETTINGS, provenance, rebuild=True)  # only tells: all is made anew in every run
-    summary = ReportSummary(folder / "report.html", folder / METRICS, metrics)
+    summary = ReportSummary(folder / NAMES[REPORT], folder / METRICS, metrics)
     for name, retrieval in result.retrieval.items():
         say(f"report: song retrieval, {retrieval.queries} queries ({name}), {retrieval.pool} songs to find them among")
         for row, label in ROWS.items():

@@ -14,6 +14,7 @@ from mixstyle.pipeline.encoder.objectives.registry import chance_loss
 from mixstyle.pipeline.retrieval import BOOTSTRAP_DRAWS, Estimate, chance
 from mixstyle.stages.presentation.estimates import evidence_note, share
 from mixstyle.stages.presentation.html import PageFigure, Section, Table, page
+from mixstyle.stages.presentation.pages import REPORT, links_of
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, Retrieval
 
 SPLITS = {
@@ -52,7 +53,7 @@ def html(result: Report, figures: Mapping[str, Path]) -> str:
         sections.append(_loss(result, figures["loss"]))
     sections.append(_descriptors(result, figures))
     sections.append(Section("How this was made", facts=facts(result)))
-    return page("mixstyle report", lead, sections)
+    return page("mixstyle report", lead, sections, links_of(result.settings, REPORT))
 
 
 def _retrieval(result: Report, figure: Path) -> Section:

@@ -19,3 +19,5 @@ class EmbedSettings:
     """What `index` fills, and `search` and `browse` look into."""
     workers: int = setting(2, unit="processes", ge=1)
     """Processes that decode music ahead of the separator."""
+    dropped_mb: int = setting(200, unit="MB", ge=1, le=4000)
+    """The largest song that the page of `browse` takes."""

@@ -1,63 +1,80 @@
 """`mixstyle browse`: a page to look at an index and to listen to it, on this machine alone unless told otherwise.
 
-A map of the songs, and for the one that is clicked its mix and stems to hear, the nearest others, and its descriptors
-beside those of another. The page knows songs by their number in the index: no address names a file, so nothing but
-clips of indexed songs can be had through it. Requests for other hosts' names are refused (a page elsewhere cannot
-reach it by having its own name point here), but addresses are as good as names: a browser that asks for one was given
-it by a person.
+A list and a map of the songs; for the one that is chosen a player, the nearest others with reasons, and its descriptors
+beside those of another; songs of one's own, dropped into the page; and matches, to hear. What is dropped and made lies
+in a temporary folder that is removed at the end. See `guard` for who may ask for what.
 """
 
-import ipaddress
 import logging
+import shutil
+import signal
 import socket
+import tempfile
 import threading
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from mixstyle.cache.song_index import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.presentation.pages import page_paths
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.browse.audio import Player
-from mixstyle.stages.songs.browse.songs import Songs
+from mixstyle.stages.songs.browse.app import About, App, Parts
+from mixstyle.stages.songs.browse.dropped import Dropped
+from mixstyle.stages.songs.browse.guard import EVERYWHERE, LOOPBACK, HostCheck, url_of
+from mixstyle.stages.songs.browse.jobs import Jobs
+from mixstyle.stages.songs.browse.listening import Listening
+from mixstyle.stages.songs.browse.matching import Matching
+from mixstyle.stages.songs.browse.songs import Library, Songs, Track
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.index import cutting_version_of_index, open_index
 
-if TYPE_CHECKING:
-    from werkzeug.serving import BaseWSGIServer
+WHY_NOT = (
+    "this server is open to other machines, so it takes no songs and no matches; start it with --take-songs to allow it"
+)
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
-"""Hosts that stand for all addresses of this machine."""
+
+class Handler(WSGIRequestHandler):
+    """Keeps connections: a player asks for a piece of every part at once."""
+
+    protocol_version = "HTTP/1.1"
 
 
 class Server:
-    """The page, served from a thread; a context manager. port 0: any that is free."""
+    """The page, served from a thread; a context manager. port 0: any that is free. take_songs: also where other
+    machines can reach it. Raises MixstyleError where there is no index, or the port is taken."""
 
-    def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 8050) -> None:
-        try:
-            from werkzeug.serving import make_server
-
-            from mixstyle.stages.songs.browse.page import make_page
-        except ImportError as error:
-            raise MixstyleError(
-                "browse needs dash: install mixstyle with its extra, mixstyle[browse]", code="no-package"
-            ) from error
-        embedder = embedder_of(settings, cutting_version=cutting_version_of_index(settings))
-        index, root = open_index(settings, embedder)
-        self.songs = Songs(index)
-        self.player = Player(index, root, embedder)
-        app = make_page(self.songs, self.player, root)
+    def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 8050, take_songs: bool = False) -> None:
+        self._embedder = embedder_of(settings, cutting_version=cutting_version_of_index(settings))
+        index, root = open_index(settings, self._embedder)
         host = host.strip("[]")
-        app.server.before_request(HostCheck(host))
+        self.songs = Songs(index, root)
+        self.folder = Path(tempfile.mkdtemp(prefix="mixstyle-browse-"))
+        busy = threading.Lock()
+        self._jobs = Jobs(busy)
+        self.listening = Listening(self._embedder, self.folder, busy)
+        self.library = Library(self.songs, self._forget)
+        self._matching = Matching(self.library, self._embedder, self.folder)
+        dropped = Dropped(self.library, self._embedder, self.folder, settings.embed.dropped_mb)
+        parts = Parts(self.library, self.listening, dropped, self._matching, self._jobs)
+        why_not = "" if host in LOOPBACK or take_songs else WHY_NOT
+        about = About(version("mixstyle"), printable(root.name), _date_of(index.folder), why_not, pages_of(settings))
+        self.app = App(about, parts, HostCheck(host))
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         try:
-            self._server: BaseWSGIServer = make_server(host, port, app.server, threaded=True)
+            self._server = make_server(host, port, self.app, threaded=True, request_handler=Handler)
         except (OSError, SystemExit) as error:  # werkzeug exits where the port is taken
+            self._close()
             raise MixstyleError(
                 f"--host {host} --port {port}: cannot be listened on; name another port", code="in-use"
             ) from error
         self.url = url_of(host, self._server.server_port)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._embedder = embedder
 
     @property
     def port(self) -> int:
@@ -71,62 +88,45 @@ class Server:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-        self.player.close()
+        self._close()
+
+    def _close(self) -> None:
+        self._jobs.close()
+        self.listening.close()
         self._embedder.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _forget(self, track: Track) -> None:
+        """Removes the files of a track that was added."""
+        self.listening.forget(track.key)
+        self._matching.forget(track.key)
+        if track.path.is_relative_to(self.folder):
+            track.path.unlink(missing_ok=True)
 
 
-class HostCheck:
-    """Refuses requests that ask for another host than the one that is listened on: called before each by Flask."""
-
-    def __init__(self, host: str) -> None:
-        self._host = host.lower()
-
-    def __call__(self) -> None:
-        from flask import abort, request
-
-        if not self.allows(request.host):
-            abort(400)
-
-    def allows(self, asked: str) -> bool:
-        """Whether a request's Host header names this server.
-
-        >>> HostCheck("::1").allows("[::1]:8050"), HostCheck("127.0.0.1").allows("evil.example:8050")
-        (True, False)
-        """
-        name = asked.lower()
-        name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-        if name in LOOPBACK or name == self._host:
-            return True
-        if self._host in LOOPBACK:
-            return False
-        if self._host in EVERYWHERE and name in (own := socket.gethostname().lower(), f"{own}.local", socket.getfqdn()):
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
+def pages_of(settings: Settings) -> dict[str, Path]:
+    """The pages of other commands that there are, by name."""
+    return {name: path.resolve() for name, path in page_paths(settings).items() if path.is_file()}
 
 
-def url_of(host: str, port: int) -> str:
-    """An address that browsers take.
-
-    >>> url_of("::1", 80), url_of("0.0.0.0", 80)
-    ('http://[::1]:80/', 'http://127.0.0.1:80/')
-    """
-    host = "127.0.0.1" if host in EVERYWHERE else host
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def browse(settings: Settings, host: str, port: int) -> None:
-    """Serves the page until Ctrl-C. Raises MixstyleError where there is no index, or the port is taken."""
-    with Server(settings, host, port) as server:
+def browse(settings: Settings, host: str, port: int, take_songs: bool = False) -> None:
+    """Serves the page until Ctrl-C. Raises MixstyleError as `Server` does."""
+    with Server(settings, host, port, take_songs) as server:
         say(f"browse: {len(server.songs.names)} songs at {server.url} (Ctrl-C ends it)")
         if host.strip("[]") not in LOOPBACK:
             everywhere = host.strip("[]") in EVERYWHERE
             also = f", from other machines at {url_of(socket.gethostname(), server.port)}" if everywhere else ""
-            say(f"browse: warning: everyone who reaches this machine can hear these songs{also}")
+            may = "hear these songs, and send songs here" if take_songs else "hear these songs"
+            say(f"browse: warning: everyone who reaches this machine can {may}{also}")
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that files are removed
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             say("browse: ended")
+
+
+def _date_of(index: Path) -> str:
+    """The day when the index last changed, as `26 November 2026`."""
+    changed = max(path.stat().st_mtime for path in (index / SETTINGS, *index.glob("songs-*.parquet")))
+    day = datetime.fromtimestamp(changed)
+    return f"{day.day} {day:%B %Y}"

@@ -1,101 +1,108 @@
-"""The page of `browse`: in a real browser, and by requests that try to get more than it should give."""
+"""The server of `browse`: what it gives, and requests that try to get more than it should give."""
 
 import dataclasses
 import io
-import shutil
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.small_encoder import embedding_profile
-from helpers.small_separator import CLIP, CLIP_S, song, write_songs
+from helpers.page_client import PageClient
+from helpers.small_separator import CLIP, song, write_songs
 
 from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.browse.server import HostCheck, Server
+from mixstyle.stages.songs.browse.guard import HostCheck
+from mixstyle.stages.songs.browse.listening import waveform_of
+from mixstyle.stages.songs.browse.server import Server
 from mixstyle.stages.songs.browse.songs import Songs
 from mixstyle.stages.songs.index import index
 
-SONGS = 6
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("browse")
-    chosen = embedding_profile(folder, write_songs(folder / "music", SONGS))
-    (folder / "music" / "secret.txt").write_text("not for the page")
-    index(chosen, folder / "music")
-    return chosen
-
-
-@pytest.fixture(scope="module")
-def server(settings: Settings) -> Iterator[Server]:
-    with Server(settings, port=0) as running:
-        yield running
-
-
-def fetch(url: str, **headers: str) -> tuple[int, bytes, str]:
+def fetch(url: str, **headers: str) -> tuple[int, bytes]:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
-            return answer.status, answer.read(), answer.headers["content-type"]
+            return answer.status, answer.read()
     except urllib.error.HTTPError as error:
-        return error.code, error.read(), ""
+        return error.code, error.read()
 
 
-def test_it_plays_a_clip_of_the_song_and_its_stems(settings: Settings, server: Server) -> None:
-    place = server.songs.names.index("song 4.flac")
+def samples(data: bytes) -> np.ndarray:
+    """[2, T] of a WAV file at 44.1 kHz."""
+    audio, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    assert rate == 44_100
+    return audio.T
+
+
+def test_it_plays_the_song_and_the_stems_of_the_seconds_that_are_embedded(server: Server) -> None:
+    page, place = PageClient(server), server.songs.names.index("song 4.flac")
     whole = song(4).T
-    start = clip_starts(whole.shape[1], CLIP, 3, 0)[1]
-    assert start is not None
-    parts = {}
-    for part in ("mix", *STEMS):
-        status, data, kind = fetch(f"{server.url}audio/{place}/{part}")
-        assert (status, kind) == (200, "audio/wav")
-        parts[part], rate = soundfile.read(io.BytesIO(data))
-        assert rate == 44_100
-    # twice rounded to 16 bits: in the FLAC and in the WAV
-    np.testing.assert_allclose(parts["mix"].T, whole[:, start : start + CLIP], atol=2 / 32768)
-    with_separator = server.player._embedder.separator.separate([torch.from_numpy(whole.copy())])[0]
-    for stem, expected in zip(STEMS, with_separator[..., start : start + CLIP].numpy(), strict=True):
-        np.testing.assert_allclose(parts[stem].T, np.clip(expected, -1, 1), atol=1e-3)
-    status, data, _ = fetch(f"{server.url}audio/{place}/mix", Range="bytes=0-43")
-    assert (status, len(data)) == (206, 44), "browsers seek by ranges"
+    opened = page.json(f"/api/songs/{place}/audio")
+    starts = [start for start in clip_starts(whole.shape[1], CLIP, 3, 0) if start is not None]
+    assert opened["heard"] == [[start, start + CLIP] for start in starts]
+    assert opened["frames"] == whole.shape[1]
+    answer = page.get(opened["url"])
+    assert (answer.status_code, answer.content_type) == (200, "audio/wav")
+    # rounded to 16 bits in the FLAC file, and not again
+    np.testing.assert_allclose(samples(answer.data), whole, atol=0.51 / 32768)
+    assert max(opened["waveform"]) == round(100 * float(np.abs(whole).max()))
+    stems = page.json(f"/api/songs/{place}/stems/1")
+    assert (stems["start"], stems["frames"]) == (starts[1], CLIP)
+    separated = server._embedder.separator.separate([torch.from_numpy(whole.copy())])[0]
+    for stem, expected in zip(STEMS, separated[..., starts[1] : starts[1] + CLIP].numpy(), strict=True):
+        own = samples(page.get(stems["urls"][stem]).data)
+        np.testing.assert_allclose(own, np.clip(expected, -1, 1), atol=1e-3)
+
+
+def test_a_player_reads_pieces(server: Server) -> None:
+    page = PageClient(server)
+    url = page.json("/api/songs/2/audio")["url"]
+    whole = page.get(url).data
+    piece = page.get(url, Range="bytes=1044-2043")
+    assert (piece.status_code, piece.data) == (206, whole[1044:2044])
+    assert page.get(url, Range="bytes=99999999-").status_code == 416
+    assert len(whole) == 44 + 4 * page.json("/api/songs/2/audio")["frames"], "the player counts on a header of 44 bytes"
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "audio/0/secret.txt",
+        "audio/0/0/vocals/../../../secret.txt",
         "audio/99/mix",
         "audio/-1/mix",
+        "audio/\u0663/mix",
         "audio/0/..%2f..%2fsecret.txt",
         "audio/..%2fsecret.txt/mix",
+        "api/songs/..%2fsecret/audio",
+        "api/songs/0/stems/3",
+        "api/songs/0/stems/-1",
         "../secret.txt",
         "secret.txt",
         "assets/secret.txt",
-        "assets/..%2fsecret.txt",
+        "assets/..%2fapp.py",
+        "assets/../app.py",
+        "assets//etc/passwd",
+        "pages/..%2f..%2fetc%2fpasswd",
+        "matches/0/matched.wav",
+        "matches/dropped-1/chain.json",
         "song%200.flac",
-        "_dash-component-suites/dash/..%2f..%2f..%2fsecret.txt",
-        "_dash-component-suites/../secret.txt",
         "etc/passwd",
     ],
 )
 def test_nothing_else_can_be_read_through_it(server: Server, path: str) -> None:
-    status, data, kind = fetch(server.url + path)
-    # Unknown addresses give the page itself, as single-page applications do, or an error
-    assert status >= 400 or (kind.startswith("text/html") and b"_dash-config" in data)
-    assert b"not for the page" not in data
-    assert b"root:" not in data
-    assert not data.startswith((b"fLaC", b"RIFF"))
+    answer = PageClient(server).get("/" + path)
+    assert answer.status_code in (400, 404, 405)
+    assert answer.json is not None
+    assert list(answer.json) == ["error"]
 
 
 def test_it_listens_on_loopback_and_to_its_own_name_alone(settings: Settings, server: Server) -> None:
@@ -104,18 +111,47 @@ def test_it_listens_on_loopback_and_to_its_own_name_alone(settings: Settings, se
     assert fetch(server.url)[0] == 200
     assert fetch(server.url, Host="elsewhere.example")[0] == 400
     with pytest.raises(MixstyleError) as caught:
-        Server(settings, port=server._server.server_port)
-    assert (caught.value.code, f"--port {server._server.server_port}" in str(caught.value)) == ("in-use", True)
+        Server(settings, port=server.port)
+    assert (caught.value.code, f"--port {server.port}" in str(caught.value)) == ("in-use", True)
+
+
+def test_every_answer_keeps_other_pages_out(server: Server) -> None:
+    page = PageClient(server)
+    for path in ("/", "/assets/main.js", "/api/songs", "/audio/0/mix", "/nothing"):
+        headers = page.get(path).headers
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin", path
+        assert "default-src 'self'" in headers["Content-Security-Policy"], path
+        assert "Access-Control-Allow-Origin" not in headers, path
+    etag = page.get("/api/songs").headers["ETag"]
+    assert page.get("/api/songs", **{"If-None-Match": etag}).status_code == 304
 
 
 def test_neighbours_are_the_nearest_with_reasons(server: Server) -> None:
-    songs = server.songs
-    near = songs.nearest(2, 3)
+    songs, page = server.songs, PageClient(server)
+    near = page.json("/api/songs/2")["near"]
     cosines = songs.embeddings @ songs.embeddings[2]
-    assert [n.song for n in near] == [int(i) for i in np.argsort(-cosines) if i != 2][:3]
-    assert all(len(n.alike) == len(n.apart) == 3 for n in near)
-    ranks = [songs.percentile(song, 5) for song in range(SONGS)]
-    assert sorted(ranks) == pytest.approx([100 * (i + 0.5) / SONGS for i in range(SONGS)])
+    assert [one["song"] for one in near] == [int(i) for i in np.argsort(-cosines) if i != 2]
+    assert all(len(one["alike"]) == 3 and one["heard"] for one in near)
+    own = sorted(songs.percentile(values, 5) for values in songs.descriptors)
+    assert own == pytest.approx([100 * (i + 0.5) / len(own) for i in range(len(own))])
+    pair = page.json("/api/songs/2/beside/0")
+    assert pair["cosine"] == pytest.approx(float(cosines[0]), abs=5e-4)
+
+
+def test_a_song_that_is_gone_is_told_of(settings: Settings, tmp_path: Path) -> None:
+    music = write_songs(tmp_path / "music", 2)
+    chosen = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "index"))
+    songs = Songs(index(chosen, music), music)
+    points, _ = songs.map
+    assert points.shape == (2, 2)
+    assert np.isfinite(points).all()
+    with Server(chosen, port=0) as server:
+        page = PageClient(server)
+        (music / "song 1.flac").unlink()
+        assert page.get("/api/songs/1/audio").status_code == 410
+        (music / "song 0.flac").write_bytes(b"fLaC and no more")
+        assert page.get("/api/songs/0/audio").status_code == 410
+        assert page.get("/api/songs/0").status_code == 200, "what the index knows of it stays"
 
 
 def test_an_index_without_songs_is_told_of(settings: Settings, tmp_path: Path) -> None:
@@ -125,55 +161,12 @@ def test_an_index_without_songs_is_told_of(settings: Settings, tmp_path: Path) -
     assert (caught.value.code, str(tmp_path) in str(caught.value)) == ("step-missing", True)
 
 
-def test_two_songs_have_a_map(settings: Settings, tmp_path: Path) -> None:
-    music = write_songs(tmp_path / "music", 2)
-    chosen = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "index"))
-    songs = Songs(index(chosen, music))
-    points, _ = songs.map
-    assert points.shape == (2, 2)
-    assert np.isfinite(points).all()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the machine")
-def test_a_person_clicks_listens_and_compares(server: Server) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1200})
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(server.url)
-        page.wait_for_selector("#listen audio")
-        page.wait_for_selector("#map .points path")
-        assert page.locator("#listen h2").inner_text().startswith(server.songs.names[0])
-        # the dots of the first trace are the songs, in their order
-        page.locator("#map .scatterlayer .trace").first.locator("path.point").nth(3).click(force=True)
-        page.wait_for_function(f"document.querySelector('#listen h2').innerText.startsWith('{server.songs.names[3]}')")
-        nearest = server.songs.nearest(3)
-        names = page.locator("#nearest button.name").all_inner_texts()
-        assert names == [server.songs.names[n.song] for n in nearest]
-        seconds = page.evaluate(
-            "new Promise((done, failed) => { const audio = document.querySelector('#vocals-0');"
-            "audio.oncanplaythrough = () => done(audio.duration); audio.onerror = () => failed(audio.error.message);"
-            "audio.preload = 'auto'; audio.load() })"
-        )
-        assert seconds == pytest.approx(CLIP_S, abs=0.01)
-        page.locator("#nearest button", has_text="beside").first.click()
-        page.wait_for_function("document.querySelectorAll('#listen audio').length === 10")
-        assert f"cosine {nearest[0].score:.3f}" in page.locator("#values h2").inner_text()
-        value = f"{server.songs.descriptors[3, 0]:.1f} / {server.songs.descriptors[nearest[0].song, 0]:.1f}"
-        assert value in page.locator("#descriptors").inner_text()
-        page.locator("#listen button", has_text="close").click()
-        page.wait_for_function("document.querySelectorAll('#listen audio').length === 5")
-        page.locator("#nearest button.name").first.click()
-        page.wait_for_function(f"document.querySelector('#listen h2').innerText.startsWith('{names[0]}')")
-        browser.close()
-    assert not errors
-    assert all(url.startswith((server.url, "data:", "blob:")) for url in asked), "it should load nothing from elsewhere"
+def test_a_waveform_keeps_every_peak() -> None:
+    peaks = np.zeros(5_003, np.float32)
+    peaks[[0, 2_500, 5_002]] = 0.5, 1.0, 0.75
+    found = waveform_of(peaks, most=100)
+    assert len(found) <= 100
+    assert found[found > 0].tolist() == [0.5, 1.0, 0.75]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""Why two songs are near or far, in sentences, for the page."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from mixstyle.stages.presentation.heard import HeardDifference
+from mixstyle.stages.presentation.values import percent
+
+FAR_STEPS = 4.0
+"""A stem whose differences come to so many steps (`heard.STEPS`) is heard at once to be another."""
+FAR_RATIO = 2.0
+"""And this many times as many as those of the next stem, it is the exception."""
+HALF = 0.5
+"""Two songs closer than this share of the pairs are alike, and those farther apart are not."""
+
+
+def closeness(closer_than: float) -> str:
+    """How near two songs are, among the pairs of the index; empty where that is not known."""
+    if math.isnan(closer_than):
+        return ""
+    if closer_than < HALF:
+        return f"farther apart than {percent(1 - closer_than)} of the pairs of songs here"
+    return f"closer than {percent(closer_than)} of the pairs of songs here"
+
+
+def exception(heard: Sequence[HeardDifference], closer_than: float = 1.0) -> str:
+    """`but for the bass`, where one stem differs greatly and the others do not; empty where none or several do, and
+    where the songs are not alike.
+
+    heard: what is heard of the second against the first. closer_than: share of the pairs that are farther apart.
+    """
+    if closer_than < HALF:
+        return ""
+    steps = Counter[str]()
+    for one in heard:
+        steps[one.stem] += one.steps
+    [(stem, far), (_, next_far)] = [*steps.most_common(2), ("", 0.0), ("", 0.0)][:2]
+    if far < FAR_STEPS or far < FAR_RATIO * next_far:
+        return ""
+    there = next((one.change for one in heard if one.stem == stem and one.aspect == "presence"), 0.0)
+    return f"but for the {stem}" if there == 0 else f"but with {stem}" if there > 0 else f"but without the {stem}"

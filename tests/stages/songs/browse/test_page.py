@@ -1,0 +1,158 @@
+"""The page of `browse` in a real browser: by mouse and by keyboard, wide and narrow."""
+
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from helpers.page_client import PageClient
+
+from mixstyle.stages.songs.browse.server import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the machine"),
+    pytest.mark.usefixtures("one_thread"),
+]
+MOST_MS = 30_000  # on a machine that has other work
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture(params=[1400, 390])
+def page(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> "Iterator[Page]":
+    """A page that has loaded its first song; it fails for errors of scripts, and for requests elsewhere."""
+    found = browser.new_page(viewport={"width": request.param, "height": 900})
+    errors: list[str] = []
+    asked: list[str] = []
+    found.set_default_timeout(MOST_MS)
+    found.on("pageerror", lambda error: errors.append(str(error)))
+    found.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    found.on("request", lambda sent: asked.append(sent.url))
+    found.goto(server.url)
+    found.wait_for_selector("#near li")
+    yield found
+    found.close()
+    assert not errors
+    assert all(url.startswith((server.url, "data:", "blob:")) for url in asked)
+
+
+def told(page: "Page", selector: str, text: str) -> None:
+    """Waits until the first such element has this text."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector).first).to_have_text(text, timeout=MOST_MS)
+
+
+def test_by_mouse(page: "Page", server: Server) -> None:
+    names = server.songs.names
+    told(page, "#player-title", names[0])
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than its window"
+    page.locator("#list .song", has_text="song 3").click()
+    told(page, "#player-title", names[3])
+    near = server.songs.nearest(3)
+    told(page, "#near button.name", names[near[0].song])
+    page.locator("#near button", has_text="Hear beside").first.click()
+    page.wait_for_selector("#beside:not([hidden])")
+    page.locator("#sides button").nth(1).wait_for()
+    assert "song=song+3.flac" in page.url
+    page.reload()
+    page.wait_for_selector("#beside:not([hidden])")
+    told(page, "#player-title", names[3])
+    box = page.locator("#wave").bounding_box()
+    assert box is not None
+    page.locator("#wave").click(position={"x": box["width"] / 2, "y": 40})
+    assert page.locator("#wave").get_attribute("aria-valuetext") == "0:01 of 0:03"
+    page.locator("#play").click()
+    told(page, "#play", "Pause")
+    page.locator("#sides button").nth(1).click()
+    assert page.locator("#sides [aria-checked=true]").inner_text().startswith("B")
+    page.locator("#stems button", has_text="solo").nth(1).click()
+    page.wait_for_selector("#loop[aria-pressed=true]")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_by_keyboard(page: "Page", server: Server) -> None:
+    names = server.songs.names
+    page.keyboard.press("/")
+    page.keyboard.type("SONG 2")
+    assert page.locator("#list .song").count() == 1
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    told(page, "#player-title", names[2])
+    page.locator("#query").fill("")
+    page.locator("#list").focus()
+    for key in ("Home", "ArrowDown", "r"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#beside:not([hidden])")
+    assert page.locator("#list [role=option]").nth(1).locator(".side").inner_text() == "B"
+    page.locator("#play").focus()
+    page.keyboard.press("Enter")
+    told(page, "#time", "0:01 / 0:03")
+    for key, side in (("b", "B"), ("x", "A"), ("x", "B")):
+        page.keyboard.press(key)
+        assert page.locator("#sides [aria-checked=true]").inner_text().startswith(side)
+    page.keyboard.press("2")
+    page.wait_for_selector("#stems [aria-label='solo bass'][aria-pressed=true]")
+    page.keyboard.press("Shift+Digit3")
+    assert page.locator("#stems [aria-label='mute drums']").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("0")
+    assert page.locator("#stems [aria-pressed=true]").count() == 0
+    page.locator("#keys summary").click()
+    page.locator("#keys-on").uncheck()
+    page.keyboard.press("a")
+    assert page.locator("#sides [aria-checked=true]").inner_text().startswith("B"), "single keys are off"
+
+
+def test_pieces_follow_each_other_without_a_seam(page: "Page", server: Server) -> None:
+    """Two pieces of a file, set on the clock by the player's own function, give its samples back."""
+    client = PageClient(server)
+    url = client.json("/api/songs/1/audio")["url"]
+    played = page.evaluate(
+        """async (url) => {
+          const { decoded, place } = await import('/assets/transport.js');
+          const context = new OfflineAudioContext(2, 30000, 44100);
+          const piece = async (first, last) => decoded(context, await (await fetch(url, { headers: {
+            Range: `bytes=${44 + 4 * first}-${44 + 4 * last - 1}` } })).arrayBuffer());
+          const [one, two] = [await piece(0, 10007), await piece(10007, 30000)];
+          place(context, one, context.destination, 1234567 - 1234567, 5, 10002);
+          place(context, two, context.destination, 10002, 0, 19993);
+          return [...(await context.startRendering()).getChannelData(1)];
+        }""",
+        url,
+    )
+    whole = np.frombuffer(client.get(url).data[44:], "<i2").reshape(-1, 2)[:, 1] / 32768
+    # samples are floats: what is read back is what was sent, to the last bit
+    np.testing.assert_array_equal(np.asarray(played)[:29_995], whole[5:30_000].astype(np.float32))
+
+
+def test_ten_thousand_songs_cost_a_screenful(browser: "Browser", server: Server) -> None:
+    paths = [f"Artist {i % 40}/Album/Song {i}.mp3" for i in range(10_000)]
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.route("**/api/songs", lambda route: route.fulfill(json=[[path, 60.0, -20.0] for path in paths]))
+    page.goto(server.url)
+    page.wait_for_selector("#near li")
+    page.locator("#list").focus()
+    page.keyboard.press("End")
+    page.wait_for_selector(f"#list .song[title='{paths[-1]}']")
+    assert page.locator("#list .song").count() < 40
+    page.locator("#query").fill("song 77 artist")
+    found = sum("77" in path for path in paths)
+    assert page.locator("#count").inner_text().startswith(f"{found} of ")
+    page.locator("#query").fill("nothing like it")
+    assert page.locator("#list .song").count() == 0
+    page.close()
