@@ -1,9 +1,9 @@
 """Why two songs are near or far, in sentences, for the page."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
+from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.stages.presentation.heard import HeardDifference
 from mixstyle.stages.presentation.values import percent
 
@@ -32,10 +32,8 @@ def exception(heard: Sequence[HeardDifference], closer_than: float = 1.0) -> str
     """
     if closer_than < HALF:
         return ""
-    steps = Counter[str]()
-    for one in heard:
-        steps[one.stem] += one.steps
-    [(stem, far), (_, next_far)] = [*steps.most_common(2), ("", 0.0), ("", 0.0)][:2]
+    steps = [(sum(one.steps for one in heard if one.stem == stem), stem) for stem in STEMS]
+    (far, stem), (next_far, _) = sorted(steps, reverse=True)[:2]
     if far < FAR_STEPS or far < FAR_RATIO * next_far:
         return ""
     there = next((one.change for one in heard if one.stem == stem and one.aspect == "presence"), 0.0)
