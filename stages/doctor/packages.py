@@ -19,7 +19,6 @@ ASKED = (
 """Packages whose versions a bug report needs; mixstyle needs all of them."""
 OPTIONAL = {
     "s3fs": ("s3fs", "training from s3://"),
-    "dash": ("dash", "mixstyle browse"),
     "pandas": ("pandas", "FeatureStore.to_dataframe"),
     "multiafx": ("multiafx==0.1.1", "the evaluation's task unseen-effects"),
 }

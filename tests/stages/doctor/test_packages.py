@@ -46,14 +46,14 @@ def test_torch_and_torchaudio_are_a_pair(torch: str, torchaudio: str, wrong: boo
 def test_every_extra_is_an_optional_part() -> None:
     names = {re.split(r"\W", one)[0] for extra in PROJECT["optional-dependencies"].values() for one in extra}
     assert names <= set(OPTIONAL)
-    assert {requirement("s3fs"), requirement("dash")} == {"s3fs>=2025.3", "dash>=3"}
+    assert {requirement("s3fs"), requirement("multiafx")} == {"s3fs>=2025.3", "multiafx==0.1.1"}
 
 
 def test_what_is_missing_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     there = metadata.version
 
     def version(name: str) -> str:
-        if name in ("zarr", "dash"):
+        if name in ("zarr", "s3fs"):
             raise metadata.PackageNotFoundError(name)
         return there(name)
 
@@ -63,9 +63,9 @@ def test_what_is_missing_is_told_with_the_command(monkeypatch: pytest.MonkeyPatc
     assert set(shlex.split(problem.remedy)[-1].removeprefix("zarr").split(",")) == {">=3.1", "<4"}
     monkeypatch.setattr("mixstyle.cache.music.ffmpeg.installed", lambda: None)
     facts = packages.optional_section().facts
-    assert facts["dash"].startswith("missing")
+    assert facts["s3fs"].startswith("missing")
     commands = facts["to_get_them"]
-    assert len([command for command in commands if "dash>=3" in command]) == 1
+    assert len([command for command in commands if "s3fs>=2025.3" in command]) == 1
     assert "ffmpeg" in commands[-1]
 
 
