@@ -27,10 +27,16 @@ def _tunings_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         yield
         return
     from mixstyle.cache.storage import tuning_cache
+    from mixstyle.cache.storage.user_cache import user_cache
 
     own, elsewhere = tmp_path_factory.mktemp("tunings"), tuning_cache.tunings_folder
+    models = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning_cache, "tunings_folder", lambda: elsewhere() if os.environ.get("XDG_CACHE_HOME") else own)
+        patch.setattr(
+            "mixstyle.cache.models.model_facts.user_cache",
+            lambda name: user_cache(name) if os.environ.get("XDG_CACHE_HOME") else models,
+        )
         yield
 
 

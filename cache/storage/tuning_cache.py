@@ -8,9 +8,7 @@ cannot be read, or of other versions, count as not there, and a folder that cann
 """
 
 import contextlib
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import rename
+from mixstyle.cache.storage.user_cache import user_cache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.tuning import Tuning
 
@@ -29,11 +28,7 @@ _RENAMED = {"threads_per_lane": "threads_per_stream"}
 
 def tunings_folder() -> Path:
     """Where tunings are kept."""
-    try:
-        caches = Path(os.environ.get("XDG_CACHE_HOME", "") or Path("~/.cache").expanduser())
-    except RuntimeError:  # a user without a home folder, as in containers
-        caches = Path(tempfile.gettempdir()) / f"mixstyle-{os.getuid()}"
-    return caches / "mixstyle" / "tunings"
+    return user_cache("tunings")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

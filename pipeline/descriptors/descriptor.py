@@ -1,16 +1,18 @@
 """What a descriptor is, and the decorator that declares a group of them.
 
 A group is a module of this package whose name begins with `group_`: a list of descriptors, and one function that
-measures them. `table` imports every such module and puts the columns together.
+measures them. `table` imports every such module and puts the columns together. What only reads the table is not to wait
+for torch: a group imports it, and the helpers of `measured`, where it measures.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from mixstyle.pipeline.descriptors.measured import Measured
+    from mixstyle.pipeline.descriptors.measured import Measured
 
 _STORED = ("name", "group", "stem", "unit", "formula", "source", "moves_with_level")
 
@@ -61,7 +63,7 @@ class Group:
     place: int
     table: Callable[[str], Sequence[Descriptor]]
     """The descriptors of a stem, in order."""
-    measure: Callable[[Measured], Tensor]
+    measure: "Measure"
     """The values [B, 4, n] of the n descriptors of each stem."""
 
     def descriptors(self, stem: str) -> list[Descriptor]:
@@ -69,18 +71,18 @@ class Group:
         return [replace(descriptor, group=self.name) for descriptor in self.table(stem)]
 
 
+Measure = Callable[["Measured"], "Tensor"]
+
 _DECLARED: dict[str, Group] = {}
 
 
-def group(
-    name: str, table: Callable[[str], Sequence[Descriptor]], *, place: int
-) -> Callable[[Callable[[Measured], Tensor]], Callable[[Measured], Tensor]]:
+def group(name: str, table: Callable[[str], Sequence[Descriptor]], *, place: int) -> Callable[[Measure], Measure]:
     """Declares the function below it as what measures a group; the arguments are the fields of `Group`.
 
     Raises ValueError for a name or a place that is taken.
     """
 
-    def declare(measure: Callable[[Measured], Tensor]) -> Callable[[Measured], Tensor]:
+    def declare(measure: Measure) -> Measure:
         taken = [other.name for other in _DECLARED.values() if other.name == name or other.place == place]
         if taken:
             raise ValueError(f"descriptors {name!r} at place {place}: {taken[0]!r} has that name or place")

@@ -1,12 +1,15 @@
 """Levels of a stem: RMS, crest factor, loudness."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB, RMS_FLOOR_DBFS
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
-from mixstyle.pipeline.descriptors.measured import Measured, decibels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mixstyle.pipeline.descriptors.measured import Measured
 
 _STANDARD = "ITU-R BS.1770-4"
 
@@ -66,8 +69,12 @@ def _table(stem: str) -> list[Descriptor]:
 
 
 @group("dynamics", _table, place=10)
-def dynamics(m: Measured) -> Tensor:
+def dynamics(m: "Measured") -> "Tensor":
     """[B, 4, 6]"""
+    import torch
+
+    from mixstyle.pipeline.descriptors.measured import decibels
+
     crest_db = decibels(m.peak.square()) - decibels(m.power)
     relative_lu = (m.lufs - m.mix_lufs[:, None]).clamp(-RATIO_LIMIT_DB, RATIO_LIMIT_DB)
     peak_lu = (decibels(m.peak.square()) - m.lufs).clamp(-RATIO_LIMIT_DB, RATIO_LIMIT_DB)

@@ -1,12 +1,15 @@
 """How much the other stems cover a stem, in tiles of time and frequency."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.bands_and_floors import ACTIVE_DB, MASKING_LIMIT_DB
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
-from mixstyle.pipeline.descriptors.measured import Measured, decibels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mixstyle.pipeline.descriptors.measured import Measured
 
 _ERB = "Glasberg & Moore 1990 (ERB-rate scale)"
 
@@ -50,8 +53,10 @@ def _table(stem: str) -> list[Descriptor]:
 
 
 @group("masking", _table, place=40)
-def masking(m: Measured) -> Tensor:
+def masking(m: "Measured") -> "Tensor":
     """[B, 4, 5]: level of the others over the stem, share of its tiles that they mask, and each of them alone."""
+    import torch
+
     grids = (m.coarse_tiles, m.fine_tiles)
     bands = sum(g.shape[-1] for g in grids)
     mean = torch.stack([g.mean(-2).sum(-1) for g in grids]).sum(0) / bands
@@ -64,8 +69,12 @@ def masking(m: Measured) -> Tensor:
     return masked + 0 * mean.sum(-1)[:, None, None]  # NaN in any stem leaves nothing to compare
 
 
-def _sums(tiles: Tensor, threshold: Tensor) -> Tensor:
+def _sums(tiles: "Tensor", threshold: "Tensor") -> "Tensor":
     """[B, 4, 6]: active tiles, sum of the others' levels over them, how many are masked, and by each other stem."""
+    import torch
+
+    from mixstyle.pipeline.descriptors.measured import decibels
+
     active = tiles >= threshold
     names = range(tiles.shape[1])
     rows = []

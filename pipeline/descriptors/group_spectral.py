@@ -1,7 +1,6 @@
 """The spectrum of a stem: wide bands, octaves, tilt, flatness."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.descriptors.bands_and_floors import (
     BAND_FLOOR_DB,
@@ -11,7 +10,11 @@ from mixstyle.pipeline.descriptors.bands_and_floors import (
     TILT_OCTAVES,
 )
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
-from mixstyle.pipeline.descriptors.measured import Measured, decibels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mixstyle.pipeline.descriptors.measured import Measured
 
 _BAND = "10 log10(E({}) / E(22 Hz..Nyquist)), E summed over both channels; floor -80"
 _EDGES = {"low": "22..250 Hz", "mid": "250..4000 Hz", "high": "4000 Hz..Nyquist"}
@@ -67,8 +70,12 @@ def _octave(stem: str, center_hz: float) -> Descriptor:
 
 
 @group("spectral", _table, place=20)
-def spectral(m: Measured) -> Tensor:
+def spectral(m: "Measured") -> "Tensor":
     """[B, 4, 15]"""
+    import torch
+
+    from mixstyle.pipeline.descriptors.measured import decibels
+
     energy = m.bands.sum(-2)
     count = len(OCTAVES_HZ)
     total = energy[..., :count].sum(-1, keepdim=True)
@@ -80,8 +87,10 @@ def spectral(m: Measured) -> Tensor:
     return torch.cat([level_db[..., count:], level_db[..., :count], torch.stack([tilt, flatness_db], -1)], -1)
 
 
-def _tilt(octaves_db: Tensor) -> Tensor:
+def _tilt(octaves_db: "Tensor") -> "Tensor":
     """Slope in dB per octave of octave levels [..., octaves] taken as densities."""
+    import torch
+
     used = octaves_db[..., TILT_OCTAVES]
     octave = torch.arange(used.shape[-1], dtype=used.dtype, device=used.device)
     octave = octave - octave.mean()

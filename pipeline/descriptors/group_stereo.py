@@ -1,11 +1,14 @@
 """The stereo image of a stem: level difference, correlation, mid against side."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.descriptors.bands_and_floors import BAND_FLOOR_DB, OCTAVES_HZ, REGIONS_HZ
 from mixstyle.pipeline.descriptors.descriptor import Descriptor, group
-from mixstyle.pipeline.descriptors.measured import SILENT_POWER, Measured, ratio_db
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mixstyle.pipeline.descriptors.measured import Measured
 
 _MID_SIDE = "10 log10(mean(m^2) / mean(s^2)), m = l + r, s = l - r{}, within +-60; {}: 0"
 _SOURCE = "Energy ratio"
@@ -55,8 +58,12 @@ def _table(stem: str) -> list[Descriptor]:
 
 
 @group("stereo", _table, place=30)
-def stereo(m: Measured) -> Tensor:
+def stereo(m: "Measured") -> "Tensor":
     """[B, 4, 6]"""
+    import torch
+
+    from mixstyle.pipeline.descriptors.measured import SILENT_POWER, ratio_db
+
     both = m.left * m.right
     correlation = (m.mid - m.side) / 4 / both.clamp(min=torch.finfo(both.dtype).tiny).sqrt()
     dead = torch.minimum(m.left, m.right) < SILENT_POWER

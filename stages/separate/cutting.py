@@ -13,9 +13,7 @@ import torch
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION, CuttingRule
 from mixstyle.cache.music.decode_pool import DecodedWindows, Decoder
-from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100
-from mixstyle.cache.storage.provenance import read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
@@ -85,32 +83,6 @@ def cutting_rule(chosen: SeparateSettings, version: int = CUTTING_VERSION) -> Cu
             f"separate.clip_s={chosen.clip_s:g}: should be {SHORTEST_CLIP_S} s or more", code="bad-setting"
         )
     return CuttingRule(round(chosen.clip_s * SAMPLE_RATE), chosen.clips_per_track, chosen.seed, version)
-
-
-def cutting_version_of(stems_dir: Path) -> int:
-    """The version of the rule that a folder of stems was begun with; the present one where nothing is there yet."""
-    return _version_of(stems_dir, "cutting_version", CUTTING_VERSION, "its tracks were cut")
-
-
-def listing_version_of(stems_dir: Path) -> int:
-    """The version of the rule by which a folder of stems was begun: which files of its music folder are tracks."""
-    return _version_of(stems_dir, "listing_version", LISTING_VERSION, "its tracks were listed")
-
-
-def _version_of(stems_dir: Path, name: str, present: int, done: str) -> int:
-    path = stems_dir / "settings.json"
-    if not path.exists():
-        return present
-    try:
-        version = read_provenance(path).flat.get(name, 1)
-    except MixstyleError:  # told where the settings are compared
-        return present
-    if version not in range(1, present + 1):
-        raise MixstyleError(
-            f"{path}: {done} by version {version} of the rule, which this mixstyle does not know",
-            code="unknown-version",
-        )
-    return version
 
 
 def separated_span(separator: Separator | None) -> Callable[[int, int, int], tuple[int, int]]:

@@ -27,9 +27,10 @@ from mixstyle.stages.separate.clips import (
     files_of,
     rules_of,
 )
-from mixstyle.stages.separate.cutting import LEAST_CLIPS, cutting_version_of, listing_version_of
+from mixstyle.stages.separate.cutting import LEAST_CLIPS
 from mixstyle.stages.separate.music import listed_music
 from mixstyle.stages.separate.parallelism import choose_streams, device_of
+from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 

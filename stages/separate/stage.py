@@ -41,12 +41,12 @@ from mixstyle.stages.common.commands import OWN_MUSIC, own_music
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import Decoding, rules_of
-from mixstyle.stages.separate.cutting import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.launcher import run_on_devices
 from mixstyle.stages.separate.music import listed_music
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.pipeline import Waits
+from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.shard_maker import (
     RunStats,
     ShardRun,

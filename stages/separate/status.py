@@ -58,8 +58,8 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     from mixstyle.cache.stem_store.manifest import load_manifest, ordered
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.stages.common.separators import configured_separator
-    from mixstyle.stages.separate.cutting import cutting_version_of, listing_version_of
     from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
+    from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
     from mixstyle.stages.separate.stage import SPOT_CHECKS
 
     chosen = settings.separate

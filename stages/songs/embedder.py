@@ -38,6 +38,7 @@ from mixstyle.stages.songs.arrays import Audio, as_mixture, as_stems, check_rate
 from mixstyle.stages.songs.cached_stems import CachedStems
 from mixstyle.stages.songs.clips import Decoded, SongClips, SongReader
 from mixstyle.stages.songs.match_plan import Plan, check_asked, make_plan
+from mixstyle.stages.songs.provenance import embedding_fingerprint
 from mixstyle.stages.songs.whole_song import WholeSong
 
 Music = str | Path | Audio | Mapping[str, Audio]
@@ -103,10 +104,8 @@ class Embedder:
     @cached_property
     def fingerprint(self) -> dict[str, str | int | float]:
         """What embeddings follow from: those of equal fingerprints may be compared."""
-        cut = {name: getattr(self.options, name) for name in ("clip_s", "clips_per_track", "seed", "silence_lufs")}
-        if self.reader.cutting.version > 1:
-            cut["cutting_version"] = self.reader.cutting.version
-        return {"encoder": digest(self.encoder.encoder.state_dict()), "separator": self.separator.fingerprint, **cut}
+        weights = digest(self.encoder.encoder.state_dict())
+        return embedding_fingerprint(weights, self.separator.fingerprint, self.options, self.reader.cutting.version)
 
     def embed(self, music: Music | Sequence[Music], *, sample_rate: int = SAMPLE_RATE) -> Tensor:
         """The embedding [E] of one piece of music; [N, E] of a list, and of mixtures [N, 2, T]. Of unit length.

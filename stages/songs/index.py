@@ -12,22 +12,20 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
-from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
-from mixstyle.cache.storage.provenance import Provenance, guard, read_provenance
+from mixstyle.cache.storage.provenance import guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8
-from mixstyle.pipeline.descriptors.compute import DESCRIPTORS_VERSION
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.separate.cutting import cutting_version_of
+from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
-from mixstyle.stages.songs.given import music_of
-from mixstyle.stages.songs.provenance import INPUTS
+from mixstyle.stages.songs.indexed import files_of, is_kept
+from mixstyle.stages.songs.provenance import INPUTS, embedding_models, index_provenance, keep_models
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
@@ -48,18 +46,20 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
     root = folder.resolve()
     files = files_of(root)
     version = CUTTING_VERSION if rebuild else cutting_version_of_index(settings)
+    models = embedding_models(settings)
     with locked(place, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
         outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE, place / LEFT_OUT]
         again = ("index", str(folder), "--rebuild")
         guard(
             place / SETTINGS,
-            provenance_of(embedder, root),
+            index_provenance(embedder.fingerprint, root),
             rebuild=rebuild,
             remove=outputs,
             told=INPUTS,
             remedy=again,
             anew=True,
         )
+        keep_models(models, embedder.fingerprint)
         songs = SongIndex(place, lambda error: say(f"index: {error.message}; its songs are embedded again"))
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
         say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
@@ -98,7 +98,7 @@ def opened_index(
     root = Path(read_provenance(place / SETTINGS).flat["music"])
     if embedder is not None:
         again = ("index", str(root), "--rebuild", "--index", str(place))
-        guard(place / SETTINGS, provenance_of(embedder, root), rebuild=False, told=INPUTS, remedy=again)
+        guard(place / SETTINGS, index_provenance(embedder.fingerprint, root), rebuild=False, told=INPUTS, remedy=again)
     songs = SongIndex(place)
     if not songs.usable:
         raise MixstyleError(
@@ -117,39 +117,6 @@ def pairs_of_index(settings: Settings, embedder: Embedder) -> NDArray[np.float32
         return SongIndex(place).pair_cosines()
     except MixstyleError:
         return None  # told by the commands that are about the index
-
-
-def files_of(root: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of change of each music file below a folder, by its path within it."""
-    found = {}
-    for path in sorted(music_of(root)):
-        try:
-            stat = (root / path).stat()
-        except OSError:  # a link to nothing, or just removed: told like any song that cannot be read
-            found[path] = -1, 0
-        else:
-            found[path] = stat.st_size, stat.st_mtime_ns
-    return found
-
-
-def provenance_of(embedder: Embedder, root: Path) -> Provenance:
-    """What the rows follow from, whichever songs they are of."""
-    made_from = {name: embedder.fingerprint[name] for name in ("encoder", "separator")}
-    versions = {"descriptors_version": DESCRIPTORS_VERSION}
-    if embedder.reader.cutting.version > 1:
-        versions["cutting_version"] = embedder.reader.cutting.version
-    cut = {name: value for name, value in embedder.fingerprint.items() if name not in made_from | versions}
-    return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()})
-
-
-def is_kept(songs: SongIndex, path: str, stat: tuple[int, int]) -> bool:
-    """Whether a file is in the index as it is now. stat: its size and time of change.
-
-    One that may have failed for the machine's sake is not: it is tried again.
-    """
-    if path not in songs or is_transient(songs[path].reason):
-        return False
-    return (songs[path].bytes, songs[path].modified_ns) == stat
 
 
 def _add(

@@ -1,4 +1,61 @@
-"""How messages tell of an index that was made from other files."""
+"""What the rows of an index follow from, and how messages tell of one that was made from other files.
+
+Without torch: what reads an index only looks whether it fits.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.models.model_facts import ModelFiles
+from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.table import DESCRIPTORS_VERSION
+from mixstyle.stages.common.assets import shipped, shipped_encoder
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 INPUTS = {"encoder": "the encoder is another one", "separator": "the separator is another one"}
 """What the index's rows follow from, and what is told in place of two hashes."""
+
+
+def embedding_fingerprint(
+    encoder: str, separator: str, options: SeparateSettings, cutting_version: int
+) -> dict[str, str | int | float]:
+    """What embeddings follow from: those of equal fingerprints may be compared. encoder: the digest of its weights.
+    separator: its fingerprint."""
+    cut = {name: getattr(options, name) for name in ("clip_s", "clips_per_track", "seed", "silence_lufs")}
+    if cutting_version > 1:
+        cut["cutting_version"] = cutting_version
+    return {"encoder": encoder, "separator": separator, **cut}
+
+
+def index_provenance(fingerprint: Mapping[str, Any], root: Path) -> Provenance:
+    """What an index's rows follow from, whichever songs they are of. fingerprint: of their embeddings. root: the music
+    folder."""
+    made_from = {name: fingerprint[name] for name in INPUTS}
+    versions = {"descriptors_version": DESCRIPTORS_VERSION}
+    if "cutting_version" in fingerprint:
+        versions["cutting_version"] = fingerprint["cutting_version"]
+    cut = {name: value for name, value in fingerprint.items() if name not in made_from | versions}
+    return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()})
+
+
+def embedding_models(settings: Settings) -> ModelFiles | None:
+    """The files of the encoder and the separator, whose `facts` are `encoder` and `separator`, the two hashes of
+    `embedding_fingerprint`; None where one is missing, or nothing is to be separated."""
+    chosen = settings.separate
+    if chosen.input == "stems":
+        return None
+    try:
+        encoder = settings.embed.encoder or shipped_encoder()
+    except MixstyleError:
+        return None
+    files = (encoder, shipped(chosen.separator_config), shipped(chosen.separator_checkpoint))
+    return ModelFiles.of("embedding", files, num_overlap=chosen.num_overlap)
+
+
+def keep_models(models: ModelFiles | None, fingerprint: Mapping[str, Any]) -> None:
+    """Keeps the two hashes for the next look. models: as they were before they were loaded."""
+    if models is not None:
+        models.keep({name: fingerprint[name] for name in INPUTS})

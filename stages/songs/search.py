@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,23 @@ from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, printable
-from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
+from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.embedder import EmbeddedSong
-from mixstyle.stages.songs.index import cutting_version_of_index, open_index
+from mixstyle.stages.songs.indexed import KnownSong, known_song
 from mixstyle.stages.songs.names import refuse_inputs
+from mixstyle.stages.songs.provenance import embedding_models, keep_models
 from mixstyle.stages.songs.stem_search import check_stem, stem_columns, stem_index
 
+if TYPE_CHECKING:
+    from mixstyle.stages.songs.embedder import EmbeddedSong  # brings torch
+
+Query: TypeAlias = "EmbeddedSong | KnownSong"
+"""What is searched with: a song as the networks have it, or a row of the index."""
 VERSION = 1
 """Of the JSON file."""
 REASONS = 3
@@ -94,9 +98,7 @@ def search(
         if path is not None:
             check_file(path)
     refuse_inputs([json_path, csv_path], [song])
-    with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
-        songs, root = open_index(settings, embedder)
-        query = embedder.song(song)
+    query, songs, root = known_song(settings, song) or _embedded(settings, song)
     found = matches(songs, query, k, without=song, root=root, stem=stem)
     _print(song, query, found, len(songs.usable), stem)
     if json_path is not None:
@@ -107,6 +109,18 @@ def search(
         if path is not None:
             say(f"search: wrote {path}")
     return found
+
+
+def _embedded(settings: Settings, song: Path) -> tuple[Query, SongIndex, Path]:
+    """A song as the networks have it, the index, and its music folder."""
+    from mixstyle.stages.songs.embed import embedder_of  # brings torch
+    from mixstyle.stages.songs.index import cutting_version_of_index, open_index
+
+    models = embedding_models(settings)
+    with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
+        keep_models(models, embedder.fingerprint)
+        songs, root = open_index(settings, embedder)
+        return embedder.song(song), songs, root
 
 
 def check_k(k: int) -> None:
@@ -120,9 +134,7 @@ def score_name(stem: str) -> str:
     return "distance" if stem else "cosine"
 
 
-def matches(
-    songs: SongIndex, query: EmbeddedSong, k: int, without: Path | None, root: Path, stem: str = ""
-) -> list[Match]:
+def matches(songs: SongIndex, query: Query, k: int, without: Path | None, root: Path, stem: str = "") -> list[Match]:
     """The k nearest songs, with reasons. without: a file that is left out under whatever names the index has it. stem:
     what is searched by; all of the mix unless given.
 
@@ -133,7 +145,7 @@ def matches(
     everyone, pairs = songs.descriptors(), songs.pair_cosines()
     asked, kept = k + 1, list[tuple[IndexedSong, float]]()
     while len(kept) < k:
-        nearest = songs.search(query.embedding.numpy(), asked)
+        nearest = songs.search(np.asarray(query.embedding), asked)
         kept = [found for found in nearest if without is None or not _is_same_file(root / found[0].path, without)][:k]
         if len(nearest) < asked:
             break
@@ -144,9 +156,7 @@ def matches(
     ]
 
 
-def _stem_matches(
-    songs: SongIndex, query: EmbeddedSong, k: int, without: Path | None, root: Path, stem: str
-) -> list[Match]:
+def _stem_matches(songs: SongIndex, query: Query, k: int, without: Path | None, root: Path, stem: str) -> list[Match]:
     if not has_stem(query.values, stem):
         raise MixstyleError(f"{query.name}: it has no {stem} to search by", code="no-music")
     having = stem_index(songs, stem, ("index", str(root), "--rebuild"))
@@ -166,7 +176,7 @@ def _stem_matches(
     ]
 
 
-def matches_as_json(query: EmbeddedSong, found: Sequence[Match], songs: int, stem: str = "") -> dict[str, Any]:
+def matches_as_json(query: Query, found: Sequence[Match], songs: int, stem: str = "") -> dict[str, Any]:
     """What is found, as JSON has it. songs: how many the index holds. stem: what was searched by."""
 
     def told(differences: Sequence[Difference]) -> list[dict[str, Any]]:
@@ -254,7 +264,7 @@ def reasons(
     return told(order[:REASONS]), told(order[: -REASONS - 1 : -1])
 
 
-def _print(path: Path, query: EmbeddedSong, found: list[Match], songs: int, stem: str) -> None:
+def _print(path: Path, query: Query, found: list[Match], songs: int, stem: str) -> None:
     pairs = "closer than: share of the index's pairs of songs that are farther apart"
     caption = f"{pairs}; values: the query's / the song's"
     if stem:

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 from mixstyle.cache.storage.provenance import Provenance, differences, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.provenance import INPUTS
+from mixstyle.stages.songs.provenance import (
+    INPUTS,
+    embedding_fingerprint,
+    embedding_models,
+    index_provenance,
+    keep_models,
+)
 
 if TYPE_CHECKING:
     from mixstyle.cache.song_index import SongIndex
@@ -57,28 +64,35 @@ def index_status(settings: Settings) -> StageStatus:
 def _now(settings: Settings, root: Path) -> Provenance:
     """What rows would follow from now. The encoder's and separator's hashes hang on no device: a GPU stays untouched.
 
-    Raises MixstyleError for files that are missing or wrong.
+    The two are loaded only where nobody has loaded these files before. Raises MixstyleError for files that are missing
+    or wrong.
     """
+    version = cutting_version_of(settings.embed.index_dir)
+    models = embedding_models(settings)
+    if models is not None and (known := models.facts()):
+        return index_provenance(
+            embedding_fingerprint(**known, options=settings.separate, cutting_version=version), root
+        )
     import torch
 
     from mixstyle.cache.models.exports import load_encoder
     from mixstyle.stages.common.assets import shipped_encoder
     from mixstyle.stages.common.separators import configured_separator
     from mixstyle.stages.songs.embedder import Embedder
-    from mixstyle.stages.songs.index import cutting_version_of_index, provenance_of
 
     device, chosen = torch.device("cpu"), dataclasses.replace(settings.separate, precision="fp32")
     separator = configured_separator(chosen, device, to_separate=False)
     if separator is None:
         raise MixstyleError("separate.input=stems: an index takes mixtures", code="bad-setting")
     encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)
-    version = cutting_version_of_index(settings)
-    return provenance_of(Embedder(encoder, separator, chosen, device, cutting_version=version), root)
+    found = Embedder(encoder, separator, chosen, device, cutting_version=version).fingerprint
+    keep_models(models, found)
+    return index_provenance(found, root)
 
 
 def _new(songs: "SongIndex", root: Path) -> str:
     """What is to do in the music folder, in words; empty where nothing is. Raises MixstyleError without music."""
-    from mixstyle.stages.songs.index import files_of, is_kept
+    from mixstyle.stages.songs.indexed import files_of, is_kept
 
     files = files_of(root)
     counts = {

@@ -27,12 +27,12 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.demo_songs import provenance_of as demo_songs_provenance
 from mixstyle.stages.demo_songs import stored_provenance, stored_settings
 from mixstyle.stages.features.stage import stale_reasons
-from mixstyle.stages.separate.cutting import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.parallelism import provenance_of as separate_provenance
+from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.index import provenance_of as index_provenance
+from mixstyle.stages.songs.provenance import index_provenance
 from mixstyle.stages.train.provenance import RENAMED, unversioned
 from mixstyle.stages.train.provenance import provenance_of as train_provenance
 
@@ -102,7 +102,7 @@ def test_features(tmp_path: Path, version: int, reasons: list[str]) -> None:
 
 def test_index(settings: Settings) -> None:
     with embedder_of(settings, cutting_version=1) as embedder:
-        now = index_provenance(embedder, settings.separate.data_path)
+        now = index_provenance(embedder.fingerprint, settings.separate.data_path)
     inputs = {name: now.made_from[name] for name in ("encoder", "separator", "music")}
     assert differences(stored("index", inputs), now) == []
 

@@ -1,0 +1,34 @@
+"""By which versions of the rules a folder was begun, which it is then finished by."""
+
+from pathlib import Path
+
+from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.formats import LISTING_VERSION
+from mixstyle.cache.storage.provenance import read_provenance
+from mixstyle.pipeline.core.errors import MixstyleError
+
+
+def cutting_version_of(stems_dir: Path) -> int:
+    """The version of the rule that a folder of stems was begun with; the present one where nothing is there yet."""
+    return _version_of(stems_dir, "cutting_version", CUTTING_VERSION, "its tracks were cut")
+
+
+def listing_version_of(stems_dir: Path) -> int:
+    """The version of the rule by which a folder of stems was begun: which files of its music folder are tracks."""
+    return _version_of(stems_dir, "listing_version", LISTING_VERSION, "its tracks were listed")
+
+
+def _version_of(stems_dir: Path, name: str, present: int, done: str) -> int:
+    path = stems_dir / "settings.json"
+    if not path.exists():
+        return present
+    try:
+        version = read_provenance(path).flat.get(name, 1)
+    except MixstyleError:  # told where the settings are compared
+        return present
+    if version not in range(1, present + 1):
+        raise MixstyleError(
+            f"{path}: {done} by version {version} of the rule, which this mixstyle does not know",
+            code="unknown-version",
+        )
+    return version
