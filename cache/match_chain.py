@@ -3,8 +3,9 @@
 JSON with a version and a checksum of itself (`content_sha256`); who changes a value by hand deletes that line.
 
     kind                "mixstyle-match"
-    version             1
-    stems               by name: `equaliser` (kind, frequency_hz, gain_db, q), `pan_percent` (-100 left), `side_db`
+    version             2; 1 has no `effects`, and is read
+    stems               by name: `effects` (name and parameters, of the registry; levels are over the stem's own),
+                        `equaliser` (kind, frequency_hz, gain_db, q), `pan_percent` (-100 left), `side_db`
                         (below 250 Hz, to 4 kHz, above) and `gain_db`, which are done in this order
     level_db            by how much the whole song gets louder, in LU
     reference_lufs      loudness of the reference; the output is no louder than 0.5 LU above it
@@ -23,7 +24,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.matching.desk import Strip
 
-KIND, VERSION = "mixstyle-match", 1
+KIND, VERSION = "mixstyle-match", 2
+_READ = (1, 2)
 MOST_LEVEL_DB = 60.0
 
 
@@ -76,7 +78,7 @@ def read_chain(path: Path) -> MatchChain:
     data = read_json(path)
     if not isinstance(data, dict) or data.get("kind") != KIND:
         raise MixstyleError(f"{path}: is no chain of mixstyle match", code="wrong-file")
-    if data.get("version") != VERSION:
+    if data.get("version") not in _READ:
         told = f"{path}: has version {data.get('version')}, and this mixstyle reads {VERSION}"
         raise MixstyleError(told, code="unknown-version")
     try:

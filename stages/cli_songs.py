@@ -75,6 +75,10 @@ def match_command(
     stems: Annotated[Path | None, typer.Option(help="A folder of stems, taken instead of separating.")] = None,
     amount: Annotated[float, typer.Option(help="How much of each change, 0 to 1.")] = 1.0,
     keep: Annotated[list[str] | None, typer.Option(help="A stem that stays as it is; may be repeated.")] = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search/--no-search", help="Looks for compression, saturation, limiting and reverb too: slow."),
+    ] = False,
     write_stems: Annotated[Path | None, typer.Option(help="A folder for the stems as they were changed.")] = None,
     ab: Annotated[Path | None, typer.Option("--ab", help="A folder for before and after, equally loud.")] = None,
     float_: Annotated[bool, typer.Option("--float", help="Writes 32-bit float WAV; 24 bits if not given.")] = False,
@@ -89,6 +93,8 @@ def match_command(
       mixstyle match mine.wav --reference theirs.wav -o matched.wav --chain chain.json --png match.png
 
       mixstyle match --stems stems/mine -r theirs.wav -o matched.wav --amount 0.5 --keep vocals
+
+      mixstyle match mine.wav -r theirs.wav -o matched.wav --search
     """
     from mixstyle.pipeline.core.errors import MixstyleError
     from mixstyle.stages.songs.match.stage import MatchOutputs, match
@@ -99,7 +105,7 @@ def match_command(
         raise MixstyleError(f"{missing} is missing: {example}", code="bad-option")
     settings = settings_of(config, overrides, separate__device=device)
     outputs = MatchOutputs(output, chain, png, write_stems, ab, "float" if float_ else "24")
-    match(settings, song, reference, outputs, stems=stems, amount=amount, keep=keep or ())
+    match(settings, song, reference, outputs, stems=stems, amount=amount, keep=keep or (), search=search)
 
 
 def apply_command(

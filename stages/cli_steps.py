@@ -324,15 +324,22 @@ def evaluate_match_command(
     stems: Annotated[Path, typer.Argument(help="Songs with true stems, a folder each (MUSDB18-HQ's test/, say).")],
     output: Annotated[Path, typer.Argument(help="The folder that metrics.json goes to.")],
     pairs: Annotated[int, typer.Option(help="Clips, each under two effect chains.")] = 50,
+    unpaired: Annotated[int, typer.Option(help="Clips, each brought to another song under another chain.")] = 0,
     effects: Annotated[int, typer.Option(help="Effects in each chain.")] = 4,
     separate: Annotated[
         bool, typer.Option("--separate/--no-separate", help="Whether the match on separated stems is measured too.")
     ] = True,
+    search: Annotated[
+        bool, typer.Option("--search/--no-search", help="Whether `match --search` is measured too: a minute a pair.")
+    ] = False,
+    clip_s: Annotated[float, typer.Option(help="Seconds of each clip.")] = 10.0,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
     """Measures what `mixstyle match` is worth: a clip under one effect chain is brought to itself under another.
+
+    With --unpaired, also to another song. Run again, it goes on where it was stopped.
 
     Examples:
 
@@ -340,10 +347,10 @@ def evaluate_match_command(
 
       mixstyle evaluate-match data/demo/stems evaluation/match --pairs 20 --effects 1
     """
-    from mixstyle.stages.evaluate.match_pairs import evaluate_match
+    from mixstyle.stages.evaluate.match_pairs import MatchTask, evaluate_match
 
     settings = settings_of(config, overrides, separate__device=device)
-    evaluate_match(stems, output, settings, pairs=pairs, effects=effects, separate=separate)
+    evaluate_match(stems, output, settings, MatchTask(pairs, unpaired, effects, separate, search, clip_s))
 
 
 def export_command(

@@ -1,8 +1,9 @@
-"""What an engineer sets on the channel of a stem: equaliser, pan, width, gain, each with its unit and bounds.
+"""What an engineer sets on the channel of a stem: effects, equaliser, pan, width, gain, each with its unit and bounds.
 
-The order is that of the fields of `Strip`. Nothing here knows how the values are found (`estimate`) or how samples are
-run through them (`render`). Filters are those of R. Bristow-Johnson's "Cookbook formulae for audio equalizer biquad
-filter coefficients", which desks and plug-ins have under the same names; all are of minimum phase.
+The order is effects (`inserts`), then that of the other fields of `Strip`. Nothing here knows how the values are found
+(`estimate`) or how samples are run through them (`render`). Filters are those of R. Bristow-Johnson's "Cookbook
+formulae for audio equalizer biquad filter coefficients", which desks and plug-ins have under the same names; all are of
+minimum phase.
 """
 
 import math
@@ -12,6 +13,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mixstyle.pipeline.matching.inserts import checked_insert, insert_of_json, told_insert
+from mixstyle.pipeline.mixing.mix_chain import Effect
 
 Floats = NDArray[np.float64]
 FilterKind = Literal["low shelf", "high shelf", "bell"]
@@ -79,15 +83,21 @@ class Strip:
     """What is set on one stem, in the order in which it is done; the values of a new one change nothing.
 
     filters: the equaliser. pan_percent: -100 is left, 100 right, by the sine law with 0 dB in the middle. side_db: gain
-    of the difference of the channels below 250 Hz, up to 4 kHz, and above. gain_db: the fader.
+    of the difference of the channels below 250 Hz, up to 4 kHz, and above. gain_db: the fader. inserts: effects of the
+    registry, before all of that (`mixstyle.pipeline.matching.inserts`).
     """
 
     filters: tuple[Filter, ...] = ()
     pan_percent: float = 0.0
     side_db: tuple[float, float, float] = (0.0, 0.0, 0.0)
     gain_db: float = 0.0
+    inserts: tuple[Effect, ...] = ()
 
     def __post_init__(self) -> None:
+        for effect in self.inserts:
+            checked_insert(effect)
+        if len({effect.name for effect in self.inserts}) < len(self.inserts):
+            raise ValueError("an effect is set twice")
         if len(self.filters) > MOST_FILTERS:
             raise ValueError(f"at most {MOST_FILTERS} filters, not {len(self.filters)}")
         if len(self.side_db) != 3:
@@ -120,12 +130,15 @@ class Strip:
         return mid, tuple(shelf for shelf in shelves if shelf.gain_db != 0)
 
     def without_stereo(self) -> "Strip":
-        """The same for a song in mono."""
-        return Strip(self.filters, gain_db=self.gain_db)
+        """The same for a song in mono: without pan, width and reverb, which the registry has in stereo alone."""
+        return Strip(
+            self.filters, gain_db=self.gain_db, inserts=tuple(one for one in self.inserts if one.name != "reverb")
+        )
 
     def __str__(self) -> str:
         """`+2.3 dB, low shelf +1.5 dB at 120 Hz`; `as it is` where it does nothing."""
         parts = [f"{self.gain_db:+.1f} dB"] if self.gain_db else []
+        parts += [told_insert(one) for one in self.inserts]
         parts += [str(one) for one in self.filters]
         if self.pan_percent:
             parts.append(f"pan {abs(self.pan_percent):.0f}% {'left' if self.pan_percent < 0 else 'right'}")
@@ -137,6 +150,7 @@ class Strip:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
         return {
+            "effects": [{"name": one.name, **one.parameters} for one in self.inserts],
             "equaliser": [
                 {"kind": one.kind, "frequency_hz": one.frequency_hz, "gain_db": one.gain_db, "q": one.q}
                 for one in self.filters
@@ -148,12 +162,17 @@ class Strip:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Strip":
-        """Reads what `to_json` made. Raises ValueError or TypeError for anything else."""
+        """Reads what `to_json` made, and what it made before there were effects.
+
+        Raises ValueError or TypeError for anything else.
+        """
+        data = {"effects": [], **data}
         if set(data) != set(Strip().to_json()):
             raise ValueError(f"a strip should name {', '.join(Strip().to_json())}, not {', '.join(data)}")
         filters = tuple(Filter(**one) for one in data["equaliser"])
         low, mid, high = (float(value) for value in data["side_db"])
-        return cls(filters, float(data["pan_percent"]), (low, mid, high), float(data["gain_db"]))
+        inserts = tuple(insert_of_json(one) for one in data["effects"])
+        return cls(filters, float(data["pan_percent"]), (low, mid, high), float(data["gain_db"]), inserts)
 
 
 @dataclass(frozen=True)
@@ -168,6 +187,8 @@ class Bounds:
 
 
 FULL = Bounds()
+WIDE = Bounds(gain_db=12.0, filter_db=12.0, pan_db=20.0, side_db=12.0, name="wide")
+"""For true stems, which hold nothing of one another."""
 GENTLE = Bounds(gain_db=4.0, filter_db=3.0, pan_db=2.0, side_db=2.0, name="gentle")
 """For stems with much of one another in them: what is done to one is then done to parts of others."""
 

@@ -66,16 +66,14 @@ def estimate(
     both = mine.present & reference.present
     moved = [place for place, stem in enumerate(STEMS) if both[place] and stem not in keep]
     stereo = not (mine.mono or reference.mono)
-    shaped = {
-        place: _shaped(mine.stems[place], reference.stems[place], amount, bounds, stereo=stereo) for place in moved
-    }
+    made = {place: shaped(mine.stems[place], reference.stems[place], amount, bounds, stereo=stereo) for place in moved}
     wanted = _balance(mine, reference, moved, [p for p, stem in enumerate(STEMS) if both[p] and stem in keep])
     strips, limited = [], []
     for place, stem in enumerate(STEMS):
-        if place not in shaped:
+        if place not in made:
             strips.append(Strip())
             continue
-        strip, louder_db = shaped[place]
+        strip, louder_db = made[place]
         asked = amount * wanted[place] - louder_db
         gain_db = _rounded(float(np.clip(asked, -bounds.gain_db, bounds.gain_db)), LEAST_GAIN_DB)
         if abs(asked) > bounds.gain_db:
@@ -98,7 +96,7 @@ def _notes(mine: MixProfile, reference: MixProfile) -> list[str]:
     return notes
 
 
-def _shaped(
+def shaped(
     mine: StemPower, reference: StemPower, amount: float, bounds: Bounds, *, stereo: bool
 ) -> tuple[Strip, float]:
     """Equaliser, pan and width of one stem, and by how much they make it louder, in dB."""
@@ -155,14 +153,18 @@ def _placed(strip: Strip, power: StemPower, reference: StemPower, amount: float,
 
 
 def _width(power: StemPower, reference: StemPower, amount: float, bounds: Bounds) -> tuple[float, float, float]:
-    """Gains of the side in three bands. Where a band is empty or has no side it stays; the lowest is never widened."""
+    """Gains of the side in three bands. Where a band is empty or has no side it stays; the lowest is never widened.
+
+    The side is what is left of it without the part that goes with the middle: that is a source off the centre, and the
+    pan's. Widened, it would only be farther off.
+    """
     hz = band_points_hz().mean(1)
     edges = (0.0, *WIDTH_EDGES_HZ, np.inf)
     gains = []
     for low, high in pairwise(edges):
         band = (hz >= low) & (hz < high)
         levels = [_level_db(one.total[band].sum(), one.total.sum()) for one in (power, reference)]
-        ratios = [_level_db(one.mid[band].sum(), one.side[band].sum()) for one in (power, reference)]
+        ratios = [_level_db(one.mid[band].sum(), one.own_side[band].sum()) for one in (power, reference)]
         if min(levels) < OCTAVE_FLOOR_DB or ratios[0] > NARROWEST_DB:
             gains.append(0.0)
             continue

@@ -44,6 +44,11 @@ class StemPower:
         return self.mid + self.side
 
     @property
+    def own_side(self) -> Floats:
+        """The side without the part that goes with the middle [BANDS]."""
+        return np.maximum(self.side - self.product**2 / np.maximum(self.mid, TINY), 0.0)
+
+    @property
     def level_difference_db(self) -> float:
         """Left over right."""
         left, right = (float((self.total + sign * 2 * self.product).sum()) for sign in (1, -1))
@@ -101,6 +106,12 @@ def measure_profile(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> 
     mid, side = (float((mix[0] + sign * mix[1]).double().square().sum()) for sign in (1, -1))
     mono = side <= 10 ** (MONO_DB / 10) * mid
     return MixProfile(tuple(StemPower(*stem) for stem in powers), lufs, mix_lufs, mono)
+
+
+def stem_power(clips: Sequence[NDArray[np.floating]], sample_rate: int = SAMPLE_RATE) -> StemPower:
+    """The power of one stem, of which clips [2, T] are known."""
+    found = [_powers(torch.from_numpy(np.asarray(clip, np.float64))[None], sample_rate)[0] for clip in clips]
+    return StemPower(*np.mean(found, axis=0))
 
 
 def joined_loudness(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> tuple[Floats, float]:

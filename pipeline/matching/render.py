@@ -12,21 +12,30 @@ from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.matching.desk import Filter, Strip
+from mixstyle.pipeline.matching.inserts import InsertLevel, InsertRunner, insert_levels
 
 TAIL_BLOCK = 4410
-MOST_TAIL_BLOCKS = 50
-"""5 s; the slowest filter of a desk is below -200 dB by then."""
+MOST_TAIL_BLOCKS = 150
+"""15 s; the slowest filter of a desk is below -200 dB by then, and the longest reverb below -150 dB."""
 TAIL_FLOOR = 1e-5
 """-100 dBFS: where a tail ends."""
 
 Floats = NDArray[np.float64]
+Levels = Sequence[Sequence[InsertLevel]]
+"""For each stem the levels of its effects."""
+
+
+def strip_levels(strips: Sequence[Strip], clips: Sequence[NDArray[np.floating]]) -> list[tuple[InsertLevel, ...]]:
+    """The levels of strips' effects on a song of which clips [S, 2, T] are known."""
+    return [insert_levels(strip.inserts, [clip[place] for clip in clips]) for place, strip in enumerate(strips)]
 
 
 class StripRunner:
-    """One strip with the state of its filters. Takes blocks [2, n] in order."""
+    """One strip with the state of its effects and filters. Takes blocks [2, n] in order. levels: of its effects."""
 
-    def __init__(self, strip: Strip, sample_rate: int = SAMPLE_RATE) -> None:
+    def __init__(self, strip: Strip, sample_rate: int = SAMPLE_RATE, levels: Sequence[InsertLevel] = ()) -> None:
         self.strip = strip
+        self._inserts = InsertRunner(strip.inserts, levels, sample_rate)
         side_db, shelves = strip.side_filters
         self._equaliser = _Cascade(strip.filters, 2, sample_rate)
         self._pan = np.array(strip.pan_gains)[:, None]
@@ -36,7 +45,8 @@ class StripRunner:
 
     def run(self, block: NDArray[np.floating]) -> Floats:
         """The block as the strip makes it, float64."""
-        audio = self._equaliser.run(np.asarray(block, np.float64)) * self._pan
+        audio = np.asarray(self._inserts.run(block), np.float64)
+        audio = self._equaliser.run(audio) * self._pan
         if any(self.strip.side_db):
             mid, side = (audio[0] + audio[1]) / 2, (audio[0] - audio[1]) / 2
             side = self._side.run(side[None])[0] * self._side_gain
@@ -46,14 +56,18 @@ class StripRunner:
     @property
     def rings(self) -> bool:
         """Whether something comes out after the last sample went in."""
-        return bool(self.strip.filters or self.strip.side_filters[1])
+        return bool(self.strip.inserts or self.strip.filters or self.strip.side_filters[1])
 
 
 class SongRunner:
-    """A strip for each stem, for one song from its beginning to its end."""
+    """A strip for each stem, for one song from its beginning to its end. levels: of their effects, if any."""
 
-    def __init__(self, strips: Sequence[Strip], sample_rate: int = SAMPLE_RATE) -> None:
-        self._runners = {place: StripRunner(strip, sample_rate) for place, strip in enumerate(strips) if strip.changes}
+    def __init__(self, strips: Sequence[Strip], sample_rate: int = SAMPLE_RATE, levels: Levels | None = None) -> None:
+        self._runners = {
+            place: StripRunner(strip, sample_rate, levels[place] if levels is not None else ())
+            for place, strip in enumerate(strips)
+            if strip.changes
+        }
         self._stems = len(strips)
 
     def run(self, mix: NDArray[np.float32], stems: NDArray[np.float32]) -> tuple[NDArray, NDArray]:

@@ -1,109 +1,118 @@
 """`mixstyle evaluate-match`: what a match is worth, on songs whose true stems are known.
 
 Paired: the same clip under two effect chains. The one mix is brought to the other, and what comes out is compared with
-what it should be, sample by sample in time. Rows: nothing done; loudness alone; the match on the true stems as they
-were processed; and on stems that are separated from the two mixes, as it is used. All rows but the first are at the
-reference's loudness.
+what it should be, sample by sample in time, by descriptors, and by what an engineer sets. Unpaired: the reference is
+another song under another chain; what comes out is compared by descriptors, and by an encoder that no row goes by
+(`JUDGE`). The rows are those of `match_rows`.
 
-`metrics.json` (version 1): settings, and for each row the distance of each pair, its mean over pairs and a 95% interval
-by resampling songs.
+`metrics.json` (version 2): settings, and for each task, row and measure the value of each pair, their mean and a 95%
+interval by resampling songs. `pairs.json` holds what was measured so far, so that a run goes on where it was stopped.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.listing import list_tracks
-from mixstyle.cache.storage.atomic import write_json
+from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.descriptors.loudness import integrated_loudness
-from mixstyle.pipeline.matching.desk import FULL, GENTLE, Bounds
-from mixstyle.pipeline.matching.distance import mrstft
-from mixstyle.pipeline.matching.estimate import estimate
-from mixstyle.pipeline.matching.profile import measure_profile
-from mixstyle.pipeline.matching.render import SongRunner
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.pipeline.retrieval import bootstrap_groups
-from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.assets import FIRST_ENCODER, shipped
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.separators import configured_separator, is_small
+from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.evaluate.match_rows import AS_IS, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.match_metric import metric_of_file
 
-VERSION = 1
-AS_IS, LOUDNESS, TRUE_STEMS, SEPARATED = "as it is", "loudness only", "match, true stems", "match, separated stems"
+VERSION = 2
 CLIP_S = 10.0
+JUDGE = FIRST_ENCODER
+"""The encoder of mixstyle 0.1: it was trained otherwise than the one whose whitening the search goes by."""
+TASKS = ("paired", "unpaired")
+UNITS = {
+    "mrstft": "MRSTFT",
+    "descriptors": "descriptors",
+    "cosine": "cosine",
+    "balance_lu": "balance, LU",
+    "octaves_db": "octaves, dB",
+    "left_right_db": "left/right, dB",
+    "width_db": "width, dB",
+    "crest_db": "crest, dB",
+}
+Values = dict[str, dict[str, float]]
+"""Of one pair: by row and measure."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The stems [4, 2, T] of one clip as they were mixed, and as they should be. song: a number."""
+class MatchTask:
+    """What is measured. pairs, unpaired: how many of each. effects: of each chain. separate, search: whether there are
+    the rows of separated stems, and of a search. clip_s: of each clip. Raises MixstyleError (bad-option)."""
 
-    song: int
-    mine: Tensor
-    wanted: Tensor
+    pairs: int = 50
+    unpaired: int = 0
+    effects: int = 4
+    separate: bool = True
+    search: bool = False
+    clip_s: float = CLIP_S
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1 or self.unpaired < 0 or not 0 <= self.effects <= len(EFFECTS):
+            told = f"--pairs {self.pairs} --unpaired {self.unpaired} --effects {self.effects}"
+            raise MixstyleError(f"{told}: should be 1 or more, 0 or more, and 0 to {len(EFFECTS)}", code="bad-option")
 
 
-def evaluate_match(
-    stems: Path,
-    output: Path,
-    settings: Settings,
-    *,
-    pairs: int = 50,
-    effects: int = 4,
-    separate: bool = True,
-    clip_s: float = CLIP_S,
-) -> dict[str, Any]:
-    """Measures on a folder of songs with true stems, prints a table and writes `output/metrics.json`; its content.
+def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTask) -> dict[str, Any]:
+    """Measures on a folder of songs with true stems, prints tables and writes `output/metrics.json`; its content.
 
-    effects: of each chain. separate: the row of separated stems too. Raises MixstyleError for fewer than two
-    songs, and for what cannot be read or written.
+    Raises MixstyleError for fewer than two songs, and for what cannot be read or written.
     """
-    if pairs < 1 or not 0 <= effects <= len(EFFECTS):
-        told = f"--pairs {pairs} --effects {effects}: should be 1 or more, and 0 to {len(EFFECTS)}"
-        raise MixstyleError(told, code="bad-option")
     if not stems.is_dir():
         raise MixstyleError(f"{stems}: no such folder", code="not-found")
     check_folder(output)
     songs = sorted(list_tracks(stems, "stems").sizes)
     if len(songs) < 2:
         raise MixstyleError(f"{stems}: {len(songs)} songs with stems, and 2 are needed", code="no-music")
-    separator = configured_separator(settings.separate, resolve_device(settings.separate.device)) if separate else None
-    found: dict[str, list[float]] = {}
-    places = []
-    with progress("evaluate-match", pairs, "pairs") as bar:
-        for number in range(pairs):
-            pair = draw_pair(stems, songs, settings.evaluate.seed, number, effects, round(clip_s * SAMPLE_RATE))
-            for row, distance in distances(pair, separator).items():
-                found.setdefault(row, []).append(distance)
-            places.append(pair.song)
+    tools = _tools(settings, task)
+    if not has_matchering():
+        say("evaluate-match: the package matchering is not installed; its row is left out (pip install matchering)")
+    seed, frames = settings.evaluate.seed, round(task.clip_s * SAMPLE_RATE)
+    kept = _Kept(output / "pairs.json", _made_from(stems, songs, settings, task, tools))
+    with progress("evaluate-match", task.pairs + task.unpaired, "pairs") as bar:
+        for number in range(task.pairs):
+            if not kept.has("paired", number):
+                pair = draw_pair(stems, songs, seed, number, task.effects, frames)
+                kept.add("paired", number, pair.song, paired(pair, rows(pair, tools), tools))
+            bar.advance()
+        for number in range(task.unpaired):
+            if not kept.has("unpaired", number):
+                pair = draw_unpaired(stems, songs, seed, number, task.effects, frames)
+                kept.add("unpaired", number, pair.song, unpaired(pair, rows(pair, tools), tools))
             bar.advance()
     metrics = {
         "version": VERSION,
-        "songs": len(set(places)),
-        "pairs": pairs,
-        "effects": effects,
-        "clip_s": clip_s,
-        "seed": settings.evaluate.seed,
-        "separator": separator.fingerprint if separator else None,
-        "mrstft": {row: _figures(values, places, found[AS_IS]) for row, values in found.items()},
+        **kept.made_from,
+        **{name: _figures(kept.of(name, getattr(task, _COUNT[name]))) for name in TASKS},
     }
     write_json(output / "metrics.json", metrics)
     _show(metrics)
     say(f"evaluate-match: wrote {output / 'metrics.json'}")
     return metrics
+
+
+_COUNT = {"paired": "pairs", "unpaired": "unpaired"}
 
 
 def draw_pair(root: Path, songs: list[str], seed: int, number: int, effects: int, frames: int) -> Pair:
@@ -118,49 +127,106 @@ def draw_pair(root: Path, songs: list[str], seed: int, number: int, effects: int
     return Pair(place, mine, wanted)
 
 
-def distances(pair: Pair, separator: Separator | None) -> Mapping[str, float]:
-    """How far each row is from what it should be (`mrstft`)."""
-    mix, wanted = pair.mine.sum(0), pair.wanted.sum(0)
-    made = {AS_IS: mix, LOUDNESS: _at_loudness(mix, wanted)}
-    made[TRUE_STEMS] = _matched(mix, pair.mine, pair.wanted, wanted, FULL)
-    if separator is not None:
-        mine, reference = separator.separate([mix, wanted])
-        made[SEPARATED] = _matched(mix, mine, reference, wanted, GENTLE if is_small(separator) else FULL)
-    return {row: mrstft(audio, wanted) for row, audio in made.items()}
+def draw_unpaired(root: Path, songs: list[str], seed: int, number: int, effects: int, frames: int) -> Pair:
+    """Pair `number`: a clip of a song under one drawn chain, and one of another song under another."""
+    rng = np.random.default_rng([seed, 10, effects, number])
+    place = number % len(songs)
+    other = (place + 1 + int(rng.integers(len(songs) - 1))) % len(songs)
+    clips = (true_clip(root, songs[one], frames, seed=number).read() for one in (place, other))
+    mine, wanted = (torch.from_numpy(apply_mix_chain(clip, draw_chain(rng, effects))) for clip in clips)
+    return Pair(place, mine, wanted)
 
 
-def _matched(mix: Tensor, mine: Tensor, reference: Tensor, wanted: Tensor, bounds: Bounds) -> Tensor:
-    """A mix brought to another by its stems, at its loudness."""
-    strips = estimate(measure_profile([mine]), measure_profile([reference]), bounds=bounds).strips
-    made, _ = SongRunner(strips).run(mix.numpy(), mine.numpy())
-    return _at_loudness(torch.from_numpy(made), wanted)
+class _Kept:
+    """What was measured, in a file; of other settings it begins anew. made_from: what the values follow from."""
+
+    def __init__(self, path: Path, made_from: Mapping[str, Any]) -> None:
+        self.path, self.made_from = path, dict(made_from)
+        self._rows: dict[str, dict[str, Any]] = {name: {} for name in TASKS}
+        found = read_json(path) if path.is_file() else None
+        if isinstance(found, dict) and found.get("made_from") == self.made_from:
+            self._rows = {name: dict(found["rows"][name]) for name in TASKS}
+        elif found is not None:
+            say(f"evaluate-match: {path} was measured otherwise; all is measured anew")
+
+    def has(self, task: str, number: int) -> bool:
+        return str(number) in self._rows[task]
+
+    def add(self, task: str, number: int, song: int, values: Values) -> None:
+        self._rows[task][str(number)] = {"song": song, "values": values}
+        write_json(self.path, {"version": VERSION, "made_from": self.made_from, "rows": self._rows})
+
+    def of(self, task: str, count: int) -> list[tuple[int, Values]]:
+        """Song and values of the first pairs."""
+        found = (self._rows[task][str(number)] for number in range(count))
+        return [(int(one["song"]), one["values"]) for one in found]
 
 
-def _at_loudness(audio: Tensor, wanted: Tensor) -> Tensor:
-    found, goal = integrated_loudness(torch.stack([audio, wanted]), SAMPLE_RATE).tolist()
-    return audio * 10 ** ((goal - found) / 20)
+def _tools(settings: Settings, task: MatchTask) -> Tools:
+    device = resolve_device(settings.separate.device)
+    separator = configured_separator(settings.separate, device) if task.separate else None
+    judge = load_encoder(shipped(JUDGE)) if task.unpaired else None
+    return Tools(separator, metric_of_file(settings.embed.encoder), task.search, judge)
 
 
-def _figures(values: list[float], places: list[int], as_is: list[float]) -> dict[str, Any]:
-    numbers, groups = np.array(values), np.array(places)
-    mean = bootstrap_groups(numbers, groups)
-    less: NDArray[np.float64] = 1 - numbers / np.maximum(np.array(as_is), 1e-9)
-    nearer = bootstrap_groups((less > 0).astype(np.float64), groups)
+def _made_from(stems: Path, songs: Sequence[str], settings: Settings, task: MatchTask, tools: Tools) -> dict[str, Any]:
+    asked = {name: value for name, value in asdict(task).items() if name not in _COUNT.values()}
+    return {
+        **asked,
+        "stems": str(stems),
+        "songs": len(songs),
+        "seed": settings.evaluate.seed,
+        "separator": tools.separator.fingerprint if tools.separator else None,
+        "encoder": str(settings.embed.encoder) if settings.embed.encoder else None,
+        "matchering": has_matchering(),
+    }
+
+
+def _figures(pairs: Sequence[tuple[int, Values]]) -> dict[str, dict[str, Any]]:
+    """By row and measure."""
+    if not pairs:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for row in (row for row in ROWS if row in pairs[0][1]):
+        for measure in (measure for measure in UNITS if measure in pairs[0][1][row]):
+            # a pair without a stem in common has no error of it
+            having = [
+                (song, values[row][measure], values[AS_IS].get(measure, np.nan))
+                for song, values in pairs
+                if np.isfinite(values[row].get(measure, np.nan))
+            ]
+            if having:
+                found.setdefault(row, {})[measure] = _figure(having, higher=measure == "cosine")
+    return found
+
+
+def _figure(having: Sequence[tuple[int, float, float]], *, higher: bool) -> dict[str, Any]:
+    """higher: whether more is nearer."""
+    songs, values, before = (np.array(one) for one in zip(*having, strict=True))
+    mean = bootstrap_groups(values, songs)
+    less = (values > before) if higher else (values < before)
     return {
         "mean": round(mean.value, 4),
         "low": round(mean.low, 4),
         "high": round(mean.high, 4),
-        "nearer_share": round(nearer.value, 4),
-        "less_than_as_it_is": round(1 - float(numbers.mean()) / max(float(np.mean(as_is)), 1e-9), 4),
-        "pairs": [round(value, 5) for value in values],
+        "nearer_share": round(float(less.mean()), 4),
+        "less_than_as_it_is": round(1 - float(values.mean()) / max(float(before.mean()), 1e-9), 4),
+        "pairs": [round(float(value), 5) for value in values],
     }
 
 
 def _show(metrics: Mapping[str, Any]) -> None:
-    say(f"{metrics['pairs']} pairs of {metrics['songs']} songs, chains of {metrics['effects']} effects")
-    say(f"{'':24} {'MRSTFT':>8}  {'95% interval':16} {'less':>6} {'pairs nearer':>13}")
-    for row, one in metrics["mrstft"].items():
-        between = f"[{one['low']:.3f}, {one['high']:.3f}]"
-        say(f"{row:24} {one['mean']:8.3f}  {between:16} {one['less_than_as_it_is']:6.0%} {one['nearer_share']:13.0%}")
+    for name in TASKS:
+        if not metrics[name]:
+            continue
+        count = len(next(iter(metrics[name][AS_IS].values()))["pairs"])
+        say(f"{name}: {count} pairs of {metrics['songs']} songs, chains of {metrics['effects']} effects")
+        say(f"{'':34} {'':16} {'mean':>8}  {'95% interval':16} {'less':>6} {'pairs nearer':>13}")
+        for row, measures in metrics[name].items():
+            for measure, one in measures.items():
+                between = f"[{one['low']:.3f}, {one['high']:.3f}]"
+                less = "" if measure == "cosine" else f"{one['less_than_as_it_is']:.0%}"
+                told = f"{one['mean']:8.3f}  {between:16} {less:>6} {one['nearer_share']:13.0%}"
+                say(f"{row:34} {UNITS[measure]:16} {told}")
     if told := evidence_note(metrics["songs"]):
         say(told)

@@ -22,10 +22,12 @@ from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.presence import has_stem
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import columns
-from mixstyle.pipeline.matching.desk import FULL, GENTLE, Strip
+from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
 from mixstyle.pipeline.matching.estimate import estimate
-from mixstyle.pipeline.matching.profile import joined_loudness, mean_profile, measure_profile
-from mixstyle.pipeline.matching.render import SongRunner
+from mixstyle.pipeline.matching.metric import DescriptorMetric
+from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, Searched, search_effects
+from mixstyle.pipeline.matching.profile import MixProfile, joined_loudness, mean_profile, measure_profile
+from mixstyle.pipeline.matching.render import Levels, SongRunner, strip_levels
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.separators import is_small
 from mixstyle.stages.presentation.values import rounded
@@ -69,17 +71,28 @@ class Plan:
         """Writes the song and what else is asked for."""
         chain = self.chain
         return render_song(
-            self.song, self.separator, self.options, chain.strips, chain.level_db, chain.reference_lufs, targets
+            self.song,
+            self.separator,
+            self.options,
+            chain.strips,
+            chain.level_db,
+            chain.reference_lufs,
+            targets,
+            self._levels,
         )
 
     def after(self, gain_db: float) -> Values:
         """Descriptors of the clips' stems after the strips and a gain. They are not separated again."""
         made = []
         for stems in self.clips.stems:
-            runner = SongRunner(self.chain.strips)
+            runner = SongRunner(self.chain.strips, levels=self._levels)
             changed = runner.run(stems.sum(0).numpy(), stems.numpy())[1]
             made.append(torch.from_numpy(changed * np.float32(10 ** (gain_db / 20))))
         return song_values(made)
+
+    @cached_property
+    def _levels(self) -> Levels:
+        return strip_levels(self.chain.strips, [clip.numpy() for clip in self.clips.stems])
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
@@ -113,16 +126,25 @@ def make_plan(
     options: SeparateSettings,
     amount: float,
     keep: Collection[str],
+    metric: DescriptorMetric | None = None,
 ) -> Plan:
-    """What brings a song to its references. Raises MixstyleError (bad-option) for an amount or a stem that there is
-    not, and for no reference."""
+    """What brings a song to its references. metric: looks for effects by it (`mix_search`); none without. Raises
+    MixstyleError (bad-option) for an amount or a stem that there is not, and for no reference."""
     check_asked(amount, keep)
     if not references:
         raise MixstyleError("no reference is given", code="bad-option")
     separated = not all(one.given for one in (clips, *references))
-    gentle = separated and separator is not None and is_small(separator)
-    mine, theirs = measure_profile(clips.stems), mean_profile([measure_profile(one.stems) for one in references])
-    found = estimate(mine, theirs, amount, keep, GENTLE if gentle else FULL)
+    bounds = _bounds(separator) if separated else WIDE
+    mine, profiles = measure_profile(clips.stems), [measure_profile(one.stems) for one in references]
+    theirs = mean_profile(profiles)
+    found = estimate(mine, theirs, amount, keep, bounds)
+    searched = None
+    if metric is not None:
+        separate = separator.separate if separated and separator is not None else None
+        stems = [one.stems for one in references]
+        task = MixTask(clips.stems, stems, mine, theirs, amount, keep, bounds, separate)
+        searched = search_effects(task, found, metric, options.seed)
+        found = searched.estimate
     loudness = tuple(one.loudness for one in references if one.loudness is not None)
     if len(loudness) < len(references):
         raise ValueError("references should be measured")
@@ -133,22 +155,23 @@ def make_plan(
         strips,
         level_db,
         round(reference_lufs, 3),
-        (*_song_notes(song, gentle=gentle, strips=strips), *found.notes),
+        (*_song_notes(song, gentle=bounds == GENTLE, strips=strips), *found.notes, *_search_notes(searched)),
         {
             "amount": amount,
             "keep": sorted(keep),
-            "bounds": (GENTLE if gentle else FULL).name,
+            "bounds": bounds.name,
             "separator": _told(separator) if separated else "given stems",
             "song": clips.name,
             "references": [one.name for one in references],
+            **({"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}} if searched else {}),
         },
     )
-    values = [song_values(one.stems) for one in references]
+    values = [song_values(one.stems, profile) for one, profile in zip(references, profiles, strict=True)]
     return Plan(
         chain,
         song,
         clips,
-        song_values(clips.stems),
+        song_values(clips.stems, mine),
         np.mean(values, axis=0).astype(np.float32),
         loudness,
         separator,
@@ -165,11 +188,12 @@ def check_asked(amount: float, keep: Collection[str]) -> None:
         raise MixstyleError(f"--keep {unknown[0]}: should be one of {', '.join(STEMS)}", code="bad-option")
 
 
-def song_values(clips: Sequence[Tensor]) -> Values:
+def song_values(clips: Sequence[Tensor], profile: MixProfile | None = None) -> Values:
     """Descriptors [D] of clips [4, 2, T]: medians, but for loudness, which is that of all clips in one, as `estimate`
-    takes it: a stem that rests in half of the clips is as loud as where it plays."""
+    takes it: a stem that rests in half of the clips is as loud as where it plays. profile: of the clips, where it is
+    known."""
     values = np.median([describe(stems[None])[0].numpy() for stems in clips], axis=0).astype(np.float32)
-    lufs, mix_lufs = joined_loudness(clips)
+    lufs, mix_lufs = joined_loudness(clips) if profile is None else (profile.lufs, profile.mix_lufs)
     values[columns(kind="loudness_lufs")] = lufs
     relative = np.clip(lufs - mix_lufs, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
     values[columns(kind="relative_loudness_lu")] = np.where(lufs > LOUDNESS_FLOOR_LUFS, relative, -RATIO_LIMIT_DB)
@@ -200,6 +224,21 @@ def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> li
     if not any(strip.changes for strip in strips):
         notes.append("nothing to change on a stem: the song is like the reference there, or stays by the notes here")
     return notes
+
+
+def _bounds(separator: Separator | None) -> Bounds:
+    """For stems that were separated."""
+    return GENTLE if separator is not None and is_small(separator) else FULL
+
+
+def _search_notes(searched: Searched | None) -> list[str]:
+    if searched is None:
+        return []
+    told = searched.distances
+    line = f"effects by search: {told[NOTHING]:.2f} from the reference as it is, {told[CLOSED_FORM]:.2f} by closed form"
+    if searched.chosen == NOTHING:
+        return [f"{line}: nothing is set"]
+    return [line if searched.chosen == CLOSED_FORM else f"{line}, {told[searched.chosen]:.2f} with {searched.chosen}"]
 
 
 def _told(separator: Separator | None) -> str:

@@ -20,7 +20,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, SongMeter
 from mixstyle.pipeline.matching.desk import Strip
 from mixstyle.pipeline.matching.level import OutputGain, output_gain
-from mixstyle.pipeline.matching.render import SongRunner
+from mixstyle.pipeline.matching.render import Levels, SongRunner
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -72,15 +72,16 @@ def render_song(
     level_db: float,
     reference_lufs: float | None,
     targets: Targets,
+    levels: Levels | None = None,
 ) -> RenderedSong:
-    """Runs a song through strips and writes it. Raises MixstyleError for a song that cannot be read, and
-    (cannot-write) where the system refuses."""
+    """Runs a song through strips and writes it. levels: of the strips' effects on this song, if any. Raises
+    MixstyleError for a song that cannot be read, and (cannot-write) where the system refuses."""
     make_folder(targets.song.absolute().parent)
     with refusals_told(targets.song), ExitStack() as stack:
         count = 1 + (len(STEMS) + 1 if targets.stems else 0)
         spools = [stack.enter_context(_Spool(targets.song.absolute().parent)) for _ in range(count)]
         meter = SongMeter(SAMPLE_RATE)
-        for mix, stems in _made(song, separator, options, strips, targets.stems is not None):
+        for mix, stems in _made(song, separator, options, strips, levels, targets.stems is not None):
             meter.add(mix)
             spools[0].add(mix)
             for spool, part in zip(spools[1:], (*stems, mix - stems.sum(0)), strict=False):
@@ -104,10 +105,11 @@ def _made(
     separator: Separator | None,
     options: SeparateSettings,
     strips: Sequence[Strip],
+    levels: Levels | None,
     with_stems: bool,
 ) -> Iterator[tuple[NDArray, NDArray]]:
     """Mix and stems after the strips, tail included. Where nothing is set and no stem asked for, none is separated."""
-    runner = SongRunner(strips)
+    runner = SongRunner(strips, levels=levels)
     if with_stems or any(strip.changes for strip in strips):
         blocks = ((mix.numpy(), stems.numpy()) for mix, stems in song.blocks(separator, options))
     else:

@@ -2,16 +2,36 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from pedalboard import Compressor, Distortion, Limiter, NoiseGate
 
-from mixstyle.pipeline.mixing.effects.spec import TIMES, Parameter, at_its_level, attack_and_release, effect, run
+from mixstyle.pipeline.mixing.effects.spec import TIMES, Parameter, at_its_level, attack_and_release, effect
 
 SATURATION_RMS_DB = -18.0
 """Level, in dBFS, at which audio meets tanh at 0 dB of drive."""
 LIMITER_DB = -6.0
 """Threshold at which pedalboard's Limiter is run; the audio is scaled to it. Its first stage acts from -10 dBFS on."""
+
+
+def _compressor(p: Mapping[str, float], level: float) -> tuple[float, list[Any]]:
+    threshold_db = 20 * math.log10(level) + p["threshold_db"]
+    return 1.0, [Compressor(threshold_db=threshold_db, ratio=p["ratio"], **attack_and_release(p))]
+
+
+def _saturator(p: Mapping[str, float], level: float) -> tuple[float, list[Any]]:
+    return 10 ** (SATURATION_RMS_DB / 20) / level, [Distortion(drive_db=p["drive_db"])]
+
+
+def _expander(p: Mapping[str, float], level: float) -> tuple[float, list[Any]]:
+    threshold_db = 20 * math.log10(level) + p["threshold_db"]
+    return 1.0, [NoiseGate(threshold_db=threshold_db, ratio=p["ratio"], **attack_and_release(p))]
+
+
+def _limiter(p: Mapping[str, float], level: float) -> tuple[float, list[Any]]:
+    factor = 10 ** ((LIMITER_DB - p["threshold_db"]) / 20) / level
+    return factor, [Limiter(threshold_db=LIMITER_DB, release_ms=p["release_ms"])]
 
 
 @effect(
@@ -24,13 +44,11 @@ LIMITER_DB = -6.0
     },
     place=30,
     kind="gain",
+    plug_ins=_compressor,
+    keeps_level=True,
 )
 def compression(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    def compress(audio: np.ndarray, level: float) -> np.ndarray:
-        threshold_db = 20 * math.log10(level) + p["threshold_db"]
-        return run([Compressor(threshold_db=threshold_db, ratio=p["ratio"], **attack_and_release(p))], audio, rate)
-
-    return at_its_level(audio, compress)
+    return at_its_level(audio, _compressor, p, rate)
 
 
 @effect(
@@ -43,13 +61,11 @@ def compression(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndar
     },
     place=90,
     kind="gain",
+    plug_ins=_saturator,
+    keeps_level=True,
 )
 def saturation(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    def saturate(audio: np.ndarray, level: float) -> np.ndarray:
-        driven = audio * np.float32(10 ** (SATURATION_RMS_DB / 20) / level)
-        return run([Distortion(drive_db=p["drive_db"])], driven, rate)
-
-    return at_its_level(audio, saturate)
+    return at_its_level(audio, _saturator, p, rate)
 
 
 @effect(
@@ -62,13 +78,11 @@ def saturation(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarr
     },
     place=100,
     kind="gain",
+    plug_ins=_expander,
+    keeps_level=True,
 )
 def gate(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    def expand(audio: np.ndarray, level: float) -> np.ndarray:
-        threshold_db = 20 * math.log10(level) + p["threshold_db"]
-        return run([NoiseGate(threshold_db=threshold_db, ratio=p["ratio"], **attack_and_release(p))], audio, rate)
-
-    return at_its_level(audio, expand)
+    return at_its_level(audio, _expander, p, rate)
 
 
 @effect(
@@ -80,10 +94,8 @@ def gate(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
     },
     place=110,
     kind="gain",
+    plug_ins=_limiter,
+    keeps_level=True,
 )
 def limiter(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    def limit(audio: np.ndarray, level: float) -> np.ndarray:
-        scaled = audio * np.float32(10 ** ((LIMITER_DB - p["threshold_db"]) / 20) / level)
-        return run([Limiter(threshold_db=LIMITER_DB, release_ms=p["release_ms"])], scaled, rate)
-
-    return at_its_level(audio, limit)
+    return at_its_level(audio, _limiter, p, rate)

@@ -1,6 +1,7 @@
 """Effects that add a room: reverb, delay."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from pedalboard import Delay, Reverb
@@ -9,6 +10,17 @@ from mixstyle.pipeline.mixing.effects.spec import Parameter, effect, run
 
 DRY_GAIN = 2.0
 """pedalboard's Reverb passes the dry signal at twice its `dry_level`."""
+
+
+def _reverb(p: Mapping[str, float], level: float) -> tuple[float, list[Any]]:
+    plugin = Reverb(
+        room_size=p["room_size"],
+        damping=p["damping"],
+        wet_level=p["wet_level"],
+        dry_level=1 / DRY_GAIN,
+        width=p["width"],
+    )
+    return 1.0, [plugin]
 
 
 @effect(
@@ -21,16 +33,10 @@ DRY_GAIN = 2.0
         "width": Parameter(0.5, 1.0, "", "stereo width of the reverberation, 0 to 1"),
     },
     place=50,
+    plug_ins=_reverb,
 )
 def reverb(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    plugin = Reverb(
-        room_size=p["room_size"],
-        damping=p["damping"],
-        wet_level=p["wet_level"],
-        dry_level=1 / DRY_GAIN,
-        width=p["width"],
-    )
-    return run([plugin], audio, rate)
+    return run(_reverb(p, 1.0)[1], audio, rate)
 
 
 @effect(

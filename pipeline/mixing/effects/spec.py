@@ -43,6 +43,9 @@ class Parameter:
 Process = Callable[[np.ndarray, Mapping[str, float], int], np.ndarray]
 """(audio [2, T], parameters, sample rate in Hz) to audio [2, T]."""
 
+PlugIns = Callable[[Mapping[str, float], float], tuple[float, list[Any]]]
+"""(parameters, RMS level of the audio) to a factor on the audio and the plug-ins after it."""
+
 
 @dataclass(frozen=True)
 class EffectSpec:
@@ -50,7 +53,8 @@ class EffectSpec:
 
     place: chains apply effects by rising places. version: counts up when equal parameters give other audio, so that
     what was made before is told apart. kind: `linear` effects of a sum are the sum of the effects. A `gain` effect
-    multiplies each sample by a gain of its own that follows from the audio.
+    multiplies each sample by a gain of its own that follows from the audio. plug_ins: what it consists of, for who runs
+    it block by block; None where it is more than plug-ins in a row. keeps_level: whether the RMS level is given back.
     """
 
     doc: str
@@ -59,6 +63,8 @@ class EffectSpec:
     place: int
     kind: Literal["linear", "gain"] = "linear"
     version: int = 1
+    plug_ins: PlugIns | None = None
+    keeps_level: bool = False
 
 
 _DECLARED: dict[str, EffectSpec] = {}
@@ -72,6 +78,8 @@ def effect(
     place: int,
     kind: Literal["linear", "gain"] = "linear",
     version: int = 1,
+    plug_ins: PlugIns | None = None,
+    keeps_level: bool = False,
 ) -> Callable[[Process], Process]:
     """Declares the function below it as the effect of that name; the arguments are the fields of `EffectSpec`.
 
@@ -82,7 +90,7 @@ def effect(
         taken = [other for other, spec in _DECLARED.items() if other == name or spec.place == place]
         if taken:
             raise ValueError(f"effect {name!r} at place {place}: {taken[0]!r} has that name or place")
-        _DECLARED[name] = EffectSpec(doc, parameters, process, place, kind, version)
+        _DECLARED[name] = EffectSpec(doc, parameters, process, place, kind, version, plug_ins, keeps_level)
         return process
 
     return declare
@@ -105,12 +113,17 @@ TIMES: Mapping[str, Parameter] = {
 """Parameters of effects that follow the level."""
 
 
-def at_its_level(audio: np.ndarray, process: Callable[[np.ndarray, float], np.ndarray]) -> np.ndarray:
-    """What `process` makes of audio [2, T] and its RMS level, brought back to that level."""
+SILENT_RMS = 1e-9
+"""-180 dBFS: silence."""
+
+
+def at_its_level(audio: np.ndarray, plug_ins: PlugIns, parameters: Mapping[str, float], rate: int) -> np.ndarray:
+    """What plug-ins make of audio [2, T], brought back to its RMS level."""
     level = rms(audio)
-    if level < 1e-9:  # -180 dBFS: silence
+    if level < SILENT_RMS:
         return audio.copy()
-    out = process(audio, level)
+    factor, plugins = plug_ins(parameters, level)
+    out = run(plugins, audio * np.float32(factor), rate)
     return out * np.float32(level / max(rms(out), 1e-12))
 
 

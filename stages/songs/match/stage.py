@@ -13,6 +13,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.matching.desk import Strip
 from mixstyle.pipeline.matching.profile import measure_profile
+from mixstyle.pipeline.matching.render import strip_levels
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.left_out import LeftOut, each_song
 from mixstyle.stages.common.outputs import write_or_keep
@@ -25,6 +26,7 @@ from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
 from mixstyle.stages.songs.match.page import draw_page
 from mixstyle.stages.songs.match.text import print_match
+from mixstyle.stages.songs.match_metric import metric_of_file
 from mixstyle.stages.songs.match_plan import Plan, check_asked, make_plan, measured_as_json
 from mixstyle.stages.songs.match_render import RenderedSong, Targets, render_song
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_inputs
@@ -71,10 +73,12 @@ def match(
     stems: Path | None = None,
     amount: float = 1.0,
     keep: Sequence[str] = (),
+    search: bool = False,
 ) -> tuple[Plan, RenderedSong]:
     """Brings a song to the mix of a reference, or to the mean of several; writes it, and prints what was changed.
 
-    song: a file, or a folder of stems. stems: such a folder, taken instead of separating the song. Raises MixstyleError
+    song: a file, or a folder of stems. stems: such a folder, taken instead of separating the song. search: looks for
+    effects too, by the descriptors that the shipped encoder (or `embed.encoder`) whitens. Raises MixstyleError
     for what cannot be read or written, before any work where that shows.
     """
     check_asked(amount, keep)
@@ -90,6 +94,7 @@ def match(
             raise MixstyleError(f"{path}: no such file", code="not-found")
     outputs.check([path for path in (song, mine, *references) if path is not None])
     whole = WholeSong(mine)
+    metric = metric_of_file(settings.embed.encoder) if search else None
     separator = _separator(settings, [mine, *references])
     clips = _clips(settings, separator, [mine, *references])
     left_out = LeftOut("match")
@@ -97,7 +102,7 @@ def match(
         left_out.note(path, one.note)
     names = distinct_names([song or mine, *references])
     clips = [replace(one, name=name) for one, name in zip(clips, names, strict=True)]
-    plan = make_plan(whole, clips[0], clips[1:], separator, settings.separate, amount, keep)
+    plan = make_plan(whole, clips[0], clips[1:], separator, settings.separate, amount, keep, metric)
     rendered = plan.render(outputs.targets)
     _finish(plan, rendered, outputs)
     return plan, rendered
@@ -127,8 +132,9 @@ def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: P
         clips = _clips(settings, separator, [song])[0]
         left_out.note(song, clips.note)
         strips, notes = fitting(chain, whole, clips)
+        levels = strip_levels(strips, [clip.numpy() for clip in clips.stems])
         rendered = render_song(
-            whole, separator, settings.separate, strips, chain.level_db, chain.reference_lufs, target.targets
+            whole, separator, settings.separate, strips, chain.level_db, chain.reference_lufs, target.targets, levels
         )
         say("; ".join((f"apply: wrote {target.song}: {rendered.after}", *notes)))
 
@@ -145,7 +151,7 @@ def fitting(chain: MatchChain, song: WholeSong, clips: SongClips) -> tuple[tuple
             strip = Strip()
         strips.append(strip)
     if song.look.mono and any(strip != strip.without_stereo() for strip in strips):
-        notes.append("the song is mono: pan and width stay as they are")
+        notes.append("the song is mono: pan and width stay as they are, and it gets no reverb")
         strips = [strip.without_stereo() for strip in strips]
     return tuple(strips), notes
 

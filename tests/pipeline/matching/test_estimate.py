@@ -12,7 +12,7 @@ from scipy.signal import freqz_sos
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.table import COLUMN
-from mixstyle.pipeline.matching.desk import GENTLE, Filter, Strip
+from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Filter, Strip
 from mixstyle.pipeline.matching.equaliser import filters_db, fit_filters, octave_change_db, settled
 from mixstyle.pipeline.matching.estimate import estimate
 from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile
@@ -84,6 +84,20 @@ def test_amount_and_bounds_scale_and_hold(mine: MixProfile, reference: MixProfil
         assert all(abs(one.gain_db) <= GENTLE.filter_db for one in strip.filters)
         assert abs(strip.pan_percent) <= 15  # 2 dB of left against right are 14.5%
     assert any("bound" in note for note in found.notes)
+
+
+def test_a_source_off_the_centre_is_not_widened() -> None:
+    mono = stems_of().mean(1, keepdim=True).repeat(1, 2, 1)
+    for bounds in (FULL, WIDE):
+        sides = [tuple(Strip(pan_percent=pan) for pan in pans) for pans in ((-70, 0, 30, 70), (70, 40, -30, -70))]
+        mine, wanted = (measure_profile([through(mono, strips)]) for strips in sides)
+        found = estimate(replace(mine, mono=False), replace(wanted, mono=False), bounds=bounds)
+        for strip, one, other in zip(found.strips, mine.stems, wanted.stems, strict=True):
+            assert strip.side_db == (0.0, 0.0, 0.0)
+            asked = float(np.clip(other.level_difference_db - one.level_difference_db, -bounds.pan_db, bounds.pan_db))
+            left, right = strip.pan_gains
+            # pan is set in percent: half of one is 0.34 dB at 87%
+            assert 20 * np.log10(left / right) == pytest.approx(asked, abs=0.4)
 
 
 def test_kept_and_absent_stems_stay(mine: MixProfile, reference: MixProfile) -> None:

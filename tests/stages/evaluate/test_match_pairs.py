@@ -1,43 +1,120 @@
 """What a match is worth: pairs are drawn the same again, and strips that are known are undone."""
 
+import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from helpers.desk_songs import RATE, stems_of, through
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.distance import mrstft
-from mixstyle.stages.evaluate.match_pairs import AS_IS, LOUDNESS, TRUE_STEMS, Pair, distances, draw_pair, evaluate_match
+from mixstyle.pipeline.matching.metric import DescriptorMetric
+from mixstyle.stages.evaluate import match_pairs
+from mixstyle.stages.evaluate.match_pairs import MatchTask, draw_pair, draw_unpaired, evaluate_match
+from mixstyle.stages.evaluate.match_rows import (
+    AS_IS,
+    LOUDNESS,
+    MATCHERING,
+    TRUE_STEMS,
+    Pair,
+    Tools,
+    paired,
+    rows,
+    settings_errors,
+    unpaired,
+)
 from mixstyle.stages.settings.profile import load_settings
 
+TOOLS = Tools(None, DescriptorMetric(np.ones(len(DESCRIPTORS))), False, None)
 
+
+@pytest.fixture
+def no_matchering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixstyle.stages.evaluate.match_rows.has_matchering", lambda: False)
+    monkeypatch.setattr(match_pairs, "has_matchering", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs") / "songs"
+    for seed in range(2):
+        (folder / f"song {seed}").mkdir(parents=True)
+        for stem, audio in zip(STEMS, stems_of(seed, 2.0).numpy(), strict=True):
+            soundfile.write(folder / f"song {seed}" / f"{stem}.flac", audio.T, RATE)
+    return folder
+
+
+@pytest.mark.usefixtures("no_matchering")
 def test_a_match_undoes_most_of_known_strips() -> None:
     stems = stems_of()
-    found = distances(Pair(0, stems, through(stems)), None)
+    pair = Pair(0, stems, through(stems))
+    found = paired(pair, rows(pair, TOOLS), TOOLS)
     assert set(found) == {AS_IS, LOUDNESS, TRUE_STEMS}
-    assert found[AS_IS] == mrstft(stems.sum(0), through(stems).sum(0))
-    assert found[TRUE_STEMS] < 0.5 * found[AS_IS]
-    same = distances(Pair(0, stems, stems), None)
-    assert max(same.values()) < 1e-3
+    assert found[AS_IS]["mrstft"] == mrstft(stems.sum(0), through(stems).sum(0))
+    for measure in ("mrstft", "descriptors", "balance_lu", "octaves_db"):
+        assert found[TRUE_STEMS][measure] < 0.5 * found[AS_IS][measure], measure
+    same = paired(Pair(0, stems, stems), rows(Pair(0, stems, stems), TOOLS), TOOLS)
+    assert max(same[row]["mrstft"] for row in same) < 1e-3
+    other = Pair(0, stems, stems_of(5))
+    assert set(unpaired(other, rows(other, TOOLS), TOOLS)[TRUE_STEMS]) == {"descriptors"}
 
 
-def test_the_same_pairs_are_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for seed in range(2):
-        (tmp_path / "songs" / f"song {seed}").mkdir(parents=True)
-        for stem, audio in zip(STEMS, stems_of(seed, 2.0).numpy(), strict=True):
-            soundfile.write(tmp_path / "songs" / f"song {seed}" / f"{stem}.flac", audio.T, RATE)
-    settings, songs = load_settings("demo"), tmp_path / "songs"
-    made = evaluate_match(songs, tmp_path / "out", settings, pairs=3, effects=1, separate=False, clip_s=1.0)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == made
+def test_errors_of_settings_are_means_over_stems_that_both_have() -> None:
+    first = describe(stems_of(seconds=1.0)[None])[0].numpy()
+    second = first.copy()
+    second[COLUMN["bass_relative_loudness_lu"]] -= 4
+    second[COLUMN["drums_octave_1000hz_db"]] += 6
+    found = settings_errors(first, second)
+    assert found["balance_lu"] == pytest.approx(1.0, abs=1e-5)
+    assert found["octaves_db"] == pytest.approx(6 / 32, abs=1e-5)  # eight octaves of four stems
+    assert found["crest_db"] == found["width_db"] == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matchering") is None, reason="the package matchering is not installed")
+def test_matchering_is_a_row_at_the_references_loudness() -> None:
+    stems = stems_of(seconds=4.0)
+    pair = Pair(0, stems, through(stems))
+    mix = pair.wanted.sum(0)
+    found = rows(pair, TOOLS)
+    assert found[MATCHERING].mix.shape == mix.shape
+    assert mrstft(found[MATCHERING].mix, mix) < mrstft(found[LOUDNESS].mix, mix)
+
+
+@pytest.mark.usefixtures("no_matchering")
+def test_the_same_pairs_are_measured_again(songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings, task = load_settings("demo"), MatchTask(3, 1, effects=1, separate=False, clip_s=1.0)
+    made = evaluate_match(songs, tmp_path, settings, task)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == made
     assert "no evidence" in capsys.readouterr().out
     pair = draw_pair(songs, ["song 0", "song 1"], settings.evaluate.seed, 1, 1, RATE)
     assert pair.song == 1
     expected = mrstft(pair.mine.sum(0), pair.wanted.sum(0))
-    assert made["mrstft"][AS_IS]["pairs"][1] == pytest.approx(expected, abs=1e-5)
-    for folder, pairs, code in ((tmp_path / "none", 3, "not-found"), (songs, 0, "bad-option")):
+    assert made["paired"][AS_IS]["mrstft"]["pairs"][1] == pytest.approx(expected, abs=1e-5)
+    assert len(made["unpaired"][TRUE_STEMS]["descriptors"]["pairs"]) == 1
+    other = draw_unpaired(songs, ["song 0", "song 1"], settings.evaluate.seed, 0, 1, RATE)
+    assert not np.allclose(other.mine.sum(0), other.wanted.sum(0), atol=0.1)
+    # what was measured is kept: more pairs go on from there, other settings begin anew
+    kept = json.loads((tmp_path / "pairs.json").read_text())
+    kept["rows"]["paired"]["0"]["values"][AS_IS]["mrstft"] = 77.0
+    (tmp_path / "pairs.json").write_text(json.dumps(kept))
+    again = evaluate_match(songs, tmp_path, settings, MatchTask(2, 0, effects=1, separate=False, clip_s=1.0))
+    assert again["paired"][AS_IS]["mrstft"]["pairs"][0] == 77
+    anew = evaluate_match(songs, tmp_path, settings, MatchTask(1, 0, effects=0, separate=False, clip_s=1.0))
+    assert anew["paired"][AS_IS]["mrstft"]["pairs"][0] < 10
+
+
+def test_what_cannot_be_measured_is_refused(songs: Path, tmp_path: Path) -> None:
+    settings = load_settings("demo")
+    with pytest.raises(MixstyleError) as caught:
+        evaluate_match(tmp_path / "none", tmp_path / "out", settings, MatchTask(3, separate=False))
+    assert caught.value.code == "not-found"
+    for pairs, others, effects in ((0, 0, 4), (3, -1, 4), (3, 0, 99)):
         with pytest.raises(MixstyleError) as caught:
-            evaluate_match(folder, tmp_path / "out", settings, pairs=pairs, separate=False)
-        assert caught.value.code == code
+            MatchTask(pairs, others, effects)
+        assert caught.value.code == "bad-option"

@@ -20,6 +20,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import Filter, Strip
+from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match.stage import MatchOutputs, apply, match
 from mixstyle.stages.songs.match_plan import song_values
@@ -132,6 +133,30 @@ def test_a_chain_leaves_alone_what_a_song_has_not(
     assert "mono" in told
 
 
+def test_effects_that_a_search_finds_are_set_and_applied(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stems = stems_of(seconds=1.2)
+    t = np.arange(stems.shape[-1])
+    stems[2] *= torch.from_numpy(np.exp(-(t % 7000) / 900).astype(np.float32)) * 4  # beats
+    wanted = stems.clone()
+    squash = {"threshold_db": -15.0, "ratio": 8.0, "attack_ms": 2.0, "release_ms": 60.0}
+    wanted[2] = torch.from_numpy(EFFECTS["compression"].process(stems[2].numpy(), squash, RATE))
+    mine, reference = write_stems(tmp_path / "mine", stems), write_stems(tmp_path / "reference", wanted)
+    outputs = MatchOutputs(tmp_path / "a.wav", tmp_path / "chain.json", stems=tmp_path / "stems")
+    plan, rendered = match(settings, mine, [reference], outputs, search=True)
+    assert "compression" in [effect.name for effect in plan.chain.strips[2].inserts]
+    assert "drums: compressor" in capsys.readouterr().out.replace("drums: +0.1 dB, ", "drums: ")
+    distances = plan.chain.made["search"]["distances"]
+    assert distances[plan.chain.made["search"]["chosen"]] == min(distances.values())
+    crest = COLUMN["drums_crest_db"]
+    after = plan.after(rendered.gain.gain_db)
+    assert abs(after[crest] - plan.reference[crest]) < 0.5 * abs(plan.before[crest] - plan.reference[crest])
+    assert read_chain(tmp_path / "chain.json").strips == plan.chain.strips
+    apply(settings, tmp_path / "chain.json", [mine], tmp_path / "b.wav")
+    assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "a.wav").read_bytes()
+
+
 def test_what_cannot_be_used_is_told(settings: Settings, folder: Path, tmp_path: Path) -> None:
     mine, reference = folder / "mine", folder / "reference"
     write_stems(tmp_path / "silent", torch.zeros(4, 2, 2 * RATE))
@@ -176,9 +201,14 @@ def test_a_chain_is_checked(tmp_path: Path) -> None:
     data["stems"]["bass"]["gain_db"] = 5.0
     path.write_text(json.dumps(data))  # by hand, without the checksum
     assert read_chain(path).strips[1].gain_db == 5
+    old = {**data, "version": 1, "stems": {stem: dict(strip) for stem, strip in data["stems"].items()}}
+    for strip in old["stems"].values():
+        del strip["effects"]
+    path.write_text(json.dumps(old))
+    assert read_chain(path).strips[2] == KNOWN[2]
     for changed, code in (
         (text.replace('"level_db": 1.5', '"level_db": 2.5'), "damaged-file"),
-        (json.dumps({**data, "version": 2}), "unknown-version"),
+        (json.dumps({**data, "version": 3}), "unknown-version"),
         (json.dumps({**data, "kind": "x"}), "wrong-file"),
         (json.dumps({**data, "level_db": 500}), "wrong-file"),
         (json.dumps({**data, "stems": {}}), "wrong-file"),

@@ -1,0 +1,167 @@
+"""Which effects of the registry bring a stem nearer to another: by search, with the closed form after each of them.
+
+A candidate is a vector in [0, 1]: for each effect how much of it (below OFF none), and its other parameters. The stem's
+excerpts run through the effects, their equaliser, pan and width follow in closed form, and the distance of what comes
+out is that of its whitened descriptors, with a price on each effect. The search is CMA-ES (N. Hansen, A. Ostermeier:
+"Completely derandomized self-adaptation in evolution strategies", Evolutionary Computation 9, 2001), as pycma has it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
+from mixstyle.pipeline.matching.desk import Bounds
+from mixstyle.pipeline.matching.estimate import shaped
+from mixstyle.pipeline.matching.inserts import INSERTS, run_inserts
+from mixstyle.pipeline.matching.metric import DescriptorMetric
+from mixstyle.pipeline.matching.profile import StemPower, stem_power
+from mixstyle.pipeline.matching.render import StripRunner
+from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.mix_chain import Effect
+
+Inserts = tuple[Effect, ...]
+Samples = NDArray[np.floating]
+
+OFF = 0.3
+"""Of a strength; below, the effect is not set."""
+PRICE = 0.03
+"""Of an effect at full strength, as a share of the distance without any; half of it at its gentlest."""
+POPULATION = 8
+EVALUATIONS = 48
+"""For each stem."""
+STEP = 0.3
+"""Of the first generation, in the unit of the vector."""
+_SEARCHED: Mapping[str, tuple[str, ...]] = {
+    "compression": ("ratio", "threshold_db", "attack_ms", "release_ms"),
+    "saturation": ("drive_db",),
+    "limiter": ("threshold_db",),
+    "reverb": ("wet_level", "room_size", "damping"),
+}
+"""The parameters that are searched; the first tells how much the effect does."""
+_FIXED: Mapping[str, Mapping[str, float]] = {"limiter": {"release_ms": 100.0}, "reverb": {"width": 1.0}}
+_STRONG_IS_LOW = {("limiter", "threshold_db")}
+_DIGITS = {"wet_level": 2, "room_size": 2, "damping": 2, "attack_ms": 0, "release_ms": 0}
+_PLACES = [(effect, name) for effect in INSERTS for name in _SEARCHED[effect]]
+_LEFT_OUT = {"relative_loudness_lu"}
+_KINDS = [
+    d.kind
+    for d in DESCRIPTORS
+    if d.stem == STEMS[0] and d.group != "masking" and not d.moves_with_level and d.kind not in _LEFT_OUT
+]
+"""What is measured of a stem alone. Its loudness is set by the fader, after the search."""
+
+
+@dataclass(frozen=True)
+class StemTask:
+    """A stem to search for. clips: excerpts [2, T], T alike. power, values: of the reference's stem, values as
+    `stem_values` gives them. stereo: whether pan and width may be set."""
+
+    place: int
+    clips: Sequence[Samples]
+    power: StemPower
+    values: NDArray[np.float64]
+    bounds: Bounds
+    stereo: bool
+
+
+def search_stem(
+    task: StemTask, metric: DescriptorMetric, rng: np.random.Generator, evaluations: int = EVALUATIONS
+) -> Inserts:
+    """The effects that bring a stem nearest, with their price; none where no effect is worth it."""
+    import cma  # takes a second
+
+    none = float(_distances(task, metric, [()])[0])
+    best: tuple[float, Inserts] = (none, ())
+    start = [OFF if name == _SEARCHED[effect][0] else 0.5 for effect, name in _PLACES]
+    options = {
+        "bounds": [0.0, 1.0],
+        "popsize": POPULATION,
+        "verbose": -9,
+        # draws are our own: numpy's global generator stays as it is
+        "seed": math.nan,
+        "randn": lambda *shape: rng.standard_normal(shape),
+    }
+    strategy = cma.CMAEvolutionStrategy(start, STEP, options)
+    for _ in range(evaluations // POPULATION):
+        vectors = strategy.ask()
+        candidates = [_possible(inserts_of(vector), stereo=task.stereo) for vector in vectors]
+        scores = _distances(task, metric, candidates) + none * np.array([price(one) for one in candidates])
+        strategy.tell(vectors, [float(score) for score in scores])
+        place = int(np.argmin(scores))
+        best = min(best, (float(scores[place]), candidates[place]), key=lambda one: one[0])
+    return best[1]
+
+
+def inserts_of(vector: Sequence[float] | NDArray[np.float64]) -> Inserts:
+    """The effects that a vector stands for, as a desk shows their values."""
+    values = dict(zip(_PLACES, np.clip(vector, 0.0, 1.0).tolist(), strict=True))
+    found = []
+    for effect in INSERTS:
+        strength = (values[effect, _SEARCHED[effect][0]] - OFF) / (1 - OFF)
+        if strength >= 0:
+            shares = {name: values[effect, name] for name in _SEARCHED[effect]} | {_SEARCHED[effect][0]: strength}
+            parameters = {name: _value(effect, name, share) for name, share in shares.items()}
+            found.append(Effect(effect, {**parameters, **_FIXED.get(effect, {})}))
+    return tuple(found)
+
+
+def _possible(inserts: Inserts, *, stereo: bool) -> Inserts:
+    """Without reverb in mono: the registry has it in stereo alone."""
+    return tuple(one for one in inserts if stereo or one.name != "reverb")
+
+
+def price(inserts: Inserts) -> float:
+    """What effects cost, as a share of the distance without any."""
+    return PRICE * sum((1 + _strength(one)) / 2 for one in inserts)
+
+
+def stem_values(clips: Sequence[Samples]) -> NDArray[np.float64]:
+    """Descriptors of a stem alone, medians over its clips [2, T]: those that `_KINDS` names."""
+    return _values([clips])[0]
+
+
+def _distances(task: StemTask, metric: DescriptorMetric, candidates: Sequence[Inserts]) -> NDArray[np.float64]:
+    made = []
+    for inserts in candidates:
+        _, clips = run_inserts(inserts, task.clips)
+        strip, _ = shaped(stem_power(clips), task.power, 1.0, task.bounds, stereo=task.stereo)
+        made.append([StripRunner(strip).run(clip).astype(np.float32) for clip in clips])
+    columns = [COLUMN[f"{STEMS[task.place]}_{kind}"] for kind in _KINDS]
+    return metric.distances(_values(made), task.values, columns)
+
+
+def _values(made: Sequence[Sequence[Samples]]) -> NDArray[np.float64]:
+    """[N, kinds] of N versions of a stem, n clips each: four at once, in the places of four stems."""
+    rows = []
+    for first in range(0, len(made), len(STEMS)):
+        some = made[first : first + len(STEMS)]
+        filled = [*some, *[some[0]] * (len(STEMS) - len(some))]
+        batch = torch.from_numpy(np.stack([np.stack(clips) for clips in filled], 1).astype(np.float32))
+        medians = np.median(describe(batch, SAMPLE_RATE).numpy(), axis=0)
+        rows += [[float(medians[COLUMN[f"{stem}_{kind}"]]) for kind in _KINDS] for stem in STEMS[: len(some)]]
+    return np.array(rows)
+
+
+def _value(effect: str, name: str, share: float) -> float:
+    """A share of the registry's bounds as a value, with the digits of a desk."""
+    bounds = EFFECTS[effect].parameters[name]
+    share = 1 - share if (effect, name) in _STRONG_IS_LOW else share
+    if bounds.log:
+        value = bounds.low * (bounds.high / bounds.low) ** share
+    else:
+        value = bounds.low + share * (bounds.high - bounds.low)
+    return min(max(round(value, _DIGITS.get(name, 1)), bounds.low), bounds.high)
+
+
+def _strength(effect: Effect) -> float:
+    """0 to 1: how far its first parameter lies between its bounds."""
+    name = _SEARCHED[effect.name][0]
+    share = (EFFECTS[effect.name].parameters[name].normalised(effect.parameters[name]) + 1) / 2
+    return 1 - share if (effect.name, name) in _STRONG_IS_LOW else share

@@ -1,0 +1,192 @@
+"""The rows of `evaluate-match`: what is made of one mix to bring it to another, and how far that then lies from it.
+
+Each row gives a mix; those that match true stems give the stems too. All but the first are at the reference's loudness.
+A mix is heard as a user's is: separated again, where there is a separator. So descriptors and embeddings are those of
+separated stems in every row alike; without a separator only the rows of true stems have any.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mixstyle.cache.models.checkpoints import LoadedEncoder
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
+from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.descriptors.loudness import integrated_loudness
+from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
+from mixstyle.pipeline.encoder.embed_clips import embed_clips
+from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds
+from mixstyle.pipeline.matching.distance import mrstft
+from mixstyle.pipeline.matching.estimate import estimate
+from mixstyle.pipeline.matching.metric import DescriptorMetric
+from mixstyle.pipeline.matching.mix_search import MixTask, search_effects
+from mixstyle.pipeline.matching.profile import measure_profile
+from mixstyle.pipeline.matching.render import SongRunner, strip_levels
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.separators import is_small
+
+AS_IS, LOUDNESS, MATCHERING = "as it is", "loudness only", "matchering, on the mix"
+TRUE_STEMS, SEPARATED = "match, true stems", "match, separated stems"
+TRUE_SEARCHED, SEPARATED_SEARCHED = "match --search, true stems", "match --search, separated stems"
+ROWS = (AS_IS, LOUDNESS, MATCHERING, TRUE_STEMS, TRUE_SEARCHED, SEPARATED, SEPARATED_SEARCHED)
+"""In the order in which they are told."""
+SETTINGS = {
+    "balance_lu": tuple(columns(kind="relative_loudness_lu")),
+    "octaves_db": tuple(column for hz in OCTAVES_HZ[1:-1] for column in columns(octave_hz=hz)),
+    "left_right_db": tuple(columns(kind="level_difference_db")),
+    "width_db": tuple(columns(kind="mid_side_db")),
+    "crest_db": tuple(columns(kind="crest_db")),
+}
+"""What an engineer sets, as descriptors tell it: how far true stems are from where they should be."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The stems [4, 2, T] of a clip, and those that they should be mixed like: the same clip's, or another song's.
+    song: a number."""
+
+    song: int
+    mine: Tensor
+    wanted: Tensor
+
+
+@dataclass(frozen=True)
+class Tools:
+    """separator: None where stems are not separated. metric: of descriptors. search: whether there are the rows of a
+    search. judge: an encoder that no row goes by; None where there is none."""
+
+    separator: Separator | None
+    metric: DescriptorMetric
+    search: bool
+    judge: LoadedEncoder | None
+
+    def heard(self, mix: Tensor, stems: Tensor | None) -> Tensor | None:
+        """The stems [4, 2, T] of a mix as they are heard; None where nobody can tell."""
+        return self.separator.separate([mix])[0] if self.separator is not None else stems
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a row made. stems: where true ones were changed."""
+
+    mix: Tensor
+    stems: Tensor | None = None
+
+
+def rows(pair: Pair, tools: Tools) -> dict[str, Made]:
+    """What each row makes of a pair."""
+    mix, wanted = pair.mine.sum(0), pair.wanted.sum(0)
+    made = {AS_IS: Made(mix, pair.mine), LOUDNESS: Made(_at_loudness(mix, wanted), pair.mine)}
+    if has_matchering():
+        made[MATCHERING] = Made(_at_loudness(_matchering(mix, wanted), wanted))
+    made[TRUE_STEMS] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=False)
+    if tools.search:
+        made[TRUE_SEARCHED] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=True)
+    if tools.separator is not None:
+        mine, reference = tools.separator.separate([mix, wanted])
+        bounds = GENTLE if is_small(tools.separator) else FULL
+        # their stems are no true ones: nothing is told of those
+        made[SEPARATED] = Made(_matched(mix, mine, reference, wanted, bounds, tools, search=False).mix)
+        if tools.search:
+            made[SEPARATED_SEARCHED] = Made(_matched(mix, mine, reference, wanted, bounds, tools, search=True).mix)
+    return made
+
+
+def paired(pair: Pair, made: Mapping[str, Made], tools: Tools) -> dict[str, dict[str, float]]:
+    """By row, for a pair of the same content: `mrstft`; `descriptors`, the distance of whitened descriptors; and of
+    true stems how far the settings are off (`SETTINGS`)."""
+    wanted = pair.wanted.sum(0)
+    heard, true_values = tools.heard(wanted, pair.wanted), _described(pair.wanted)
+    found = {}
+    for row, one in made.items():
+        found[row] = {"mrstft": mrstft(one.mix, wanted), **_apart(one, heard, tools)}
+        if one.stems is not None:
+            found[row] |= settings_errors(_described(one.stems), true_values)
+    return found
+
+
+def unpaired(pair: Pair, made: Mapping[str, Made], tools: Tools) -> dict[str, dict[str, float]]:
+    """By row, for a reference that is another song: `descriptors` and `cosine`, of the encoder that judges."""
+    heard = tools.heard(pair.wanted.sum(0), pair.wanted)
+    return {row: _apart(one, heard, tools, judged=True) for row, one in made.items()}
+
+
+def settings_errors(values: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[str, float]:
+    """Mean differences of descriptors [D] over the stems that both have, by what an engineer sets."""
+    errors = {}
+    for name, chosen in SETTINGS.items():
+        counted = [column for column in chosen if is_meaningful(column, values, wanted)]
+        errors[name] = float(np.abs(values[counted] - wanted[counted]).mean()) if counted else float("nan")
+    return errors
+
+
+def has_matchering() -> bool:
+    """Whether the package is installed; it is no dependency of mixstyle."""
+    return importlib.util.find_spec("matchering") is not None
+
+
+def _apart(one: Made, wanted: Tensor | None, tools: Tools, judged: bool = False) -> dict[str, float]:
+    heard = tools.heard(one.mix, one.stems)
+    if heard is None or wanted is None:
+        return {}
+    values, goal = _described(heard), _described(wanted)
+    counted = [
+        column
+        for column, d in enumerate(DESCRIPTORS)
+        if not d.moves_with_level and all(is_meaningful(column, song) for song in (values, goal))
+    ]
+    found = {"descriptors": float(tools.metric.distances(values[None, counted], goal[counted], counted)[0])}
+    if judged and tools.judge is not None:
+        clips = torch.stack([heard, wanted])
+        mine, other = torch.nn.functional.normalize(embed_clips(tools.judge.encoder, tools.judge.mel, clips), dim=-1)
+        found["cosine"] = float(mine @ other)
+    return found
+
+
+def _matched(
+    mix: Tensor, mine: Tensor, reference: Tensor, wanted: Tensor, bounds: Bounds, tools: Tools, *, search: bool
+) -> Made:
+    """A mix brought to another by the stems of both, at the loudness of that mix."""
+    profiles = measure_profile([mine]), measure_profile([reference])
+    found = estimate(*profiles, bounds=bounds)
+    if search:
+        separate = tools.separator.separate if tools.separator is not None and bounds != WIDE else None
+        task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate)
+        found = search_effects(task, found, tools.metric).estimate
+    levels = strip_levels(found.strips, [mine.numpy()])
+    made, stems = SongRunner(found.strips, levels=levels).run(mix.numpy(), mine.numpy())
+    return Made(_at_loudness(torch.from_numpy(made), wanted), torch.from_numpy(stems))
+
+
+def _matchering(mix: Tensor, wanted: Tensor) -> Tensor:
+    """A mix mastered to another by matchering (its equaliser and loudness, without its limiter)."""
+    import matchering
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("target.wav", "reference.wav", "result.wav")]
+        for path, audio in zip(paths[:2], (mix, wanted), strict=True):
+            level = max(1.0, float(audio.abs().max()))  # it refuses nothing above full scale, but warns
+            soundfile.write(path, (audio / level).T.numpy(), SAMPLE_RATE, subtype="FLOAT")
+        result = matchering.Result(str(paths[2]), subtype="FLOAT", use_limiter=False, normalize=False)
+        matchering.process(target=str(paths[0]), reference=str(paths[1]), results=[result])
+        audio = soundfile.read(paths[2], dtype="float32", always_2d=True)[0].T
+    return torch.from_numpy(np.ascontiguousarray(audio))[:, : mix.shape[-1]]
+
+
+def _described(stems: Tensor) -> NDArray[np.float32]:
+    return describe(stems[None].float())[0].numpy()
+
+
+def _at_loudness(audio: Tensor, wanted: Tensor) -> Tensor:
+    found, goal = (float(integrated_loudness(one[None], SAMPLE_RATE)[0]) for one in (audio, wanted))
+    return audio * 10 ** ((goal - found) / 20)
