@@ -21,6 +21,7 @@ def describe_command(
     csv: Annotated[Path | None, typer.Option(help="Writes every value and percentile as CSV.")] = None,
     json: Annotated[Path | None, typer.Option(help="The same as JSON.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draws a page; a folder of pages where songs are several.")] = None,
+    html: Annotated[Path | None, typer.Option(help="The same with sentences and all values, as HTML.")] = None,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
@@ -35,7 +36,8 @@ def describe_command(
     """
     from mixstyle.stages.songs.describe.stage import describe_songs
 
-    describe_songs(settings_of(config, overrides, separate__device=device), songs or [], stems, csv, json, png)
+    chosen = settings_of(config, overrides, separate__device=device)
+    describe_songs(chosen, songs or [], stems, csv, json, png, html)
 
 
 def stems_command(

@@ -114,12 +114,12 @@ def _table(table: Table) -> str:
     return _scrolled(told, table.caption or "table")
 
 
-def _scrolled(table: str, name: str) -> str:
-    """A table in a box that scrolls by itself, by keyboard too, where the window is narrower."""
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name, quote=True)}">\n{table}\n</div>'
+def _scrolled(content: str, name: str) -> str:
+    """A table or a picture in a box that scrolls by itself, by keyboard too, where the window is narrower."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(name, quote=True)}">\n{content}\n</div>'
 
 
 def _figure(figure: PageFigure) -> str:
     data = base64.b64encode(figure.path.read_bytes()).decode("ascii")
     image = f'<img src="data:image/png;base64,{data}" alt="{escape(figure.alt, quote=True)}">'
-    return f"<figure>\n{image}\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>"
+    return f"<figure>\n{_scrolled(image, figure.alt)}\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>"

@@ -8,9 +8,9 @@ from mixstyle.stages.presentation.heard import HeardDifference
 from mixstyle.stages.presentation.values import percent
 
 FAR_STEPS = 4.0
-"""A stem whose differences come to so many steps (`heard.STEPS`) is heard at once to be another."""
+"""A stem of which one difference comes to so many steps (`heard.STEPS`) is heard at once to be another."""
 FAR_RATIO = 2.0
-"""And this many times as many as those of the next stem, it is the exception."""
+"""And where that is so many times the largest of the other stems, it is the exception."""
 HALF = 0.5
 """Two songs closer than this share of the pairs are alike, and those farther apart are not."""
 
@@ -32,9 +32,9 @@ def exception(heard: Sequence[HeardDifference], closer_than: float = 1.0) -> str
     """
     if closer_than < HALF:
         return ""
-    steps = [(sum(one.steps for one in heard if one.stem == stem), stem) for stem in STEMS]
+    steps = [(max((one.steps for one in heard if one.stem == stem), default=0.0), stem) for stem in STEMS]
     (far, stem), (next_far, _) = sorted(steps, reverse=True)[:2]
-    if far < FAR_STEPS or far < FAR_RATIO * next_far:
+    if far < FAR_STEPS or far < FAR_RATIO * next_far or next_far >= FAR_STEPS:
         return ""
     there = next((one.change for one in heard if one.stem == stem and one.aspect == "presence"), 0.0)
     return f"but for the {stem}" if there == 0 else f"but with {stem}" if there > 0 else f"but without the {stem}"

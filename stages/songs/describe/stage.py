@@ -51,13 +51,15 @@ def describe_songs(
     csv_path: Path | None = None,
     json_path: Path | None = None,
     png_path: Path | None = None,
+    html_path: Path | None = None,
 ) -> list[DescribedSong]:
     """Describes songs, prints each as a table, and writes the files that are asked for.
 
     songs: files, folders of stems, or folders of music, which stand for the files in them. stems: a folder with vocals,
-    bass, drums and other, which are then taken instead of separating. png_path: a file, or a folder where there are
-    several songs. Songs that cannot be used are told and left out. Raises MixstyleError for paths that are not there
-    and for outputs that cannot be written, before any work, and for songs that were left out, once all else is written.
+    bass, drums and other, which are then taken instead of separating. png_path, html_path: a file, or a folder
+    where there are several songs. Songs that cannot be used are told and left out. Raises MixstyleError for paths that
+    are not there and for outputs that cannot be written, before any work, and for songs that were left out, once all
+    else is written.
     """
     if not songs and stems is None:
         raise MixstyleError("nothing to describe: give a song, or a folder of stems with --stems", code="bad-option")
@@ -65,7 +67,7 @@ def describe_songs(
         raise MixstyleError(f"--stems {stems}: are of one song, and {len(songs)} are given", code="bad-option")
     files = given_songs(songs) if stems is None else [_given(stems)]
     names = distinct_names(songs if stems is not None and songs else files)
-    outputs = Outputs(csv_path, json_path, png_path, several=len(files) > 1)
+    outputs = Outputs(csv_path, json_path, png_path, html_path, several=len(files) > 1)
     outputs.check(files)
     cached = _cached_songs(settings)
     described: list[DescribedSong] = []
@@ -85,21 +87,20 @@ def describe_songs(
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files that are asked for. several: `png` is a folder of pages."""
+    """The files that are asked for. several: `png` and `html` are folders of pages."""
 
     csv: Path | None
     json: Path | None
     png: Path | None
+    html: Path | None
     several: bool
 
     def check(self, songs: Sequence[Path]) -> None:
         """Raises MixstyleError for what cannot be written (cannot-write) or is one of the songs (bad-option)."""
-        refuse_inputs((self.csv, self.json, self.png), songs)
-        for path in (self.csv, self.json, None if self.several else self.png):
+        refuse_inputs(self._all, songs)
+        for path in self._all:
             if path is not None:
-                check_file(path)
-        if self.several and self.png is not None:
-            check_folder(self.png)
+                (check_folder if self.several and path in (self.png, self.html) else check_file)(path)
 
     def write(self, songs: Sequence[DescribedSong], cached: CachedSongs | None) -> list[MixstyleError]:
         """Writes each, whatever becomes of the others; why some could not be written."""
@@ -111,9 +112,14 @@ class Outputs:
         if self.png is not None:
             from mixstyle.stages.songs.describe.page import page  # loads Matplotlib
 
-            for song, name in zip(songs, page_names([song.name for song in songs], ".png"), strict=True):
-                path = self.png / name if self.several else self.png
-                writes.append((path, partial(page, song=song, cached=cached)))
+            writes += [
+                (path, partial(page, song=one, cached=cached)) for path, one in self._pages(self.png, ".png", songs)
+            ]
+        if self.html is not None:
+            from mixstyle.stages.songs.describe.html_page import html_page
+
+            pages = self._pages(self.html, ".html", songs)
+            writes += [(path, partial(html_page, song=one, cached=cached)) for path, one in pages]
         failed: list[MixstyleError] = []
         for path, write in writes:
             try:
@@ -121,10 +127,19 @@ class Outputs:
             except MixstyleError as error:
                 failed.append(error)
         if not failed:
-            for path in (self.csv, self.json, self.png):
+            for path in self._all:
                 if path is not None:
                     say(f"describe: wrote {path}")
         return failed
+
+    @property
+    def _all(self) -> tuple[Path | None, ...]:
+        return self.csv, self.json, self.png, self.html
+
+    def _pages(self, place: Path, suffix: str, songs: Sequence[DescribedSong]) -> list[tuple[Path, DescribedSong]]:
+        """A path for each song's page. place: a folder where songs are several, else the file."""
+        names = page_names([song.name for song in songs], suffix)
+        return [(place / name if self.several else place, song) for name, song in zip(names, songs, strict=True)]
 
 
 def _read_all(

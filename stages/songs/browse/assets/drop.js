@@ -54,7 +54,7 @@ export class Drop {
     } else {
       byId("drop-help").textContent += ` Up to ${about.most_mb} MB.`;
     }
-    for (const track of about.added) this._keep(track);
+    for (const track of about.added) this.keep(track);
   }
 
   async _take(files) {
@@ -72,7 +72,7 @@ export class Drop {
       const result = await finished(job, (now) => showJob(box, now));
       const track = await ask(`/api/songs/${result.key}`);
       box.remove();
-      this._keep(track, result.note);
+      this.keep(track, result.note);
       await this.added(track);
     } catch (error) {
       this._failed(box, error.message);
@@ -96,7 +96,7 @@ export class Drop {
   }
 
   /** A line with a button that forgets the song. */
-  _keep(track, note = "") {
+  keep(track, note = "") {
     const line = make("div", { className: "row job" }, make("span", {}, note ? `${track.name} (${note})` : track.name),
       make("button", { type: "button", "aria-label": `Remove ${track.name}`, onclick: async () => {
         try {

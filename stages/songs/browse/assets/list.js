@@ -93,7 +93,7 @@ export class SongList extends EventTarget {
       loudness: (a, b) => (a.lufs ?? -99) - (b.lufs ?? -99),
       near: (a, b) => near(b) - near(a),
     }[sort];
-    this.shown.sort((a, b) => Number(b.own) - Number(a.own) || (reversed ? -by(a, b) : by(a, b)));
+    this.shown.sort((a, b) => Number(Boolean(b.own)) - Number(Boolean(a.own)) || (reversed ? -by(a, b) : by(a, b)));
     const all = this.songs.length;
     byId("count").textContent = this.shown.length === all ? `${all} songs`
       : this.shown.length ? `${this.shown.length} of ${all} songs`

@@ -67,6 +67,8 @@ class Page {
   removed(key) {
     this.songs.delete(key);
     this._list();
+    if (key === this.second) this.beside("");
+    if (key === this.first) this.choose(this.songs.keys().next().value);
   }
 
   nameOf(key) { return this.songs.get(String(key))?.path || ""; }

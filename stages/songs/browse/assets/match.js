@@ -57,7 +57,9 @@ export class Match {
   }
 
   async _show(found, first, second) {
-    this.page.added(await ask(`/api/songs/${found.key}`), false);
+    const track = await ask(`/api/songs/${found.key}`);
+    this.page.added(track, false);
+    this.page.drop.keep(track);
     if (this.page.first === first) {
       await this.page.player.setSides([{ key: first, label: "before" }, { key: found.key, label: "after" }, { key: second, label: "reference" }]);
       this.page.player.choose(1);

@@ -1,9 +1,11 @@
 """`mixstyle describe`: values are the descriptors', percentiles those of the cached songs, and the page shows both."""
 
+import base64
 import csv
 import errno
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, relative_column
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, is_meaningful, relative_column
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
@@ -91,10 +93,11 @@ def test_files_hold_every_value_and_equal_runs_equal_bytes(
     written = []
     for run in ("a", "b"):
         out = tmp_path / run
-        songs = describe_songs(settings, files, None, out / "x.csv", out / "x.json", out / "pages")
+        songs = describe_songs(settings, files, None, out / "x.csv", out / "x.json", out / "pages", out / "pages")
         written.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")})
     assert written[0] == written[1]
-    assert {str(path) for path in written[0]} == {"x.csv", "x.json", "pages/song 0.png", "pages/song 1.png"}
+    pages = {f"pages/song {i}.{ending}" for i in (0, 1) for ending in ("png", "html")}
+    assert {str(path) for path in written[0]} == {"x.csv", "x.json", *pages}
     assert (tmp_path / "a" / "pages" / "song 0.png").read_bytes().startswith(b"\x89PNG")
     rows = list(csv.DictReader((tmp_path / "a" / "x.csv").open()))
     assert [row["name"] for row in rows] == 2 * [d.name for d in DESCRIPTORS]
@@ -200,6 +203,14 @@ def test_without_a_store_there_are_no_percentiles_and_it_says_why(
     assert "none.zarr" in printed
     assert "mixstyle features" in printed
     assert (tmp_path / "x.png").exists()
+    describe_songs(bare, [], tmp_path / "song", html_path=tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text()
+    assert base64.b64encode((tmp_path / "x.png").read_bytes()).decode() in text
+    cells = re.findall(r'<td class="number">(-?[\d.]+)</td>', text)
+    shown_values = [float(cell) for cell in cells]
+    told = [c for c in range(len(DESCRIPTORS)) if is_meaningful(c, found.values)]
+    # every value that means something once, with its digits: sorted, since the page goes by kind and the song by stem
+    assert sorted(shown_values) == sorted(float(f"{found.values[c]:.{DESCRIPTORS[c].digits}f}") for c in told)
 
 
 def test_what_cannot_be_described_is_told_in_a_line(settings: Settings, tmp_path: Path) -> None:
