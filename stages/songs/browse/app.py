@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +91,11 @@ class App:
         self._addresses = Map(rules, merge_slashes=False)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        response = self._answer(Request(environ))
+        request = Request(environ)
+        response = self._answer(request)
         response.headers.update(HEADERS)
+        if response.status_code >= 400 and request.method not in ("GET", "HEAD"):
+            response.headers["Connection"] = "close"  # what was not read would be taken for the next request
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
@@ -157,7 +161,7 @@ class App:
                 "why_not": about.why_not,
                 "most_mb": self._parts.dropped.most_mb,
                 "suffixes": sorted(SUFFIXES),
-                "pages": sorted(about.pages),
+                "pages": {name: day_of(path) for name, path in about.pages.items() if path.is_file()},
                 "added": [views.track(track) for track in self._parts.library.added],
             }
         )
@@ -239,6 +243,12 @@ class App:
         response.headers["Cache-Control"] = "no-cache"
         response.add_etag()
         return response.make_conditional(request)
+
+
+def day_of(*paths: Path) -> str:
+    """The day when the last of some files changed, as `26 November 2026`."""
+    day = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths))
+    return f"{day.day} {day:%B %Y}"
 
 
 def encoded(value: Any) -> bytes:

@@ -11,7 +11,6 @@ import signal
 import socket
 import tempfile
 import threading
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.pages import page_paths
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.browse.app import About, App, Parts
+from mixstyle.stages.songs.browse.app import About, App, Parts, day_of
 from mixstyle.stages.songs.browse.dropped import Dropped
 from mixstyle.stages.songs.browse.guard import EVERYWHERE, LOOPBACK, HostCheck, url_of
 from mixstyle.stages.songs.browse.jobs import Jobs
@@ -55,15 +54,16 @@ class Server:
         host = host.strip("[]")
         self.songs = Songs(index, root)
         self.folder = Path(tempfile.mkdtemp(prefix="mixstyle-browse-"))
-        busy = threading.Lock()
+        self._busy = busy = threading.Lock()
         self._jobs = Jobs(busy)
         self.listening = Listening(self._embedder, self.folder, busy)
         self.library = Library(self.songs, self._forget)
         self._matching = Matching(self.library, self._embedder, self.folder)
         dropped = Dropped(self.library, self._embedder, self.folder, settings.embed.dropped_mb)
         parts = Parts(self.library, self.listening, dropped, self._matching, self._jobs)
+        day = day_of(index.folder / SETTINGS, *index.folder.glob("songs-*.parquet"))
         why_not = "" if host in LOOPBACK or take_songs else WHY_NOT
-        about = About(version("mixstyle"), printable(root.name), _date_of(index.folder), why_not, pages_of(settings))
+        about = About(version("mixstyle"), printable(root.name), day, why_not, pages_of(settings))
         self.app = App(about, parts, HostCheck(host))
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         try:
@@ -79,6 +79,11 @@ class Server:
     @property
     def port(self) -> int:
         return self._server.server_port
+
+    @property
+    def works(self) -> bool:
+        """Whether a job runs."""
+        return self._busy.locked()
 
     def __enter__(self) -> "Server":
         self._thread.start()
@@ -122,11 +127,4 @@ def browse(settings: Settings, host: str, port: int, take_songs: bool = False) -
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            say("browse: ended")
-
-
-def _date_of(index: Path) -> str:
-    """The day when the index last changed, as `26 November 2026`."""
-    changed = max(path.stat().st_mtime for path in (index / SETTINGS, *index.glob("songs-*.parquet")))
-    day = datetime.fromtimestamp(changed)
-    return f"{day.day} {day:%B %Y}"
+            say("browse: ends after the job that runs" if server.works else "browse: ended")

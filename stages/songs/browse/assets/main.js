@@ -39,7 +39,7 @@ class Page {
     for (const track of about.added) this._add(track);
     byId("summary").textContent = `${songs.length} songs of ${about.folder}`;
     byId("foot").replaceChildren(`mixstyle ${about.version}, index of ${about.date}`,
-      ...about.pages.map((name) => make("a", { href: `/pages/${name}` }, name)));
+      ...Object.entries(about.pages).map(([name, day]) => make("a", { href: `/pages/${name}` }, `${name} of ${day}`)));
     const folders = [...new Set(songs.map(([path]) => path.split("/").slice(0, -1)[0] || ""))];
     const groups = songs.map(([path]) => folders.indexOf(path.split("/").slice(0, -1)[0] || ""));
     this.map = new SongMap((key) => this.choose(key), (number) => songs[number][0], (number) => groups[number]);

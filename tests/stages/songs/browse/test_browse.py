@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from helpers.small_separator import CLIP, song, write_songs
 from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.stages.presentation.html import page as document
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.browse.guard import HostCheck
 from mixstyle.stages.songs.browse.listening import waveform_of
@@ -138,15 +140,25 @@ def test_neighbours_are_the_nearest_with_reasons(server: Server) -> None:
     assert pair["cosine"] == pytest.approx(float(cosines[0]), abs=5e-4)
 
 
-def test_a_song_that_is_gone_is_told_of(settings: Settings, tmp_path: Path) -> None:
+def test_a_song_that_is_gone_is_told_of_and_a_report_is_linked(settings: Settings, tmp_path: Path) -> None:
     music = write_songs(tmp_path / "music", 2)
     chosen = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "index"))
     songs = Songs(index(chosen, music), music)
     points, _ = songs.map
     assert points.shape == (2, 2)
     assert np.isfinite(points).all()
-    with Server(chosen, port=0) as server:
+    report = dataclasses.replace(chosen.report, report_dir=tmp_path / "report")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.html").write_text(
+        document("A report", "", [], [("evaluation", "../evaluation.html")])
+    )
+    with Server(dataclasses.replace(chosen, report=report), port=0) as server:
         page = PageClient(server)
+        assert list(page.json("/api/about")["pages"]) == ["report"]
+        text = page.get("/pages/report").text
+        assert "A report" in text
+        assert re.findall('href="([^"]*)"', text) == ["#", "/"], "links lead to what is served here"
+        assert page.get("/pages/evaluation").status_code == 404
         (music / "song 1.flac").unlink()
         assert page.get("/api/songs/1/audio").status_code == 410
         (music / "song 0.flac").write_bytes(b"fLaC and no more")

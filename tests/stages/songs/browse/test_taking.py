@@ -82,6 +82,7 @@ def test_types_and_sizes_are_looked_at_before_anything_is_read(
         environ_overrides=environ,
     )
     assert answer.status_code == status
+    assert answer.headers["Connection"] == "close", "what was not read is not taken for the next request"
     assert kept(server) == before
 
 
