@@ -32,11 +32,11 @@ export class Wave {
     const { length, loop, position } = player.transport;
     const x = (frame) => (frame / length) * width;
     pen.fillStyle = colour("--chosen");
-    side.audio.heard.forEach((_, clip) => {
-      const [from, to] = player.heardOf(side, clip);
-      pen.fillRect(x(from), 0, Math.max(1, x(to) - x(from)), height);
-    });
+    const heard = side.audio.heard.map((_, clip) => player.heardOf(side, clip));
+    for (const [from, to] of heard) pen.fillRect(x(from), 0, Math.max(1, x(to) - x(from)), height);
     this._bars(pen, side, x, height, colour("--soft"), colour("--accent"), position);
+    pen.fillStyle = colour("--good"); // a strip that loud music does not cover
+    for (const [from, to] of heard) pen.fillRect(x(from), height - 6, Math.max(1, x(to) - x(from)), 6);
     if (loop) {
       pen.fillStyle = colour("--accent");
       pen.globalAlpha = 0.16;

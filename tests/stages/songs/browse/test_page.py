@@ -1,12 +1,15 @@
 """The page of `browse` in a real browser: by mouse and by keyboard, wide and narrow."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.page_client import PageClient
+from helpers.small_separator import RATE, song
 
 from mixstyle.stages.songs.browse.server import Server
 
@@ -155,4 +158,37 @@ def test_ten_thousand_songs_cost_a_screenful(browser: "Browser", server: Server)
     assert page.locator("#count").inner_text().startswith(f"{found} of ")
     page.locator("#query").fill("nothing like it")
     assert page.locator("#list .song").count() == 0
+    page.close()
+
+
+@pytest.mark.slow
+def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", server: Server) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(10 * MOST_MS)
+    page.goto(server.url)
+    page.wait_for_selector("#near li")
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"not music"})
+    assert page.locator("#drop-state [role=alert]").inner_text().startswith("notes.txt")
+    page.locator("#drop-state button").click()
+    data = io.BytesIO()
+    soundfile.write(data, song(9), RATE, format="FLAC")
+    page.set_input_files("#file", {"name": "my song.flac", "mimeType": "audio/flac", "buffer": data.getvalue()})
+    told(page, "#player-title", "my song.flac")
+    assert page.locator("#list .song").first.get_attribute("title") == "my song.flac"
+    page.wait_for_selector("#near:not([inert]) li")
+    page.locator("#near button", has_text="Hear beside").first.click()
+    page.wait_for_selector("#beside:not([hidden])")
+    page.locator("#match button.main").click()
+    page.wait_for_selector("#match .result a")
+    assert page.locator("#sides button").all_inner_texts() == ["A before", "B after", "C reference"]
+    with page.expect_download() as saved:
+        page.locator("#match .result a").first.click()
+    matched = soundfile.info(saved.value.path())
+    assert (matched.samplerate, matched.subtype) == (RATE, "PCM_24")
+    for name in ("my song.flac, matched", "my song.flac"):
+        page.locator(f"#drop-state [aria-label='Remove {name}']").click()
+        page.locator(f"#drop-state [aria-label='Remove {name}']").wait_for(state="detached")
+    told(page, "#player-title", server.songs.names[0])
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("#alert").inner_text() == ""
     page.close()
