@@ -15,6 +15,13 @@ export function make(tag, props = {}, ...children) {
   return element;
 }
 
+/** Other children for a box; the focus stays at its place among them. */
+export function refill(box, ...children) {
+  const at = [...box.children].indexOf(document.activeElement);
+  box.replaceChildren(...children);
+  if (at >= 0) box.children[at]?.focus();
+}
+
 /** 83.4 as 1:23. */
 export function clock(seconds) {
   const whole = Math.max(0, Math.floor(seconds + 1e-6));

@@ -127,7 +127,7 @@ export class SongList extends EventTarget {
     }, make("span", { className: "title" }, song.artist && song.artist !== song.folder.split("/")[0]
       ? `${song.artist} – ${song.title}` : song.title),
     make("span", { className: "soft below" }, below),
-    side ? make("span", { className: "side", "aria-label": side === "A" ? "chosen as A" : "chosen as B" }, side) : null);
+    side ? make("span", { className: "side", role: "img", "aria-label": side === "A" ? "chosen as A" : "chosen as B" }, side) : null);
     if (!side || side === "A") {
       row.append(make("span", { className: "as-b", "aria-hidden": "true", title: "take it as B, the reference" }, "B"));
     }

@@ -108,6 +108,7 @@ class Page {
     this.list.show(key);
     this.match.chosen();
     byId("song").setAttribute("aria-busy", "true");
+    if (byId("near").contains(document.activeElement)) byId("song").focus({ preventScroll: true });
     byId("near").inert = true; // it is still that of the song before
     if (push && innerWidth <= 900) byId("player").scrollIntoView({ block: "start" });
     const asked = (this.asked = key);

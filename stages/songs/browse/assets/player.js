@@ -1,7 +1,7 @@
 // The player: up to three sides (A, B, C) on one transport, each a song with its mix and the stems of its clips. What is
 // heard is one side at a time, as a mix or as stems, at equal loudness if wanted.
 
-import { alarm, ask, byId, clock, lufs, make } from "./dom.js";
+import { alarm, ask, byId, clock, lufs, make, refill } from "./dom.js";
 import { RATE, Transport } from "./transport.js";
 import { Wave } from "./wave.js";
 
@@ -218,13 +218,13 @@ export class Player extends EventTarget {
   _draw() {
     const [first] = this.sides;
     if (!first) return;
-    byId("sides").replaceChildren(...this.sides.map((side, place) => make("button", {
+    refill(byId("sides"), ...this.sides.map((side, place) => make("button", {
       type: "button", role: "radio", className: "side", "aria-checked": String(place === this.side),
       tabIndex: place === this.side ? 0 : -1, onclick: () => this.choose(place),
     }, make("b", {}, LETTERS[place]), ` ${side.label}`)));
     byId("sides").hidden = this.sides.length < 2;
     byId("level").hidden = this.sides.length < 2;
-    byId("clips").replaceChildren(make("span", { className: "soft" }, first.audio.heard.length ? "Heard by the embedding:" : ""),
+    refill(byId("clips"), make("span", { className: "soft" }, first.audio.heard.length ? "Heard by the embedding:" : ""),
       ...first.audio.heard.map(([from, to], clip) => make("button", {
         type: "button", "aria-pressed": String(clip === this.clip), onclick: () => this.chooseClip(clip),
       }, `${clock(from / RATE)}–${clock(to / RATE)}`)));

@@ -109,6 +109,13 @@ def test_by_keyboard(page: "Page", server: Server) -> None:
     for key, side in (("b", "B"), ("x", "A"), ("x", "B")):
         page.keyboard.press(key)
         assert page.locator("#sides [aria-checked=true]").inner_text().startswith(side)
+    page.locator("#sides [aria-checked=true]").focus()
+    for key, side in (("ArrowLeft", "A"), ("ArrowRight", "B")):
+        page.keyboard.press(key)
+        assert page.locator("#sides :focus").inner_text().startswith(side), "the focus stays in the group"
+    page.locator("#clips button").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#clips button:focus").get_attribute("aria-pressed") == "true"
     page.keyboard.press("2")
     page.wait_for_selector("#stems [aria-label='solo bass'][aria-pressed=true]")
     page.keyboard.press("Shift+Digit3")
