@@ -11,6 +11,7 @@ from mixstyle.stages.common.assets import profile_names
 from mixstyle.stages.common.commands import MUSIC, CalledWith, begin, remembered_music
 
 if TYPE_CHECKING:
+    from mixstyle.stages.cluster.ray_pool import RayOptions
     from mixstyle.stages.settings.profile import Settings
 
 
@@ -68,6 +69,19 @@ Devices = Annotated[
 ]
 ShardIndex = Annotated[int, typer.Option(help="Which share of the shards to work on, from 0 on.")]
 NumShards = Annotated[int, typer.Option(help="How many shares there are: one a process, on any machines.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A Ray cluster that does the work: auto, HOST:PORT, or local for this machine alone. Needs mixstyle[ray].",
+    ),
+]
+AllowMixed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mixed", help="With --ray: takes machines of other kinds too, whose last bits differ; it is noted."
+    ),
+]
 Encoder = Annotated[Path | None, typer.Option(help="A checkpoint or exported encoder; the shipped one if not given.")]
 Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in.")]
 
@@ -89,6 +103,19 @@ def settings_of(config: str, overrides: list[str] | None, **options: Any) -> "Se
     plainly = {name: _plain(value) for name, value in named.items()}
     begin(CalledWith(config, tuple(overrides or ()), plainly, own), settings)
     return settings
+
+
+def ray_options(address: str | None, allow_mixed: bool, devices: str | None = None) -> "RayOptions | None":
+    """What --ray and --allow-mixed say. Raises MixstyleError (bad-option) where they contradict."""
+    if address is None:
+        if allow_mixed:
+            raise MixstyleError("--allow-mixed: goes with --ray", code="bad-option")
+        return None
+    if devices:
+        raise MixstyleError("--ray and --devices: name one; a cluster knows its devices", code="bad-option")
+    from mixstyle.stages.cluster.ray_pool import RayOptions
+
+    return RayOptions(address, allow_mixed)
 
 
 def made_by(stage: Callable[[bool], T], name: str, rebuild: bool, rebuild_stale: bool) -> T:

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixstyle.stages.cli_options import Config, Device, Encoder, Index, Rebuild, Set, settings_of
+from mixstyle.stages.cli_options import (
+    AllowMixed,
+    Config,
+    Device,
+    Encoder,
+    Index,
+    Ray,
+    Rebuild,
+    Set,
+    ray_options,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from mixstyle.stages.settings.profile import Settings
@@ -166,6 +177,8 @@ def index_command(
     encoder: Encoder = None,
     device: Device = None,
     config: Config = "demo",
+    ray: Ray = None,
+    allow_mixed: AllowMixed = False,
     overrides: Set = None,
     rebuild: Rebuild = False,
 ) -> None:
@@ -179,7 +192,8 @@ def index_command(
     """
     from mixstyle.stages.songs.index import index
 
-    index(_to_embed(config, overrides, encoder, device, index_dir), folder, rebuild)
+    cluster = ray_options(ray, allow_mixed)
+    index(_to_embed(config, overrides, encoder, device, index_dir), folder, rebuild, cluster)
 
 
 def search_command(

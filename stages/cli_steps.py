@@ -8,17 +8,20 @@ import typer
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cli_options import (
+    AllowMixed,
     Config,
     DataPath,
     Device,
     Devices,
     NumShards,
+    Ray,
     Rebuild,
     RebuildShares,
     RebuildStale,
     Set,
     ShardIndex,
     made_by,
+    ray_options,
     settings_of,
     several_devices,
 )
@@ -72,6 +75,8 @@ def separate_command(
     devices: Devices = None,
     shard_index: ShardIndex = 0,
     num_shards: NumShards = 1,
+    ray: Ray = None,
+    allow_mixed: AllowMixed = False,
     config: Config = "demo",
     overrides: Set = None,
     rebuild: RebuildShares = False,
@@ -90,6 +95,8 @@ def separate_command(
       mixstyle separate --config fma --devices cuda:0,cuda:1
 
       mixstyle separate --config fma --shard-index $SLURM_ARRAY_TASK_ID --num-shards 8
+
+      mixstyle separate --config fma --ray auto
     """
     from mixstyle.stages.separate.stage import dry_run, separate
 
@@ -101,8 +108,9 @@ def separate_command(
     if plan_only:
         dry_run(settings)
         return
+    cluster = ray_options(ray, allow_mixed, devices)
     summary = made_by(
-        lambda anew: separate(settings, anew, shard_index, num_shards), "separate", rebuild, rebuild_stale
+        lambda anew: separate(settings, anew, shard_index, num_shards, cluster), "separate", rebuild, rebuild_stale
     )
     if settings.separate.strict and summary.tracks_failed:
         raise MixstyleError(
@@ -144,6 +152,8 @@ def remix_command(
     devices: Devices = None,
     shard_index: ShardIndex = 0,
     num_shards: NumShards = 1,
+    ray: Ray = None,
+    allow_mixed: AllowMixed = False,
     config: Config = "demo",
     overrides: Set = None,
     rebuild: RebuildShares = False,
@@ -171,13 +181,16 @@ def remix_command(
     if plan_only:
         dry_run(settings)
         return
-    made_by(lambda anew: remix(settings, anew, shard_index, num_shards), "remix", rebuild, rebuild_stale)
+    cluster = ray_options(ray, allow_mixed, devices)
+    made_by(lambda anew: remix(settings, anew, shard_index, num_shards, cluster), "remix", rebuild, rebuild_stale)
 
 
 def features_command(
     device: Device = None,
     shard_index: ShardIndex = 0,
     num_shards: NumShards = 1,
+    ray: Ray = None,
+    allow_mixed: AllowMixed = False,
     config: Config = "demo",
     overrides: Set = None,
     rebuild: RebuildShares = False,
@@ -196,7 +209,8 @@ def features_command(
     from mixstyle.stages.features.stage import features
 
     settings = settings_of(config, overrides, features__device=device)
-    made_by(lambda anew: features(settings, anew, shard_index, num_shards), "features", rebuild, rebuild_stale)
+    cluster = ray_options(ray, allow_mixed)
+    made_by(lambda anew: features(settings, anew, shard_index, num_shards, cluster), "features", rebuild, rebuild_stale)
 
 
 def train_command(

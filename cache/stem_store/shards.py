@@ -17,7 +17,8 @@ member's bytes, in their order), `tracks` (`track_id`, `path`, `split`, `status`
 `clips` with `clip_id`, `status`, `reason`, `start_frame`, `scale`) and `content_sha256`, its own checksum
 (`mixstyle.cache.storage.atomic`). A track whose chunks did not fit into memory in the planned batches has
 `batch_chunks`: the batch sizes that were used. `tries` is above 1 where a later run tried tracks again whose decoder
-had crashed. A shard is done when its sidecar is there and names the tar's length.
+had crashed. `machine` stands where the shard was made on a machine of another kind than the folder was begun on: the
+kind, in words. A shard is done when its sidecar is there and names the tar's length.
 Sidecars of earlier versions have neither `crc32` nor `content_sha256`.
 """
 
@@ -148,11 +149,12 @@ def sidecar_path(stems_dir: Path, shard: int) -> Path:
 
 
 def write_shard(
-    stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fingerprint: str, tries: int = 1
+    stems_dir: Path, shard: int, tracks: Iterable[TrackRecord], fingerprint: str, tries: int = 1, machine: str = ""
 ) -> ShardInfo:
     """Writes a shard from its tracks, in their order, as they come: the tar, then its sidecar, each all or nothing.
 
     tries: in how many runs it was made, this one among them; noted where tracks failed again that might not have.
+    machine: its kind, where that is another than the folder's.
 
     The tar is read back and compared before it gets its name. Raises MixstyleError when what the disk gives back is
     not what was written; whatever `tracks` raises passes through and leaves no shard.
@@ -191,6 +193,8 @@ def write_shard(
     }
     if tries > 1 and any(is_transient(track["reason"]) for track in described):
         content["tries"] = tries
+    if machine:
+        content["machine"] = machine
     _write_sidecar(stems_dir, shard, content)
     return ShardInfo(shard, tar, fingerprint, digest, size, members, described, crc32, tries)
 

@@ -35,8 +35,10 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
+from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.features.on_ray import fill_on_ray
 from mixstyle.stages.settings.profile import Settings
 
 Encoded = tuple[CachedClip, bytes]
@@ -103,7 +105,13 @@ def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
     ]
 
 
-def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> FeaturesSummary:
+def features(
+    settings: Settings,
+    rebuild: bool = False,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    ray: RayOptions | None = None,
+) -> FeaturesSummary:
     """Fills the store with what is missing, or with share `shard_index` of `num_shards` of it; then the bank's.
 
     A share is every num_shards-th shard of the manifest. Any number of processes may fill a store at once, with equal
@@ -111,6 +119,7 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
 
     Shards of the store that are damaged are computed again. rebuild: the store is made anew; with several shares only
     one that does not fit, since each of their processes is given the option and none should undo the others' work.
+    ray: a cluster whose processes compute the shards.
 
     Raises MixstyleError where there are no stems, where a shard of them is damaged, where the store was made from other
     stems or descriptors or is damaged as a whole and `rebuild` is not set, and where other processes hold all that is
@@ -123,11 +132,13 @@ def features(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
     check_folder(settings.features.features_path.parent)
     set_codec_threads(num_shards)
     share = (shard_index, num_shards)
-    summary = _describe(settings, settings.separate.stems_dir, settings.features.features_path, rebuild, share)
-    return replace(summary, bank=_describe_bank(settings, rebuild, share))
+    summary = _describe(settings, settings.separate.stems_dir, settings.features.features_path, rebuild, share, ray)
+    return replace(summary, bank=_describe_bank(settings, rebuild, share, ray))
 
 
-def _describe_bank(settings: Settings, rebuild: bool, share: tuple[int, int]) -> FeaturesSummary | None:
+def _describe_bank(
+    settings: Settings, rebuild: bool, share: tuple[int, int], ray: RayOptions | None
+) -> FeaturesSummary | None:
     """The same for the bank, where the profile has one and it is whole."""
     chosen = settings.remix
     if not chosen.blocks:
@@ -138,11 +149,11 @@ def _describe_bank(settings: Settings, rebuild: bool, share: tuple[int, int]) ->
             f"{completed(('remix',), settings)}"
         )
         return None
-    return _describe(settings, chosen.remix_dir, chosen.features_path, rebuild, share)
+    return _describe(settings, chosen.remix_dir, chosen.features_path, rebuild, share, ray)
 
 
 def _describe(
-    settings: Settings, stems_dir: Path, path: Path, rebuild: bool, share: tuple[int, int]
+    settings: Settings, stems_dir: Path, path: Path, rebuild: bool, share: tuple[int, int], ray: RayOptions | None
 ) -> FeaturesSummary:
     """Fills the store at `path` with the descriptors of the clips in `stems_dir`, as far as they are in the share."""
     chosen, (shard_index, num_shards) = settings.features, share
@@ -153,9 +164,13 @@ def _describe(
         with locks.mutex():
             store = _fresh_store(path, cache, rebuild, num_shards > 1, locks)
             _forget_damaged(store, shards, locks)
-            todo = _taken_shards(store, shards, locks)
+            # those on a cluster claim theirs one by one
+            todo = _taken_shards(store, shards, locks) if ray is None else _undone(store, shards)
         started = time.monotonic()
-        computed = _fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
+        if ray is None:
+            computed = fill(store, cache, todo, device, chosen.batch_clips, chosen.workers)
+        else:
+            todo, computed = fill_on_ray(ray, settings, store, cache, todo, device)
         elapsed_s = max(time.monotonic() - started, 1e-9)
         with locks.mutex():
             if store.complete and (todo or store.stored_statistics() is None):
@@ -176,13 +191,18 @@ def _forget_damaged(store: FeatureStore, share: Sequence[ShardInfo], locks: Shar
 
 def _taken_shards(store: FeatureStore, share: Sequence[ShardInfo], locks: ShardLocks) -> list[ShardInfo]:
     """Shards of the share that are not done, as far as no other process is at them."""
-    done = store.done
-    wanted = [shard for shard in share if not done[shard.shard]]
+    wanted = _undone(store, share)
     mine = set(locks.take(shard.shard for shard in wanted))
     if wanted and not mine:
         raise locks.refusal()
     done = store.done  # again: what was done meanwhile is nobody's any more
     return [shard for shard in wanted if shard.shard in mine and not done[shard.shard]]
+
+
+def _undone(store: FeatureStore, share: Sequence[ShardInfo]) -> list[ShardInfo]:
+    """Shards of the share that are not done."""
+    done = store.done
+    return [shard for shard in share if not done[shard.shard]]
 
 
 def _summary(store: FeatureStore, cache: StemCache, shards_computed: int, clips_per_s: float) -> FeaturesSummary:
@@ -285,7 +305,7 @@ def _utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _fill(
+def fill(
     store: FeatureStore,
     cache: StemCache,
     todo: Sequence[ShardInfo],

@@ -34,6 +34,8 @@ from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.remix.mixes import Group, donors_together, groups_digest, processed
 from mixstyle.stages.separate.cutting import is_silent
+from mixstyle.stages.separate.machine_kind import KEY as MACHINE
+from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.parallelism import Streams, choose_streams, device_of
 from mixstyle.stages.separate.shard_maker import (
     RunStats,
@@ -125,7 +127,7 @@ def bank_provenance(
             "separators": separators,
             "effect_versions": chain_versions(effect_versions()),
         },
-        separators_note(separation.separators),
+        {**separators_note(separation.separators), MACHINE: machine_kind(separation.separators[0].device)},
     )
 
 
@@ -164,6 +166,8 @@ def open_bank(
     )
     known = provenance.flat
     frames = round(known["clip_s"] * SAMPLE_RATE)
+    machine = other_kind(stored.notes, separation.separators[0].device)
+    tell_other(provenance.stage, stored.notes, machine)
     silence = float(cache.settings.get("silence_lufs", SILENCE_LUFS))
     return BankRun(
         command=provenance.stage,
@@ -176,6 +180,7 @@ def open_bank(
         streams=separation.streams,
         workers=workers,
         clip_s=known["clip_s"],
+        machine=machine,
         provenance=provenance,
     )
 

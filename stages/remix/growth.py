@@ -15,6 +15,7 @@ from mixstyle.cache.storage.provenance import Provenance, differences, read_prov
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import LATER
+from mixstyle.stages.separate.machine_kind import KEY as MACHINE
 
 SIZE = {"blocks": "", "tracks": ""}
 """What changes with the number of blocks alone, and is not told."""
@@ -48,7 +49,8 @@ def grow(folder: Path, provenance: Provenance) -> None:
             for path in (sidecar_path(folder, last), tar_path(folder, last)):
                 path.unlink(missing_ok=True)
         say(f"remix: {folder} grows from {stored.flat['blocks']} to {provenance.flat['blocks']} blocks")
-        stored = replace(provenance, notes={**provenance.notes, GROWING: stored.fingerprint})
+        kept = {name: text for name, text in stored.notes.items() if name == MACHINE}  # where it was begun
+        stored = replace(provenance, notes={**provenance.notes, **kept, GROWING: stored.fingerprint})
         write_json(folder / SETTINGS, stored.to_json(), checksum=True)
     for shard in shard_numbers(folder):
         restamp_shard(folder, shard, stored.fingerprint)

@@ -17,12 +17,14 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.mix_grid import DRAW_VERSION, GridSettings
+from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import BankRun, Separation, announce, bank_provenance, open_bank, open_separation
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.growth import grow, has_to_grow
 from mixstyle.stages.separate.dry_run import existing_folder
 from mixstyle.stages.separate.launcher import run_on_devices
+from mixstyle.stages.separate.on_ray import make_on_ray
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
     Filled,
@@ -62,14 +64,20 @@ class RemixSummary:
     disk_bytes: int = 0
 
 
-def remix(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> RemixSummary:
+def remix(
+    settings: Settings,
+    rebuild: bool = False,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    ray: RayOptions | None = None,
+) -> RemixSummary:
     """Makes the bank's shards that are not there yet, or share `shard_index` of `num_shards` of them.
 
     With 0 blocks it says so and does nothing. With `remix.devices` a worker process runs on each of them. rebuild: all
-    is made anew; with several shares only a bank that does not fit, as in `separate`. Raises
-    MixstyleError where the stems are not whole ("step-missing"), cannot fill a block ("misfit") or are others than the
-    bank was mixed from ("stale", unless `rebuild`), where the disk has no room, where other processes hold all that is
-    left, and when a worker process died.
+    is made anew; with several shares only a bank that does not fit, as in `separate`. ray: a cluster whose processes
+    make the shards. Raises MixstyleError where the stems are not whole ("step-missing"), cannot fill a block ("misfit")
+    or are others than the bank was mixed from ("stale", unless `rebuild`), where the disk has no room, where other
+    processes hold all that is left, and when a worker process died.
     """
     check_share(shard_index, num_shards)
     chosen, start = settings.remix, time.perf_counter()
@@ -86,6 +94,9 @@ def remix(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_s
         _check_room(run, share)
 
         def make(advance: Callable[[], None]) -> list[RunStats]:
+            if ray is not None:
+                free_separators(run)
+                return [make_on_ray(ray, "remix", settings, run, share, advance)]
             if len(chosen.devices) < 2:
                 return [make_share(run, share, locks, advance)]
             free_separators(run)

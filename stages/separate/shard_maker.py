@@ -31,6 +31,7 @@ class ShardRun(Generic[Item]):
     command: the stage, for messages and the failure log. folder: where the shards go. tracks: all of them, in order;
     tracks_per_shard of them make a shard. prepare: makes tracks ready, given the number of workers. separators: none
     where the stems exist already; all on one device. fingerprint: of the provenance. clip_s: seconds of a clip.
+    machine: its kind, where that is another than the folder's.
     """
 
     command: str
@@ -43,6 +44,7 @@ class ShardRun(Generic[Item]):
     streams: Streams
     workers: int
     clip_s: float
+    machine: str = ""
 
     @property
     def separator(self) -> Separator | None:
@@ -91,7 +93,8 @@ def make_shard(run: ShardRun[Item], number: int) -> ShardInfo:
 
 def _written(run: ShardRun[Item], number: int, records: Iterable[TrackRecord]) -> ShardInfo:
     again = _again_path(run.folder, number)
-    shard = write_shard(run.folder, number, records, run.fingerprint, MOST_TRIES if again.exists() else 1)
+    tries = MOST_TRIES if again.exists() else 1
+    shard = write_shard(run.folder, number, records, run.fingerprint, tries, run.machine)
     again.unlink(missing_ok=True)
     return shard
 

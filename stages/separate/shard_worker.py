@@ -1,17 +1,26 @@
-"""The process that separates on one device, `python -m mixstyle.stages.separate.shard_worker`; see launcher.py."""
+"""The process that separates on one device: `python -m mixstyle.stages.separate.shard_worker` (see launcher.py), or an
+actor of a cluster, which runs a `ShardMaker`."""
 
 import dataclasses
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.stages.common.processes import end_with_parent
-from mixstyle.stages.separate.shard_maker import RunStats, make_share
+from mixstyle.stages.separate.shard_maker import (
+    RunStats,
+    ShardRun,
+    ShardStats,
+    finished_shard,
+    make_shard,
+    make_share,
+)
 from mixstyle.stages.separate.stage import COMMAND, as_mixstyle_errors, open_run
 from mixstyle.stages.settings.profile import Settings, from_plain
 
@@ -25,6 +34,38 @@ def separate_share(settings: Settings, shard_index: int, num_shards: int, advanc
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks:
         run = open_run(settings, locks=locks)
         return make_share(run, range(shard_index, run.n_shards, num_shards), locks, advance)
+
+
+class ShardMaker:
+    """`cluster.actor.Maker` of `separate`: a part is a shard's number. options: none."""
+
+    def __init__(self, settings: Settings, options: Mapping[str, Any], stack: ExitStack) -> None:
+        folder = settings.separate.stems_dir
+        self._locks = stack.enter_context(ShardLocks(folder, COMMAND))
+        with as_mixstyle_errors(folder):
+            self._run: ShardRun[Any] = open_run(settings, locks=self._locks)
+
+    @property
+    def machine(self) -> str:
+        return self._run.machine
+
+    def make(self, part: int) -> dict[str, Any]:
+        """`{"clips": n}` of a shard that is there afterwards."""
+        return shard_made(self._run, self._locks, part)
+
+
+def shard_made(run: ShardRun[Any], locks: ShardLocks, number: int) -> dict[str, Any]:
+    """Makes a shard, unless it is done: `{"clips": n}`, or `{"elsewhere": True}` where another process is at it."""
+    with as_mixstyle_errors(run.folder):
+        made = finished_shard(run, number)
+        if made is None:
+            if not locks.take([number]):
+                return {"elsewhere": True}
+            try:
+                made = make_shard(run, number)
+            finally:
+                locks.give_back([number])
+        return {"clips": ShardStats.of(made, run.command).clips_done}
 
 
 def serve(work: Work) -> None:

@@ -37,13 +37,17 @@ from mixstyle.cache.storage.provenance import guard
 from mixstyle.cache.storage.writable import FULL
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import OWN_MUSIC, own_music
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import Decoding, rules_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.launcher import run_on_devices
+from mixstyle.stages.separate.machine_kind import KEY as MACHINE
+from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.music import listed_music
+from mixstyle.stages.separate.on_ray import make_on_ray
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
@@ -113,13 +117,19 @@ class SeparateSummary:
         return self.wall_s / self.made_audio_s if self.made_audio_s > 0 else 0.0
 
 
-def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, num_shards: int = 1) -> SeparateSummary:
+def separate(
+    settings: Settings,
+    rebuild: bool = False,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    ray: RayOptions | None = None,
+) -> SeparateSummary:
     """Makes the shards that are not there yet, or share `shard_index` of `num_shards` of them; prints a summary.
 
     A share is every num_shards-th shard of the manifest. With `separate.devices` a worker process runs on each of them.
 
     rebuild: all is made anew; with several shares only a folder that does not fit, since each of their processes is
-    given the option and none should undo the others' work.
+    given the option and none should undo the others' work. ray: a cluster whose processes make the shards.
 
     Raises MixstyleError for settings that do not fit what is there (unless `rebuild`), for music or a separator that
     cannot be found, where other processes hold all that is left, when the disk is full, when a worker process died,
@@ -133,6 +143,9 @@ def separate(settings: Settings, rebuild: bool = False, shard_index: int = 0, nu
         share = range(shard_index, run.n_shards, num_shards)
 
         def make(advance: Callable[[], None]) -> list[RunStats]:
+            if ray is not None:
+                free_separators(run)
+                return [make_on_ray(ray, "separate", settings, run, share, advance)]
             if len(chosen.devices) < 2:
                 return [make_share(run, share, locks, advance)]
             free_separators(run)
@@ -191,7 +204,9 @@ def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
     # a folder is finished by the rule that it was begun with
     cutting_version = CUTTING_VERSION if rebuild else cutting_version_of(folder)
     change = describe_change(stored.listing, listing) if stored else "other music than in the manifest"
-    notes = {OWN_MUSIC: own_music(settings), **(separators_note([separator]) if separator else {})}
+    notes = {OWN_MUSIC: own_music(settings)}
+    if separator is not None:
+        notes |= {**separators_note([separator]), MACHINE: machine_kind(device)}
     made_with = guard(
         folder / SETTINGS,
         provenance_of(chosen, listing, separator, device, streams, cutting_version, notes),
@@ -213,6 +228,8 @@ def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
         stored = make_manifest(listing, chosen.input, split, cutting_version=cutting_version)
         store_manifest(manifest_path, stored)
     rules = rules_of(chosen, listing.root, separator, cutting_version)
+    machine = other_kind(made_with.notes, device) if separator else ""
+    tell_other("separate", made_with.notes, machine)
     return SeparationRun(
         command="separate",
         folder=folder,
@@ -224,6 +241,7 @@ def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
         streams=streams,
         workers=chosen.workers,
         clip_s=chosen.clip_s,
+        machine=machine,
         settings=chosen,
         manifest=stored,
     )

@@ -3,27 +3,28 @@
 import csv
 import io
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
-from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8
+from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
+from mixstyle.stages.songs.embedder import Embedder
+from mixstyle.stages.songs.index_on_ray import embedded_on_ray
+from mixstyle.stages.songs.index_rows import row_of_song
 from mixstyle.stages.songs.indexed import files_of, is_kept
 from mixstyle.stages.songs.provenance import INPUTS, embedding_models, index_provenance, keep_models
 
@@ -31,14 +32,13 @@ KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
 LEFT_OUT = "failures.csv"
 """In the index's folder: path and reason of the songs without an embedding."""
-NOTHING = np.empty(0, np.float32)
 
 
-def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
+def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptions | None = None) -> SongIndex:
     """Embeds a folder's songs into the index: those that are new or have changed; songs that are gone are forgotten.
 
-    Raises MixstyleError where there is no music, or none that can be used, and where the index holds songs of another
-    folder or was made with another encoder or separator.
+    ray: a cluster whose processes embed them. Raises MixstyleError where there is no music, or none that can be used,
+    and where the index holds songs of another folder or was made with another encoder or separator.
     """
     if not folder.is_dir():
         raise MixstyleError(f"{folder}: no such folder", code="not-found")
@@ -64,7 +64,11 @@ def index(settings: Settings, folder: Path, rebuild: bool = False) -> SongIndex:
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
         say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")
-        _add(songs, embedder, root, wanted, files, settings.embed.workers, left_out)
+        if ray is None:
+            made = _embedded(embedder, root, wanted, files, settings.embed.workers)
+        else:
+            made = embedded_on_ray(ray, settings, embedder, root, wanted, files, version)
+        _add(songs, made, len(wanted), left_out)
         songs.keep(files)
         songs.write_nearest()
         _write_left_out(place / LEFT_OUT, songs.failed)
@@ -119,24 +123,24 @@ def pairs_of_index(settings: Settings, embedder: Embedder) -> NDArray[np.float32
         return None  # told by the commands that are about the index
 
 
-def _add(
-    songs: SongIndex,
-    embedder: Embedder,
-    root: Path,
-    wanted: list[str],
-    files: dict[str, tuple[int, int]],
-    workers: int,
-    left_out: LeftOut,
-) -> None:
+def _embedded(
+    embedder: Embedder, root: Path, wanted: list[str], files: dict[str, tuple[int, int]], workers: int
+) -> Iterator[tuple[IndexedSong, str]]:
+    """Songs as the index has them, and what is to be noted of each, in their order."""
+    made = embedder.songs([root / path for path in wanted], workers)
+    for path, found in zip(wanted, made, strict=True):
+        yield row_of_song(path, files[path], found), getattr(found, "note", "")
+
+
+def _add(songs: SongIndex, made: Iterable[tuple[IndexedSong, str]], count: int, left_out: LeftOut) -> None:
     waiting: list[IndexedSong] = []
     written = time.monotonic()
-    with progress("index", len(wanted), "songs") as bar:
+    with progress("index", count, "songs") as bar:
         try:
-            made = embedder.songs([root / path for path in wanted], workers)
-            for path, found in zip(wanted, made, strict=True):
-                waiting.append(_row(path, files[path], found))
-                if isinstance(found, EmbeddedSong):
-                    left_out.note(path, found.note)
+            for song, note in made:
+                waiting.append(song)
+                if not song.reason:
+                    left_out.note(song.path, note)
                 bar.advance()
                 if time.monotonic() - written >= KEEP_S:
                     songs.add(waiting)
@@ -155,10 +159,3 @@ def _write_left_out(path: Path, failed: Sequence[IndexedSong]) -> None:
     writer.writerow(["path", "reason"])
     writer.writerows([as_utf8(song.path), as_utf8(song.reason)] for song in failed)
     write_text(path, text.getvalue())
-
-
-def _row(path: str, stat: tuple[int, int], found: EmbeddedSong | UnreadableMusic) -> IndexedSong:
-    if isinstance(found, UnreadableMusic):
-        return IndexedSong(path, *stat, 0.0, NOTHING, NOTHING, str(found))
-    loudness = asdict(found.loudness) if found.loudness else {}
-    return IndexedSong(path, *stat, found.duration_s, found.embedding.numpy(), found.values, **loudness)

@@ -1,0 +1,1 @@
+"""Stages on a cluster of machines: what an actor is, and Ray, which runs them."""

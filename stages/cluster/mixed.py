@@ -1,0 +1,37 @@
+"""Which machines of other kinds made parts of an output that has no place of its own for it: `NAME.machines.json`.
+
+Version 1: `{"version": 1, "machines": {kind: [part, ...]}}`, beside the output, with a checksum of itself. A kind is
+the text of `mixstyle.stages.separate.machine_kind`; parts that were made on the kind that the output was begun on are
+not in it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.storage.atomic import read_json, write_json
+from mixstyle.pipeline.core.errors import MixstyleError
+
+VERSION = 1
+
+
+def mixed_path(output: Path) -> Path:
+    """Where it stands."""
+    return output.with_name(f"{output.name}.machines.json")
+
+
+def note_mixed(output: Path, made: Mapping[str, str]) -> None:
+    """Adds parts, each with the kind of machine that made it; of a part that was made again the last one counts."""
+    if not made:
+        return
+    path, kinds = mixed_path(output), dict[str, str]()
+    try:
+        stored: Any = read_json(path) if path.is_file() else {}
+        kinds = {part: kind for kind, parts in stored.get("machines", {}).items() for part in parts}
+    except (MixstyleError, AttributeError, TypeError):
+        pass  # damaged: what is known now is better than nothing
+    kinds |= made
+    machines: dict[str, list[str]] = {}
+    for part, kind in sorted(kinds.items()):
+        machines.setdefault(kind, []).append(part)
+    write_json(path, {"version": VERSION, "machines": machines}, checksum=True)

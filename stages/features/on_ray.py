@@ -1,0 +1,51 @@
+"""Rows of `features` on a Ray cluster; the command that was given is the driver."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.stem_store.shards import ShardInfo
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.stages.cluster.actor import request_of
+from mixstyle.stages.cluster.mixed import note_mixed
+from mixstyle.stages.cluster.ray_pool import RayOptions, Share, made_on
+from mixstyle.stages.common.progress import progress
+from mixstyle.stages.separate.machine_kind import KEY, machine_kind
+from mixstyle.stages.settings.profile import Settings
+
+
+def fill_on_ray(
+    options: RayOptions,
+    settings: Settings,
+    store: FeatureStore,
+    cache: StemCache,
+    todo: Sequence[ShardInfo],
+    device: torch.device,
+) -> tuple[list[ShardInfo], int]:
+    """Has a cluster compute and write shards: those that it did, and how many clips that were.
+
+    An actor has as many threads as it has CPUs of its machine, `features.workers` of them where that is less.
+    """
+    if not todo:
+        return [], 0
+    chosen, on_gpu = settings.features, device.type == "cuda"
+
+    def request(of: Share) -> Mapping[str, Any]:
+        own = replace(chosen, device="cuda" if on_gpu else "cpu", workers=chosen.workers if on_gpu else of.cpus)
+        made = {"stems_dir": str(cache.stems_dir), "path": str(store.path), KEY: machine_kind(device)}
+        return request_of("mixstyle.stages.features.row_maker:RowMaker", replace(settings, features=own), made)
+
+    by_number, done, clips = {shard.shard: shard for shard in todo}, [], 0
+    share = Share(gpus=1) if on_gpu else Share(cpus=chosen.workers)
+    with progress("features", len(todo), "shards") as bar:
+        for number, answer in made_on(options, request, share, "features", list(by_number)):
+            if "elsewhere" in answer:
+                continue
+            note_mixed(store.path, {f"{number:06d}": answer[KEY]} if KEY in answer else {})
+            done.append(by_number[number])
+            clips += answer["clips"]
+            bar.advance()
+    return done, clips
