@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from helpers.paths import ROOT
 from helpers.small_encoder import embedding_profile, write_encoder
@@ -130,10 +131,16 @@ def test_remix_tells_of_it(with_small: tuple[Path, list[str]]) -> None:
 def test_index_search_and_browse_tell_of_it_and_status_does_not(with_small: tuple[Path, list[str]]) -> None:
     folder, options = with_small
     embeds = [*options, "--encoder", str(folder / "encoder.safetensors"), "--index", str(folder / "index")]
-    for words in (["index", str(folder / "music")], ["search", str(folder / "music" / "song 0.flac")]):
+    audio, rate = soundfile.read(folder / "music" / "song 0.flac")
+    soundfile.write(folder / "quieter.flac", 0.5 * audio, rate)  # not in the index, so that it is separated
+    for words, times in (
+        (["index", str(folder / "music")], 1),
+        (["search", str(folder / "quieter.flac")], 1),
+        (["search", str(folder / "music" / "song 0.flac")], 0),
+    ):
         done = CliRunner().invoke(app, [*words, *embeds])
         assert done.exception is None
-        assert (done.stderr.count("fetch-separator"), done.stdout.count("fetch-separator")) == (1, 0)
+        assert (done.stderr.count("fetch-separator"), done.stdout.count("fetch-separator")) == (times, 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:  # refused once all else is loaded
         done = CliRunner().invoke(app, ["browse", "--port", str(taken.getsockname()[1]), *embeds])
     assert isinstance(done.exception, MixstyleError)
