@@ -45,8 +45,8 @@ def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
         "separator_config": str(tmp_path / "separator" / "separator.yaml"),
         "separator_checkpoint": str(tmp_path / "separator" / "separator.safetensors"),
     }
-    data["evaluate"] = {"evaluate_dir": str(tmp_path / "out"), "effects": [2], "hard_chains": 2, "workers": 0}
-    data["evaluate"] |= {"tasks": ["same-chain", "content-hard", "songs"], "device": "cpu"}
+    data["evaluate"] = {"evaluate_dir": str(tmp_path / "out"), "effects": [2], "whitening_chains": 3, "workers": 0}
+    data["evaluate"] |= {"tasks": ["same-chain", "songs"], "device": "cpu"}
     data["evaluate"] |= {"bank_dir": str(tmp_path / "banks")}
     path.write_text(yaml.safe_dump(data))
     told = typed("export", tmp_path / "e.safetensors", "--half", "--config", path)

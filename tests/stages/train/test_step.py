@@ -195,7 +195,14 @@ def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
 RING = {"chain_effects": [1, 4], "objective": "chain-ring"}
 
 
-@pytest.mark.parametrize("changes", [{"objective": "shared-chain", **ALL}, {"fx_normalise": True}, RING])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"objective": "shared-chain", **ALL}, marks=pytest.mark.slow),
+        pytest.param({"fx_normalise": True}, marks=pytest.mark.slow),
+        RING,
+    ],
+)
 def test_every_objective_trains_and_goes_on_exactly(shared: Path, changes: dict[str, object]) -> None:
     name = "-".join(changes)[:12]
     more = {**changes, "chain_weight": 0.3, "accumulate": 2, "warmup_steps": 3, "num_epochs": 2}
