@@ -16,6 +16,7 @@ their embeddings.
 
 import contextlib
 import hashlib
+import itertools
 import math
 import os
 import struct
@@ -102,6 +103,7 @@ class SongIndex:
             else:
                 self._parts.append(part)
         self._nearest: faiss.Index | None = None
+        self._usable: list[IndexedSong] | None = None
 
     def __len__(self) -> int:
         return len(self._songs)
@@ -115,7 +117,9 @@ class SongIndex:
     @property
     def usable(self) -> list[IndexedSong]:
         """Songs with an embedding, in the order of their paths."""
-        return [self._songs[path] for path in sorted(self._songs) if not self._songs[path].reason]
+        if self._usable is None:
+            self._usable = [self._songs[path] for path in sorted(self._songs) if not self._songs[path].reason]
+        return self._usable
 
     @property
     def failed(self) -> list[IndexedSong]:
@@ -129,7 +133,7 @@ class SongIndex:
         songs = [_checked(song) for song in songs]
         self._parts.append(self._write(songs))
         self._songs.update((song.path, song) for song in songs)
-        self._nearest = None
+        self._nearest = self._usable = None
 
     def keep(self, paths: Iterable[str]) -> None:
         """Forgets songs that are not among `paths`, and merges the parts into one."""
@@ -140,7 +144,7 @@ class SongIndex:
         # Stopped half way, this leaves older rows that the merged part outranks, and songs that the next run forgets.
         for part in self._parts:
             part.unlink(missing_ok=True)
-        self._parts, self._songs, self._nearest = [merged], kept, None
+        self._parts, self._songs, self._nearest, self._usable = [merged], kept, None, None
 
     def embeddings(self) -> NDArray[np.float32]:
         """[songs, E] of `usable`."""
@@ -170,7 +174,8 @@ class SongIndex:
         count = len(self.usable)
         if count < 2:
             return np.empty(0, np.float32)
-        songs = self.embeddings()[np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))]
+        places = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+        songs = np.stack([self.usable[place].embedding for place in places])
         return np.sort((songs @ songs.T)[np.triu_indices(len(songs), 1)])
 
     def write_nearest(self) -> None:
@@ -293,10 +298,7 @@ def read_part(path: Path) -> list[IndexedSong]:
             f"{path}: version {version} of the format, and this mixstyle reads {VERSION}", code="unknown-version"
         )
     columns = {name: table.column(name) for name in _FIELDS_OF[version]}
-    vectors = {
-        name: [np.asarray(value.as_py(), np.float32) for value in columns[name]]
-        for name in ("embedding", "descriptors")
-    }
+    vectors = {name: _vectors(columns[name]) for name in ("embedding", "descriptors")}
     plain = {name: columns[name].to_pylist() for name in _FIELDS_OF[version] if name not in vectors}
     for name in _LOUDNESS:
         if name in plain:
@@ -326,7 +328,19 @@ def read_part(path: Path) -> list[IndexedSong]:
     return [_checked(song) for song in songs]
 
 
+def _vectors(column: pa.ChunkedArray) -> list[NDArray[np.float32]]:
+    """The lists of a column, each a view of the numbers of all of them: an index has a hundred million."""
+    found: list[NDArray[np.float32]] = []
+    for chunk in column.chunks:
+        numbers = chunk.values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+        ends = chunk.offsets.to_numpy()
+        found += [numbers[start:stop] for start, stop in itertools.pairwise(ends)]
+    return found
+
+
 def _is_inside(name: str) -> bool:
     """Whether a stored path stays below the folder that it is relative to."""
+    if name.strip("./") and name[0] != "/" and ".." not in name:
+        return True  # nearly all of them, and parsing takes long
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts

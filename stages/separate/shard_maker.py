@@ -22,6 +22,9 @@ from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, 
 
 MOST_TRIES = 2
 """Runs that make a shard, where decoders crashed in it."""
+LOG_S = 10.0
+"""The failure log is written again this often at most while shards are made: it looks at all shards, of which there may
+be thousands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +144,17 @@ def make_share(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks, adv
         executor = executor_of(run, stack, done)
         tracks_through = stack.enter_context(_pipeline_of(run, _locked_tracks(run, share, locks), executor))
         start = time.perf_counter()
+        logged = -float("inf")
         for number, items in groupby(tracks_through, key=lambda item: item[0]):
             records = _counted((record for _, record in items), advance)
             shard = _written(run, number, records)
             done.shards.append(number)
             done.audio_s += ShardStats.of(shard, run.command).clips_done * run.clip_s
-            with locks.mutex():
-                shard_stats = with_finished(run, shard_stats)
-                write_failure_log(run, shard_stats)
+            if time.perf_counter() - logged >= LOG_S:
+                with locks.mutex():
+                    shard_stats = with_finished(run, shard_stats)
+                    write_failure_log(run, shard_stats)
+                logged = time.perf_counter()
         done.wall_s = max(time.perf_counter() - start, 1e-9)
         done.waits = tracks_through.waits
     if executor is not None:

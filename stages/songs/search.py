@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -143,6 +144,7 @@ def matches(songs: SongIndex, query: Query, k: int, without: Path | None, root: 
     if stem:
         return _stem_matches(songs, query, k, without, root, stem)
     everyone, pairs = songs.descriptors(), songs.pair_cosines()
+    interquartile = interquartile_ranges(everyone)
     asked, kept = k + 1, list[tuple[IndexedSong, float]]()
     while len(kept) < k:
         nearest = songs.search(np.asarray(query.embedding), asked)
@@ -150,10 +152,8 @@ def matches(songs: SongIndex, query: Query, k: int, without: Path | None, root: 
         if len(nearest) < asked:
             break
         asked *= 2
-    return [
-        Match(song, score, *reasons(query.values, song.descriptors, everyone), share_farther(pairs, score))
-        for song, score in kept
-    ]
+    why = partial(reasons, query.values, everyone=everyone, interquartile=interquartile)
+    return [Match(song, score, *why(song.descriptors), share_farther(pairs, score)) for song, score in kept]
 
 
 def _stem_matches(songs: SongIndex, query: Query, k: int, without: Path | None, root: Path, stem: str) -> list[Match]:
@@ -163,12 +163,12 @@ def _stem_matches(songs: SongIndex, query: Query, k: int, without: Path | None, 
     distances, nearness = having.distances(query.values), -having.pair_distances()[::-1]
     nearest = (int(place) for place in np.argsort(distances, kind="stable"))
     others = (p for p in nearest if without is None or not _is_same_file(root / having.songs[p].path, without))
-    columns = stem_columns(stem)
+    columns, interquartile = stem_columns(stem), interquartile_ranges(having.values)
     return [
         Match(
             having.songs[place],
             float(distances[place]),
-            *reasons(query.values, having.songs[place].descriptors, having.values, columns),
+            *reasons(query.values, having.songs[place].descriptors, having.values, columns, interquartile),
             share_farther(nearness, -float(distances[place])),
             stem,
         )
@@ -241,19 +241,19 @@ def reasons(
     found: NDArray[np.float32],
     everyone: NDArray[np.float32],
     among: Collection[int] | None = None,
+    interquartile: NDArray[np.float32] | None = None,
 ) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
     """In which descriptors two songs [D] are closest and in which they differ most, by the songs [N, D] around them.
     among: the columns that are looked at; all unless given.
 
     A descriptor counts by the share of all songs that are nearer to the query in it, so that being alike in something
     that all songs share tells nothing; equal shares go by the distance in interquartile ranges. Of stems that one of
-    the two has not, loudness alone counts.
+    the two has not, loudness alone counts. interquartile: `interquartile_ranges(everyone)`, where it is known.
     """
     distance = np.abs(everyone - query)
     own = np.abs(found - query)
     share = (distance < own).mean(0) + 0.5 * (distance == own).mean(0)
-    low, high = np.percentile(everyone, [25, 75], axis=0)
-    ranges = own / np.maximum(high - low, 1e-6)
+    ranges = own / np.maximum(interquartile_ranges(everyone) if interquartile is None else interquartile, 1e-6)
     asked = range(len(DESCRIPTORS)) if among is None else among
     columns = [column for column in asked if is_meaningful(column, query, found)]
     order = sorted(columns, key=lambda column: (share[column], ranges[column]))
@@ -262,6 +262,12 @@ def reasons(
         return tuple(Difference(c, float(query[c]), float(found[c]), float(share[c])) for c in chosen)
 
     return told(order[:REASONS]), told(order[: -REASONS - 1 : -1])
+
+
+def interquartile_ranges(everyone: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The interquartile range of each descriptor [D] over songs [N, D]: of a hundred thousand it takes a second."""
+    low, high = np.percentile(everyone, [25, 75], axis=0)
+    return high - low
 
 
 def _print(path: Path, query: Query, found: list[Match], songs: int, stem: str) -> None:
