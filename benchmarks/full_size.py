@@ -1,11 +1,12 @@
-"""How long it takes to open and to verify outputs of FMA's size, and how much memory: made-up stems and descriptors.
+"""How long it takes to plan, open, search and verify outputs of FMA's size, and how much memory: made-up data.
 
     uv run python benchmarks/full_size.py --tracks 13322 --tracks 26644 --tracks 106574
 
-Shards and their sidecars are as `mixstyle separate` writes them, of clips of a few bytes, and the store is as
-`mixstyle features` writes it, of a few values: whatever grows with the number of tracks is as it would be, what grows
-with the length of the audio (reading the tars through) is not. Each row is a process of its
-own; seconds are the processor's, so that other work on the machine counts little. 106,574 tracks take 1 GB of disk
+Shards and their sidecars are as `mixstyle separate` writes them, of clips of a few bytes, the store is as `mixstyle
+features` writes it, of a few values, the index as `mixstyle index` does, of random embeddings, and the music is files
+of half a minute that hold nothing (they take a block of the disk each): whatever grows with the number of tracks is as
+it would be, what grows with the length of the audio (reading the tars through) is not. Each row is a process of its
+own; seconds are the processor's, so that other work on the machine counts little. 106,574 tracks take 2.5 GB of disk
 until the end.
 """
 
@@ -13,6 +14,7 @@ import json
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,17 +31,25 @@ from rich.table import Table
 
 from mixstyle.cache.features_layout import RowKeys, ShardRows
 from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.music.listing import list_tracks, with_spot_checks
+from mixstyle.cache.song_index import IndexedSong, SongIndex
 from mixstyle.cache.stem_store.failures import failures_of, write_failures
+from mixstyle.cache.stem_store.manifest import SplitSettings, load_manifest, make_manifest, ordered, store_manifest
 from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, read_shard, shard_numbers, write_shard
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.indexed import KnownSong
+from mixstyle.stages.songs.search import matches
 
 CLIPS, TRACKS_PER_SHARD = 2, 32
 """As in the profile `fma`."""
 FLAC = b"made up, 32 bytes in all so far."
+DIMENSIONS = 768
+"""Of the shipped encoder."""
+_PCM = (b"fmt ", 16, 1, 2, 44_100, 4 * 44_100, 4, 16)
 
 
 def made_up(tracks: int) -> Provenance:
@@ -106,7 +116,7 @@ def settings_of(folder: Path) -> Settings:
     plain = Settings()
     return replace(
         plain,
-        separate=replace(plain.separate, stems_dir=folder / "stems"),
+        separate=replace(plain.separate, data_path=folder / "music", stems_dir=folder / "stems"),
         features=replace(plain.features, features_path=folder / "features.zarr"),
         remix=replace(plain.remix, remix_dir=folder / "none", features_path=folder / "none.zarr"),
         demo_songs=replace(plain.demo_songs, output_dir=folder / "none"),
@@ -139,6 +149,96 @@ def open_store(folder: Path, tracks: int) -> None:
     store.rows([store.row(f"{tracks - 1:016x}_0")])
 
 
+def make_music(folder: Path, tracks: int) -> None:
+    """Files as FMA has them, a thousand in a folder; none is as long as another, so that none counts as a copy."""
+    for place in range(tracks):
+        path = folder / "music" / f"{place // 1000:03}" / f"{place:06}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = 4 * (1_323_000 + place)  # 30 s of 16-bit stereo, and a frame more for each
+        head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", *_PCM, b"data", size)
+        with path.open("wb") as file:
+            file.write(head)
+            file.truncate(len(head) + size)
+
+
+def plan(folder: Path, tracks: int) -> None:
+    listing = list_tracks(folder / "music", "mixtures")
+    listing = with_spot_checks(listing, ordered(listing, 0)[:64], "mixtures")
+    manifest = make_manifest(listing, "mixtures", SplitSettings(0, 0.1, 0.1, None))
+    store_manifest(folder / "stems" / "plan.jsonl.gz", manifest)
+    if len(manifest.tracks) != tracks:
+        raise SystemExit("the made-up music is not listed")
+
+
+def read_plan(folder: Path, tracks: int) -> None:
+    manifest = load_manifest(folder / "stems" / "plan.jsonl.gz")
+    if manifest is None or len(manifest.tracks) != tracks:
+        raise SystemExit("the plan is not whole")
+
+
+def write_failures_again(folder: Path, _: int) -> None:
+    """From the sidecars, as the end of a run does."""
+    shards = [shard for number in shard_numbers(folder / "stems") if (shard := read_shard(folder / "stems", number))]
+    write_failures(folder / "failures.csv", failures_of(shards))
+
+
+def open_inputs(folder: Path, _: int) -> None:
+    """What each process of `train` does before its first step, and its workers hold a copy of."""
+    from mixstyle.stages.features.described_stems import open_described_stems
+
+    cache, store = open_described_stems(settings_of(folder))
+    if not len(cache.tracks_with_pairs("train")) or not len(store.values()):
+        raise SystemExit("nothing to train on")
+    store.training_statistics()
+
+
+def rows_of_index(places: range) -> list[IndexedSong]:
+    rng = np.random.default_rng(places.start)
+    embeddings = rng.standard_normal((len(places), DIMENSIONS)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    values = rng.standard_normal((len(places), len(DESCRIPTORS))).astype(np.float32)
+    return [
+        IndexedSong(f"{place // 1000:03}/{place:06}.wav", 4_000_000 + place, place, 30.0, *rows, "", -14.0, 6.0, -1.0)
+        for place, rows in zip(places, zip(embeddings, values, strict=True), strict=True)
+    ]
+
+
+def make_index(folder: Path, tracks: int) -> None:
+    (folder / "index").mkdir()
+    songs = SongIndex(folder / "index")
+    for first in range(0, tracks, 10_000):
+        songs.add(rows_of_index(range(first, min(first + 10_000, tracks))))
+    songs.keep([song.path for song in songs.usable])
+    songs.write_nearest()
+
+
+def open_index(folder: Path, tracks: int) -> None:
+    if len(SongIndex(folder / "index").usable) < tracks:
+        raise SystemExit("the made-up index is not whole")
+
+
+def add_to_index(folder: Path, tracks: int) -> None:
+    """As the end of a run of `index` does, after opening."""
+    songs = SongIndex(folder / "index")
+    songs.add(rows_of_index(range(tracks, tracks + 100)))
+    songs.keep([song.path for song in songs.usable])
+    songs.write_nearest()
+
+
+def search_index(folder: Path, _: int) -> None:
+    """The ten nearest with reasons, of a song that the index holds: opening it is in it."""
+    songs = SongIndex(folder / "index")
+    query = KnownSong.of("query", songs.usable[7])
+    if matches(songs, query, 10, None, folder)[0].song.path != songs.usable[7].path:
+        raise SystemExit("a song is not its own nearest")
+
+
+def tell_status(folder: Path, _: int) -> None:
+    from mixstyle.stages.status import status
+
+    status(settings_of(folder))
+
+
 def verify_all(folder: Path, _: int) -> None:
     from mixstyle.stages.verify import verify
 
@@ -149,8 +249,18 @@ def verify_all(folder: Path, _: int) -> None:
 WORK: dict[str, Callable[[Path, int], None]] = {
     "writing made-up stems": make_stems,
     "writing the store": make_store,
+    "writing made-up music": make_music,
+    "writing the index": make_index,
+    "planning: listing, split": plan,
+    "reading the plan": read_plan,
     "opening the stems": open_stems,
     "opening the store": open_store,
+    "failures.csv": write_failures_again,
+    "training: opening its inputs": open_inputs,
+    "opening the index": open_index,
+    "index: 100 more": add_to_index,
+    "index: a search": search_index,
+    "mixstyle status": tell_status,
     "mixstyle verify": verify_all,
 }
 
