@@ -7,6 +7,7 @@ JSON with a version and a checksum of itself (`content_sha256`); who changes a v
     stems               by name: `effects` (name and parameters, of the registry; levels are over the stem's own),
                         `equaliser` (kind, frequency_hz, gain_db, q), `pan_percent` (-100 left), `side_db`
                         (below 250 Hz, to 4 kHz, above) and `gain_db`, which are done in this order
+    mix                 the same for the sum of the stems, without `effects`; missing where nothing is set
     level_db            by how much the whole song gets louder, in LU
     reference_lufs      loudness of the reference; the output is no louder than 0.5 LU above it
     text, notes         the same for people, and what was left alone
@@ -31,8 +32,8 @@ MOST_LEVEL_DB = 60.0
 
 @dataclass(frozen=True)
 class MatchChain:
-    """What is set. strips: of each stem, in the order of `STEMS`. level_db, reference_lufs, notes, made, measured: as
-    the file has them."""
+    """What is set. strips: of each stem, in the order of `STEMS`. mix: on their sum, without effects. level_db,
+    reference_lufs, notes, made, measured: as the file has them."""
 
     strips: tuple[Strip, ...]
     level_db: float
@@ -40,11 +41,14 @@ class MatchChain:
     notes: tuple[str, ...] = ()
     made: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
+    mix: Strip = field(default_factory=Strip)
 
     @property
     def text(self) -> tuple[str, ...]:
         """A line a stem, and one for the whole song."""
         lines = [f"{stem}: {strip}" for stem, strip in zip(STEMS, self.strips, strict=True)]
+        if self.mix.changes:
+            lines.append(f"mix: {self.mix}")
         return (*lines, f"whole song: {self.level_db:+.1f} LU")
 
     def __str__(self) -> str:
@@ -57,6 +61,7 @@ def write_chain(path: Path, chain: MatchChain) -> None:
         "kind": KIND,
         "version": VERSION,
         "stems": {stem: strip.to_json() for stem, strip in zip(STEMS, chain.strips, strict=True)},
+        **({"mix": chain.mix.to_json()} if chain.mix.changes else {}),
         "level_db": chain.level_db,
         "reference_lufs": chain.reference_lufs,
         "text": list(chain.text),
@@ -85,10 +90,13 @@ def read_chain(path: Path) -> MatchChain:
         if set(data["stems"]) != set(STEMS):
             raise ValueError(f"stems should be {', '.join(STEMS)}")
         strips = tuple(Strip.from_json(data["stems"][stem]) for stem in STEMS)
+        mix = Strip.from_json(data["mix"]) if "mix" in data else Strip()
+        if mix.inserts:
+            raise ValueError("mix: has no effects")
         level_db, reference_lufs = float(data["level_db"]), float(data["reference_lufs"])
         if not -MOST_LEVEL_DB <= level_db <= MOST_LEVEL_DB or not -70 <= reference_lufs <= 10:
             raise ValueError(f"level_db={level_db}, reference_lufs={reference_lufs}: out of bounds")
         notes = tuple(str(note) for note in data.get("notes", ()))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MixstyleError(f"{path}: cannot be used as a chain ({error})", code="wrong-file") from error
-    return MatchChain(strips, level_db, reference_lufs, notes, data.get("made", {}), data.get("measured", {}))
+    return MatchChain(strips, level_db, reference_lufs, notes, data.get("made", {}), data.get("measured", {}), mix)

@@ -60,35 +60,46 @@ class StripRunner:
 
 
 class SongRunner:
-    """A strip for each stem, for one song from its beginning to its end. levels: of their effects, if any."""
+    """A strip for each stem, for one song from its beginning to its end. levels: of their effects, if any. mix: a strip
+    on the sum, which is linear: without effects. Stems run through it too, so that they still add up."""
 
-    def __init__(self, strips: Sequence[Strip], sample_rate: int = SAMPLE_RATE, levels: Levels | None = None) -> None:
+    def __init__(
+        self,
+        strips: Sequence[Strip],
+        sample_rate: int = SAMPLE_RATE,
+        levels: Levels | None = None,
+        mix: Strip | None = None,
+    ) -> None:
         self._runners = {
             place: StripRunner(strip, sample_rate, levels[place] if levels is not None else ())
             for place, strip in enumerate(strips)
             if strip.changes
         }
         self._stems = len(strips)
+        self._bus = [StripRunner(mix, sample_rate) for _ in range(1 + len(strips))] if mix and mix.changes else []
 
     def run(self, mix: NDArray[np.float32], stems: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
         """The next block's mix [2, n] and stems [S, 2, n], changed; float32."""
-        if not self._runners:
+        if not self._runners and not self._bus:
             return mix, stems
         out, changed = mix.astype(np.float64), np.array(stems)
         for place, runner in self._runners.items():
             made = runner.run(stems[place])
             out += made - stems[place]
             changed[place] = made
-        return out.astype(np.float32), changed
+        if self._bus:
+            out = self._bus[0].run(out)
+            changed = np.stack([runner.run(stem) for runner, stem in zip(self._bus[1:], changed, strict=True)])
+        return out.astype(np.float32), changed.astype(np.float32)
 
     def tail(self) -> Iterator[tuple[NDArray, NDArray]]:
         """What the filters still give after the end, until it is below -100 dBFS: mixes and stems as `run` has them."""
-        if not any(runner.rings for runner in self._runners.values()):
+        if not any(runner.rings for runner in (*self._runners.values(), *self._bus)):
             return
         silence = np.zeros((self._stems, 2, TAIL_BLOCK), np.float32)
         for _ in range(MOST_TAIL_BLOCKS):
             mix, stems = self.run(silence[0], silence)
-            if np.abs(stems).max() < TAIL_FLOOR:
+            if max(np.abs(stems).max(), np.abs(mix).max()) < TAIL_FLOOR:
                 return
             yield mix, stems
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mixstyle.pipeline.descriptors.presence import has_stem
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
-from mixstyle.pipeline.matching.estimate import estimate
+from mixstyle.pipeline.matching.estimate import estimate, mix_strip
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, Searched, search_effects
 from mixstyle.pipeline.matching.profile import MixProfile, joined_loudness, mean_profile, measure_profile
@@ -79,13 +79,14 @@ class Plan:
             chain.reference_lufs,
             targets,
             self._levels,
+            chain.mix,
         )
 
     def after(self, gain_db: float) -> Values:
         """Descriptors of the clips' stems after the strips and a gain. They are not separated again."""
         made = []
         for stems in self.clips.stems:
-            runner = SongRunner(self.chain.strips, levels=self._levels)
+            runner = SongRunner(self.chain.strips, levels=self._levels, mix=self.chain.mix)
             changed = runner.run(stems.sum(0).numpy(), stems.numpy())[1]
             made.append(torch.from_numpy(changed * np.float32(10 ** (gain_db / 20))))
         return song_values(made)
@@ -166,6 +167,9 @@ def make_plan(
             **({"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}} if searched else {}),
         },
     )
+    if separated and not keep:
+        stereo = not (song.look.mono or mine.mono or theirs.mono)
+        chain = replace(chain, mix=_mix_strip(strips, clips, references, amount, stereo=stereo))
     values = [song_values(one.stems, profile) for one, profile in zip(references, profiles, strict=True)]
     return Plan(
         chain,
@@ -224,6 +228,16 @@ def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> li
     if not any(strip.changes for strip in strips):
         notes.append("nothing to change on a stem: the song is like the reference there, or stays by the notes here")
     return notes
+
+
+def _mix_strip(
+    strips: Sequence[Strip], clips: SongClips, references: Sequence[SongClips], amount: float, *, stereo: bool
+) -> Strip:
+    """What is left to do on the mix. Not where a stem is kept: it would be changed too."""
+    levels = strip_levels(strips, [clip.numpy() for clip in clips.stems])
+    made = [SongRunner(strips, levels=levels).run(c.sum(0).numpy(), c.numpy())[0] for c in clips.stems]
+    wanted = [clip.sum(0).numpy() for one in references for clip in one.stems]
+    return mix_strip(made, wanted, amount, stereo=stereo)
 
 
 def _bounds(separator: Separator | None) -> Bounds:

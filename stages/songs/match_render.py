@@ -73,15 +73,19 @@ def render_song(
     reference_lufs: float | None,
     targets: Targets,
     levels: Levels | None = None,
+    mix_strip: Strip | None = None,
 ) -> RenderedSong:
-    """Runs a song through strips and writes it. levels: of the strips' effects on this song, if any. Raises
+    """Runs a song through strips and writes it. levels: of the strips' effects on this song, if any. mix_strip: on the
+    sum, if any. Raises
     MixstyleError for a song that cannot be read, and (cannot-write) where the system refuses."""
     make_folder(targets.song.absolute().parent)
     with refusals_told(targets.song), ExitStack() as stack:
         count = 1 + (len(STEMS) + 1 if targets.stems else 0)
         spools = [stack.enter_context(_Spool(targets.song.absolute().parent)) for _ in range(count)]
         meter = SongMeter(SAMPLE_RATE)
-        for mix, stems in _made(song, separator, options, strips, levels, targets.stems is not None):
+        runner = SongRunner(strips, levels=levels, mix=mix_strip)
+        separate = targets.stems is not None or any(strip.changes for strip in strips)
+        for mix, stems in _made(song, separator, options, runner, separate):
             meter.add(mix)
             spools[0].add(mix)
             for spool, part in zip(spools[1:], (*stems, mix - stems.sum(0)), strict=False):
@@ -101,16 +105,10 @@ def render_song(
 
 
 def _made(
-    song: WholeSong,
-    separator: Separator | None,
-    options: SeparateSettings,
-    strips: Sequence[Strip],
-    levels: Levels | None,
-    with_stems: bool,
+    song: WholeSong, separator: Separator | None, options: SeparateSettings, runner: SongRunner, separate: bool
 ) -> Iterator[tuple[NDArray, NDArray]]:
-    """Mix and stems after the strips, tail included. Where nothing is set and no stem asked for, none is separated."""
-    runner = SongRunner(strips, levels=levels)
-    if with_stems or any(strip.changes for strip in strips):
+    """Mix and stems after the strips, tail included. separate: whether stems are needed; else they are zeros."""
+    if separate:
         blocks = ((mix.numpy(), stems.numpy()) for mix, stems in song.blocks(separator, options))
     else:
         blocks = ((mix, np.zeros((len(STEMS), *mix.shape), np.float32)) for mix in song.mix_blocks())

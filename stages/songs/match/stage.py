@@ -132,10 +132,10 @@ def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: P
         clips = _clips(settings, separator, [song])[0]
         left_out.note(song, clips.note)
         strips, notes = fitting(chain, whole, clips)
+        bus = chain.mix.without_stereo() if whole.look.mono else chain.mix
+        goal = chain.level_db, chain.reference_lufs
         levels = strip_levels(strips, [clip.numpy() for clip in clips.stems])
-        rendered = render_song(
-            whole, separator, settings.separate, strips, chain.level_db, chain.reference_lufs, target.targets, levels
-        )
+        rendered = render_song(whole, separator, settings.separate, strips, *goal, target.targets, levels, bus)
         say("; ".join((f"apply: wrote {target.song}: {rendered.after}", *notes)))
 
     return len(each_song("apply", files, outputs, write))

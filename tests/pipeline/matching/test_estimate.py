@@ -14,8 +14,8 @@ from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Filter, Strip
 from mixstyle.pipeline.matching.equaliser import filters_db, fit_filters, octave_change_db, settled
-from mixstyle.pipeline.matching.estimate import estimate
-from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile
+from mixstyle.pipeline.matching.estimate import estimate, mix_strip
+from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile, stem_power
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,21 @@ def test_a_source_off_the_centre_is_not_widened() -> None:
             left, right = strip.pan_gains
             # pan is set in percent: half of one is 0.34 dB at 87%
             assert 20 * np.log10(left / right) == pytest.approx(asked, abs=0.4)
+
+
+def test_what_is_left_on_the_mix_is_found() -> None:
+    known = Strip((Filter("high shelf", 4000.0, 4.0),), 10.0, (0.0, -2.0, -2.0))
+    mix = stems_of().sum(0)
+    wanted = through(mix[None].repeat(4, 1, 1), (known,) * 4)[0]
+    found = mix_strip([mix.numpy()], [wanted.numpy()])
+    power = stem_power([mix.numpy()])
+    curve, told = (octave_change_db(power.total, filters_db(one.filters)) for one in (found, known))
+    assert np.ptp((curve - told)[1:]) < 1.2  # dB between octaves, as for stems
+    assert found.pan_percent == pytest.approx(10, abs=2)
+    assert found.side_db[1:] == pytest.approx([-2, -2], abs=0.6)
+    assert (found.gain_db, found.inserts) == (0.0, ())
+    assert mix_strip([mix.numpy()], [mix.numpy()]) == Strip()
+    assert mix_strip([mix.numpy()], [wanted.numpy()], stereo=False).side_db == (0.0, 0.0, 0.0)
 
 
 def test_kept_and_absent_stems_stay(mine: MixProfile, reference: MixProfile) -> None:

@@ -46,6 +46,21 @@ def test_a_strip_is_what_scipy_makes_of_it() -> None:
     np.testing.assert_allclose(StripRunner(strip).run(audio), expected, atol=1e-9)
 
 
+def test_a_strip_on_the_mix_is_on_all_that_adds_up_to_it() -> None:
+    bus = Strip((Filter("low shelf", 150.0, 3.0), Filter("bell", 2000.0, -4.0, 1.4)), 12.0, (0.0, 2.0, -3.0))
+    runner, plain = SongRunner(KNOWN, mix=bus), SongRunner(KNOWN)
+    parts = [runner.run(MIX[:, a : a + 5000], STEMS[..., a : a + 5000]) for a in range(0, MIX.shape[1], 5000)]
+    mix, stems = (np.concatenate([part[i] for part in parts], -1) for i in range(2))
+    expected, changed = plain.run(MIX, STEMS)
+    np.testing.assert_allclose(mix, StripRunner(bus).run(expected), atol=1e-6)
+    np.testing.assert_allclose(stems[1], StripRunner(bus).run(changed[1]), atol=1e-6)
+    np.testing.assert_allclose(mix - stems.sum(0), StripRunner(bus).run(REST), atol=1e-6)
+    assert sum(mix.shape[1] for mix, _ in runner.tail()) > 0
+    alone, untouched = SongRunner((Strip(),) * 4, mix=bus).run(MIX, STEMS)
+    np.testing.assert_allclose(alone, StripRunner(bus).run(MIX), atol=1e-6)
+    np.testing.assert_allclose(untouched[0], StripRunner(bus).run(STEMS[0]), atol=1e-6)
+
+
 def test_the_tail_ends_where_it_is_silent() -> None:
     strips = (Strip(), Strip((Filter("bell", 40.0, 6.0, 6.0),)), Strip(), Strip())
     mix, _ = run(strips, 10_000)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,26 @@ def test_a_separated_song_keeps_what_its_stems_do_not_sum_to(settings: Settings,
     assert np.abs(read(tmp_path / "s" / "rest.flac")).max() > 0.01  # random weights: much is left
 
 
+def test_what_stems_leave_is_done_on_the_mix(settings: Settings, folder: Path, tmp_path: Path) -> None:
+    song = settings.separate.data_path / "song 0.flac"
+    outputs = MatchOutputs(tmp_path / "a.wav", tmp_path / "c.json", stems=tmp_path / "s")
+    plan, _ = match(settings, song, [folder / "reference"], outputs)
+    assert plan.chain.mix.filters
+    assert plan.chain.mix.gain_db == 0
+    chain = read_chain(tmp_path / "c.json")
+    assert chain.mix == plan.chain.mix
+    assert chain.text[-2].startswith("mix: ")
+    parts = sum(read(tmp_path / "s" / f"{name}.wav") for name in (*STEMS, "rest"))
+    assert np.abs(parts - read(tmp_path / "a.wav")).max() < 4 / 2**23
+    apply(settings, tmp_path / "c.json", [song], tmp_path / "b.wav")
+    assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "a.wav").read_bytes()
+    write_chain(tmp_path / "d.json", replace(chain, strips=(Strip(),) * 4))
+    apply(settings, tmp_path / "d.json", [song], tmp_path / "d.wav")  # the mix alone, without a separation
+    assert not np.allclose(read(tmp_path / "d.wav")[:, :RATE], read(song)[:, :RATE], atol=1e-3)
+    kept, _ = match(settings, song, [folder / "reference"], MatchOutputs(tmp_path / "k.wav"), keep=["vocals"])
+    assert kept.chain.mix == Strip()
+
+
 def test_a_chain_leaves_alone_what_a_song_has_not(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,6 +233,7 @@ def test_a_chain_is_checked(tmp_path: Path) -> None:
         (json.dumps({**data, "kind": "x"}), "wrong-file"),
         (json.dumps({**data, "level_db": 500}), "wrong-file"),
         (json.dumps({**data, "stems": {}}), "wrong-file"),
+        (json.dumps({**data, "mix": {"gain_db": 1.0}}), "wrong-file"),
         ("[1", "damaged-file"),
     ):
         path.write_text(changed)
