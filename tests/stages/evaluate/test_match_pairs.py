@@ -5,22 +5,31 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyloudnorm
 import pytest
 import soundfile
+import torch
 from helpers.desk_songs import RATE, stems_of, through
+from helpers.small_separator import write_separator
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.descriptors.table import COLUMN
+from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.pipeline.matching.distance import mrstft
+from mixstyle.pipeline.matching.estimate import estimate, mix_strip
 from mixstyle.pipeline.matching.metric import DescriptorMetric
+from mixstyle.pipeline.matching.profile import measure_profile
+from mixstyle.pipeline.matching.render import SongRunner
+from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.evaluate import match_pairs
 from mixstyle.stages.evaluate.match_pairs import MatchTask, draw_pair, draw_unpaired, evaluate_match
 from mixstyle.stages.evaluate.match_rows import (
     AS_IS,
     LOUDNESS,
     MATCHERING,
+    SEPARATED,
     TRUE_STEMS,
     Pair,
     Tools,
@@ -63,6 +72,32 @@ def test_a_match_undoes_most_of_known_strips() -> None:
     assert max(same[row]["mrstft"] for row in same) < 1e-3
     other = Pair(0, stems, stems_of(5))
     assert set(unpaired(other, rows(other, TOOLS), TOOLS)[TRUE_STEMS]) == {"descriptors"}
+
+
+@pytest.mark.usefixtures("no_matchering")
+def test_separated_stems_and_what_they_leave(tmp_path: Path) -> None:
+    separator = load_separator(*write_separator(tmp_path), torch.device("cpu"))
+    tools = Tools(separator, TOOLS.metric, False, None)
+    stems = stems_of(seconds=1.0)
+    brighter = through(stems, (Strip((Filter("high shelf", 3000.0, 14.0),)),) * 4)  # beyond the bound of stems
+    pair = Pair(0, stems, brighter)
+    made = rows(pair, tools)
+    meter = pyloudnorm.Meter(RATE)
+    matched, wanted = (meter.integrated_loudness(one.T.numpy()) for one in (made[SEPARATED].mix, brighter.sum(0)))
+    assert matched == pytest.approx(wanted, abs=0.1)  # LU
+    # what is set follows from the separated stems alone: the same by hand
+    mine, theirs = separator.separate([stems.sum(0), brighter.sum(0)])
+    strips = estimate(measure_profile([mine]), measure_profile([theirs])).strips
+    bus = mix_strip([SongRunner(strips).run(mine.sum(0).numpy(), mine.numpy())[0]], [theirs.sum(0).numpy()])
+    assert bus.filters
+    expected = SongRunner(strips, mix=bus).run(stems.sum(0).numpy(), mine.numpy())[0]
+    factor = np.sqrt((made[SEPARATED].mix.numpy() ** 2).sum() / (expected**2).sum())
+    np.testing.assert_allclose(made[SEPARATED].mix.numpy(), factor * expected, atol=1e-5)
+    found = paired(pair, made, tools)
+    assert all(found[row]["descriptors"] > 0 for row in found)  # of every row's mix, separated again
+    assert "crest_db" not in found[SEPARATED]
+    same = Pair(0, stems, stems)
+    assert paired(same, rows(same, tools), tools)[SEPARATED]["mrstft"] < 1e-3
 
 
 def test_errors_of_settings_are_means_over_stems_that_both_have() -> None:
