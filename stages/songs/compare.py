@@ -228,7 +228,7 @@ def draw(found: Comparison) -> Figure:
     grid = figure.add_gridspec(1, 2, width_ratios=(1, 1.5), left=0.08, right=0.97, top=0.8, bottom=0.11, wspace=0.75)
     names = [label(name, 48) for name in found.names]
     figure.text(0.02, 0.95, f"{names[0]}  →  {names[1]}", fontsize=14, fontweight="bold", va="center")
-    figure.text(0.02, 0.905, label(f"the second: {in_words(found.heard, 4)}", 150), va="center")
+    figure.text(0.02, 0.905, label(f"the second: {in_words(found.heard[:3])}", 150), va="center")
     figure.text(0.02, 0.87, f"cosine of their embeddings {found.cosine:.3f}", color=GREY, va="center")
     _matrix(figure.add_subplot(grid[0, 0]), found)
     _bars(figure.add_subplot(grid[0, 1]), found)
