@@ -29,11 +29,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import soundfile
 
+from mixstyle.cache.music.writer import libsndfile_refusals
 from mixstyle.cache.storage.provenance import Provenance, differences
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
@@ -249,7 +250,8 @@ def _sync_folder(folder: Path) -> None:
 def _write_flac(path: Path, samples: np.ndarray) -> int:
     """Writes int16 [2, T] as FLAC, verified by its frame count; returns its size in bytes."""
     partial = path.with_name(f".{path.name}.partial")
-    soundfile.write(partial, samples.T, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+    with partial.open("w+b") as raw, libsndfile_refusals(raw) as kept:
+        soundfile.write(cast(Any, kept), samples.T, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
     if soundfile.info(partial).frames != samples.shape[-1]:
         raise MixstyleError(f"{path} came out shorter than it should be: is the disk full?", code="cannot-write")
     _settle(partial, path)

@@ -6,11 +6,11 @@ bytes. WAV of 4 GB and more is RF64 (EBU Tech 3306), which readers of WAV know.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 import soundfile
@@ -73,6 +73,43 @@ class AudioWriter:
         self._file.write(samples)
 
 
+class _Kept:
+    """A file for libsndfile, whose callbacks lose exceptions: what the system refuses first is kept."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self.refused: OSError | None = None
+        self.tell, self.read, self.readinto = raw.tell, raw.read, cast(Any, raw).readinto
+
+    def write(self, data: bytes) -> int:
+        return self._kept(lambda: self._raw.write(data))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Writes what is buffered first, so that it may be refused too."""
+        return self._kept(lambda: self._raw.seek(offset, whence))
+
+    def _kept(self, done: Callable[[], int]) -> int:
+        try:
+            return done()
+        except OSError as error:
+            self.refused = self.refused or error
+            return 0
+
+
+@contextmanager
+def libsndfile_refusals(raw: IO[bytes]) -> Iterator[_Kept]:
+    """A file that libsndfile writes to; raises OSError where the system refused to write, whatever libsndfile says."""
+    kept = _Kept(raw)
+    try:
+        yield kept
+    except (AssertionError, RuntimeError) as error:  # soundfile's own check of how much was written, and libsndfile's
+        if kept.refused is None:
+            raise
+        raise kept.refused from error
+    if kept.refused is not None:
+        raise kept.refused
+
+
 @contextmanager
 def audio_writer(path: Path, frames: int, form: AudioForm) -> Iterator[AudioWriter]:
     """Writes an audio file; at the end it is read again and gets its name.
@@ -86,7 +123,8 @@ def audio_writer(path: Path, frames: int, form: AudioForm) -> Iterator[AudioWrit
     with atomic_write(path) as temporary:
         with (
             temporary.open("w+b") as raw,
-            soundfile.SoundFile(raw, "w", SAMPLE_RATE, 2, subtype, format=container) as file,
+            libsndfile_refusals(raw) as kept,
+            soundfile.SoundFile(cast(Any, kept), "w", SAMPLE_RATE, 2, subtype, format=container) as file,
         ):
             writer = AudioWriter(file, form)
             yield writer

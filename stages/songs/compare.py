@@ -37,7 +37,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 from mixstyle.stages.songs.index import pairs_of_index
-from mixstyle.stages.songs.names import distinct_names, refuse_inputs
+from mixstyle.stages.songs.names import distinct_names, refuse_clashes
 
 VERSION = 1
 """Of the JSON file."""
@@ -109,7 +109,7 @@ def compare(
     for path in (png, json_path, csv_path):
         if path is not None:
             check_file(path)
-    refuse_inputs([png, json_path, csv_path], [first, second])
+    refuse_clashes([png, json_path, csv_path], [first, second])
     names = distinct_names([first, second])
     with embedder_of(settings, measure=True) as embedder:
         songs = [embedder.song(path) for path in (first, second)]

@@ -27,7 +27,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
 from mixstyle.stages.songs.given import given_songs
-from mixstyle.stages.songs.names import refuse_inputs
+from mixstyle.stages.songs.names import refuse_clashes
 
 SUFFIXES = (".parquet", ".npy", ".csv", ".json")
 VERSION = 1
@@ -71,7 +71,7 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
         raise MixstyleError("no songs are given", code="not-found")
     songs = given_songs(songs)
     check_file(output)
-    refuse_inputs([output], songs)
+    refuse_clashes([output], songs)
     rows: list[tuple[Path, EmbeddedSong]] = []
     failed: list[MixstyleError] = []
     left_out = LeftOut("embed")

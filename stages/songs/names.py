@@ -49,11 +49,17 @@ def page_names(names: Sequence[str], suffix: str) -> list[str]:
     return found
 
 
-def refuse_inputs(outputs: Sequence[Path | None], songs: Sequence[Path]) -> None:
-    """Raises MixstyleError (bad-option) where an output is one of the songs."""
+def refuse_clashes(outputs: Sequence[Path | None], songs: Sequence[Path]) -> None:
+    """Raises MixstyleError (bad-option) where an output is one of the songs, or another output."""
+    taken: set[Path] = set()
     for output in outputs:
-        if output is not None and output.exists() and any(song.exists() and output.samefile(song) for song in songs):
+        if output is None:
+            continue
+        if output.exists() and any(song.exists() and output.samefile(song) for song in songs):
             raise MixstyleError(f"{output}: is one of the songs; name another file to write", code="bad-option")
+        if output.resolve() in taken:
+            raise MixstyleError(f"{output}: is named for two outputs; give each a name of its own", code="bad-option")
+        taken.add(output.resolve())
 
 
 def _parts(path: Path) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, sh
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.indexed import KnownSong, known_song
-from mixstyle.stages.songs.names import refuse_inputs
+from mixstyle.stages.songs.names import refuse_clashes
 from mixstyle.stages.songs.provenance import embedding_models, keep_models
 from mixstyle.stages.songs.stem_search import check_stem, stem_columns, stem_index
 
@@ -98,7 +98,7 @@ def search(
     for path in (json_path, csv_path):
         if path is not None:
             check_file(path)
-    refuse_inputs([json_path, csv_path], [song])
+    refuse_clashes([json_path, csv_path], [song])
     query, songs, root = known_song(settings, song) or _embedded(settings, song)
     found = matches(songs, query, k, without=song, root=root, stem=stem)
     _print(song, query, found, len(songs.usable), stem)

@@ -18,7 +18,7 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
-from mixstyle.stages.songs.names import distinct_names, page_names, refuse_inputs
+from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
 from mixstyle.stages.songs.whole_song import WholeSong
 
 
@@ -51,7 +51,7 @@ def write_stems(settings: Settings, songs: Sequence[Path], output: Path, form: A
     for song, folder in zip(files, folders, strict=True):
         if is_stem_folder(song.resolve()):
             raise MixstyleError(f"{song}: is a folder of stems already", code="bad-option")
-        refuse_inputs(_paths(folder, form), [song])
+        refuse_clashes(_paths(folder, form), [song])
     separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
     if separator is None:
         raise MixstyleError("separate.input=stems: give a profile that separates", code="bad-option")

@@ -18,11 +18,13 @@ from mixstyle.cache.features_layout import RowKeys
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import load_checkpoint, save_checkpoint
+from mixstyle.cache.music.writer import AudioForm, audio_writer
 from mixstyle.cache.song_index import IndexedSong, SongIndex
 from mixstyle.cache.storage.atomic import write_bytes
 from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
+from mixstyle.stages import demo_songs
 
 ROOM_BYTES = 16_384
 
@@ -76,7 +78,35 @@ def plain(folder: Path) -> Callable[[], object]:
     return lambda: write_bytes(folder / "any.bin", bytes(2 * ROOM_BYTES))
 
 
-@pytest.mark.parametrize("make", [checkpoint, export, part, descriptors, mels, plain], ids=lambda make: make.__name__)
+def audio(folder: Path, name: str) -> Callable[[], object]:
+    noise = np.random.default_rng(3).uniform(-1, 1, (2, ROOM_BYTES)).astype(np.float32)
+    form = AudioForm.of(folder / name)
+
+    def write() -> None:
+        with audio_writer(folder / name, noise.shape[1], form) as writer:
+            for start in range(0, noise.shape[1], 1000):
+                writer.write(noise[:, start : start + 1000])
+
+    return write
+
+
+def wav(folder: Path) -> Callable[[], object]:
+    return audio(folder, "song.wav")
+
+
+def flac(folder: Path) -> Callable[[], object]:
+    return audio(folder, "song.flac")
+
+
+def rendered(folder: Path) -> Callable[[], object]:
+    noise = np.random.default_rng(4).integers(-(2**15), 2**15, (2, ROOM_BYTES), np.int16)
+    return lambda: demo_songs._write_flac(folder / "song.flac", noise)
+
+
+KINDS = [checkpoint, export, part, descriptors, mels, plain, wav, flac, rendered]
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 def test_a_full_disk_is_told_in_one_line(make: Callable[[Path], Callable[[], object]], tmp_path: Path) -> None:
     write = make(tmp_path)
     before = {path for path in tmp_path.rglob("*") if path.is_file()}

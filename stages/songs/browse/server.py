@@ -123,7 +123,8 @@ def browse(settings: Settings, host: str, port: int, take_songs: bool = False) -
             also = f", from other machines at {url_of(socket.gethostname(), server.port)}" if everywhere else ""
             may = "hear these songs, and send songs here" if take_songs else "hear these songs"
             say(f"browse: warning: everyone who reaches this machine can {may}{also}")
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that files are removed
+        # so that files are removed; by no SIGINT, which a script's background jobs ignore
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

@@ -38,7 +38,7 @@ from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_amon
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
-from mixstyle.stages.songs.names import distinct_names, page_names, refuse_inputs
+from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
 
 VERSION = 1
 """Of the JSON file."""
@@ -97,7 +97,8 @@ class Outputs:
 
     def check(self, songs: Sequence[Path]) -> None:
         """Raises MixstyleError for what cannot be written (cannot-write) or is one of the songs (bad-option)."""
-        refuse_inputs(self._all, songs)
+        one_folder = self.several and self.html == self.png  # which takes the pages of both kinds
+        refuse_clashes(self._all[:-1] if one_folder else self._all, songs)
         for path in self._all:
             if path is not None:
                 (check_folder if self.several and path in (self.png, self.html) else check_file)(path)

@@ -29,7 +29,7 @@ from mixstyle.stages.songs.match.text import print_match
 from mixstyle.stages.songs.match_metric import metric_of_file
 from mixstyle.stages.songs.match_plan import Plan, check_asked, make_plan, measured_as_json
 from mixstyle.stages.songs.match_render import RenderedSong, Targets, render_song
-from mixstyle.stages.songs.names import distinct_names, page_names, refuse_inputs
+from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
 from mixstyle.stages.songs.whole_song import WholeSong
 
 
@@ -61,7 +61,7 @@ class MatchOutputs:
         for folder in (self.stems, self.ab):
             if folder is not None:
                 check_folder(folder)
-        refuse_inputs([self.chain, self.png, *audio], [*songs, *_files_of(songs)])
+        refuse_clashes([self.chain, self.png, *audio], [*songs, *_files_of(songs)])
 
 
 def match(
@@ -124,7 +124,7 @@ def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: P
         outputs[0].check([*files, chain_path])
     else:
         check_folder(output)
-        refuse_inputs(paths, [*files, *_files_of(files)])
+        refuse_clashes(paths, [*files, *_files_of(files)])
     separator = _separator(settings, files)
 
     def write(song: Path, target: MatchOutputs, left_out: LeftOut) -> None:

@@ -2,8 +2,12 @@
 
 import dataclasses
 import io
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -212,3 +216,30 @@ def test_an_address_of_version_6_is_one_that_browsers_take(settings: Settings) -
     with Server(settings, host="::1", port=0) as server:
         assert server.url == f"http://[::1]:{server.port}/"
         assert fetch(server.url)[0] == 200
+
+
+@pytest.mark.slow
+def test_it_ends_on_sigterm_where_a_script_has_it_ignore_sigint(settings: Settings, tmp_path: Path) -> None:
+    """Background jobs of a script ignore SIGINT, and so do the processes that they start."""
+    folder = settings.embed.index_dir.parent
+    options = ["--config", str(folder / "profile.yaml"), "--index", str(settings.embed.index_dir)]
+    options += ["--encoder", str(settings.embed.encoder), "--port", "0"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mixstyle.stages", "browse", *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    assert any("songs at http" in line for line in lines)
+    assert list(tmp_path.glob("mixstyle-browse-*"))
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+    assert not list(tmp_path.glob("mixstyle-browse-*"))
