@@ -363,19 +363,22 @@ class FeatureStore:
         self._put("center", slice(0, len(self.names)), center, 0)
         self._put("scale", slice(0, len(self.names)), scale, 0)
 
-    def stored_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Center and scale `[D]` as stored, or None before every shard is done."""
-        if not self.complete:
-            return None
+    def stored_statistics(self, *, checked: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Center and scale `[D]` as stored, or None before every shard is done; checked: raises where damaged."""
         try:
-            center, scale = (np.asarray(self._read(name), np.float32) for name in ("center", "scale"))
+            found = [self._read(name) for name in ("center", "scale")] if self.complete else []
         except MixstyleError:
-            return None  # they follow from the rows
-        return (center, scale) if np.isfinite(center).all() and np.isfinite(scale).all() else None
+            if checked:
+                raise
+            found = []  # they follow from the rows
+        return (found[0], found[1]) if found and np.isfinite(found).all() else None
 
     def statistics_differ(self) -> bool:
-        """Whether statistics are stored and are not those of the rows; a store without checksums may hold such."""
-        stored = self.stored_statistics()
+        """Whether statistics are stored and are damaged or not those of the rows (no checksum told that before)."""
+        try:
+            stored = self.stored_statistics(checked=True)
+        except MixstyleError:
+            return True
         return stored is not None and not all(
             np.allclose(kept, made, rtol=1e-5, atol=1e-6)  # float32 of sums in another order
             for kept, made in zip(stored, self.statistics(), strict=True)

@@ -87,6 +87,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "the failure log": ("stems/failures.csv", flip),
     "a chunk of the descriptors": ("features.zarr/descriptors/c/0/0", flip),
     "a chunk that is gone": ("features.zarr/start_s/c/1", Path.unlink),
+    "their statistics": ("features.zarr/center/c/0", flip),
     "the descriptors' metadata": ("features.zarr/zarr.json", flip),
     "spectrograms": ("mels/abc/mels.zarr/mels/c/1/0/0/0", flip),
     "a checkpoint": ("checkpoints/latest.pt", flip),
@@ -131,6 +132,10 @@ def test_what_was_taken_away_is_made_again(settings: Settings, tmp_path: Path) -
     flip(tmp_path / "features.zarr" / "descriptors" / "c" / "0" / "0")
     assert verify(settings, repair=True).damages[0].remake == ("features",)
     assert features(settings).shards_computed == 1
+    assert digest(tmp_path / "features.zarr") == before
+    flip(tmp_path / "features.zarr" / "center" / "c" / "0")
+    assert [damage.remake for damage in verify(settings, repair=True).damages] == [("features",)]
+    assert features(settings).shards_computed == 0
     assert digest(tmp_path / "features.zarr") == before
     flip(tmp_path / "stems" / "stems-000001.tar")
     verify(settings, repair=True)
