@@ -1,9 +1,11 @@
-"""MPEG audio (MP3, MP2, MP1) whose header gives no length: its frames are counted.
+"""MPEG audio (MP3, MP2, MP1) whose header gives no length, or that of its first part alone: its frames are counted.
 
 Encoders write a first frame that is silent and holds the number of frames (`Xing` for a variable bit rate, `Info` for a
 constant one). Without it decoders guess from the first frame's bit rate and the file's size: too much where tags
-lie around the audio, and anything where the bit rate varies. ISO/IEC 11172-3, 2.4.2.3, and 13818-3 have the frame
-header; the Xing header is described in https://www.codeproject.com/Articles/8295/MPEG-Audio-Frame-Header.
+lie around the audio, and anything where the bit rate varies. Files that were joined end to end tell the length of the
+first: frames are counted too where the file goes on behind what its header tells of. ISO/IEC 11172-3, 2.4.2.3, and
+13818-3 have the frame header; the Xing header is described in
+https://www.codeproject.com/Articles/8295/MPEG-Audio-Frame-Header.
 """
 
 import mmap
@@ -25,6 +27,10 @@ SEARCHED_BYTES = 1 << 16
 """How far the first frame may lie behind the tags, and the next one behind damage."""
 _SAME = 0xFFFE0C00
 """Bits of a frame's header that all frames of a file share: sync, version, layer and rate."""
+
+_FRAMES_BEYOND = 16
+"""So many frames (0.4 s at 44.1 kHz) may follow those that a header tells of: encoders differ by one or two, and cut
+the last one off or not."""
 
 Bytes = bytes | mmap.mmap
 
@@ -88,14 +94,24 @@ def parse_header(data: Bytes, place: int) -> FrameHeader | None:
 def count_frames(data: Bytes, start: int, stop: int) -> CountedFrames | None:
     """Counts the whole frames from `start` to `stop`, over damaged places too.
 
-    None where there is no MPEG audio, and where its first frame tells its length.
+    None where there is no MPEG audio, and where its first frame tells its length. That is believed, without a look at
+    the others, where the file ends where it should by the header.
     """
     place = _next_frame(data, start, stop, None)
     first = None if place is None else parse_header(data, place)
-    if place is None or first is None or _tells_length(data, place, first):
+    if place is None or first is None:
         return None
-    if data[place + 36 : place + 40] == b"VBRI":  # Fraunhofer's header: a silent frame of its own
+    told = _told_length(data, place, first)
+    if told is not None and told.size and stop - place - told.size <= _FRAMES_BEYOND * first.size:
+        return None
+    if told is not None or data[place + 36 : place + 40] == b"VBRI":  # Fraunhofer's header; silent frames of their own
         place += first.size
+    counted = _counted(data, place, stop, first)
+    return None if told is not None and counted and counted.frames <= told.frames + _FRAMES_BEYOND else counted
+
+
+def _counted(data: Bytes, place: int, stop: int, first: FrameHeader) -> CountedFrames | None:
+    """The whole frames from `place` on that are like `first`; None where there are none."""
     began, frames = place, 0
     while place + 4 <= stop:
         header = parse_header(data, place)
@@ -112,12 +128,26 @@ def count_frames(data: Bytes, start: int, stop: int) -> CountedFrames | None:
     return CountedFrames(first, began, frames) if frames else None
 
 
-def _tells_length(data: Bytes, place: int, first: FrameHeader) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a first frame tells. frames: that follow it. size: of them and itself, bytes; 0 where it is not known."""
+
+    frames: int
+    size: int
+
+
+def _told_length(data: Bytes, place: int, first: FrameHeader) -> _Told | None:
+    """None where the first frame tells no number of frames."""
     tag = place + 4 + first.side_bytes
-    name, flags, frames = data[tag : tag + 4], data[tag + 4 : tag + 8], data[tag + 8 : tag + 12]
-    if first.layer != 3 or name not in (b"Xing", b"Info") or len(frames) < 4:
-        return False
-    return bool(flags[3] & 1 and int.from_bytes(frames, "big"))
+    name, head = data[tag : tag + 4], data[tag + 4 : tag + 16]
+    if first.layer != 3 or name not in (b"Xing", b"Info") or len(head) < 12:
+        return None
+    flags, frames, size = struct.unpack(">III", head)
+    if not flags & 1 or not frames:
+        return None
+    if not flags & 2:  # of a constant bit rate it follows, but for padding: a byte a frame at most
+        size = (frames + 1) * (first.size + 1) if name == b"Info" else 0
+    return _Told(frames, size)
 
 
 def _next_frame(data: Bytes, start: int, stop: int, like: FrameHeader | None) -> int | None:

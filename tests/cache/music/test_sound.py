@@ -57,6 +57,40 @@ def test_an_mp3_without_a_header_is_as_long_as_its_frames_and_sounds_the_same(
         np.testing.assert_allclose(found[:, skipped:], expected[:, skipped:], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("variable", [False, True])
+def test_joined_mp3s_are_as_long_as_all_that_can_be_decoded(tmp_path: Path, variable: bool) -> None:
+    one = write_mp3(tmp_path / "one.mp3", noise(SECONDS * RATE), variable)
+    other = write_mp3(tmp_path / "other.mp3", noise(2 * RATE), variable)
+    joined = tmp_path / "joined.mp3"
+    joined.write_bytes(one.read_bytes() + id3v2(3_000) + other.read_bytes() + b"TAG" + b"t" * 125)
+    frames = probe(joined).frames
+    # each encoder adds its delay and fills the last frame up, three frames at most, and the second's header is one
+    assert (SECONDS + 2) * RATE <= frames <= (SECONDS + 2) * RATE + 7 * 1152
+    found = whole(joined)
+    assert (found.there, found.reason) == (frames, "")
+    start, stop = 50_000, 61_234
+    expected = read_window(one, start, stop)
+    # float32 at full scale 1, the same bits decoded
+    np.testing.assert_allclose(read_window(joined, start + LAME_DELAY, stop + LAME_DELAY), expected, atol=1e-6, rtol=0)
+    expected = read_window(other, RATE // 2, RATE)  # behind it: the end of the file
+    end = len(soundfile.read(other)[0])
+    tail = read_window(joined, frames - 3 * 1152 - end, frames)
+    lags = range(tail.shape[1] - (RATE - RATE // 2) + 1)
+    assert min(float(np.abs(tail[:, lag : lag + 100] - expected[:, :100]).max()) for lag in lags) < 1e-6
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_a_whole_mp3_is_believed_without_a_look_at_its_frames(tmp_path: Path, variable: bool) -> None:
+    data = bytearray(write_mp3(tmp_path / "a.mp3", noise(SECONDS * RATE), variable).read_bytes())
+    assert count_frames(bytes(data), 0, len(data)) is None
+    place = data.find(b"Xing" if variable else b"Info")
+    data[place + 11] -= 40  # frames that it tells of; it ends where its size says
+    assert count_frames(bytes(data), 0, len(data)) is None
+    data[place + 11] += 40
+    longer = bytes(data) + bytes(100_000)  # no frames in them
+    assert count_frames(longer, 0, len(longer)) is None
+
+
 def test_a_window_of_a_variable_bit_rate_is_exact_wherever_it_begins(tmp_path: Path) -> None:
     path = write_mp3(tmp_path / "a.mp3", noise(SECONDS * RATE), variable=True)
     audio = soundfile.read(path, dtype="float32")[0].T
