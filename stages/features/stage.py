@@ -143,11 +143,11 @@ def _describe_bank(
     chosen = settings.remix
     if not chosen.blocks:
         return None
-    if not (chosen.remix_dir / SETTINGS).exists() or not StemCache(chosen.remix_dir).complete:
-        say(
-            f"features: the bank in {chosen.remix_dir} is not whole yet, its clips have no descriptors; first run: "
-            f"{completed(('remix',), settings)}"
-        )
+    begun = (chosen.remix_dir / SETTINGS).exists()
+    if not begun or not StemCache(chosen.remix_dir).complete:
+        place = chosen.remix_dir
+        why = f"the bank in {place} is not whole yet, its clips have no descriptors" if begun else f"no bank in {place}"
+        say(f"features: {why}; first run: {completed(('remix',), settings)}")
         return None
     return _describe(settings, chosen.remix_dir, chosen.features_path, rebuild, share, ray)
 
@@ -226,7 +226,8 @@ def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> Non
     done = f"features: {summary.clips} clips with {len(DESCRIPTORS)} descriptors in {summary.features_path}"
     failed = f", {summary.clips_failed} without (their reasons are in the store)" if summary.clips_failed else ""
     rate = f"; {summary.clips_per_s:.1f} clips/s, {summary.times_real_time:.0f} x real time"
-    say(done + failed + (rate if summary.shards_computed else "; nothing was left to do"))
+    left = summary.shards_waiting or summary.shards_elsewhere
+    say(done + failed + (rate if summary.shards_computed else "" if left else "; nothing was left to do"))
     if summary.shards_waiting:
         say(
             f"features: {summary.shards_waiting} of {summary.shards} shards of {cache.stems_dir} are not "

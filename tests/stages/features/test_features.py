@@ -112,6 +112,19 @@ def test_shards_that_come_later_are_added(finished: Path, tmp_path: Path) -> Non
     assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
 
 
+@pytest.mark.parametrize(("shards", "ended"), [(0, False), (2, False), (SHARDS, True)])
+def test_nothing_is_left_to_do_only_where_all_stems_are_there(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shards: int, ended: bool
+) -> None:
+    folder = copy_of(finished, tmp_path / "waiting", shards)
+    features(settings_of(folder))
+    capsys.readouterr()
+    summary = features(settings_of(folder))
+    assert (summary.shards_computed, summary.shards_waiting) == (0, SHARDS - shards)
+    told = capsys.readouterr()
+    assert ("nothing was left to do" in told.out + told.err) == ended
+
+
 def test_threads_change_nothing(finished: Path, tmp_path: Path) -> None:
     folder = copy_of(finished, tmp_path / "threads")
     features(settings_of(folder, features={"workers": 5}))
