@@ -86,20 +86,23 @@ Encoder = Annotated[Path | None, typer.Option(help="A checkpoint or exported enc
 Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in.")]
 
 
-def settings_of(config: str, overrides: list[str] | None, **options: Any) -> "Settings":
-    """The profile with --set laid over it, and the plain options over that: section__name=value, None for not given."""
+def settings_of(config: str, overrides: list[str] | None, *, training: bool = True, **options: Any) -> "Settings":
+    """The profile with --set laid over it, and the plain options over that: section__name=value, None for not given.
+
+    training: as `load_settings` has it.
+    """
     from mixstyle.stages.settings.profile import load_settings  # not for --help: pydantic takes its time
 
     given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
-    settings = load_settings(config, overrides or [], given)
+    settings = load_settings(config, overrides or [], given, training=training)
     named, own = dict(given), ""
     if MUSIC in given:
-        own = load_settings(config).separate.data_path.as_posix()
+        own = load_settings(config, training=training).separate.data_path.as_posix()
     elif not any(text.partition("=")[0].strip() == MUSIC for text in overrides or []):
         found = remembered_music(settings.separate.stems_dir, settings.separate.data_path)
         if found is not None:
             own, named[MUSIC] = settings.separate.data_path.as_posix(), found
-            settings = load_settings(config, overrides or [], named)
+            settings = load_settings(config, overrides or [], named, training=training)
     plainly = {name: _plain(value) for name, value in named.items()}
     begin(CalledWith(config, tuple(overrides or ()), plainly, own), settings)
     return settings

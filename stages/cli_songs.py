@@ -1,7 +1,7 @@
 """Commands about songs: what their mix is like, and which songs are mixed alike."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,11 @@ from mixstyle.stages.cli_options import (
 
 if TYPE_CHECKING:
     from mixstyle.stages.settings.profile import Settings
+
+
+def _song_settings(config: str, overrides: list[str] | None, **options: Any) -> "Settings":
+    """The settings of commands that train nothing: `separate.clip_s` may be shorter than the clips of a training."""
+    return settings_of(config, overrides, training=False, **options)
 
 
 def describe_command(
@@ -47,7 +52,7 @@ def describe_command(
     """
     from mixstyle.stages.songs.describe.stage import describe_songs
 
-    chosen = settings_of(config, overrides, separate__device=device)
+    chosen = _song_settings(config, overrides, separate__device=device)
     describe_songs(chosen, songs or [], stems, csv, json, png, html)
 
 
@@ -74,7 +79,7 @@ def stems_command(
     from mixstyle.stages.songs.stems import write_stems
 
     form = AudioForm("flac" if flac else "wav", "float" if float_ else "24")
-    write_stems(settings_of(config, overrides, separate__device=device), songs, output, form)
+    write_stems(_song_settings(config, overrides, separate__device=device), songs, output, form)
 
 
 def match_command(
@@ -116,7 +121,7 @@ def match_command(
         missing = "--reference" if not reference else "--output"
         example = "mixstyle match mine.wav --reference theirs.wav -o matched.wav"
         raise MixstyleError(f"{missing} is missing: {example}", code="bad-option")
-    settings = settings_of(config, overrides, separate__device=device)
+    settings = _song_settings(config, overrides, separate__device=device)
     outputs = MatchOutputs(output, chain, png, write_stems, ab, "float" if float_ else "24")
     match(settings, song, reference, outputs, stems=stems, amount=amount, keep=keep or (), search=search)
 
@@ -140,14 +145,14 @@ def apply_command(
     """
     from mixstyle.stages.songs.match.stage import apply
 
-    apply(settings_of(config, overrides, separate__device=device), chain, songs, output, "float" if float_ else "24")
+    apply(_song_settings(config, overrides, separate__device=device), chain, songs, output, "float" if float_ else "24")
 
 
 def _to_embed(
     config: str, overrides: list[str] | None, encoder: Path | None, device: str | None, index_dir: Path | None = None
 ) -> "Settings":
     """The settings of the commands that embed songs."""
-    return settings_of(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
+    return _song_settings(config, overrides, embed__encoder=encoder, embed__device=device, embed__index_dir=index_dir)
 
 
 def embed_command(
@@ -247,10 +252,10 @@ def compare_command(
 
 
 def browse_command(
-    host: Annotated[str, typer.Option(help="Where to listen; others than this machine can reach any other.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="0 takes any that is free.")] = 8050,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. At 127.0.0.1 only this machine can reach the page.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8050,
     take_songs: Annotated[
         bool, typer.Option("--take-songs", help="Takes songs and matches from other machines too, with --host.")
     ] = False,

@@ -22,7 +22,7 @@ from mixstyle.stages.settings.base import STRICT, fields_of, plain, setting
 from mixstyle.stages.settings.demo_songs import DemoSongsSettings
 from mixstyle.stages.settings.evaluate import EvaluateSettings
 from mixstyle.stages.settings.features import FeaturesSettings
-from mixstyle.stages.settings.refusals import build, unknown
+from mixstyle.stages.settings.refusals import build, shortened, unknown
 from mixstyle.stages.settings.remix import RemixSettings
 from mixstyle.stages.settings.renamed import name_now, value_now
 from mixstyle.stages.settings.report import ReportSettings
@@ -65,11 +65,16 @@ _NAMES = [f"{section}.{key}" for section, cls in SECTIONS.items() for key in fie
 
 
 def load_settings(
-    config: str | Path = "demo", overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+    config: str | Path = "demo",
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    *,
+    training: bool = True,
 ) -> Settings:
     """Reads a profile (a name in `configs/` or a YAML file) and lays `section.name=value` overrides over it.
 
-    values: more overrides by their name `section.name`, as Python values, laid over the rest.
+    values: more overrides by their name `section.name`, as Python values, laid over the rest. training: whether an
+    encoder may be trained with them; then lengths of clips in different sections have to go together.
 
     Raises MixstyleError for a missing file (not-found), and for sections and settings that do not exist
     (unknown-setting) or values that are wrong (bad-setting), by name.
@@ -89,11 +94,15 @@ def load_settings(
         given.add_override(text)
     for name, value in (values or {}).items():
         given.add(name, value, "command line")
-    return given.settings()
+    settings = given.settings()
+    if training:
+        _compare(settings)
+    return settings
 
 
 def from_plain(data: Mapping[str, Any]) -> Settings:
-    """The settings that `plain` was given. Raises MixstyleError as `load_settings` does."""
+    """The settings that `plain` was given. Raises MixstyleError as `load_settings` does, but does not compare sections:
+    whoever made these settings has done so, where it matters."""
     given = _Given()
     given.add_sections(data, "settings")
     return given.settings()
@@ -121,7 +130,9 @@ class _Given:
             elif section not in SECTIONS:
                 raise unknown(str(section), ["profile", *SECTIONS], where, "section")
             elif not isinstance(values, Mapping | NoneType):
-                raise MixstyleError(f"{where}: {section} should be a section, not {values!r}", code="bad-setting")
+                raise MixstyleError(
+                    f"{where}: {section} should be a section, not {shortened(repr(values))}", code="bad-setting"
+                )
             else:
                 for key, value in (values or {}).items():
                     self.add(f"{section}.{key}", value, where)
@@ -132,8 +143,8 @@ class _Given:
         if not (equals and "." in name):
             same = [known for known in _NAMES if known.partition(".")[2] == name]
             raise MixstyleError(
-                f"--set {text}: write it as section.name=value, such as {(same or ['train.batch_size'])[0]}="
-                f"{value or 12}",
+                f"--set {shortened(text)}: write it as section.name=value, such as {(same or ['train.batch_size'])[0]}="
+                f"{shortened(value) or 12}",
                 code="bad-option",
             )
         name = self._known(name, "--set")
@@ -141,7 +152,7 @@ class _Given:
         try:
             self.add(name, _read(value, fields_of(SECTIONS[section])[key].annotation), "--set")
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise MixstyleError(f"--set {text}: the value is not valid YAML", code="bad-setting") from error
+            raise MixstyleError(f"--set {shortened(text)}: the value is not valid YAML", code="bad-setting") from error
 
     def add(self, name: str, value: Any, where: str) -> None:
         """One setting. Raises MixstyleError for a name that there is not."""
@@ -151,13 +162,11 @@ class _Given:
         self.origins[section][key] = where
 
     def settings(self) -> Settings:
-        """All of it, checked."""
+        """All of it, section by section checked."""
         built = {name: build(cls, name, self.values[name], self.origins[name]) for name, cls in SECTIONS.items()}
         if not isinstance(self.profile, str):
-            raise MixstyleError(f"profile={self.profile!r} should be text", code="bad-setting")
-        settings = Settings(self.profile, **built)
-        _compare(settings)
-        return settings
+            raise MixstyleError(f"profile={shortened(repr(self.profile))} should be text", code="bad-setting")
+        return Settings(self.profile, **built)
 
     def _known(self, name: str, where: str) -> str:
         """The name as it is today, with a warning where it has changed."""
@@ -186,7 +195,7 @@ def _read(text: str, annotation: Any) -> Any:
 
 
 def _compare(settings: Settings) -> None:
-    """Refuses settings of one section that do not go with those of another."""
+    """Refuses settings that an encoder cannot be trained with, though each section alone is right."""
     separate, train = settings.separate, settings.train
     if separate.clips_per_track < 2:
         raise MixstyleError(
@@ -217,7 +226,10 @@ def _config_path(config: str | Path) -> Path:
     named = shipped(Path("configs") / f"{config}.yaml")
     if named.is_file():
         return named
+    if path.is_dir():
+        raise MixstyleError(f"{path}: is a folder; give the path of a YAML file in it", code="not-found")
     known = ", ".join(profile_names()) or "none found in configs/"
     raise MixstyleError(
-        f"no profile {str(config)!r} (there are: {known}); give its name or a path to a YAML file", code="not-found"
+        f"no profile {shortened(repr(str(config)))} (there are: {known}); give its name or a path to a YAML file",
+        code="not-found",
     )

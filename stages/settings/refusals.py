@@ -26,6 +26,8 @@ _SHOULD_BE = {
     "too_long": "a list of {max_length} at most",
 }
 """By pydantic's type of error."""
+SHOWN_CHARACTERS = 200
+"""Of a value that is refused, so many are repeated."""
 _PATTERNS = {True: "auto, cpu, cuda or cuda:N", False: "cpu, cuda or cuda:N"}
 
 
@@ -54,7 +56,7 @@ def unknown(name: str, known: Collection[str], where: str, kind: str = "setting"
         hint = f"did you mean {section}{dot}{nearest[0]}?"
     else:
         hint = f"did you mean {elsewhere[0]}?" if elsewhere else f"there are {', '.join(keys)}"
-    return MixstyleError(f"{where}: there is no {kind} {name}; {hint}", code="unknown-setting")
+    return MixstyleError(f"{where}: there is no {kind} {shortened(name)}; {hint}", code="unknown-setting")
 
 
 def _refusal(section: str, values: Mapping[str, Any], origins: Mapping[str, str], details: Mapping[str, Any]) -> str:
@@ -85,4 +87,13 @@ def _from(origins: Mapping[str, str], name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else str(value)
+    return shortened(repr(value) if isinstance(value, str) else str(value))
+
+
+def shortened(text: str) -> str:
+    """A text for a message: its first 200 characters, where it is longer.
+
+    >>> shortened("short"), len(shortened("x" * 5000))
+    ('short', 203)
+    """
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

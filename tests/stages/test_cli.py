@@ -87,6 +87,24 @@ def test_songs_are_embedded_indexed_searched_and_compared(tmp_path: Path) -> Non
     assert (caught.value.code, str(tmp_path / "other") in str(caught.value)) == ("step-missing", True)
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_what_is_no_port_is_refused(port: int) -> None:
+    result = CliRunner().invoke(app, ["browse", "--port", str(port)])
+    assert result.exit_code == 2, "as for any option of a wrong value"
+
+
+def test_songs_are_asked_for_clips_shorter_than_a_training_takes(tmp_path: Path) -> None:
+    short = ("--set", "separate.clip_s=3", "--set", "train.clip_duration_s=4")
+    for command in (("describe", "none"), ("embed", "none", "-o", "a.npy"), ("index", "none"), ("stems", "none")):
+        words = [*command, *(("-o", tmp_path) if command[0] == "stems" else ())]
+        with pytest.raises(MixstyleError) as caught:
+            typed(*words, *short)
+        assert caught.value.code == "not-found", "the song, and no setting"
+    with pytest.raises(MixstyleError) as caught:
+        typed("features", *short)
+    assert caught.value.code == "bad-setting"
+
+
 def test_several_devices_are_names_or_a_number() -> None:
     assert several_devices("cuda:1,cuda:3", "cpu") == ["cuda:1", "cuda:3"]
     assert several_devices("3", "cuda:5") == ["cuda:0", "cuda:1", "cuda:2"]

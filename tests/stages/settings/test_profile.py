@@ -200,6 +200,25 @@ def test_a_profile_that_an_override_completes_is_taken(tmp_path: Path) -> None:
     assert load_settings(path, ["separate.clip_s=12"]).train.clip_duration_s == 12
 
 
+def test_commands_that_train_nothing_take_clips_shorter_than_a_training_needs(profile: Path) -> None:
+    short = ["separate.clip_s=3", "separate.clips_per_track=1"]
+    assert refused(profile, *short).code == "bad-setting"
+    settings = load_settings(profile, short, training=False)
+    assert (settings.separate.clip_s, settings.separate.clips_per_track) == (3.0, 1)
+    assert from_plain(plain(settings)) == settings, "as a worker gets them"
+
+
+def test_a_folder_is_no_profile(tmp_path: Path) -> None:
+    error = refused(tmp_path)
+    assert error.code == "not-found"
+    assert "no profile" not in str(error)
+
+
+@pytest.mark.parametrize("override", ["train.batch_size=", "train.batch_size=[", "x", "train.", "train.device="])
+def test_a_long_value_is_not_repeated_in_full(profile: Path, override: str) -> None:
+    assert len(str(refused(profile, override + "x" * 5000))) < 1000  # 200 of the value twice, and the words
+
+
 def test_files_that_are_not_settings(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     for text in ("- 1\n", "train: 5\n", "a: [\n", "profile: 5\n"):
