@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
+from mixstyle.cache.music.formats import AUDIO_SUFFIXES_OF, LISTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.cache.storage.writable import check_file, check_folder
@@ -110,6 +111,7 @@ def match(
 
 def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: Path, samples: Samples = "24") -> int:
     """Puts a chain on songs; how many. output: a file for one song, else a folder.
+    A name with an ending is a file's, except that of a folder which is there already.
 
     songs: files, folders of stems, or folders of music. A stem that a song has not stays as it is, and so do pan and
     width of a song in mono. Songs that cannot be used are told and left out. Raises MixstyleError as `match` does, and
@@ -117,7 +119,12 @@ def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: P
     """
     chain = read_chain(chain_path)
     files = given_songs(songs)
-    single = len(files) == 1 and output.suffix.lower() in (".wav", ".flac") and not output.is_dir()
+    single = len(files) == 1 and output.suffix != "" and not output.is_dir()
+    if len(files) > 1 and output.suffix.lower() in AUDIO_SUFFIXES_OF[LISTING_VERSION] and not output.is_dir():
+        raise MixstyleError(
+            f"{output}: the name of a file, and there are {len(files)} songs; give the name of a folder",
+            code="bad-option",
+        )
     paths = [output] if single else [output / name for name in page_names(distinct_names(files), ".wav")]
     outputs = [MatchOutputs(path, samples=samples) for path in paths]
     if single:

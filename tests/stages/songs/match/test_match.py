@@ -200,6 +200,17 @@ def test_what_cannot_be_used_is_told(settings: Settings, folder: Path, tmp_path:
     assert not list(tmp_path.glob("a*"))
 
 
+@pytest.mark.parametrize(("songs", "output"), [(2, "out.wav"), (2, "out.mp3"), (1, "out.mp3"), (1, "out.xyz")])
+def test_an_output_of_apply_that_is_no_song_is_refused(
+    settings: Settings, folder: Path, tmp_path: Path, songs: int, output: str
+) -> None:
+    write_chain(tmp_path / "chain.json", MatchChain(KNOWN, 0.0, -14.0))
+    with pytest.raises(MixstyleError) as caught:
+        apply(settings, tmp_path / "chain.json", [folder / "mine", folder / "reference"][:songs], tmp_path / output)
+    assert caught.value.code == "bad-option"
+    assert not (tmp_path / output).exists()
+
+
 def test_a_clipped_song_is_told(settings: Settings, folder: Path, tmp_path: Path) -> None:
     clipped = stems_of()
     clipped[3] = 0
