@@ -24,8 +24,8 @@ def listed_music(settings: Settings, version: int) -> Listing:
         folder, songs = TRY
         made = f"{folder}/{'stems' if chosen.input == 'stems' else 'songs'}"
         raise MixstyleError(
-            f"{error.message}; name your music with --data-path. Or try it on rendered songs, with --data-path {made}; "
-            "to render them",
+            f"{error.message}; name your music with --data-path, or take rendered songs with --data-path {made}; "
+            "to render those,",
             code=error.code,
             remedy=("demo-songs", folder, "--songs", str(songs)),
         ) from error

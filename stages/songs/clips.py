@@ -193,7 +193,8 @@ class SongReader:
 def given_stems(folder: Path) -> dict[str, Path]:
     """The files of a folder of stems. Raises MixstyleError where it is none."""
     if not folder.is_dir():
-        raise MixstyleError(f"{folder}: no such folder", code="not-found")
+        why = "is a file, not a folder of stems" if folder.is_file() else "no such folder"
+        raise MixstyleError(f"{folder}: {why}", code="not-found")
     try:
         return stem_files(folder.parent, folder.name)
     except UnreadableMusic as error:

@@ -6,6 +6,10 @@ from pathlib import Path
 from mixstyle.cache.music.listing import list_tracks, track_files
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.stages.settings.profile import Settings
+
+ANY_FOLDER = "FOLDER"
+"""Stands for a folder of music in commands of messages, where none is known."""
 
 
 def is_stem_folder(path: Path) -> bool:
@@ -27,6 +31,12 @@ def given_songs(paths: Sequence[Path]) -> list[Path]:
         else:
             songs.append(path)
     return songs
+
+
+def folder_to_index(settings: Settings) -> str:
+    """The folder of music that `mixstyle index` is told to take: the profile's; `ANY_FOLDER` where there is none."""
+    music = settings.separate.data_path
+    return str(music) if music.is_dir() else ANY_FOLDER
 
 
 def music_of(folder: Path) -> list[str]:

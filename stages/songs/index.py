@@ -23,6 +23,7 @@ from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import Embedder
+from mixstyle.stages.songs.given import ANY_FOLDER, folder_to_index
 from mixstyle.stages.songs.index_on_ray import embedded_on_ray
 from mixstyle.stages.songs.index_rows import row_of_song
 from mixstyle.stages.songs.indexed import files_of, is_kept
@@ -40,6 +41,10 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
     ray: a cluster whose processes embed them. Raises MixstyleError where there is no music, or none that can be used,
     and where the index holds songs of another folder or was made with another encoder or separator.
     """
+    if folder.is_file():
+        raise MixstyleError(
+            f"{folder}: is a file, and an index is made of a folder; give the folder that it is in", code="bad-option"
+        )
     if not folder.is_dir():
         raise MixstyleError(f"{folder}: no such folder", code="not-found")
     place = settings.embed.index_dir
@@ -88,17 +93,16 @@ def cutting_version_of_index(settings: Settings) -> int:
 
 def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[SongIndex, Path]:
     """The index and its music folder. Raises MixstyleError where there is none, or the embedder did not make it."""
-    music = settings.separate.data_path
-    first = ("index", str(music)) if music.is_dir() else ("index", "--help")
-    return opened_index(settings.embed.index_dir, embedder, first)
+    place = settings.embed.index_dir
+    return opened_index(place, embedder, ("index", folder_to_index(settings), "--index", str(place)))
 
 
-def opened_index(
-    place: Path, embedder: Embedder | None, first: Sequence[str] = ("index", "--help")
-) -> tuple[SongIndex, Path]:
-    """As `open_index`, of a folder. first: the command that makes an index."""
+def opened_index(place: Path, embedder: Embedder | None, first: Sequence[str] = ()) -> tuple[SongIndex, Path]:
+    """As `open_index`, of a folder. first: the command that makes an index; without it, one of any folder."""
     if not (place / SETTINGS).is_file():
-        raise MixstyleError(f"{place}: no index there", code="step-missing", remedy=first)
+        first = first or ("index", ANY_FOLDER, "--index", str(place))
+        hint = f"; with the folder of your music for {ANY_FOLDER}," if ANY_FOLDER in first else ""
+        raise MixstyleError(f"{place}: no index there{hint}", code="step-missing", remedy=first)
     root = Path(read_provenance(place / SETTINGS).flat["music"])
     if embedder is not None:
         again = ("index", str(root), "--rebuild", "--index", str(place))

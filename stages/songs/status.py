@@ -12,6 +12,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.given import folder_to_index
 from mixstyle.stages.songs.provenance import (
     INPUTS,
     embedding_fingerprint,
@@ -33,7 +34,7 @@ def index_status(settings: Settings) -> StageStatus:
     if not (place / SETTINGS).is_file():
         if settings.separate.input == "stems":
             return status("not needed", "separate.input is stems; an index takes mixtures")
-        return status("not started", run=_command(settings.separate.data_path))
+        return status("not started", run=_command(folder_to_index(settings)))
     from mixstyle.cache.song_index import SongIndex  # brings pyarrow
 
     try:
@@ -42,7 +43,7 @@ def index_status(settings: Settings) -> StageStatus:
         songs = SongIndex(place)
     except (MixstyleError, KeyError) as error:
         text = str(error) if isinstance(error, MixstyleError) else f"{place / SETTINGS}: names no music folder"
-        return status("damaged", problems=(text,), run=_command(settings.separate.data_path, "--rebuild"))
+        return status("damaged", problems=(text,), run=_command(folder_to_index(settings), "--rebuild"))
     done = f"{len(songs.usable)} songs of {root}"
     problems: list[str] = []
     if songs.failed:
@@ -103,5 +104,5 @@ def _new(songs: "SongIndex", root: Path) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
-def _command(music: Path, *words: str) -> str:
+def _command(music: Path | str, *words: str) -> str:
     return shlex.join(["mixstyle", "index", str(music), *words])

@@ -215,6 +215,12 @@ def test_an_index_that_python_names_is_filled_by_what_is_told(tmp_path: Path) ->
     with pytest.raises(MixstyleError) as caught:
         opened_index(tmp_path / "own", None)
     assert caught.value.remedy == ("index", str(tmp_path / "music"), "--index", str(tmp_path / "own"))
+    with pytest.raises(MixstyleError) as caught:
+        opened_index(tmp_path / "none", None)
+    assert (caught.value.code, caught.value.remedy) == (
+        "step-missing",
+        ("index", "FOLDER", "--index", str(tmp_path / "none")),
+    )
 
 
 def test_steps_in_a_folder_of_another_command_are_helped_by_that_command() -> None:

@@ -47,6 +47,21 @@ def test_no_index_is_not_started(indexed: Settings, tmp_path: Path) -> None:
     assert index_status(elsewhere).run == command(indexed)
 
 
+def test_music_that_is_not_there_is_not_named(indexed: Settings, tmp_path: Path) -> None:
+    elsewhere = dataclasses.replace(
+        indexed,
+        separate=dataclasses.replace(indexed.separate, data_path=tmp_path / "none"),
+        embed=dataclasses.replace(indexed.embed, index_dir=tmp_path),
+    )
+    assert index_status(elsewhere).run == "mixstyle index FOLDER"
+
+
+def test_a_file_is_no_folder_to_index(indexed: Settings) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        index(indexed, indexed.separate.data_path / "song 0.flac")
+    assert caught.value.code == "bad-option"
+
+
 def test_songs_that_came_changed_and_went_are_counted(indexed: Settings) -> None:
     music = indexed.separate.data_path
     shutil.copytree(music, music.with_name("kept"), copy_function=shutil.copy2)
