@@ -78,9 +78,11 @@ def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
         done = "; taken away" if damage.repaired else ""
         say(f"verify: {damage.path}: {damage.what}{done}")
     if not summary.damages:
-        say(f"verify: {summary.checked} files are what was written")
+        whole = {0: "there is nothing to check yet", 1: "1 file is what was written"}
+        say(f"verify: {whole.get(summary.checked, f'{summary.checked} files are what was written')}")
         return
-    say(f"verify: {len(summary.damages)} of {summary.checked} files are damaged")
+    files = "file is" if summary.checked == 1 else "files are"
+    say(f"verify: {len(summary.damages)} of {summary.checked} {files} damaged")
     if repair:
         for command in dict.fromkeys(damage.remake for damage in summary.damages if damage.remake):
             say(f"verify: to make it again, run: {completed(command, settings)}")

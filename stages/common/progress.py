@@ -123,11 +123,12 @@ class Bar:
         self._last = time.monotonic()
         elapsed_s = max(self._last - self._start, 1e-9)
         rate = (self._done - self._resumed) / elapsed_s
-        eta = f"{(self.total - self._done) / rate:.0f} s left" if rate > 0 else "no estimate yet"
-        say(
-            f"{self.description}: {self._done}/{self.total} {self.unit}, {rate:.2f} {self.unit}/s, {eta}"
-            + (f", {self._note}" if self._note else "")
-        )
+        counted = f"{self.description}: {self._done}/{self.total} {self.unit}"
+        if rate > 0:
+            counted += f", {rate:.2f} {self.unit}/s, {(self.total - self._done) / rate:.0f} s left"
+        elif self._done < self.total:
+            counted += ", no estimate yet"
+        say(counted + (f", {self._note}" if self._note else ""))
 
     def __enter__(self) -> "Bar":
         if self._rich:
@@ -139,7 +140,7 @@ class Bar:
     ) -> None:
         if self._rich:
             self._rich.stop()
-        elif kind is None and self._told != self._done:
+        elif kind is None and self.total and self._told != self._done:
             self._plain()
 
 

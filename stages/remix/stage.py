@@ -247,7 +247,8 @@ def _print(summary: RemixSummary, run: BankRun) -> None:
         f"remix: {summary.groups} groups with {summary.clips} clips of {run.clip_s:g} s in {run.folder}{failed}; "
         f"{len(run.tracks)} groups in all"
     )
-    say(f"remix: {summary.shards} shards, {summary.disk_bytes / 1e6:.1f} MB on disk")
+    shards = "1 shard" if summary.shards == 1 else f"{summary.shards} shards"
+    say(f"remix: {shards}, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
         say(f"remix: {summary.shards_elsewhere} shards are left: of other shares, or locked by other processes")
     if not summary.shards_made:

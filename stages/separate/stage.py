@@ -336,7 +336,8 @@ def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[Run
     say(f"separate: {summary.tracks_done} of {summary.tracks_planned} tracks done ({clips}), {failed}")
     if summary.tracks_noted:
         say(f"separate: {summary.tracks_noted} of them hold less than their headers say; what is there is used")
-    say(f"separate: {summary.shards} shards, {summary.disk_bytes / 1e6:.1f} MB on disk")
+    shards = "1 shard" if summary.shards == 1 else f"{summary.shards} shards"
+    say(f"separate: {shards}, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
         say(f"separate: {summary.shards_elsewhere} shards are left: of other shares, or locked by other processes")
     if not summary.shards_made:
