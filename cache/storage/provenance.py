@@ -36,7 +36,8 @@ class Provenance:
     stage: the command. settings: those that shape the output, by name. versions: of the code that computes it, of
     formats and rules. made_from: hashes of the inputs. notes: for later runs; no part of the comparison.
     fingerprint: of all but the notes; one read from a disk keeps that of its own names, also where they have others
-    since.
+    since. section: of the profile, where the settings are; the stage's where it is empty. It is for messages, and not
+    stored.
 
     Raises ValueError where a name stands twice.
     """
@@ -47,6 +48,7 @@ class Provenance:
     made_from: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = field(default="", compare=False)
+    section: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if len(self.flat) < len(self.settings) + len(self.versions) + len(self.made_from):
@@ -196,7 +198,8 @@ def guard(
 def _called(name: str, old: Provenance, new: Provenance) -> str:
     """How a message calls what differs: a setting by its section too, a version or an input by its name alone."""
     inputs = {*old.versions, *new.versions, *old.made_from, *new.made_from}
-    return name.replace("_", " ") if name.partition(".")[0] in inputs else f"{new.stage.replace('-', '_')}.{name}"
+    section = new.section or new.stage.replace("-", "_")
+    return name.replace("_", " ") if name.partition(".")[0] in inputs else f"{section}.{name}"
 
 
 def _changes(old: Provenance, new: Provenance, absent: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -38,7 +38,7 @@ def index_provenance(fingerprint: Mapping[str, Any], root: Path) -> Provenance:
     if "cutting_version" in fingerprint:
         versions["cutting_version"] = fingerprint["cutting_version"]
     cut = {name: value for name, value in fingerprint.items() if name not in made_from | versions}
-    return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()})
+    return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()}, section="separate")
 
 
 def embedding_models(settings: Settings) -> ModelFiles | None:

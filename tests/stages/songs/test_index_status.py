@@ -81,7 +81,7 @@ def test_other_settings_and_another_encoder_are_named(indexed: Settings, tmp_pat
     options = dataclasses.replace(indexed.separate, clips_per_track=2)
     found = index_status(dataclasses.replace(indexed, separate=options))
     assert (found.state, found.run) == ("stale", command(indexed, "--rebuild"))
-    assert "index.clips_per_track: 3 -> 2" in found.problems[-1]
+    assert "separate.clips_per_track: 3 -> 2" in found.problems[-1]
     encoder = write_encoder(tmp_path / "other.safetensors", seed=1)
     found = index_status(dataclasses.replace(indexed, embed=dataclasses.replace(indexed.embed, encoder=encoder)))
     assert found.state == "stale"
