@@ -122,19 +122,19 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 
 def newest_checkpoint(
-    folder: Path, device: torch.device | str = "cpu"
+    folder: Path, device: torch.device | str = "cpu", torn: list[str] | None = None
 ) -> tuple[Path, dict[str, Any], list[str]] | None:
     """The newest whole checkpoint to go on from, its content, and a line for each newer one that is torn, lacks
     something or has weights that are not finite.
 
-    None where there is no whole one.
+    None where there is no whole one. torn: takes these lines, then too.
     """
     epochs = {
         int(match[1]): path
         for path in folder.glob("checkpoint_epoch_*.pt")
         if (match := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name))
     }
-    torn: list[str] = []
+    torn = [] if torn is None else torn
     for path in [folder / LATEST, *(epochs[epoch] for epoch in sorted(epochs, reverse=True))]:
         if not path.is_file():
             continue

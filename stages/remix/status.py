@@ -37,9 +37,9 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
     if failures := failures_of(bank.shards, "remix"):
         kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(failures).items())
         problems.append(f"clips that were left out: {kinds}; see {folder / 'failures.csv'}")
-    changed, unknown, grows = (
-        _changes(settings, cache, bank) if cache is not None else ([], "there are no stems", False)
-    )
+    stems = settings.separate.stems_dir
+    lacking = f"the stems in {stems} cannot be read" if (stems / "settings.json").exists() else "there are no stems"
+    changed, unknown, grows = _changes(settings, cache, bank) if cache is not None else ([], lacking, False)
     if changed:
         problems.append(f"made with other settings: {'; '.join(changed)}")
         return bank, StageStatus("remix", "stale", done, tuple(problems), "mixstyle remix --rebuild")

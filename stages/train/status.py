@@ -22,7 +22,11 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     from mixstyle.cache.storage.provenance import differences, read_provenance
     from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, reads_bank, unversioned
 
-    newest = newest_checkpoint(folder)
+    damaged: list[str] = []
+    newest = newest_checkpoint(folder, torn=damaged)
+    if newest is None and damaged:
+        problems = (*damaged, "no whole checkpoint to go on from; training begins anew")
+        return StageStatus("train", "damaged", problems=problems, run="mixstyle train")
     if newest is None:
         return nothing
     path, content, torn = newest

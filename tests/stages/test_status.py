@@ -1,6 +1,7 @@
 """`mixstyle status` beside real stages: what is done, left, failed, stale and why; and that it changes nothing."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,20 @@ def test_other_stems_make_what_follows_stale(finished: Path, tmp_path: Path) -> 
     assert "separate.clips_per_track: 2 -> 3" in summary["features"].problems[0]
     assert summary["train"].state == "stale"
     assert "stems are others" in summary["train"].problems[-1]
+
+
+def test_a_training_without_a_whole_checkpoint_is_damaged(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    for path in (tmp_path / "checkpoints").glob("checkpoint_epoch_*.pt"):
+        path.unlink()
+    settings = here(finished, train={"checkpoint_dir": str(tmp_path / "checkpoints")})
+    latest = tmp_path / "checkpoints" / "latest.pt"
+    latest.write_bytes(b"")
+    found = status(settings)["train"]
+    assert (found.state, found.run) == ("damaged", "mixstyle train")
+    assert str(latest) in found.problems[0]
+    latest.unlink()
+    assert status(settings)["train"].state == "not started"
 
 
 def test_a_store_of_another_version_is_told(finished: Path) -> None:
