@@ -97,13 +97,24 @@ def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[So
     return opened_index(place, embedder, ("index", folder_to_index(settings), "--index", str(place)))
 
 
+def _music_of(place: Path) -> Path:
+    """The music folder of an index. Raises MixstyleError where its settings do not tell it."""
+    again = ("index", ANY_FOLDER, "--rebuild", "--index", str(place))
+    try:
+        return Path(str(read_provenance(place / SETTINGS).flat["music"]))
+    except MixstyleError as error:
+        raise MixstyleError(error.message, code=error.code, remedy=again) from error
+    except KeyError as error:
+        raise MixstyleError(f"{place / SETTINGS}: names no music folder", code="damaged-file", remedy=again) from error
+
+
 def opened_index(place: Path, embedder: Embedder | None, first: Sequence[str] = ()) -> tuple[SongIndex, Path]:
     """As `open_index`, of a folder. first: the command that makes an index; without it, one of any folder."""
     if not (place / SETTINGS).is_file():
         first = first or ("index", ANY_FOLDER, "--index", str(place))
         hint = f"; with the folder of your music for {ANY_FOLDER}," if ANY_FOLDER in first else ""
         raise MixstyleError(f"{place}: no index there{hint}", code="step-missing", remedy=first)
-    root = Path(read_provenance(place / SETTINGS).flat["music"])
+    root = _music_of(place)
     if embedder is not None:
         again = ("index", str(root), "--rebuild", "--index", str(place))
         guard(place / SETTINGS, index_provenance(embedder.fingerprint, root), rebuild=False, told=INPUTS, remedy=again)

@@ -223,6 +223,15 @@ def test_an_index_that_python_names_is_filled_by_what_is_told(tmp_path: Path) ->
     )
 
 
+@pytest.mark.parametrize("stored", ['{"version":1}', '{"version":2,"settings":{}}', "{"])
+def test_an_index_with_damaged_settings_is_told_with_a_command(tmp_path: Path, stored: str) -> None:
+    (tmp_path / "settings.json").write_text(stored)
+    with pytest.raises(MixstyleError) as caught:
+        opened_index(tmp_path, None)
+    assert caught.value.code == "damaged-file"
+    assert caught.value.remedy[::2] == ("index", "--rebuild", str(tmp_path))
+
+
 def test_steps_in_a_folder_of_another_command_are_helped_by_that_command() -> None:
     with pytest.raises(MixstyleError) as caught, commands.helped_by("evaluate-musdb", "in", "out"):
         raise MixstyleError("out/stems: stale", code="stale", remedy=("separate", "--rebuild"))
