@@ -322,11 +322,11 @@ def evaluate_musdb_command(
     numbers = [number.strip() for number in effects.split(",")]
     if not all(number.isdecimal() for number in numbers):
         raise MixstyleError(f"--effects {effects}: should be numbers such as 1,4,8", code="bad-option")
-    options = {"separate__device": device, "features__device": device, "evaluate__device": device}
+    settings = settings_of(config, overrides, separate__device=device, features__device=device, evaluate__device=device)
     evaluate_musdb(
         musdb,
         output,
-        settings_of(config, overrides, **options),
+        settings,
         checkpoints=checkpoint or (),
         chains=chains,
         effects=[int(number) for number in numbers],
