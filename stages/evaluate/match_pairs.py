@@ -91,16 +91,12 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     seed, frames = settings.evaluate.seed, round(task.clip_s * SAMPLE_RATE)
     kept = _Kept(output / "pairs.json", _made_from(stems, songs, settings, task, tools))
     with progress("evaluate-match", task.pairs + task.unpaired, "pairs") as bar:
-        for number in range(task.pairs):
-            if not kept.has("paired", number):
-                pair = draw_pair(stems, songs, seed, number, task.effects, frames)
-                kept.add("paired", number, pair.song, paired(pair, rows(pair, tools), tools))
-            bar.advance()
-        for number in range(task.unpaired):
-            if not kept.has("unpaired", number):
-                pair = draw_unpaired(stems, songs, seed, number, task.effects, frames)
-                kept.add("unpaired", number, pair.song, unpaired(pair, rows(pair, tools), tools))
-            bar.advance()
+        for name, draw, measure in (("paired", draw_pair, paired), ("unpaired", draw_unpaired, unpaired)):
+            for number in range(getattr(task, _COUNT[name])):
+                if not kept.has(name, number):
+                    pair = draw(stems, songs, seed, number, task.effects, frames)
+                    kept.add(name, number, pair.song, measure(pair, rows(pair, tools), tools))
+                bar.advance()
     metrics = {
         "version": VERSION,
         **kept.made_from,

@@ -10,7 +10,7 @@ chain, and the song's embedding is the mean of theirs, as `mixstyle index` and `
 `stems-same-chain` embeds the stems as they were processed, `true-same-chain` the true stems of rendered songs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from mixstyle.cache.stem_store.stem_cache import CachedClip
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import draw_chain
+from mixstyle.pipeline.mixing.mix_chain import MixChain
 from mixstyle.stages.evaluate.tasks.metrics import SMALL_POOL, retrieval_of_halves
 from mixstyle.stages.evaluate.tasks.page_parts import BASELINES, colours_of, first_of, number
 from mixstyle.stages.evaluate.tasks.rendered_songs import rendered_clips
@@ -49,30 +50,43 @@ Clips = Sequence[Sequence[CachedClip | ReadsStems]]
 
 def same_chain(songs: Clips, cut: Cut, effects: int, chains: int, seed: int, name: str, way: Way) -> Part:
     """Queries, then the pool: chain i on clips of two different songs."""
-    items: list[list[Item]] = [[], []]
-    places: list[list[int]] = [[], []]
-    for i in range(chains):
-        rng = np.random.default_rng([seed, 0, effects, i])
-        chain = draw_chain(rng, effects)
-        for side, place in enumerate(rng.choice(len(songs), 2, replace=False)):
-            clips = songs[int(place)]
-            items[side].append(cut.drawn(rng, clips[int(rng.integers(len(clips)))], chain))
-            places[side].append(int(place))
-    return Part(name, tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), way)
+
+    def drawn(place: int, chain: MixChain, rng: np.random.Generator) -> list[Item]:
+        clips = songs[place]
+        return [cut.drawn(rng, clips[int(rng.integers(len(clips)))], chain)]
+
+    return _on_two_songs(drawn, len(songs), effects, chains, (seed, 0), name, way)
 
 
 def songs_same_chain(context: Context, effects: int, name: str, way: Way) -> Part:
     """Queries, then the pool, a song's stretches one after the other: chain i on two different songs."""
-    options = context.options
+    options, songs = context.options, context.songs
+
+    def drawn(place: int, chain: MixChain, rng: np.random.Generator) -> list[Item]:
+        return mixed_song(context.cache, songs[place].clips, chain, options.song_stretches, context.cut, rng)
+
+    return _on_two_songs(drawn, len(songs), effects, options.chains, (options.seed, 11), name, way)
+
+
+def _on_two_songs(
+    drawn: Callable[[int, MixChain, np.random.Generator], list[Item]],
+    songs: int,
+    effects: int,
+    chains: int,
+    seed: tuple[int, int],
+    name: str,
+    way: Way,
+) -> Part:
+    """drawn: the items of a song, by its place, in a chain."""
     items: list[list[Item]] = [[], []]
     places: list[list[int]] = [[], []]
-    for i in range(options.chains):
-        rng = np.random.default_rng([options.seed, 11, effects, i])
+    for i in range(chains):
+        rng = np.random.default_rng([*seed, effects, i])
         chain = draw_chain(rng, effects)
-        for side, place in enumerate(rng.choice(len(context.songs), 2, replace=False)):
-            clips = context.songs[int(place)].clips
-            items[side] += mixed_song(context.cache, clips, chain, options.song_stretches, context.cut, rng)
-            places[side] += [int(place)] * options.song_stretches
+        for side, place in enumerate(rng.choice(songs, 2, replace=False)):
+            made = drawn(int(place), chain, rng)
+            items[side] += made
+            places[side] += [int(place)] * len(made)
     return Part(name, tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), way)
 
 
