@@ -27,7 +27,7 @@ from mixstyle.stages.songs.given import ANY_FOLDER, folder_to_index
 from mixstyle.stages.songs.index_on_ray import embedded_on_ray
 from mixstyle.stages.songs.index_rows import row_of_song
 from mixstyle.stages.songs.indexed import files_of, is_kept
-from mixstyle.stages.songs.provenance import INPUTS, embedding_models, index_provenance, keep_models
+from mixstyle.stages.songs.provenance import INPUTS, embedding_models, index_provenance, keep_models, read_index
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
@@ -101,11 +101,9 @@ def _music_of(place: Path) -> Path:
     """The music folder of an index. Raises MixstyleError where its settings do not tell it."""
     again = ("index", ANY_FOLDER, "--rebuild", "--index", str(place))
     try:
-        return Path(str(read_provenance(place / SETTINGS).flat["music"]))
+        return read_index(place / SETTINGS)[1]
     except MixstyleError as error:
         raise MixstyleError(error.message, code=error.code, remedy=again) from error
-    except KeyError as error:
-        raise MixstyleError(f"{place / SETTINGS}: names no music folder", code="damaged-file", remedy=again) from error
 
 
 def opened_index(place: Path, embedder: Embedder | None, first: Sequence[str] = ()) -> tuple[SongIndex, Path]:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.song_index import SETTINGS, IndexedSong, SongIndex
-from mixstyle.cache.storage.provenance import differences, read_provenance
+from mixstyle.cache.storage.provenance import differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.given import music_of
-from mixstyle.stages.songs.provenance import embedding_fingerprint, embedding_models, index_provenance
+from mixstyle.stages.songs.provenance import embedding_fingerprint, embedding_models, index_provenance, read_index
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,15 +54,14 @@ def known_song(settings: Settings, song: Path) -> tuple[KnownSong, SongIndex, Pa
     if not facts:
         return None
     try:
-        stored = read_provenance(place / SETTINGS)
-        root = Path(str(stored.flat["music"]))
+        stored, root = read_index(place / SETTINGS)
         version = cutting_version_of(place)
         now = index_provenance(embedding_fingerprint(**facts, options=settings.separate, cutting_version=version), root)
         if differences(stored, now):
             return None
         songs = SongIndex(place)
         row = row_of(songs, root, song)
-    except (MixstyleError, KeyError, OSError):
+    except (MixstyleError, OSError):
         return None
     return None if row is None else (KnownSong.of(song.name, row), songs, root)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.models.model_facts import ModelFiles
-from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS_VERSION
 from mixstyle.stages.common.assets import shipped, shipped_encoder
@@ -39,6 +39,14 @@ def index_provenance(fingerprint: Mapping[str, Any], root: Path) -> Provenance:
         versions["cutting_version"] = fingerprint["cutting_version"]
     cut = {name: value for name, value in fingerprint.items() if name not in made_from | versions}
     return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()}, section="separate")
+
+
+def read_index(settings_path: Path) -> tuple[Provenance, Path]:
+    """What an index stored, and its music folder. Raises MixstyleError for a file that does not tell them."""
+    stored = read_provenance(settings_path)
+    if "music" not in stored.flat:
+        raise MixstyleError(f"{settings_path}: names no music folder", code="damaged-file")
+    return stored, Path(str(stored.flat["music"]))
 
 
 def embedding_models(settings: Settings) -> ModelFiles | None:

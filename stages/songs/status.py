@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixstyle.cache.storage.provenance import Provenance, differences, read_provenance
+from mixstyle.cache.storage.provenance import Provenance, differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.separate.rule_versions import cutting_version_of
@@ -19,6 +19,7 @@ from mixstyle.stages.songs.provenance import (
     embedding_models,
     index_provenance,
     keep_models,
+    read_index,
 )
 
 if TYPE_CHECKING:
@@ -38,12 +39,10 @@ def index_status(settings: Settings) -> StageStatus:
     from mixstyle.cache.song_index import SongIndex  # brings pyarrow
 
     try:
-        stored = read_provenance(place / SETTINGS)
-        root = Path(str(stored.flat["music"]))
+        stored, root = read_index(place / SETTINGS)
         songs = SongIndex(place)
-    except (MixstyleError, KeyError) as error:
-        text = str(error) if isinstance(error, MixstyleError) else f"{place / SETTINGS}: names no music folder"
-        return status("damaged", problems=(text,), run=_command(folder_to_index(settings), "--rebuild"))
+    except MixstyleError as error:
+        return status("damaged", problems=(str(error),), run=_command(folder_to_index(settings), "--rebuild"))
     done = f"{len(songs.usable)} songs of {root}"
     problems: list[str] = []
     if songs.failed:
