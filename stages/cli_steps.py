@@ -265,7 +265,7 @@ def train_command(
 
 def evaluate_command(
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="A checkpoint or exported encoder; may be repeated.")
+        list[Path] | None, typer.Option(help="A checkpoint or exported encoder, or `shipped`; may be repeated.")
     ] = None,
     chains: Annotated[
         int | None, typer.Option("--chains", "--styles", help="Effect chains for each number of effects.")

@@ -1,8 +1,26 @@
-"""Whether a trained encoder is there, and what to do where it is not."""
+"""Which encoder is meant, whether it is there, and what to do where it is not."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.assets import shipped_encoder
+
+SHIPPED_CHECKPOINT = Path("shipped")
+"""What is written for the encoder that comes with mixstyle, where a checkpoint is asked for."""
+
+
+def chosen_checkpoints(given: Sequence[Path], trained_dir: Path) -> list[Path]:
+    """The checkpoints that are given; if none, the best one of the profile's training.
+
+    trained_dir: of the profile. `shipped` is the shipped encoder, unless a file has this name. Raises MixstyleError
+    where this installation has none.
+    """
+    return [
+        shipped_encoder() if path == SHIPPED_CHECKPOINT and not path.is_file() else path
+        for path in given or [trained_dir / BEST]
+    ]
 
 
 def check_checkpoint(path: Path, trained_dir: Path) -> None:

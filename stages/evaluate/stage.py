@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
@@ -29,7 +28,7 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.common.trained import check_checkpoint
+from mixstyle.stages.common.trained import check_checkpoint, chosen_checkpoints
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
 from mixstyle.stages.evaluate.embeddings import embedded, missing_rows
@@ -68,7 +67,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     for name in options.tasks:
         if (check := TASKS[name].check) is not None:
             check(options)
-    checkpoints = list(options.checkpoints) or [settings.train.checkpoint_dir / BEST]
+    checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir)
     for path in checkpoints:
         check_checkpoint(path, settings.train.checkpoint_dir)
     device = resolve_device(options.device)

@@ -19,8 +19,8 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
     if not (folder / "settings.json").is_file():
         return status("not started", run="mixstyle evaluate")
     # only where there is an evaluation: the tasks bring libraries that take long to import
-    from mixstyle.cache.models.checkpoints import BEST
     from mixstyle.cache.storage.atomic import read_json
+    from mixstyle.stages.common.trained import chosen_checkpoints
     from mixstyle.stages.evaluate.provenance import METRICS, changes, provenance_of
     from mixstyle.stages.evaluate.tasks.registry import TASKS
 
@@ -36,7 +36,7 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
             done = f"{made:%Y-%m-%d %H:%M}; {len(measured)} of {len(asked)} tasks, {metrics['songs']} held-out songs"
     except (MixstyleError, KeyError, TypeError) as error:
         return status("damaged", problems=(f"{path}: {error}",), run="mixstyle evaluate --rebuild")
-    checkpoints = list(options.checkpoints) or [settings.train.checkpoint_dir / BEST]
+    checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir)
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if cache is None or missing is not None:
         why = "there are no stems" if cache is None else f"{missing}: no such checkpoint"

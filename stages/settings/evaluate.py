@@ -42,7 +42,7 @@ class EvaluateSettings:
     evaluate_dir: Location = setting(Path("evaluation"))
     """The folder that metrics, tables and the page go to."""
     checkpoints: Several[Location] = setting((), shapes_output=True)
-    """Checkpoints or exported encoders; none takes best_model.pt of the training's checkpoint folder."""
+    """Checkpoints or exported encoders, or `shipped`; none takes best_model.pt of the training's checkpoint folder."""
     models: Several[str] = setting((), shapes_output=True)
     """Models of your own, as package.module:name, with `name` and `embed(mixtures, stems)`."""
     tasks: Several[EvaluationTask] = setting(USUAL_TASKS, min_length=1)
