@@ -87,6 +87,8 @@ class Job:
     network: str = "rearranged"
     """Of ours: published, module (each fusion convolves once) or rearranged."""
     keep_memory: bool = True
+    lstm_kernel: bool = True
+    """Of ours: whether LSTMs may run on the kernel that is built here."""
 
 
 def main(
@@ -148,6 +150,8 @@ class Benchmark:
             ways["plain autocast"] = self._job("plain", precision="fp16")
         for precision in ("fp32", reduced):
             ways[f"ours {precision}"] = self._job("ours", precision=precision, stems=f"{precision}.npy")
+        if not on_gpu:
+            ways["ours bf16, torch's LSTMs"] = replace(self._job("ours", precision="bf16"), lstm_kernel=False)
         if self.clips:
             for precision in ("fp32", reduced):
                 ways[f"ours {precision}, clips"] = self._job("ours", precision=precision, clips=True)
@@ -234,7 +238,8 @@ class Benchmark:
             "freed memory is kept": {"network": "module", "streams": both},
             "one layout, folded norms, LSTMs without copies": {"streams": both},
             "a stream a thread": {"streams": one},
-            "bf16": {"streams": one, "precision": "bf16"},
+            "bf16": {"streams": one, "precision": "bf16", "lstm_kernel": False},
+            "LSTMs, their norms and linear layers by the kernel": {"streams": one, "precision": "bf16"},
             "batch of 4 on all threads, published layers": {
                 "network": "published",
                 "keep_memory": False,

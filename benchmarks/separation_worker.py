@@ -18,6 +18,7 @@ from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.pipeline.separation.tuning import streams_on, tune
+from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
 
 CLIP = 10 * SAMPLE_RATE
 
@@ -52,6 +53,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         _, network = load(job)
         network = as_published(network) if job["network"] == "published" else network
         separator.network = network.to(device)  # type: ignore[assignment]
+    set_lstm_kernel(separator, None if job["lstm_kernel"] else "")
     per_stream, batch = job["streams"]
     streams = streams_on(device, job["threads"], per_stream)
     audio = torch.from_numpy(np.load(job["audio"]))
@@ -81,7 +83,9 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
 def tuned(job: dict[str, Any]) -> dict[str, Any]:
     """What tuning finds, in a process of its own: it tries batches that need more memory than what it takes."""
     keep_freed_memory()
-    tuning = tune(load_separator(job["config"], job["checkpoint"], job["device"], job["precision"]), job["threads"])
+    separator = load_separator(job["config"], job["checkpoint"], job["device"], job["precision"])
+    set_lstm_kernel(separator, None)
+    tuning = tune(separator, job["threads"])
     return {"streams": [tuning.threads_per_stream, tuning.batch_chunks], "tried": tuning.chunk_s}
 
 

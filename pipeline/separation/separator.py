@@ -13,10 +13,11 @@ from torch import Tensor
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.separation.architectures.base import SeparationNetwork
+from mixstyle.pipeline.separation.architectures.base import SeparationNetwork, TakesLstmKernel
 from mixstyle.pipeline.separation.architectures.registry import architectures
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest, OverlapAdd
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
+from mixstyle.pipeline.separation.kernels.lstm import NAME, LstmKernel
 from mixstyle.pipeline.separation.msst import SeparatorFile, digest, read_separator_config, read_state_dict
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -48,6 +49,8 @@ class Separator:
         self._form = network.form
         self.fingerprint = self.fingerprint_at(file.num_overlap)
         """Hex of the weights and every setting that shapes the stems; not of device or precision."""
+        self.lstm_kernel = ""
+        """What its LSTMs run on, where that is not torch's own: `kernels.lstm.NAME`."""
         self.description = (
             f"{network.description}, {network.parameters / 1e6:.2f} M parameters, chunks of "
             f"{file.chunk / SAMPLE_RATE:.1f} s, num_overlap {file.num_overlap}"
@@ -59,6 +62,16 @@ class Separator:
         if self.file.architecture == "scnet":
             del rules["architecture"]  # the first of them: its fingerprints are older than the registry
         return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
+
+    def use_lstm_kernel(self, kernel: LstmKernel | None) -> bool:
+        """Has a kernel compute the network's LSTMs, or torch again (None); False where the kernel does not take them.
+
+        The last bits of the stems change with it, and `lstm_kernel` tells of it.
+        """
+        network, on_cpu = self.network, self.device.type == "cpu"
+        taken = on_cpu and isinstance(network, TakesLstmKernel) and network.use_lstm_kernel(kernel)
+        self.lstm_kernel = NAME if taken else ""
+        return taken
 
     @property
     def chunk_frames(self) -> int:

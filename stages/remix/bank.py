@@ -34,6 +34,7 @@ from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.remix.mixes import Group, donors_together, groups_digest, processed
 from mixstyle.stages.separate.cutting import is_silent
+from mixstyle.stages.separate.lstm_kernels import lstm_kernel
 from mixstyle.stages.separate.machine_kind import KEY as MACHINE
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.parallelism import Streams, choose_streams, device_of
@@ -93,6 +94,8 @@ def open_separation(
         if separator is not None:  # never, of mixtures
             found.append(separator)
     streams = choose_streams(chosen, found[0], device, measure=measure and to_run)
+    for separator in found[1:]:
+        separator.use_lstm_kernel(lstm_kernel() if found[0].lstm_kernel else None)
     return Separation(tuple(found), streams, device.type, chosen.precision)
 
 
@@ -106,7 +109,7 @@ def bank_provenance(
 ) -> Provenance:
     """All that a bank's bytes follow from. settings, made_from, versions: what is told besides the stems, the effects,
     the separators and how chunks go through them."""
-    streams = separation.streams
+    streams, first = separation.streams, separation.separators[0]
     separators = [separator.fingerprint for separator in separation.separators]
     return Provenance(
         stage,
@@ -118,6 +121,7 @@ def bank_provenance(
             "batch_chunks": streams.batch_chunks,
             # a GPU's results do not hang on the CPU's threads
             "threads_per_stream": streams.threads_per_stream if separation.device == "cpu" else None,
+            **streams.kernel_setting,
         },
         {"format": SHARD_VERSION, "inference_version": INFERENCE_VERSION, **versions},
         {
@@ -127,7 +131,7 @@ def bank_provenance(
             "separators": separators,
             "effect_versions": chain_versions(effect_versions()),
         },
-        {**separators_note(separation.separators), MACHINE: machine_kind(separation.separators[0].device)},
+        {**separators_note(separation.separators), MACHINE: machine_kind(first.device, lstm_kernel=first.lstm_kernel)},
     )
 
 
@@ -166,7 +170,8 @@ def open_bank(
     )
     known = provenance.flat
     frames = round(known["clip_s"] * SAMPLE_RATE)
-    machine = other_kind(stored.notes, separation.separators[0].device)
+    first = separation.separators[0]
+    machine = other_kind(stored.notes, first.device, first.lstm_kernel)
     tell_other(provenance.stage, stored.notes, machine)
     silence = float(cache.settings.get("silence_lufs", SILENCE_LUFS))
     return BankRun(

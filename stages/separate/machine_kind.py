@@ -19,22 +19,23 @@ _MATRIX = ("avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_fp16", "am
 """Flags of /proc/cpuinfo that choose among the kernels of matrix products, beside what torch tells."""
 
 
-def machine_kind(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def machine_kind(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo"), *, lstm_kernel: str = "") -> str:
     """The kind of a machine for one of its devices, in words: instruction sets and torch's version, or the GPU's name.
 
-    Environment variables that hold torch or oneDNN to fewer instructions are part of it.
+    Environment variables that hold torch or oneDNN to fewer instructions are part of it. lstm_kernel: what computes the
+    separator's LSTMs, where that is not torch's own code.
     """
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     limits = [f"{name}={os.environ[name]}" for name in ("ONEDNN_MAX_CPU_ISA",) if os.environ.get(name)]
     words = [*_processor(cpuinfo), torch.backends.cpu.get_cpu_capability(), *limits]
-    return f"{' '.join(words)}, torch {torch.__version__}"
+    return f"{' '.join(words)}, torch {torch.__version__}" + (f", LSTM kernel {lstm_kernel}" if lstm_kernel else "")
 
 
-def other_kind(notes: Mapping[str, str], device: torch.device) -> str:
+def other_kind(notes: Mapping[str, str], device: torch.device, lstm_kernel: str = "") -> str:
     """This machine's kind where it is another than a folder was begun on, and empty where it is the same, or where
     none was noted. notes: of the folder's provenance."""
-    here = machine_kind(device)
+    here = machine_kind(device, lstm_kernel=lstm_kernel)
     return here if notes.get(KEY, here) != here else ""
 
 

@@ -24,17 +24,27 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
 from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.separate import SeparateSettings
 
 
 @dataclass(frozen=True)
 class Streams:
-    """How many batches are in the network at once, the CPU threads of each, and how many chunks a batch has."""
+    """How many batches are in the network at once, the CPU threads of each, and how many chunks a batch has.
+
+    lstm_kernel: the kernel of the network's LSTMs that the folder was begun with, where that is not torch's own.
+    """
 
     streams: int
     threads_per_stream: int
     batch_chunks: int
+    lstm_kernel: str = ""
+
+    @property
+    def kernel_setting(self) -> dict[str, str]:
+        """The kernel for a provenance: nothing where it is torch's own, as in folders of before there was another."""
+        return {"lstm_kernel": self.lstm_kernel} if self.lstm_kernel else {}
 
 
 def device_of(chosen: SeparateSettings) -> torch.device:
@@ -60,6 +70,7 @@ def choose_streams(
 ) -> Streams:
     """Streams as the settings name them; for those left open what the folder was begun with, else a measurement.
 
+    Sets the separator's LSTM kernel: that which the folder was begun with, else the fastest.
     measure: False runs nothing; where no earlier run has measured either, it is one chunk and one thread.
     """
     threads = threads_of(chosen)
@@ -68,8 +79,9 @@ def choose_streams(
     batch = chosen.batch_chunks
     if separator is None:
         return Streams(1, 1, 1)
+    stored = _settings_of_folder(chosen, separator, device)
+    kernel = set_lstm_kernel(separator, stored.get("lstm_kernel", "") if stored else None)
     if not per_stream or not batch:
-        stored = _settings_of_folder(chosen, separator, device)
         per_stream = per_stream or stored.get("threads_per_stream") or 0
         batch = batch or stored.get("batch_chunks") or 0
     if not on_cpu or (threads == 1 and not per_stream):
@@ -79,7 +91,7 @@ def choose_streams(
         if tuning is not None:
             per_stream, batch = tuning.threads_per_stream, tuning.batch_chunks
     per_stream, batch = per_stream or 1, batch or 1
-    return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch)
+    return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch, kernel)
 
 
 def provenance_of(
@@ -110,6 +122,7 @@ def provenance_of(
             "batch_chunks": streams.batch_chunks,
             # a GPU's results do not hang on the CPU's threads
             "threads_per_stream": streams.threads_per_stream if device.type == "cpu" else None,
+            **streams.kernel_setting,
         }
         versions["inference_version"] = INFERENCE_VERSION
     made_from = {
@@ -147,6 +160,8 @@ def _tuned(
         "threads_per_stream": threads_per_stream,
         "batch_chunks": batch_chunks,
     }
+    if separator.lstm_kernel:
+        case = {**case, "lstm_kernel": separator.lstm_kernel}
     tuning = load_tuning(case)
     how = f"from {tunings_folder()}"
     if not measure:

@@ -206,7 +206,7 @@ def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
     change = describe_change(stored.listing, listing) if stored else "other music than in the manifest"
     notes = {OWN_MUSIC: own_music(settings)}
     if separator is not None:
-        notes |= {**separators_note([separator]), MACHINE: machine_kind(device)}
+        notes |= {**separators_note([separator]), MACHINE: machine_kind(device, lstm_kernel=separator.lstm_kernel)}
     made_with = guard(
         folder / SETTINGS,
         provenance_of(chosen, listing, separator, device, streams, cutting_version, notes),
@@ -228,7 +228,7 @@ def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
         stored = make_manifest(listing, chosen.input, split, cutting_version=cutting_version)
         store_manifest(manifest_path, stored)
     rules = rules_of(chosen, listing.root, separator, cutting_version)
-    machine = other_kind(made_with.notes, device) if separator else ""
+    machine = other_kind(made_with.notes, device, separator.lstm_kernel) if separator else ""
     tell_other("separate", made_with.notes, machine)
     return SeparationRun(
         command="separate",

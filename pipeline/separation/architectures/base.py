@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.kernels.lstm import LstmKernel
 
 
 class ModelConfig(Protocol):
@@ -21,6 +22,15 @@ class ModelConfig(Protocol):
     @property
     def least_chunk_frames(self) -> int:
         """The shortest audio, in samples, that the network takes."""
+        ...
+
+
+@runtime_checkable
+class TakesLstmKernel(Protocol):
+    """A network whose LSTMs a kernel may compute."""
+
+    def use_lstm_kernel(self, kernel: LstmKernel | None) -> bool:
+        """Has a kernel compute the LSTMs, or torch again (None); False where the kernel does not take them."""
         ...
 
 

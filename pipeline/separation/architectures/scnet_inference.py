@@ -31,6 +31,7 @@ from mixstyle.pipeline.separation.architectures.scnet_network import (
     SparseUp,
     band_edges,
 )
+from mixstyle.pipeline.separation.kernels.lstm import LstmKernel, ResidualLstm
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -59,6 +60,14 @@ class InferenceSCNet(nn.Module):
             self.position = nn.Parameter(network.pos_embed_f.detach().permute(0, 2, 3, 1).contiguous())
             self.mask = _Mask(network.mask_layer, dtype)
         self.requires_grad_(False).eval()
+
+    def use_lstm_kernel(self, kernel: LstmKernel | None) -> bool:
+        """Has a kernel compute the dual path on a CPU, or torch again; False where the kernel does not take it."""
+        layers = [_typed(layer, _DualPath) for layer in self.dual_path]
+        taken = kernel is not None and all(kernel.takes(*pair) for layer in layers for pair in layer.pairs)
+        for layer in layers:
+            layer.use_kernel(kernel if taken else None)
+        return taken
 
     def forward(self, mixtures: Tensor) -> Tensor:
         """Separates mixtures [B, 2, T] (about full scale 1, longer than nfft // 2) into [B, S, 2, T], in float32."""
@@ -269,6 +278,7 @@ class _DualPath(nn.Module):
             order = order.view(2, -1).T.flatten()
         self.eps = [norm.eps for norm in norms]
         self.lstms, self.linears = nn.ModuleList(), nn.ModuleList()
+        self._on_kernel: list[ResidualLstm] = []
         for trained, norm, outward in zip(layer.lstm_layers, norms, layer.linear_layers, strict=True):
             self.lstms.append(_folded_lstm(_typed(trained, nn.LSTM), norm, order).to(dtype))
             linear = copy.deepcopy(_typed(outward, nn.Linear))
@@ -276,7 +286,22 @@ class _DualPath(nn.Module):
             linear.bias = nn.Parameter(linear.bias.detach()[order].contiguous())
             self.linears.append(linear.to(dtype))
 
+    @property
+    def pairs(self) -> list[tuple[nn.LSTM, nn.Linear]]:
+        """An LSTM and the linear layer after it, along frequency and along time."""
+        lstms, linears = ([*modules] for modules in (self.lstms, self.linears))
+        return [(_typed(a, nn.LSTM), _typed(b, nn.Linear)) for a, b in zip(lstms, linears, strict=True)]
+
+    def use_kernel(self, kernel: LstmKernel | None) -> None:
+        """A kernel that takes both pairs computes from now on, or torch."""
+        self._on_kernel = []
+        if kernel is not None:
+            self._on_kernel = [ResidualLstm(*pair, eps, kernel) for pair, eps in zip(self.pairs, self.eps, strict=True)]
+
     def forward(self, x: Tensor) -> Tensor:
+        if self._on_kernel:
+            over_frequency, over_time = self._on_kernel
+            return over_time.added_to(over_frequency.added_to(x, over_time=False), over_time=True)
         B, Fr, T, C = x.shape
         rows = _standardised(x, self.eps[0]).to(self.dtype).transpose(0, 1).reshape(Fr, B * T, C)
         rows = self.linears[0](self.lstms[0](rows)[0])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.paths import DATA
+from helpers.snr import snr_db
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,11 +59,6 @@ def random_network(form: Form, changes: dict[str, Any]) -> SCNet:
 
 def mixtures(batch: int = 2, frames: int = 12_345) -> Tensor:
     return torch.randn(batch, 2, frames, generator=torch.Generator().manual_seed(1)) * 0.2
-
-
-def snr_db(wanted: Tensor, got: Tensor) -> float:
-    wanted, got = wanted.double(), got.double()
-    return float(10 * torch.log10(wanted.square().sum() / (wanted - got).square().sum()))
 
 
 @pytest.mark.parametrize("case", CASES)

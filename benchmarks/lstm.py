@@ -1,0 +1,141 @@
+"""SCNet's residual LSTMs, norm and linear layer included, each way that was tried, at the sizes of real separators.
+
+    uv run python benchmarks/lstm.py                        # SCNet small
+    uv run python benchmarks/lstm.py --size tiny --size xl  # the shipped separator; the masked XL IHF
+    uv run python benchmarks/lstm.py --compiled             # `torch.compile` of one step, too (a minute of compiling)
+
+Milliseconds a layer on one thread: the least of the rounds, by the thread's own clock, so that what else runs on the
+machine counts little. The last column tells how far above its difference to float32 in dB what the layer adds is.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from separation import processor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mixstyle.pipeline.separation.kernels.lstm import ResidualLstm
+from mixstyle.stages.separate.lstm_kernels import lstm_kernel
+
+SIZES = {"tiny": (22, 174, 64), "small": (57, 476, 128), "xl": (156, 476, 256)}
+"""Frequencies, frames and channels of the dual path; every second layer has the spectrum of the frames: half as many
+and twice the channels."""
+Way = Callable[[Tensor], Tensor]
+"""x [F, T, C] -> x and what the layer adds to it."""
+
+
+def main(
+    size: Annotated[list[str] | None, typer.Option(help="tiny, small, xl; may be repeated.")] = None,
+    rounds: int = 5,
+    compiled: Annotated[bool, typer.Option(help="torch.compile of one step, too.")] = False,
+    steps: Annotated[int, typer.Option(help="Steps at most, of long LSTMs; times are extrapolated.")] = 64,
+) -> None:
+    """Measures and prints a table for each size."""
+    torch.set_num_threads(1)
+    console = Console(width=130)
+    console.print(f"{processor()}, 1 thread, torch {torch.__version__}, least of {rounds} rounds")
+    for name in size or ["small"]:
+        table = Table("layer", "way", title=f"SCNet {name}")
+        for column in ("ms", "GFLOP/s", "against torch's bf16", "dB to float32"):
+            table.add_column(column, justify="right")
+        F_, T, C = SIZES[name]
+        for half, (frames, channels) in enumerate([(T, C), (T // 2 + 1, 2 * C)]):
+            for axis, (length, batch) in {"frequency": (F_, frames), "time": (frames, F_)}.items():
+                layer = Layer(channels, min(length, steps), batch, over_time=axis == "time")
+                part = length / min(length, steps)
+                measure(table, f"{length} steps of {batch} x {channels}, {axis}", layer, rounds, part, compiled)
+            table.add_section() if half == 0 else None
+        console.print(table)
+
+
+class Layer:
+    """A layer with random weights, and its ways. In float32 and, with the same weights rounded, in bfloat16."""
+
+    def __init__(self, channels: int, steps: int, batch: int, over_time: bool) -> None:
+        torch.manual_seed(0)
+        self.over_time = over_time
+        self.lstm, self.linear = nn.LSTM(channels, channels, bidirectional=True), nn.Linear(2 * channels, channels)
+        self.lstm_16, self.linear_16 = copy.deepcopy(self.lstm).bfloat16(), copy.deepcopy(self.linear).bfloat16()
+        self.x = torch.randn(*((batch, steps) if over_time else (steps, batch)), channels)
+        self.flops = 2 * steps * batch * channels * (2 * 4 * 2 * channels + 2 * channels)
+
+    def ways(self, compiled: bool) -> dict[str, Way]:
+        """By name; the first is the one that the others are compared with in dB, the second the one in time."""
+        step = torch.compile(_step, mode="max-autotune-no-cudagraphs") if compiled else None
+        found: dict[str, Way] = {
+            "torch, fp32": lambda x: self.around(x, torch.float32, lambda rows: self.linear(self.lstm(rows)[0])),
+            "torch, bf16": lambda x: self.around(x, torch.bfloat16, lambda rows: self.linear_16(self.lstm_16(rows)[0])),
+            "a step as tensor operations, bf16": lambda x: self.around(x, torch.bfloat16, self.by_steps(_step)),
+        }
+        if step is not None:
+            found["a step by torch.compile, bf16"] = lambda x: self.around(x, torch.bfloat16, self.by_steps(step))
+        if (kernel := lstm_kernel()) is not None:
+            residual = ResidualLstm(self.lstm_16, self.linear_16, 1e-5, kernel)
+            found["the kernel, bf16"] = lambda x: residual.added_to(x.clone()[None], over_time=self.over_time)[0]
+        return found
+
+    def around(self, x: Tensor, dtype: torch.dtype, layers: Way) -> Tensor:
+        """Norm, precision and axes around the LSTM and the linear layer, as `scnet_inference` has them."""
+        rows = F.layer_norm(x, x.shape).to(dtype)
+        if not self.over_time:
+            return x.clone().add_(layers(rows))
+        return x.clone().add_(layers(rows.transpose(0, 1).contiguous()).transpose(0, 1))
+
+    def by_steps(self, step: Callable[..., tuple[Tensor, Tensor]]) -> Way:
+        """Input products of all steps at once, then a step at a time, in one direction and then in the other."""
+
+        def run(rows: Tensor) -> Tensor:
+            H = self.lstm.hidden_size
+            out = rows.new_empty(*rows.shape[:2], 2 * H)
+            for half, end in enumerate(("", "_reverse")):
+                names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                of_input, of_state, bias, more = (getattr(self.lstm_16, f"{name}_l0{end}") for name in names)
+                inputs, weights = F.linear(rows, of_input, bias + more), of_state.t().contiguous()
+                state, cell = rows.new_zeros(rows.shape[1], H), torch.zeros(rows.shape[1], H)
+                for t in reversed(range(len(rows))) if half else range(len(rows)):
+                    state, cell = step(inputs[t], state, cell, weights)
+                    out[t, :, half * H : (half + 1) * H] = state
+            return self.linear_16(out)
+
+        return run
+
+
+def _step(inputs: Tensor, state: Tensor, cell: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = torch.addmm(inputs, state, weights).chunk(4, dim=1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return (torch.sigmoid(o) * torch.tanh(cell)).bfloat16(), cell
+
+
+@torch.inference_mode()
+def measure(table: Table, name: str, layer: Layer, rounds: int, part: float, compiled: bool) -> None:
+    """Rows of one layer. part: by what times are multiplied."""
+    ways = layer.ways(compiled)
+    found = {way: run(layer.x) - layer.x for way, run in ways.items()}  # warms up
+    least_s = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for way, run in ways.items():
+            start = time.thread_time()
+            run(layer.x)
+            least_s[way] = min(least_s[way], time.thread_time() - start)
+    wanted = found["torch, fp32"]
+    for way, seconds in least_s.items():
+        noise = (found[way] - wanted).square().sum() / wanted.square().sum()
+        table.add_row(
+            name if way == "torch, fp32" else "",
+            way,
+            f"{1e3 * part * seconds:.1f}",
+            f"{layer.flops / seconds / 1e9:.0f}",
+            f"{least_s['torch, bf16'] / seconds:.2f}",
+            "" if way == "torch, fp32" else f"{-10 * noise.log10():.1f}",
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

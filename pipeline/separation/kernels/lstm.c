@@ -1,0 +1,211 @@
+/* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX).
+
+The states of an item of the batch follow from its own input alone. So 32 items are taken through all steps together:
+their states stay in the first cache, the weights in the second. Input and state are multiplied in one go: [x, h] of 16
+items is a row of tiles, and the weights lie in the order in which these are multiplied. Four tiles of sums, two gates
+of 16 units for 2 x 16 items, are held at once; gates are computed from a buffer of 8 kB. Weights that are too large for
+the second cache are read for more items at once.
+
+Sums, gates and cell states are float32. The order of all sums is fixed, and the compiler is told to fuse no
+multiply-adds of its own (-ffp-contract=off): equal input gives equal bits, whichever compiler built this.
+
+The instructions are those of Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3.
+*/
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { TILE_BYTES = 1024, ITEMS = 32, UNITS = 16, VERSION = 1 };
+
+/* Tells a library that was built of this file from another one. */
+int64_t lstm_version(void) { return VERSION; }
+
+/* Asks Linux for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, XTILEDATA), for all threads; 0 where granted. */
+int64_t lstm_prepare(void) { return syscall(SYS_arch_prctl, 0x1023, 18); }
+
+/* 2^min(t, 40), relative error 3e-6; NaN stays NaN. Bounded so that products of three of them stay finite. */
+static inline __m512 exp2_bounded(__m512 t) {
+    t = _mm512_min_ps(_mm512_set1_ps(40.0f), t);
+    const __m512 r = _mm512_reduce_ps(t, 0x09); /* t - floor(t) */
+    __m512 p = _mm512_set1_ps(1.35341654e-2f);  /* minimax of the relative error on [0, 1) */
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.20114657e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.41442749e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93003837e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.00000259f));
+    return _mm512_scalef_ps(p, t); /* p 2^floor(t) */
+}
+
+/* 1 / d: 14 bits and one step of Newton's. */
+static inline __m512 inverse(__m512 d) {
+    const __m512 y = _mm512_rcp14_ps(d);
+    return _mm512_fmadd_ps(_mm512_fnmadd_ps(d, y, _mm512_set1_ps(1.0f)), y, y);
+}
+
+/* c = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), with one division each:
+   sigmoid(x) = 1 / (1 + e^-x), tanh(x) = (1 - e^-2x) / (1 + e^-2x). */
+static inline __m512 cell(__m512 i, __m512 f, __m512 g, __m512 o, float *c_at) {
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 minus_log2e = _mm512_set1_ps(-1.44269504f), minus_2_log2e = _mm512_set1_ps(-2.88539008f);
+    const __m512 i_1 = _mm512_add_ps(one, exp2_bounded(_mm512_mul_ps(i, minus_log2e)));
+    const __m512 f_1 = _mm512_add_ps(one, exp2_bounded(_mm512_mul_ps(f, minus_log2e)));
+    const __m512 o_1 = _mm512_add_ps(one, exp2_bounded(_mm512_mul_ps(o, minus_log2e)));
+    const __m512 e = exp2_bounded(_mm512_mul_ps(g, minus_2_log2e));
+    const __m512 i_g = _mm512_mul_ps(i_1, _mm512_add_ps(one, e));
+    const __m512 added = _mm512_mul_ps(_mm512_sub_ps(one, e), f_1);
+    const __m512 top = _mm512_fmadd_ps(_mm512_loadu_ps(c_at), i_g, added);
+    const __m512 c = _mm512_mul_ps(top, inverse(_mm512_mul_ps(i_g, f_1)));
+    _mm512_storeu_ps(c_at, c);
+    const __m512 d = exp2_bounded(_mm512_mul_ps(c, minus_2_log2e));
+    return _mm512_mul_ps(_mm512_sub_ps(one, d), inverse(_mm512_mul_ps(o_1, _mm512_add_ps(one, d))));
+}
+
+/* Tiles: 0 to 3 sums (items 0 and 16 on, 2 x 16 columns each), 4 and 5 inputs of these items, 6 and 7 weights. */
+static void configure(int64_t items) {
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config __attribute__((aligned(64))) = {.palette = 1};
+    const int upper = items < 16 ? items : 16, lower = items > 16 ? items - 16 : 1;
+    for (int tile = 0; tile < 8; tile++) config.row_bytes[tile] = 64;
+    config.rows[0] = config.rows[1] = config.rows[4] = upper;
+    config.rows[2] = config.rows[3] = config.rows[5] = lower;
+    config.rows[6] = config.rows[7] = 16;
+    __asm__ volatile("" : : "r"(&config) : "memory"); /* the intrinsic names only a part of it as read */
+    _tile_loadconfig(&config);
+}
+
+/* Adds rows [items, 32 blocks], row_bytes apart, times the next weights to the sums; the weights after these. */
+static inline __attribute__((always_inline)) const uint8_t *
+multiply(const uint16_t *rows, int64_t row_bytes, int64_t blocks, const uint8_t *w, int both) {
+    for (int64_t block = 0; block < blocks; block++, w += 2 * TILE_BYTES) {
+        _tile_loadd(6, w, 64);
+        _tile_loadd(7, w + TILE_BYTES, 64);
+        _tile_loadd(4, rows + 32 * block, row_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        if (both) {
+            _tile_loadd(5, (const uint8_t *)(rows + 32 * block) + 16 * row_bytes, row_bytes);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    return w;
+}
+
+/* 32 sums for each of 32 items, or of 16 (unless both): x [items, I] and the state h times weights, and the bias. */
+static inline __attribute__((always_inline)) void
+sum(float out[ITEMS][2 * UNITS], const uint16_t *x, int64_t I, const uint16_t *h, int64_t H,
+    const uint8_t *w, const float *bias, int both) {
+    _tile_loadd(0, bias, 0); /* the same row for all items */
+    _tile_loadd(1, bias + UNITS, 0);
+    if (both) {
+        _tile_loadd(2, bias, 0);
+        _tile_loadd(3, bias + UNITS, 0);
+    }
+    w = multiply(x, 2 * I, I / 32, w, both);
+    multiply(h, 2 * H, H / 32, w, both);
+    _tile_stored(0, out[0], 128);
+    _tile_stored(1, out[0] + UNITS, 128);
+    if (both) {
+        _tile_stored(2, out[16], 128);
+        _tile_stored(3, out[16] + UNITS, 128);
+    }
+}
+
+/* x [items, I], x_item apart, less the mean and times the gain, in bfloat16. */
+static void standardise(uint16_t *out, const float *x, int64_t x_item, int64_t items, int64_t I, float mean,
+                        float gain) {
+    const __m512 m = _mm512_set1_ps(mean), g = _mm512_set1_ps(gain);
+    for (int64_t item = 0; item < items; item++)
+        for (int64_t i = 0; i < I; i += 32) {
+            const float *const at = x + item * x_item + i;
+            const __m512 low = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(at), m), g);
+            const __m512 high = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(at + 16), m), g);
+            _mm512_storeu_si512(out + item * I + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        }
+}
+
+/* The sum and the sum of squares of n values, n a multiple of 16. */
+void moments(const float *x, int64_t n, double *out) {
+    __m512d sum[2] = {_mm512_setzero_pd(), _mm512_setzero_pd()}, square[2] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
+    for (int64_t i = 0; i < n; i += 16)
+        for (int half = 0; half < 2; half++) {
+            const __m512d value = _mm512_cvtps_pd(_mm256_loadu_ps(x + i + 8 * half));
+            sum[half] = _mm512_add_pd(sum[half], value);
+            square[half] = _mm512_fmadd_pd(value, value, square[half]);
+        }
+    out[0] = _mm512_reduce_add_pd(_mm512_add_pd(sum[0], sum[1]));
+    out[1] = _mm512_reduce_add_pd(_mm512_add_pd(square[0], square[1]));
+}
+
+/* A number of items through one direction of an LSTM over (x - mean) gain.
+
+   x: steps and items x_step and x_item values apart, inputs side by side; y [.., H] bfloat16 in the same way.
+   weights: tiles [H / 16][gates i f, gates g o][(I + H) / 32][2][16][16][2], the last three of them inputs in pairs,
+   units, and the two of a pair. bias: [H / 16][4][16]. I and H are multiples of 32. cells [items, H], inputs [items, I]
+   and states [2, items, H] are overwritten: in y a step's states may lie so that few of them fit into the cache. */
+void lstm_bf16(const float *x, uint16_t *y, const uint8_t *weights, const float *bias, float *cells, uint16_t *inputs,
+               uint16_t *states, int64_t T, int64_t items, int64_t I, int64_t H, int64_t x_step, int64_t x_item,
+               int64_t y_step, int64_t y_item, int64_t backward, float mean, float gain) {
+    float sums[2][ITEMS][2 * UNITS] __attribute__((aligned(64)));
+    const int64_t panel = (I + H) / 32 * 2 * TILE_BYTES, ragged = items > ITEMS && items % ITEMS;
+    memset(cells, 0, items * H * sizeof(float));
+    configure(items < ITEMS ? items : ITEMS);
+    for (int64_t step = 0; step < T; step++) {
+        const int64_t t = backward ? T - 1 - step : step;
+        uint16_t *const y_t = y + t * y_step, *const now = states + step % 2 * items * H;
+        const uint16_t *const h = states + (step + 1) % 2 * items * H;
+        standardise(inputs, x + t * x_step, x_item, items, I, mean, gain);
+        for (int64_t unit = 0; unit < H; unit += UNITS) {
+            for (int64_t first = 0; first < items; first += ITEMS) {
+                const int64_t n = items - first < ITEMS ? items - first : ITEMS;
+                if (ragged && (first == 0 || n < ITEMS)) configure(n);
+                __asm__ volatile("" ::: "memory"); /* the intrinsics of tiles do not say that they read memory */
+                for (int pair = 0; pair < 2; pair++) {
+                    const uint8_t *const w = weights + (unit / UNITS * 2 + pair) * panel;
+                    const float *const b = bias + 4 * unit + 2 * UNITS * pair;
+                    const int64_t known = step ? H : 0; /* the first step has no state */
+                    if (n > 16) sum(sums[pair], inputs + first * I, I, h + first * H, known, w, b, 1);
+                    else sum(sums[pair], inputs + first * I, I, h + first * H, known, w, b, 0);
+                }
+                for (int64_t item = 0; item < n; item++) {
+                    const float *const i_f = sums[0][item], *const g_o = sums[1][item];
+                    const __m512 out =
+                        cell(_mm512_load_ps(i_f), _mm512_load_ps(i_f + UNITS), _mm512_load_ps(g_o),
+                             _mm512_load_ps(g_o + UNITS), cells + (first + item) * H + unit);
+                    uint16_t *const at = now + (first + item) * H + unit;
+                    _mm256_storeu_si256((__m256i *)at, (__m256i)_mm512_cvtneps_pbh(out));
+                }
+            }
+        }
+        for (int64_t item = 0; item < items; item++) memcpy(y_t + item * y_item, now + item * H, H * sizeof(uint16_t));
+    }
+    _tile_release();
+}
+
+/* x [rows, C] += y [rows, K] times weights, and the bias. weights: tiles [C / 32][K / 32][2][16][16][2]. */
+void add_linear_bf16(float *x, const uint16_t *y, const uint8_t *weights, const float *bias, int64_t rows, int64_t C,
+                     int64_t K) {
+    float sums[ITEMS][2 * UNITS] __attribute__((aligned(64)));
+    const int64_t panel = K / 32 * 2 * TILE_BYTES;
+    for (int64_t first = 0; first < rows; first += ITEMS) {
+        const int64_t n = rows - first < ITEMS ? rows - first : ITEMS;
+        if (first == 0 || n < ITEMS) configure(n);
+        for (int64_t c = 0; c < C; c += 32) {
+            const uint8_t *const w = weights + c / 32 * panel;
+            __asm__ volatile("" ::: "memory");
+            if (n > 16) sum(sums, y + first * K, K, y, 0, w, bias + c, 1);
+            else sum(sums, y + first * K, K, y, 0, w, bias + c, 0);
+            for (int64_t item = 0; item < n; item++)
+                for (int half = 0; half < 2; half++) {
+                    float *const at = x + (first + item) * C + c + 16 * half;
+                    _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), _mm512_load_ps(sums[item] + 16 * half)));
+                }
+        }
+    }
+    _tile_release();
+}

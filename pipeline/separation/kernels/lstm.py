@@ -1,0 +1,164 @@
+"""Residual bidirectional LSTMs in bfloat16 by `lstm.c`, for processors with matrix tiles (AMX).
+
+torch hands an LSTM to oneDNN, which multiplies a step's states of the whole batch at once: weights and sums leave the
+cache at every step. The kernel takes 32 items of the batch through all steps instead, reads and adds to the residual as
+it lies, and so needs no transposition, either. It is built by `mixstyle.cache.storage.compiled` where a C compiler is
+at hand; without it nothing but the speed differs, and the last bits of what comes out.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Part = TypeVar("Part")
+
+SOURCE = Path(__file__).with_name("lstm.c")
+FLAGS = (
+    *("-std=gnu11", "-O3", "-ffp-contract=off"),
+    *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma", "-mamx-tile", "-mamx-bf16"),
+)
+"""What the C compiler is told, beside making a shared library."""
+PROCESSOR = ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16")
+"""Flags of /proc/cpuinfo that the kernel needs."""
+VERSION = 1
+"""Counts changes of the kernel that move the last bits."""
+NAME = f"amx {VERSION}"
+"""What outputs note that were made with it."""
+LARGEST_NOISE = 1e-4
+"""Of the power of what a small layer adds: 40 dB below it. Rounding inputs and states to bfloat16 leaves 1e-5."""
+_MULTIPLE = 32
+"""Of which the sizes of inputs and states have to be multiples."""
+_CACHED_BYTES = 1_500_000
+"""Weights of a direction that stay in the second cache (2 MB). Larger ones are read once a step for `_MANY` items."""
+_FEW, _MANY = 32, 256
+_ROWS = 4096
+"""Of the linear layer, as many as a thread takes at once."""
+
+_POINTER, _INTEGER, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class LstmKernel:
+    """The built library. Raises OSError where it is another one, or the system refuses the tile registers."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        def function(name: str, result: Any, *arguments: Any) -> Any:
+            found = getattr(library, name)
+            found.restype, found.argtypes = result, arguments
+            return found
+
+        version = function("lstm_version", _INTEGER)()
+        if version != VERSION:
+            raise OSError(f"version {version} of the LSTM kernel, not {VERSION}")
+        if function("lstm_prepare", _INTEGER)() != 0:
+            raise OSError("the system does not grant the processor's matrix tiles")
+        self.moments = function("moments", None, _POINTER, _INTEGER, _POINTER)
+        self.lstm = function("lstm_bf16", None, *[_POINTER] * 7, *[_INTEGER] * 9, _FLOAT, _FLOAT)
+        self.add_linear = function("add_linear_bf16", None, *[_POINTER] * 4, *[_INTEGER] * 3)
+
+    def takes(self, lstm: nn.Module, linear: nn.Module) -> bool:
+        """Whether it can compute these: a bidirectional `nn.LSTM` of bfloat16 and the linear layer after it."""
+        if not (isinstance(lstm, nn.LSTM) and isinstance(linear, nn.Linear)):
+            return False
+        sizes = (lstm.input_size, lstm.hidden_size, linear.out_features)
+        plain = lstm.bias and lstm.bidirectional and lstm.num_layers == 1 and not lstm.proj_size
+        return plain and all(size % _MULTIPLE == 0 for size in sizes) and linear.weight.dtype == torch.bfloat16
+
+    def check(self) -> None:
+        """Computes a small layer beside torch in float32. Raises OSError where they differ by more than rounding."""
+        generator = torch.Generator().manual_seed(0)
+        lstm, linear = nn.LSTM(32, 64, bidirectional=True), nn.Linear(128, 32)
+        for weight in [*lstm.parameters(), *linear.parameters()]:
+            weight.requires_grad_(False).uniform_(-0.5, 0.5, generator=generator).copy_(weight.bfloat16())
+        x = torch.randn(1, 5, 37, 32, generator=generator)
+        wanted = linear(lstm(torch.nn.functional.layer_norm(x, x.shape[1:])[0])[0])
+        layer = ResidualLstm(lstm.bfloat16(), linear.bfloat16(), 1e-5, self)
+        noise = (layer.added_to(x.clone(), over_time=False) - x - wanted).square().sum() / wanted.square().sum()
+        if not noise < LARGEST_NOISE:
+            raise OSError(f"the LSTM kernel computes wrongly on this machine (noise {noise:.1e} of the power)")
+
+
+class ResidualLstm:
+    """x + linear(LSTM(standardised x)) on x [B, F, T, C], along one of its axes.
+
+    lstm, linear: layers that the kernel takes; their weights are copied. eps: what is added to the variance of an item
+    [F, T, C]. On as many threads as torch may use; their number does not move the result.
+    """
+
+    def __init__(self, lstm: nn.LSTM, linear: nn.Linear, eps: float, kernel: LstmKernel) -> None:
+        self._kernel, self._eps, self._hidden = kernel, eps, lstm.hidden_size
+        self._directions = [_packed(lstm, direction) for direction in ("", "_reverse")]
+        C, K = linear.out_features, linear.in_features
+        weight = linear.weight.detach().view(C // 32, 2, 16, K // 32, 16, 2)
+        self._linear = weight.permute(0, 3, 1, 4, 2, 5).contiguous(), linear.bias.detach().float()
+
+    def added_to(self, x: Tensor, *, over_time: bool) -> Tensor:
+        """Adds the layer along T, or F, to x [B, F, T, C] (float32, contiguous), in place; x."""
+        y = torch.empty(*x.shape[:3], 2 * self._hidden, dtype=torch.bfloat16)
+        for item, out in zip(x, y, strict=True):
+            self._run_lstm(item, out, over_time)
+        self._add_linear(x, y)
+        return x
+
+    def _run_lstm(self, x: Tensor, y: Tensor, over_time: bool) -> None:
+        """Both directions of one item, x [F, T, C] -> y [F, T, 2 H]."""
+        step, batch = (1, 0) if over_time else (0, 1)
+        steps, items, C, H = x.shape[step], x.shape[batch], x.shape[2], self._hidden
+        together = _FEW if 8 * H * (C + H) <= _CACHED_BYTES else _MANY
+        mean, gain = self._standardising(x)
+
+        def run(part: tuple[int, int]) -> None:
+            backward, first = part
+            count = min(together, items - first)
+            weights, bias = self._directions[backward]
+            scratch = torch.empty(count, H), *(torch.empty(n, dtype=torch.bfloat16) for n in (count * C, 2 * count * H))
+            rows, out = x.narrow(batch, first, count), y.narrow(batch, first, count)[..., backward * H :]
+            pointers = [tensor.data_ptr() for tensor in (rows, out, weights, bias, *scratch)]
+            strides = [x.stride(step), x.stride(batch), y.stride(step), y.stride(batch)]
+            self._kernel.lstm(*pointers, steps, count, C, H, *strides, backward, mean, gain)
+
+        _each(run, [(backward, first) for backward in (0, 1) for first in range(0, items, together)])
+
+    def _standardising(self, x: Tensor) -> tuple[float, float]:
+        """The mean of x [F, T, C], and the inverse of its deviation."""
+        sums = torch.empty(2, dtype=torch.float64)
+        self._kernel.moments(x.data_ptr(), x.numel(), sums.data_ptr())
+        mean, square = (sums / x.numel()).tolist()
+        return mean, (max(square - mean * mean, 0.0) + self._eps) ** -0.5
+
+    def _add_linear(self, x: Tensor, y: Tensor) -> None:
+        """x [B, F, T, C] += linear(y [B, F, T, 2 H])."""
+        C, K = x.shape[-1], y.shape[-1]
+        weights, bias = self._linear
+        to, of = x.view(-1, C), y.view(-1, K)
+
+        def run(first: int) -> None:
+            pointers = (tensor.data_ptr() for tensor in (to[first:], of[first:], weights, bias))
+            self._kernel.add_linear(*pointers, min(_ROWS, len(to) - first), C, K)
+
+        _each(run, range(0, len(to), _ROWS))
+
+
+def _each(run: Callable[[Part], None], parts: Sequence[Part]) -> None:
+    threads = min(torch.get_num_threads(), len(parts))
+    if threads <= 1:
+        for part in parts:
+            run(part)
+        return
+    with ThreadPoolExecutor(threads) as pool:  # ctypes leaves the interpreter to other threads
+        list(pool.map(run, parts))
+
+
+def _packed(lstm: nn.LSTM, direction: str) -> tuple[Tensor, Tensor]:
+    """A direction's weights and biases in the order of `lstm_bf16`."""
+    H, K = lstm.hidden_size, lstm.input_size + lstm.hidden_size
+    of_input, of_state = (getattr(lstm, f"weight_{kind}_l0{direction}").detach() for kind in ("ih", "hh"))
+    biases = [getattr(lstm, f"bias_{kind}_l0{direction}").detach().float() for kind in ("ih", "hh")]
+    tiles = torch.cat([of_input, of_state], dim=1).view(2, 2, H // 16, 16, K // 32, 16, 2)
+    # [pair of gates, gate, block of units, unit, block of inputs, pair of inputs, input of the pair]
+    weights = tiles.permute(2, 0, 4, 1, 5, 3, 6).contiguous()
+    return weights, (biases[0] + biases[1]).view(4, H // 16, 16).transpose(0, 1).contiguous()

@@ -1,0 +1,68 @@
+"""Which code computes the separator's LSTMs: torch's, or the kernel that is built on this machine.
+
+The two differ in the last bits of bf16. So a folder of stems keeps the one that it was begun with, which stands in its
+`settings.json`; folders that name none were begun with torch's.
+"""
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from mixstyle.cache.storage.compiled import NotCompiledError, compiled
+from mixstyle.pipeline.separation.kernels.lstm import FLAGS, NAME, PROCESSOR, SOURCE, LstmKernel
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.notes import note
+
+
+def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
+    """Sets what computes the LSTMs of a separator; the name for its folder, empty for torch's own.
+
+    stored: what the folder was begun with; None where there is none. A kernel that this machine lacks is replaced by
+    torch's, which is told, and keeps its name: what `machine_kind` tells of this machine is then another.
+    """
+    separator.use_lstm_kernel(None)
+    if stored in (None, NAME) and separator.precision == "bf16" and separator.device.type == "cpu":
+        kernel = lstm_kernel()
+        if kernel is not None:
+            separator.use_lstm_kernel(kernel)
+    if stored and separator.precision == "bf16" and stored != separator.lstm_kernel:
+        note(f"warning: begun with the LSTM kernel {stored}, which this machine lacks; torch's own is used here")
+    return separator.lstm_kernel if stored is None else stored
+
+
+def lstm_kernel() -> LstmKernel | None:
+    """The kernel, built at its first use; None where the processor is none for it, or nothing can build it."""
+    return _kernel() if suits(Path("/proc/cpuinfo")) else None
+
+
+def suits(cpuinfo: Path) -> bool:
+    """Whether the processor has the instructions, and no environment variable holds torch or oneDNN to fewer."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    limited = limit not in ("", "ALL", "DEFAULT") and "AMX" not in limit
+    if limited or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set[str]())
+    return flags.issuperset(PROCESSOR)
+
+
+@cache
+def _kernel() -> LstmKernel | None:
+    try:
+        kernel = compiled(SOURCE, FLAGS, _checked)
+    except NotCompiledError as error:
+        note(f"the separator's LSTMs run on torch's own code, more slowly than this processor could: {error}")
+        return None
+    return kernel
+
+
+def _checked(library: ctypes.CDLL) -> LstmKernel:
+    kernel = LstmKernel(library)
+    kernel.check()
+    return kernel
