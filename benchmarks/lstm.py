@@ -3,6 +3,7 @@
     uv run python benchmarks/lstm.py                        # SCNet small
     uv run python benchmarks/lstm.py --size tiny --size xl  # the shipped separator; the masked XL IHF
     uv run python benchmarks/lstm.py --compiled             # `torch.compile` of one step, too (a minute of compiling)
+    uv run python benchmarks/lstm.py --chunk                # a whole chunk of the network instead, by precision
 
 Milliseconds a layer on one thread: the least of the rounds, by the thread's own clock, so that what else runs on the
 machine counts little. The last column tells how far above its difference to float32 in dB what the layer adds is.
@@ -15,13 +16,21 @@ from typing import Annotated
 
 import torch
 import typer
+from plain_scnet import as_published
 from rich.console import Console
 from rich.table import Table
+from separation import SIZES as NETWORKS
 from separation import processor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet
+from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig, form_of
 from mixstyle.pipeline.separation.kernels.lstm import ResidualLstm
+from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
+from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.separate.lstm_kernels import lstm_kernel
 
 SIZES = {"tiny": (22, 174, 64), "small": (57, 476, 128), "xl": (156, 476, 256)}
@@ -35,6 +44,7 @@ def main(
     size: Annotated[list[str] | None, typer.Option(help="tiny, small, xl; may be repeated.")] = None,
     rounds: int = 5,
     compiled: Annotated[bool, typer.Option(help="torch.compile of one step, too.")] = False,
+    chunk: Annotated[bool, typer.Option(help="A whole chunk instead.")] = False,
     steps: Annotated[int, typer.Option(help="Steps at most, of long LSTMs; times are extrapolated.")] = 64,
 ) -> None:
     """Measures and prints a table for each size."""
@@ -42,6 +52,9 @@ def main(
     console = Console(width=130)
     console.print(f"{processor()}, 1 thread, torch {torch.__version__}, least of {rounds} rounds")
     for name in size or ["small"]:
+        if chunk:
+            print_chunk(console, name, rounds)
+            continue
         table = Table("layer", "way", title=f"SCNet {name}")
         for column in ("ms", "GFLOP/s", "against torch's bf16", "dB to float32"):
             table.add_column(column, justify="right")
@@ -105,6 +118,53 @@ class Layer:
             return self.linear_16(out)
 
         return run
+
+
+@torch.inference_mode()
+def print_chunk(console: Console, name: str, rounds: int) -> None:
+    """A table of one chunk of noise: the published layers, and ours by precision and LSTMs."""
+    keep_freed_memory()
+    network, frames = network_of(name)
+    ours = {dtype: InferenceSCNet(network, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    on_kernel = InferenceSCNet(network, torch.bfloat16)
+    ways: dict[str, nn.Module] = {
+        "published layers, fp32": as_published(copy.deepcopy(network)),
+        "ours, fp32": ours[torch.float32],
+        "ours, bf16, torch's LSTMs": ours[torch.bfloat16],
+    }
+    kernel = lstm_kernel()
+    if kernel is not None and on_kernel.use_lstm_kernel(kernel):
+        ways["ours, bf16, the kernel"] = on_kernel
+    x = 0.1 * torch.randn(1, 2, frames, generator=torch.Generator().manual_seed(0))
+    short, least_s, found = x[..., : frames // 8], dict.fromkeys(ways, float("inf")), dict[str, Tensor]()
+    for way in ways.values():
+        way(short)  # warms up
+    for _ in range(rounds):
+        for way, run in ways.items():
+            start = time.thread_time()
+            found[way] = run(x)
+            least_s[way] = min(least_s[way], time.thread_time() - start)
+    table = Table("way", title=f"SCNet {name}: a chunk of {frames / SAMPLE_RATE:.0f} s")
+    for column in ("s", "against the first", "dB to the first"):
+        table.add_column(column, justify="right")
+    first = next(iter(ways))
+    for way, seconds in least_s.items():
+        noise = (found[way] - found[first]).square().sum() / found[first].square().sum()
+        told = "" if way == first else f"{-10 * noise.log10():.1f}"
+        table.add_row(way, f"{seconds:.3f}", f"{least_s[first] / seconds:.2f}", told)
+    console.print(table)
+
+
+def network_of(name: str) -> tuple[SCNet, int]:
+    """The network, with random weights but for the shipped one, and how many frames a chunk has."""
+    if name == "tiny":
+        state, file = read_state_dict(shipped(SEPARATOR)), read_separator_config(shipped(SEPARATOR_CONFIG))
+        network = SCNet(file.model, form_of(state))
+        network.load_state_dict(state)
+        return network.eval(), file.chunk
+    torch.manual_seed(0)
+    size = NETWORKS[name]
+    return SCNet(SCNetConfig.from_mapping(size.model), "masked" if size.masked else "plain").eval(), 11 * SAMPLE_RATE
 
 
 def _step(inputs: Tensor, state: Tensor, cell: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
