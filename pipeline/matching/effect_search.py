@@ -7,7 +7,7 @@ out is that of its whitened descriptors, with a price on each effect. The search
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,9 +72,14 @@ class StemTask:
 
 
 def search_stem(
-    task: StemTask, metric: DescriptorMetric, rng: np.random.Generator, evaluations: int = EVALUATIONS
+    task: StemTask,
+    metric: DescriptorMetric,
+    rng: np.random.Generator,
+    evaluations: int = EVALUATIONS,
+    told: Callable[[float], None] = lambda _: None,
 ) -> Inserts:
-    """The effects that bring a stem nearest, with their price; none where no effect is worth it."""
+    """The effects that bring a stem nearest, with their price; none where no effect is worth it. told: is called with
+    how far it is, 0 to 1."""
     import cma  # takes a second
 
     none = float(_distances(task, metric, [()])[0])
@@ -89,7 +94,8 @@ def search_stem(
         "randn": lambda *shape: rng.standard_normal(shape),
     }
     strategy = cma.CMAEvolutionStrategy(start, STEP, options)
-    for _ in range(evaluations // POPULATION):
+    for generation in range(evaluations // POPULATION):
+        told(generation * POPULATION / evaluations)
         vectors = strategy.ask()
         candidates = [_possible(inserts_of(vector), stereo=task.stereo) for vector in vectors]
         scores = _distances(task, metric, candidates) + none * np.array([price(one) for one in candidates])

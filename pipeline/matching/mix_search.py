@@ -27,6 +27,8 @@ from mixstyle.pipeline.matching.render import SongRunner, strip_levels
 
 EXCERPT_S = 4.0
 """From the middle of each clip."""
+ON_STEMS = 0.6
+"""About so much of the time goes by on single stems, the rest on whole mixes."""
 NOTHING, CLOSED_FORM = "as it is", "closed form"
 
 Clips = Sequence[Tensor]
@@ -61,18 +63,29 @@ class Searched:
 
 
 def search_effects(
-    task: MixTask, closed: Estimate, metric: DescriptorMetric, seed: int = 0, evaluations: int = EVALUATIONS
+    task: MixTask,
+    closed: Estimate,
+    metric: DescriptorMetric,
+    seed: int = 0,
+    evaluations: int = EVALUATIONS,
+    told: Callable[[float], None] = lambda _: None,
 ) -> Searched:
-    """Looks for effects. closed: what `estimate` gave. Equal input and seed give equal output."""
+    """Looks for effects. closed: what `estimate` gave. told: is called with how far it is, 0 to 1. Equal input and seed
+    give equal output."""
     candidates: dict[str, tuple[Estimate, float]] = {
         NOTHING: (Estimate((Strip(),) * len(STEMS), closed.notes), 0.0),
         CLOSED_FORM: (closed, 0.0),
     }
-    for name, inserts in combinations(_found(task, metric, seed, evaluations)).items():
+    found = _found(task, metric, seed, evaluations, lambda share: told(ON_STEMS * share))
+    for name, inserts in combinations(found).items():
         candidates[name] = _with_effects(task, inserts), sum(price(one) for one in inserts)
     wanted = np.mean([_values([excerpt(clip) for clip in clips]) for clips in task.references], axis=0)
     columns = _columns(task)
-    values = np.stack([_heard(task, one.strips) for one, _ in candidates.values()])
+    heard = []
+    for strips in (one.strips for one, _ in candidates.values()):
+        heard.append(_heard(task, strips))
+        told(ON_STEMS + (1 - ON_STEMS) * len(heard) / len(candidates))
+    values = np.stack(heard)
     plain = metric.distances(values[:, columns], wanted[columns], columns)
     base = float(plain[1])
     distances = {
@@ -107,7 +120,9 @@ def combinations(found: Sequence[Inserts]) -> dict[str, list[Inserts]]:
     }
 
 
-def _found(task: MixTask, metric: DescriptorMetric, seed: int, evaluations: int) -> list[Inserts]:
+def _found(
+    task: MixTask, metric: DescriptorMetric, seed: int, evaluations: int, told: Callable[[float], None]
+) -> list[Inserts]:
     """For each stem the effects that it would need, at the amount that is asked for."""
     both = task.mine.present & task.reference.present
     found: list[Inserts] = []
@@ -119,7 +134,8 @@ def _found(task: MixTask, metric: DescriptorMetric, seed: int, evaluations: int)
         wanted = [stem_values([excerpt(clip)[place].numpy() for clip in clips_of]) for clips_of in task.references]
         stereo = not (task.mine.mono or task.reference.mono)
         one = StemTask(place, clips, task.reference.stems[place], np.mean(wanted, axis=0), task.bounds, stereo)
-        inserts = search_stem(one, metric, np.random.default_rng([seed, place]), evaluations)
+        rng = np.random.default_rng([seed, place])
+        inserts = search_stem(one, metric, rng, evaluations, lambda share, at=place: told((at + share) / len(STEMS)))
         found.append(tuple(weaker(effect, task.amount) for effect in inserts))
     return found
 

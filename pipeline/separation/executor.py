@@ -169,6 +169,7 @@ class _Group:
     separator: ChunkSeparator
     clips: list[_Clip]
     waiting: int
+    chunks: int
     sizes: set[int] = field(default_factory=set)
 
 
@@ -190,11 +191,13 @@ class ChunkQueue:
 
     Chunks go in the order of `put`, each once even where several clips of a group touch it. Membership of a batch
     hangs on that order alone; `flush` ends a batch early. Memory is bounded by `ahead` batches more than there are
-    streams: `put` waits for the oldest.
+    streams: `put` waits for the oldest. told: called with a group's key and the share of its chunks that are through.
     """
 
-    def __init__(self, executor: BatchExecutor, ahead: int = 1) -> None:
-        self.executor, self.most_in_flight = executor, executor.streams + ahead
+    def __init__(
+        self, executor: BatchExecutor, ahead: int = 1, told: Callable[[Hashable, float], None] | None = None
+    ) -> None:
+        self.executor, self.most_in_flight, self._told = executor, executor.streams + ahead, told
         self.waited_s = 0.0
         """Seconds that `put` and `flush` waited for the network."""
         self._batch: list[tuple[_Group, _Place, Tensor]] = []
@@ -217,7 +220,7 @@ class ChunkQueue:
             clips.append(clip)
             for index in clip.chunks:
                 readers.setdefault((request.track, index), clip)
-        group = _Group(key, separator, clips, len(readers))
+        group = _Group(key, separator, clips, len(readers), len(readers))
         self._groups.append(group)
         for place, clip in sorted(readers.items(), key=lambda item: item[0]):
             grid = clip.overlap_add.grid
@@ -290,3 +293,6 @@ class ChunkQueue:
                     clip.overlap_add.add(index, chunk_stems)
             group.waiting -= 1
             group.sizes.add(size)
+        if self._told is not None and places:
+            last = places[-1][0]
+            self._told(last.key, 1 - last.waiting / last.chunks)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import zip_longest
 from types import TracebackType
 
@@ -28,17 +29,36 @@ PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal (logs, DVC, CI)."""
 
 
-_watcher: ContextVar[Callable[[float], None] | None] = ContextVar("_watcher", default=None)
+@dataclass(frozen=True)
+class Told:
+    """How far some work is. what: the bar's description. done: 0 to 1; None where that is not known. rate: units a
+    second, 0 where that is not known."""
+
+    what: str
+    done: float | None
+    rate: float = 0.0
+    unit: str = ""
+
+
+Watcher = Callable[[Told], None]
+"""Is told in the thread that works; what it raises ends the work."""
+_watcher: ContextVar[Watcher | None] = ContextVar("_watcher", default=None)
 
 
 @contextmanager
-def watched(watcher: Callable[[float], None]) -> Iterator[None]:
-    """Has the bars of this thread tell how much is done, 0 to 1, for those who show it elsewhere than here."""
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Has the work of this thread tell how far it is, for those who show it elsewhere than here, or who may end it."""
     token = _watcher.set(watcher)
     try:
         yield
     finally:
         _watcher.reset(token)
+
+
+def tell(what: str, done: float | None = None) -> None:
+    """Tells the watcher, if there is one, of work that has no bar."""
+    if (watcher := _watcher.get()) is not None:
+        watcher(Told(what, done))
 
 
 def say(line: str) -> None:
@@ -99,7 +119,7 @@ class Bar:
         """Counts `steps` more units as done."""
         self._done += steps
         if (watcher := _watcher.get()) is not None:
-            watcher(min(self._done / max(self.total, 1), 1.0))
+            watcher(Told(self.description, min(self._done / max(self.total, 1), 1.0), self._rate(), self.unit))
         if self._rich:
             self._rich.update(self._task, completed=self._done)
         elif time.monotonic() - self._last >= PLAIN_INTERVAL_S:
@@ -116,13 +136,16 @@ class Bar:
         if self._rich:
             self._rich.values = dict(values)
 
+    def _rate(self) -> float:
+        """Units a second."""
+        return (self._done - self._resumed) / max(time.monotonic() - self._start, 1e-9)
+
     def _plain(self) -> None:
         if not self._shown:
             return
         self._told = self._done
         self._last = time.monotonic()
-        elapsed_s = max(self._last - self._start, 1e-9)
-        rate = (self._done - self._resumed) / elapsed_s
+        rate = self._rate()
         counted = f"{self.description}: {self._done}/{self.total} {self.unit}"
         if rate > 0:
             counted += f", {rate:.2f} {self.unit}/s, {(self.total - self._done) / rate:.0f} s left"

@@ -5,9 +5,10 @@ without room for two clips is taken whole. The chunks of several songs go throug
 tuned batches and streams. Stems that `separate` has cached of the same file are taken from there.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, measure_so
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.cutting import ClipRules, CutSong, cut, cut_files, cutting_rule, separated_span
 from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -151,16 +153,21 @@ class SongReader:
         streams = choose_streams(self.options, self.separator, device, measure)
         waiting: dict[object, Decoded] = {}
 
+        def told(key: Hashable, share: float) -> None:
+            place = cast(int, key)
+            tell("clips", (place + share) / max(count, place + 1))
+
         def groups() -> Iterator[tuple[int, Sequence[ClipRequest]]]:
             for place, song in enumerate(songs):
                 waiting[place] = song
+                told(place, 0.0)
                 yield place, () if isinstance(song, UnreadableMusic) or song.stems else song.requests
 
         with BatchExecutor(
             self.separator, streams.streams, streams.threads_per_stream, streams.batch_chunks
         ) as executor:
             # what is made of the last songs may use all threads: the streams have ended by then
-            for group in ChunkQueue(executor).separated(groups(), drained=executor.close):
+            for group in ChunkQueue(executor, told=told).separated(groups(), drained=executor.close):
                 song = waiting.pop(group.key)
                 yield song if isinstance(song, UnreadableMusic) else _with_stems(song, group.stems)
 

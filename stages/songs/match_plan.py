@@ -23,12 +23,13 @@ from mixstyle.pipeline.descriptors.presence import has_stem
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
-from mixstyle.pipeline.matching.estimate import estimate, mix_strip
+from mixstyle.pipeline.matching.estimate import Estimate, estimate, mix_strip
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, Searched, search_effects
 from mixstyle.pipeline.matching.profile import MixProfile, joined_loudness, mean_profile, measure_profile
 from mixstyle.pipeline.matching.render import Levels, SongRunner, strip_levels
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.separators import is_small
 from mixstyle.stages.presentation.values import rounded
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -144,7 +145,7 @@ def make_plan(
         separate = separator.separate if separated and separator is not None else None
         stems = [one.stems for one in references]
         task = MixTask(clips.stems, stems, mine, theirs, amount, keep, bounds, separate)
-        searched = search_effects(task, found, metric, options.seed)
+        searched = _searched(task, found, metric, options.seed)
         found = searched.estimate
     loudness = tuple(one.loudness for one in references if one.loudness is not None)
     if len(loudness) < len(references):
@@ -243,6 +244,18 @@ def _mix_strip(
 def _bounds(separator: Separator | None) -> Bounds:
     """For stems that were separated."""
     return GENTLE if separator is not None and is_small(separator) else FULL
+
+
+def _searched(task: MixTask, found: Estimate, metric: DescriptorMetric, seed: int) -> Searched:
+    with progress("match: effects", 100, "%") as bar:
+        reached = 0
+
+        def told(share: float) -> None:
+            nonlocal reached
+            bar.advance(round(100 * share) - reached)
+            reached = round(100 * share)
+
+        return search_effects(task, found, metric, seed, told=told)
 
 
 def _search_notes(searched: Searched | None) -> list[str]:

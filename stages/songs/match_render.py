@@ -93,11 +93,13 @@ def render_song(
         before, made = song.look.loudness, meter.result()
         gain = output_gain(before, made, level_db, reference_lufs)
         after = SongMeter(SAMPLE_RATE)
-        for block in _write(spools[0], targets.song, targets.form, gain.gain_db):
-            after.add(block)
-        for spool, path in zip(spools[1:], targets.stem_paths(), strict=True):
-            for _ in _write(spool, path, targets.form, gain.gain_db):
-                pass
+        with progress("write", sum(spool.frames for spool in spools), "frames", shown=False) as bar:
+            for block in _write(spools[0], targets.song, targets.form, gain.gain_db):
+                after.add(block)
+                bar.advance(block.shape[1])
+            for spool, path in zip(spools[1:], targets.stem_paths(), strict=True):
+                for block in _write(spool, path, targets.form, gain.gain_db):
+                    bar.advance(block.shape[1])
         rendered = RenderedSong(before, after.result(), gain)
         if targets.ab is not None:
             _write_ab(song, spools[0], rendered, targets)

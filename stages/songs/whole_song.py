@@ -21,6 +21,7 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, SongMeter
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.streaming import Level, separate_blocks
+from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import given_stems
@@ -74,6 +75,7 @@ class WholeSong:
                 mix = block.sum(0) if block.ndim == 3 else block
                 meter.add(mix)
                 counts.add(mix)
+                tell("look")
 
         self._told(read)
         if counts.frames == 0:

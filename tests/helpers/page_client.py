@@ -39,7 +39,7 @@ class PageClient:
         assert answer.status_code == 202, answer.text
         assert answer.json is not None
         job, until = answer.json, time.monotonic() + MOST_S
-        while job["state"] not in ("done", "failed"):
+        while job["state"] not in ("done", "failed", "stopped"):
             assert time.monotonic() < until, f"it does not end: {job}"
             time.sleep(0.02)
             job = self.json(f"/api/jobs/{job['id']}")

@@ -45,6 +45,7 @@ ADDRESSES = {
     "/api/songs/<key>/audio": "opened",
     "/api/songs/<key>/stems/<int:clip>": "stems",
     "/api/jobs/<name>": "job",
+    "/api/matches/<key>": "matched",
     "/audio/<key>/<path:part>": "audio",
     "/matches/<key>/<name>": "match_file",
 }
@@ -52,6 +53,7 @@ CHANGES = {
     ("POST", "/api/dropped"): "drop",
     ("POST", "/api/matches"): "match",
     ("DELETE", "/api/songs/<key>"): "forget",
+    ("DELETE", "/api/jobs/<name>"): "stop",
 }
 """What changes something: the page of this server alone may ask for it."""
 
@@ -206,20 +208,29 @@ class App:
             raise LengthRequired("say how long the song is (Content-Length)")
         shown = dropped.check(request.args.get("name", ""), size)
         path = dropped.save(shown, request.stream, size)
-        return as_json(self._parts.jobs.start(shown, dropped.work(shown, path)).as_json(), 202)
+        return as_json(dropped.start(self._parts.jobs, shown, path).as_json(), 202)
 
     def answer_match(self, request: Request) -> Response:
         """Puts a match in line."""
         if request.content_length is None or request.content_length > MOST_JSON_BYTES:
             raise LengthRequired("this is too long for a match, or of unknown length")
         asked = Asked.of(self._parts.library, request.get_json())
-        what = f"{asked.song.name}, brought to {asked.reference.name}"
-        return as_json(self._parts.jobs.start(what, self._parts.matching.work(asked)).as_json(), 202)
+        return as_json(self._parts.matching.start(self._parts.jobs, asked).as_json(), 202)
 
     def answer_forget(self, _: Request, key: str) -> Response:
         """Forgets what was added."""
         self._parts.library.remove(key)
         return as_json({})
+
+    def answer_stop(self, _: Request, name: str) -> Response:
+        """Has a job stop."""
+        job = self._parts.jobs.job(name)
+        job.stop()
+        return as_json(job.as_json())
+
+    def answer_matched(self, _: Request, key: str) -> Response:
+        """What a match has set."""
+        return as_json(self._parts.matching.result(key))
 
     def answer_job(self, _: Request, name: str) -> Response:
         """How far a job is."""
@@ -227,12 +238,8 @@ class App:
 
     def answer_match_file(self, request: Request, key: str, name: str) -> Response:
         """What a match made, to keep."""
-        if name == "chain.json":
-            return sent(request, self._parts.matching.chain(key), "application/json", key)
-        if name == "matched.wav":
-            self._parts.matching.chain(key)  # a dropped song is none
-            return sent(request, self._parts.library.track(key).path, "audio/wav", key)
-        raise KeyError(name)
+        path, title = self._parts.matching.file(key, name)
+        return sent(request, path, "audio/wav" if path.suffix == ".wav" else "application/json", title)
 
     def _kept(self, request: Request, name: str, make: Callable[[], Any]) -> Response:
         """What stays as it is, made once."""
@@ -266,11 +273,9 @@ def told(reason: str, status: int) -> Response:
     return as_json({"error": printable(reason)}, status)
 
 
-def sent(request: Request, path: Path, kind: str, key: str = "") -> Response:
-    """A file or a range of it. key: of what is to be kept under a name. Raises KeyError where it is gone."""
+def sent(request: Request, path: Path, kind: str, title: str = "") -> Response:
+    """A file or a range of it. title: of what is to be kept under a name. Raises KeyError where it is gone."""
     if not path.is_file():
         raise KeyError(path.name)
-    name = f"mixstyle-{key}{path.suffix}" if key else None
-    return send_file(
-        path, request.environ, kind, as_attachment=bool(key), download_name=name, conditional=True, max_age=3600
-    )
+    kept = {"as_attachment": bool(title), "download_name": title or None}
+    return send_file(path, request.environ, kind, conditional=True, max_age=3600, **kept)

@@ -8,12 +8,13 @@ from typing import IO, Any
 from mixstyle.cache.music.formats import AUDIO_SUFFIXES_OF, LISTING_VERSION
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
-from mixstyle.stages.songs.browse.jobs import Job
+from mixstyle.stages.songs.browse.jobs import Job, Jobs
 from mixstyle.stages.songs.browse.songs import Library, Track
 from mixstyle.stages.songs.embedder import Embedder
 
 SUFFIXES = AUDIO_SUFFIXES_OF[LISTING_VERSION]
 LONGEST_NAME = 200
+STEPS = {"clips": "its clips are separated and embedded"}
 _PIECE = 1 << 20
 
 
@@ -63,15 +64,21 @@ class Dropped:
                 path.unlink(missing_ok=True)
         return path
 
-    def work(self, shown: str, path: Path) -> Callable[[Job], dict[str, Any]]:
-        """A job that embeds the file; its result names the track."""
+    def start(self, jobs: Jobs, shown: str, path: Path) -> Job:
+        """A job that embeds the file; its result names the track. The file is removed where it has none.
+        Raises MixstyleError as `Jobs.start` does."""
+        try:
+            return jobs.start(shown, self._work(shown, path), STEPS, lambda: path.unlink(missing_ok=True))
+        except MixstyleError:
+            path.unlink(missing_ok=True)
+            raise
 
+    def _work(self, shown: str, path: Path) -> Callable[[Job], dict[str, Any]]:
         def embed(job: Job) -> dict[str, Any]:
-            job.at("is read, separated and embedded")
+            job.phase = "is read"
             try:
                 song = self._embedder.song(path, measure=True)
             except MixstyleError as error:
-                path.unlink(missing_ok=True)
                 told = error.message.removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
                 raise MixstyleError(f"{shown}: {told}", code=error.code) from error
             heard = tuple((start, start + song.clip_s) for start in song.starts_s)

@@ -53,17 +53,21 @@ class Listening:
     def __init__(self, embedder: Embedder, folder: Path, busy: threading.Lock) -> None:
         self._embedder, self._folder, self._busy = embedder, folder, busy
         self._decoder = Decoder()
-        self._lock = threading.Lock()
+        self._lock, self._decoding = threading.Lock(), threading.Lock()
         self._kept: OrderedDict[str, Opened] = OrderedDict()
 
     def open(self, track: Track) -> Opened:
         """Raises MixstyleError (no-music) for a song that cannot be read any more."""
-        with self._lock:
-            if track.key not in self._kept:
-                self._kept[track.key] = self._made(track)
+        if (known := self._known(track)) is not None:
+            return known  # one that plays does not wait for another that is decoded
+        with self._decoding:
+            if (known := self._known(track)) is not None:
+                return known
+            made = self._made(track)
+            with self._lock:
+                self._kept[track.key] = made
                 self._drop_old()
-            self._kept.move_to_end(track.key)
-            return self._kept[track.key]
+        return made
 
     def stems(self, track: Track, clip: int) -> Opened:
         """The song with the files of a clip's stems, `<clip>/<stem>` by name. Raises KeyError for a clip that there is
@@ -71,9 +75,13 @@ class Listening:
         opened = self.open(track)
         if not 0 <= clip < len(opened.heard):
             raise KeyError(clip)
-        with self._busy:
-            if f"{clip}/{STEMS[0]}" not in opened.files:
-                self._separate(track, clip, opened)
+        if track.stems:
+            if not all(path.is_file() for path in track.stems.values()):
+                raise MixstyleError("the stems of this match are not kept any more; match again", code="no-music")
+        elif f"{clip}/{STEMS[-1]}" not in opened.files:
+            with self._busy:
+                if f"{clip}/{STEMS[-1]}" not in opened.files:  # another request may have had them made meanwhile
+                    self._separate(track, clip, opened)
         return opened
 
     def file(self, track: Track, part: str) -> Path:
@@ -90,6 +98,12 @@ class Listening:
         """Ends the process that decodes."""
         self._decoder.close()
 
+    def _known(self, track: Track) -> Opened | None:
+        with self._lock:
+            if track.key in self._kept:
+                self._kept.move_to_end(track.key)
+            return self._kept.get(track.key)
+
     def _drop_old(self) -> None:
         total = sum(opened.frames * BYTES_PER_FRAME for opened in self._kept.values())
         while total > KEPT_BYTES and len(self._kept) > 1:
@@ -103,6 +117,7 @@ class Listening:
             heard = self._heard(track)
             folder.mkdir(exist_ok=True)
             opened = _decode(track, folder / "mix.wav", heard)
+            opened.files.update({f"whole/{stem}": path for stem, path in track.stems.items()})
         except (UnreadableMusic, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise MixstyleError(f"{track.name}: {error}", code="no-music") from error
@@ -122,7 +137,7 @@ class Listening:
 
     def _separate(self, track: Track, clip: int, opened: Opened) -> None:
         try:
-            with self._lock:
+            with self._decoding:
                 one = self._decoded(track).only(clip)
             found = next(self._embedder.reader.separate([one]))
         except UnreadableMusic as error:

@@ -1,10 +1,16 @@
-"""A match on the page: one song brought to the mix of another, as `mixstyle match` does it, to hear and to keep."""
+"""A match on the page: one song brought to the mix of others, as `mixstyle match` does it, to hear and to keep.
+
+Of each match the song, its changed stems, the chain and what was told of it are kept in the page's folder until the
+song is removed from the page; of old ones the stems go first, which are five times as large as the song.
+"""
 
 import itertools
+import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,37 +18,57 @@ import numpy as np
 from mixstyle.cache.match_chain import write_chain
 from mixstyle.cache.music.writer import AudioForm
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
-from mixstyle.stages.common.progress import watched
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
-from mixstyle.stages.songs.browse.jobs import Job
+from mixstyle.stages.songs.browse.jobs import Job, Jobs
 from mixstyle.stages.songs.browse.songs import Library, Track, Vector
 from mixstyle.stages.songs.embedder import Embedder
 from mixstyle.stages.songs.match.text import SHOWN, levels, lines
 from mixstyle.stages.songs.match_plan import Plan, check_asked, measured_as_json
-from mixstyle.stages.songs.match_render import Targets
+from mixstyle.stages.songs.match_render import REST, Targets
+
+MOST_REFERENCES = 8
+KEPT_STEM_BYTES = 2 << 30
+"""Of all matches; the stems of the last one stay whatever their size. About six songs of four minutes."""
+_STEPS = {
+    "clips": "clips of all songs are read and separated",
+    "look": "the song is measured",
+    "match: effects": "effects are looked for",
+    "match": "the whole song is separated and changed",
+    "write": "song and stems are written",
+}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A song, a reference, and how much of each change is made."""
+    """A song, its references, how much of each change is made, and whether effects are looked for."""
 
     song: Track
-    reference: Track
+    references: tuple[Track, ...]
     amount: float = 1.0
     keep: tuple[str, ...] = ()
+    search: bool = False
 
     @classmethod
     def of(cls, library: Library, body: Any) -> "Asked":
         """From JSON. Raises MixstyleError (bad-option) for other values, KeyError for songs that there are not."""
         body = body if isinstance(body, dict) else {}
-        amount, keep = body.get("amount", 1.0), body.get("keep", [])
-        if not isinstance(amount, int | float) or not isinstance(keep, list):
-            raise MixstyleError("amount should be a number, and keep a list of stems", code="bad-option")
+        amount, keep, search = body.get("amount", 1.0), body.get("keep", []), body.get("search", False)
+        keys = body.get("references", [])
+        if not isinstance(amount, int | float) or not isinstance(keep, list) or not isinstance(search, bool):
+            raise MixstyleError("amount should be a number, keep a list of stems, search yes or no", code="bad-option")
         check_asked(float(amount), [str(stem) for stem in keep])
-        song, reference = (library.track(str(body.get(name, ""))) for name in ("song", "reference"))
-        return cls(song, reference, float(amount), tuple(map(str, keep)))
+        if not isinstance(keys, list) or not 1 <= len(keys) <= MOST_REFERENCES:
+            raise MixstyleError(f"references: 1 to {MOST_REFERENCES} songs should be given", code="bad-option")
+        song = library.track(str(body.get("song", "")))
+        references = tuple(library.track(key) for key in dict.fromkeys(map(str, keys)))
+        return cls(song, references, float(amount), tuple(map(str, keep)), search)
+
+    def __str__(self) -> str:
+        others = len(self.references) - 1
+        also = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+        return f"{self.song.name}, brought to {self.references[0].name}{also}"
 
 
 class Matching:
@@ -51,56 +77,108 @@ class Matching:
     def __init__(self, library: Library, embedder: Embedder, folder: Path) -> None:
         self._library, self._embedder, self._folder = library, embedder, folder
         self._numbers = itertools.count(1)
-        self._chains: dict[str, Path] = {}
+        self._results: dict[str, dict[str, Any]] = {}
+        self._stem_bytes: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def chain(self, key: str) -> Path:
-        """The chain's file of a match. Raises KeyError."""
+    def start(self, jobs: Jobs, asked: Asked) -> Job:
+        """A job that matches; its result is what `result` gives."""
+        key = f"match-{next(self._numbers)}"
+        steps = {what: told for what, told in _STEPS.items() if asked.search or what != "match: effects"}
+        return jobs.start(str(asked), self._work(key, asked), steps, lambda: self.forget(key))
+
+    def result(self, key: str) -> dict[str, Any]:
+        """What was set, and what came of it. Raises KeyError."""
         with self._lock:
-            return self._chains[key]
+            return self._results[key]
 
-    def work(self, asked: Asked) -> Callable[[Job], dict[str, Any]]:
-        """A job that matches; its result names the track that came of it, and tells what was set."""
+    def file(self, key: str, name: str) -> tuple[Path, str]:
+        """A file of a match and the name to keep it under: chain.json, matched.wav, or a stem as `bass.wav`. Raises
+        KeyError for others, MixstyleError (no-music) for stems that are not kept any more."""
+        what = name.rpartition(".")[0]
+        title = PurePosixPath(self.result(key)["of"]).stem
+        if name == "chain.json":
+            return self._chain(key), f"{title} chain.json"
+        if name == "matched.wav":
+            return self._song(key), f"{title} matched.wav"
+        if name not in [f"{stem}.wav" for stem in (*STEMS, REST)]:
+            raise KeyError(name)
+        path = self._stems(key) / name
+        if not path.is_file():
+            raise MixstyleError("the stems of this match are not kept any more; match again", code="no-music")
+        return path, f"{title} matched {what}.wav"
 
-        def match(job: Job) -> dict[str, Any]:
-            job.at("both are read, separated and compared")
+    def forget(self, key: str) -> None:
+        """Removes the files of a match."""
+        with self._lock:
+            self._results.pop(key, None)
+            self._stem_bytes.pop(key, None)
+        for path in (self._chain(key), self._song(key)):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self._stems(key), ignore_errors=True)
+
+    def _work(self, key: str, asked: Asked) -> Callable[[Job], dict[str, Any]]:
+        references = [track.path for track in asked.references]
+        chosen = {"amount": asked.amount, "keep": asked.keep, "search": asked.search}
+
+        def match(_: Job) -> dict[str, Any]:
             try:
-                plan = self._embedder.match(asked.song.path, asked.reference.path, amount=asked.amount, keep=asked.keep)
-                return self._made(job, asked, plan)
+                return self._made(key, asked, self._embedder.match(asked.song.path, references, **chosen))
             except MixstyleError as error:
                 raise MixstyleError(_by_name(error.message, asked), code=error.code) from error
 
         return match
 
-    def forget(self, key: str) -> None:
-        """Removes the files of a match."""
-        with self._lock:
-            chain = self._chains.pop(key, None)
-        if chain is not None:
-            chain.unlink(missing_ok=True)
-
-    def _made(self, job: Job, asked: Asked, plan: Plan) -> dict[str, Any]:
-        key = f"match-{next(self._numbers)}"
-        path, chain_path = self._folder / f"{key}.wav", self._folder / f"{key}.json"
-        with watched(lambda done: job.at("the changed song is written", done)):
-            rendered = plan.render(Targets(path, AudioForm("wav", "24")))
+    def _made(self, key: str, asked: Asked, plan: Plan) -> dict[str, Any]:
+        targets = Targets(self._song(key), AudioForm("wav", "24"), self._stems(key))
+        rendered = plan.render(targets)
         after = plan.after(rendered.gain.gain_db)
-        made = {**plan.chain.made, "song": asked.song.name, "references": [asked.reference.name]}
-        chain = replace(plan.chain, measured=measured_as_json(plan, after, rendered), made=made)
-        write_chain(chain_path, chain)
-        lufs = rendered.after.loudness_lufs
-        track = Track(key, f"{asked.song.name}, matched", path, plan.song.look.duration_s, lufs, heard_s=())
-        with self._lock:
-            self._chains[key] = chain_path
-        self._library.add(track)
-        return {
+        names = [track.name for track in asked.references]
+        made = {**plan.chain.made, "song": asked.song.name, "references": names}
+        write_chain(self._chain(key), replace(plan.chain, measured=measured_as_json(plan, after, rendered), made=made))
+        told, measured = lines(plan, rendered), levels(plan, after, rendered)
+        result = {
             "key": key,
+            "of": asked.song.name,
             "song": asked.song.key,
-            "reference": asked.reference.key,
-            "lines": lines(plan, rendered),
-            "levels": levels(plan, after, rendered),
+            "references": [track.key for track in asked.references],
+            "lines": told,
+            "levels": measured,
+            "text": "\n".join([str(asked), *told, *measured]) + "\n",
             "table": _table(plan, after),
+            "stems": [*STEMS, REST],
         }
+        heard = [(start / SAMPLE_RATE, start / SAMPLE_RATE + plan.clips.clip_s) for start in plan.clips.starts]
+        track = Track(
+            key,
+            f"{asked.song.name}, matched",
+            targets.song,
+            plan.song.look.duration_s,
+            rendered.after.loudness_lufs,
+            heard_s=tuple(heard),
+            stems={stem: self._stems(key) / f"{stem}.wav" for stem in STEMS},
+        )
+        with self._lock:
+            self._results[key] = result
+            self._stem_bytes[key] = sum(path.stat().st_size for path in targets.stem_paths())
+        self._drop_old_stems()
+        self._library.add(track)
+        return result
+
+    def _drop_old_stems(self) -> None:
+        with self._lock:
+            while sum(self._stem_bytes.values()) > KEPT_STEM_BYTES and len(self._stem_bytes) > 1:
+                old, _ = self._stem_bytes.popitem(last=False)
+                shutil.rmtree(self._stems(old), ignore_errors=True)
+
+    def _song(self, key: str) -> Path:
+        return self._folder / f"{key}.wav"
+
+    def _chain(self, key: str) -> Path:
+        return self._folder / f"{key}.json"
+
+    def _stems(self, key: str) -> Path:
+        return self._folder / f"{key}-stems"
 
 
 def _table(plan: Plan, after: Vector) -> dict[str, Any]:
@@ -128,6 +206,6 @@ def _cell(plan: Plan, after: Vector, kind: Kind, stem: str) -> list[str]:
 
 def _by_name(message: str, asked: Asked) -> str:
     """A message with the names of the songs instead of their temporary paths."""
-    for track in (asked.song, asked.reference):
+    for track in (asked.song, *asked.references):
         message = message.replace(str(track.path), track.name)
     return message

@@ -128,4 +128,4 @@ def browse(settings: Settings, host: str, port: int, take_songs: bool = False) -
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            say("browse: ends after the job that runs" if server.works else "browse: ended")
+            say("browse: stops the job that runs, and ends" if server.works else "browse: ended")

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,7 +26,8 @@ _NOTHING: Vector = np.empty(0, np.float32)
 @dataclass(frozen=True)
 class Track:
     """A song that can be heard. key: what addresses call it. embedding, values: empty where it has none. heard_s: which
-    seconds were embedded; None where that is still to be found out."""
+    seconds were embedded; None where that is still to be found out. stems: files of all of it, 24-bit WAV, where there
+    are any."""
 
     key: str
     name: str
@@ -36,6 +37,7 @@ class Track:
     embedding: Vector = field(default_factory=lambda: _NOTHING)
     values: Vector = field(default_factory=lambda: _NOTHING)
     heard_s: tuple[tuple[float, float], ...] | None = None
+    stems: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,15 @@ def audio(found: Track, opened: Opened) -> dict[str, Any]:
 
 
 def stems(found: Track, opened: Opened, clip: int) -> dict[str, Any]:
-    """Where the stems of a clip are."""
+    """Where the stems of a clip are; of all of the song, where there are such. bytes: of a sample. header: bytes before
+    the first one."""
+    if found.stems:
+        urls = {stem: f"/audio/{found.key}/whole/{stem}" for stem in STEMS}
+        header = next(iter(found.stems.values())).stat().st_size - opened.frames * 2 * 3
+        return {"clip": clip, "start": 0, "frames": opened.frames, "bytes": 3, "header": header, "urls": urls}
     first, last = opened.heard[clip]
     urls = {stem: f"/audio/{found.key}/{clip}/{stem}" for stem in STEMS}
-    return {"clip": clip, "start": first, "frames": last - first, "urls": urls}
+    return {"clip": clip, "start": first, "frames": last - first, "bytes": 2, "header": 44, "urls": urls}
 
 
 def _neighbour(songs: Songs, own: Track, near: Neighbour) -> dict[str, Any]:

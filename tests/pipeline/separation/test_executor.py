@@ -117,11 +117,14 @@ def test_batches_are_full_across_tracks_and_end_where_they_are_flushed(separator
 def test_streams_work_at_once_and_memory_is_bounded(separator: Separator, streams: int) -> None:
     watched = Watched(separator)
     with BatchExecutor(watched, streams=streams) as executor:
-        queue = ChunkQueue(executor)
+        told = list[tuple[object, float]]()
+        queue = ChunkQueue(executor, told=lambda key, share: told.append((key, share)))
         for key, requests in enumerate(clips(separator, (20 * CHUNK,) * 2)):
             queue.put(key, requests)
             assert len(queue._in_flight) <= streams + 1
         assert len(list(queue.finished(wait=True))) == 2
+        assert told == sorted(told), "in the order of the songs, each from its beginning to its end"
+        assert [share for key, share in told if key == 0][-1] == told[-1][1] == 1.0
         assert 0 < executor.active_s <= executor.stream_s + 0.01  # seconds: a stream counts itself in and out
         assert executor.stream_s <= streams * executor.active_s + 0.01
     assert watched.most_at_once == streams

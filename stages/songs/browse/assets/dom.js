@@ -28,6 +28,29 @@ export function clock(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
+/** 83.4 as `1 min 23 s`. */
+export function spoken(seconds) {
+  const whole = Math.round(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60 ? `${whole % 60} s` : ""}`.trim();
+}
+
+/** Puts text on the clipboard; whether that was possible. Servers other than this machine are no secure context, where
+ * the old way still works. */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const [box, focused] = [make("textarea", { value: text, readOnly: true }), document.activeElement];
+    document.body.append(box);
+    box.select();
+    const done = document.execCommand("copy");
+    box.remove();
+    focused?.focus();
+    return done;
+  }
+}
+
 export const lufs = (value) => (value === null || value === undefined ? "" : `${value.toFixed(1)} LUFS`);
 
 /** Tells readers of the screen, and the eye, that something went wrong; empty text takes it back. */
@@ -50,7 +73,7 @@ export async function ask(address, options = {}) {
   } catch {
     if (answer.ok) throw new Error("The server broke off its answer.");
   }
-  if (!answer.ok) throw new Error(body.error || `The server refused (${answer.status}).`);
+  if (!answer.ok) throw Object.assign(new Error(body.error || `The server refused (${answer.status}).`), { status: answer.status });
   return body;
 }
 

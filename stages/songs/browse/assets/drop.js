@@ -1,33 +1,7 @@
 // A song of one's own: checked here in words, sent to this server alone, embedded there in line with other jobs.
 
 import { ask, byId, make } from "./dom.js";
-
-const POLL_MS = 400;
-
-/** Waits for a job; told gets its state again and again. Throws what went wrong. */
-export async function finished(job, told) {
-  let now = job;
-  while (now.state === "waiting" || now.state === "running") {
-    told(now);
-    await new Promise((done) => { setTimeout(done, POLL_MS); });
-    now = await ask(`/api/jobs/${job.id}`);
-  }
-  if (now.state === "failed") throw new Error(now.error);
-  return now.result;
-}
-
-/** A bar and words for a job. */
-export function showJob(box, job) {
-  if (!box.querySelector("progress")) {
-    box.replaceChildren(make("p", { role: "status" }), make("progress", { max: 1, "aria-label": "progress" }));
-  }
-  const bar = box.querySelector("progress");
-  if (job.done === null) bar.removeAttribute("value");
-  else bar.value = job.done;
-  const words = `${job.what}: ${job.state === "waiting" ? "waits for the job before it" : job.phase}`;
-  const line = box.querySelector("p");
-  if (line.dataset.words !== words) { line.dataset.words = words; line.textContent = words; }
-}
+import { finished, stopped, unfinished } from "./jobs.js";
 
 export class Drop {
   constructor(about, added, removed) {
@@ -58,25 +32,46 @@ export class Drop {
   }
 
   async _take(files) {
-    for (const file of files) await this._one(file);
+    const boxes = files.map((file) => {
+      const box = this._box();
+      box.append(make("p", { role: "status" }, `${file.name}: waits for the song before it…`));
+      return box;
+    });
+    for (const [place, file] of files.entries()) await this._one(file, boxes[place], files.length === 1);
   }
 
-  async _one(file) {
-    const box = make("div", { className: "job" });
-    byId("drop-state").append(box);
+  async _one(file, box, choose) {
     try {
       this._check(file);
       box.replaceChildren(make("p", { role: "status" }, `${file.name}: is sent to this server…`));
-      const job = await ask(`/api/dropped?name=${encodeURIComponent(file.name)}`,
-        { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
-      const result = await finished(job, (now) => showJob(box, now));
-      const track = await ask(`/api/songs/${result.key}`);
-      box.remove();
-      this.keep(track, result.note);
-      await this.added(track);
+      await this._follow(box, await ask(`/api/dropped?name=${encodeURIComponent(file.name)}`,
+        { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file }), choose);
     } catch (error) {
       this._failed(box, error.message);
     }
+  }
+
+  /** Goes on showing what ran when the page was loaded. */
+  async resume() {
+    for (const job of await unfinished("drop")) {
+      const box = this._box();
+      await this._follow(box, job).catch((error) => this._failed(box, error.message));
+    }
+  }
+
+  _box() {
+    const box = make("div", { className: "job" });
+    byId("drop-state").append(box);
+    return box;
+  }
+
+  async _follow(box, job, choose = false) {
+    const result = await finished(job, box, "drop");
+    if (!result) { stopped(box, job.what); this._closable(box); return; }
+    const track = await ask(`/api/songs/${result.key}`);
+    box.remove();
+    this.keep(track, result.note);
+    await this.added(track, choose);
   }
 
   _check(file) {
@@ -91,8 +86,12 @@ export class Drop {
   }
 
   _failed(box, message) {
-    box.replaceChildren(make("p", { className: "bad", role: "alert" }, message),
-      make("button", { type: "button", onclick: () => box.remove() }, "Close"));
+    box.replaceChildren(make("p", { className: "bad", role: "alert" }, message));
+    this._closable(box);
+  }
+
+  _closable(box) {
+    box.append(make("button", { type: "button", onclick: () => { box.remove(); byId("file").focus(); } }, "Close"));
   }
 
   /** A line with a button that forgets the song. */

@@ -14,6 +14,7 @@ import { RATE } from "./transport.js";
 class Page {
   async start() {
     this.first = this.second = "";
+    this.also = []; // references beside B
     this.list = new SongList();
     this.player = new Player();
     this.details = new Details({ choose: (key) => this.choose(key), beside: (key) => this.beside(key) });
@@ -31,6 +32,8 @@ class Page {
       return;
     }
     await this._restore();
+    this.drop.resume();
+    this.match.resume();
   }
 
   _filled(about, songs) {
@@ -43,7 +46,7 @@ class Page {
     const folders = [...new Set(songs.map(([path]) => path.split("/").slice(0, -1)[0] || ""))];
     const groups = songs.map(([path]) => folders.indexOf(path.split("/").slice(0, -1)[0] || ""));
     this.map = new SongMap((key) => this.choose(key), (number) => songs[number][0], (number) => groups[number]);
-    this.drop = new Drop(about, (track) => this.added(track), (key) => this.removed(key));
+    this.drop = new Drop(about, (track, choose) => this.added(track, choose), (key) => this.removed(key));
     this.match = new Match(about, this);
     this._list();
   }
@@ -54,7 +57,7 @@ class Page {
   }
 
   _add({ key, name, seconds, lufs, embedded }) {
-    this.songs.set(key, { key, path: name, seconds, lufs, own: true, embedded, order: 1e9 });
+    this.songs.set(key, { key, path: name, seconds, lufs, own: true, embedded, made: key.startsWith("match-"), order: 1e9 });
   }
 
   /** A song that was dropped, or made by a match. */
@@ -67,8 +70,11 @@ class Page {
   removed(key) {
     this.songs.delete(key);
     this._list();
+    this.also = this.also.filter((one) => one !== key);
+    this.match.removed(key);
     if (key === this.second) this.beside("");
     if (key === this.first) this.choose(this.songs.keys().next().value);
+    else if (this.player.sides.some((side) => side.key === key)) this._sides();
   }
 
   nameOf(key) { return this.songs.get(String(key))?.path || ""; }
@@ -80,7 +86,9 @@ class Page {
     const byPath = (path) => [...this.songs.values()].find((song) => song.path === path)?.key;
     const first = byPath(state.song) ?? (state.song ? undefined : "0");
     if (first === undefined) { alarm(`${state.song} is not in this index.`); return; }
-    await this.choose(first, { push: false, second: byPath(state.reference) || "" });
+    this.also = state.also.split("\n").map(byPath).filter(Boolean);
+    await this.choose(first, { push: false, second: byPath(state.reference) || "", match: state.match });
+    if (state.reference && !byPath(state.reference)) alarm(`${state.reference} is not in this index.`);
     const loop = state.loop.split("-").map(Number);
     if (state.loop && loop.every(Number.isFinite)) this.player.transport.setLoop(loop.map((at) => at * RATE));
     if (Number(state.at)) this.player.transport.seek(Number(state.at) * RATE);
@@ -93,7 +101,7 @@ class Page {
   }
 
   /** Makes a song A. */
-  async choose(key, { push = true, second = "" } = {}) {
+  async choose(key, { push = true, second = "", match = "" } = {}) {
     if (!this.songs.has(key)) return;
     alarm("");
     this.first = key;
@@ -103,7 +111,7 @@ class Page {
     byId("player-title").textContent = song.path;
     byId("player-facts").textContent = facts(song);
     document.title = `${song.path.split("/").pop()} – mixstyle`;
-    if (push) writeState({ song: song.path, reference: this.nameOf(this.second), at: "", loop: "" }, true);
+    if (push) writeState({ song: song.path, reference: this.nameOf(this.second), at: "", loop: "", match }, true);
     this.list.setChosen(this.first, this.second, null);
     this.list.show(key);
     this.match.chosen();
@@ -121,6 +129,8 @@ class Page {
       this.list.setChosen(this.first, this.second, this.cosines);
       this.map.setChosen([this.first, this.second].filter(Boolean).map(Number));
       if (this.second) await this._pair();
+      if (match) await this.match.restore(match, true);
+      else if (this.songs.get(key).made) await this.match.restore(key, false);
     } catch (error) {
       if (this.asked === asked) { this.details.clear(); alarm(error.message); }
     } finally {
@@ -150,6 +160,23 @@ class Page {
     } catch (error) {
       alarm(error.message);
     }
+  }
+
+  /** Adds a song to the references, or takes it out. */
+  references(key, wanted) {
+    this.also = this.also.filter((one) => one !== key);
+    if (wanted) this.also.push(key);
+    writeState({ also: this.also.map((one) => this.nameOf(one)).join("\n") });
+    if (!wanted && key === this.second) this.beside("");
+    else this.match.chosen();
+  }
+
+  /** A match, before and after, and its reference, into the player. */
+  async hear({ key, song, references }) {
+    const reference = references.find((one) => this.songs.has(one));
+    const sides = [{ key: song, label: "before" }, { key, label: "after" }];
+    if (reference) sides.push({ key: reference, label: "reference" });
+    if (await this.player.setSides(sides)) this.player.choose(1);
   }
 
   async _pair() {

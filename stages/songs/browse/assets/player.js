@@ -82,7 +82,8 @@ export class Player extends EventTarget {
       const stems = side.stems.get(Math.min(this.clip, side.audio.heard.length - 1));
       if (!stems) return;
       for (const stem of STEMS) {
-        sources.push({ id: `${place}/${stem}`, url: stems.urls[stem], frames: stems.frames, start: stems.start + side.shift });
+        const { frames, bytes, header } = stems;
+        sources.push({ id: `${place}/${stem}`, url: stems.urls[stem], frames, bytes, header, start: stems.start + side.shift });
       }
     });
     const length = Math.max(...this.sides.map((side) => side.audio.frames + side.shift));

@@ -1,6 +1,6 @@
-// What the address holds: song, reference, filter and position, so that a page can be kept and sent.
+// What the address holds: song, references, filter, position and match, so that a page can be kept and sent.
 
-const NAMES = ["song", "reference", "q", "folder", "sort", "reversed", "at", "loop"];
+const NAMES = ["song", "reference", "q", "folder", "sort", "reversed", "at", "loop", "match", "also"];
 
 export function readState() {
   const found = new URLSearchParams(location.hash.slice(1));

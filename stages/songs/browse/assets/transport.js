@@ -1,25 +1,35 @@
 // One transport for any number of sources of one rate: they run side by side to the sample, and what is heard of them is
-// a matter of gains. Sources are WAV files (44 bytes of header, 16 bits, stereo) that are read piece by piece, so a song
-// of any length takes little memory, and the next pieces are set on the audio clock before they are due.
+// a matter of gains. Sources are WAV files (16 or 24 bits, stereo) that are read piece by piece, so a song of any length
+// takes little memory, and the next pieces are set on the audio clock before they are due.
 
 export const RATE = 44100;
 export const PIECE = 4 * RATE;
 const HEADER_BYTES = 44;
-const FRAME_BYTES = 4;
 const AHEAD = 3 * RATE;
 const LEAD = Math.round(0.08 * RATE);
 const MOST_PIECES = 160;
 const FADE_S = 0.004;
 
-/** 16-bit stereo bytes as a buffer. */
-export function decoded(context, bytes) {
-  const samples = new Int16Array(bytes, 0, Math.floor(bytes.byteLength / FRAME_BYTES) * 2);
-  const buffer = context.createBuffer(2, samples.length / 2, RATE);
+/** Stereo samples of 2 or 3 bytes as a buffer. */
+export function decoded(context, bytes, size = 2) {
+  const frames = Math.floor(bytes.byteLength / (2 * size));
+  const buffer = context.createBuffer(2, frames, RATE);
+  const sample = size === 2 ? sample16(bytes, frames) : sample24(bytes);
   for (const channel of [0, 1]) {
     const out = buffer.getChannelData(channel);
-    for (let i = 0; i < out.length; i += 1) out[i] = samples[2 * i + channel] / 32768;
+    for (let i = 0; i < frames; i += 1) out[i] = sample(2 * i + channel);
   }
   return buffer;
+}
+
+function sample16(bytes, frames) {
+  const samples = new Int16Array(bytes, 0, 2 * frames);
+  return (place) => samples[place] / 32768;
+}
+
+function sample24(bytes) {
+  const all = new Uint8Array(bytes);
+  return (place) => ((all[3 * place] << 8 | all[3 * place + 1] << 16 | all[3 * place + 2] << 24) >> 8) / 8388608;
 }
 
 /** Sets a part of a buffer on the clock; all in frames, so that what follows on is heard without a seam. */
@@ -47,7 +57,8 @@ export class Transport extends EventTarget {
     this._run = 0;
   }
 
-  /** list: {id, url, frames, start}: start is the frame of the timeline where the source's first frame lies. */
+  /** list: {id, url, frames, start, bytes, header}: start is the frame of the timeline where the source's first frame
+   * lies, bytes those of a sample (2 unless given), header those before the first one (44 unless given). */
   setSources(list, length) {
     const same = list.length === this.sources.size && list.every(({ id, url, start }) =>
       this.sources.get(id)?.url === url && this.sources.get(id)?.start === start);
@@ -190,7 +201,7 @@ export class Transport extends EventTarget {
     if (last <= first || to <= source.start || from >= source.start + source.frames) return null;
     const key = `${source.url}@${first}-${last}`;
     if (!this._pieces.has(key)) {
-      const loading = this._load(source.url, first, last);
+      const loading = this._load(source, first, last);
       this._pieces.set(key, loading);
       loading.catch(() => this._pieces.delete(key));
       if (this._pieces.size > MOST_PIECES) this._pieces.delete(this._pieces.keys().next().value);
@@ -198,8 +209,8 @@ export class Transport extends EventTarget {
     return { id: source.id, start: source.start + first, buffer: await this._pieces.get(key) };
   }
 
-  async _load(url, first, last) {
-    const bytes = [HEADER_BYTES + first * FRAME_BYTES, HEADER_BYTES + last * FRAME_BYTES - 1];
+  async _load({ url, bytes: size = 2, header = HEADER_BYTES }, first, last) {
+    const bytes = [header + first * 2 * size, header + last * 2 * size - 1];
     let answer;
     try {
       answer = await fetch(url, { headers: { Range: `bytes=${bytes[0]}-${bytes[1]}` } });
@@ -207,7 +218,7 @@ export class Transport extends EventTarget {
       throw new Error("The server does not answer; is `mixstyle browse` still running?");
     }
     if (answer.status !== 206) throw new Error((await answer.json().catch(() => ({}))).error || "This part cannot be read any more.");
-    return decoded(this.context, await answer.arrayBuffer());
+    return decoded(this.context, await answer.arrayBuffer(), size);
   }
 
   _waits(waits) {

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import soundfile
 from helpers.page_client import PageClient
 from helpers.small_separator import RATE, song
 
+from mixstyle.stages.common.progress import Told
+from mixstyle.stages.songs.browse.jobs import Job
 from mixstyle.stages.songs.browse.server import Server
 
 if TYPE_CHECKING:
@@ -168,6 +171,46 @@ def test_ten_thousand_songs_cost_a_screenful(browser: "Browser", server: Server)
     page.close()
 
 
+def test_a_match_goes_on_after_a_reload_and_is_stopped(
+    browser: "Browser", server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, watch = threading.Event(), Job.watch
+
+    def held(job: Job, told: Told) -> None:
+        watch(job, told)
+        while told.what == "match" and not gate.wait(0.05):
+            watch(job, told)
+
+    monkeypatch.setattr(Job, "watch", held)
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(2 * MOST_MS)
+    page.goto(f"{server.url}#song=song+3.flac&reference=song+1.flac")
+    page.wait_for_selector("#beside:not([hidden])")
+    page.locator("#match button", has_text="add another reference").click()
+    page.locator("#query").fill("song 2")
+    page.locator("#list").focus()
+    page.keyboard.press("r")
+    page.locator("#match .chip").nth(1).wait_for()
+    assert [chip.split("\n")[0] for chip in page.locator("#match .chip").all_inner_texts()] == [
+        "song 1.flac",
+        "song 2.flac",
+    ]
+    page.locator("#match button.main").focus()
+    page.keyboard.press("Enter")
+    page.locator("#match .job", has_text="step 3 of 4").wait_for()
+    page.reload()
+    page.locator("#match .job", has_text="step 3 of 4").wait_for()
+    assert page.locator("#match .job").inner_text().startswith("song 3.flac, brought to song 1.flac and 1 other")
+    assert page.locator("#match button.main").is_disabled()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than its window"
+    page.locator("#match .job button").focus()
+    page.keyboard.press("Enter")
+    page.locator("#match .job", has_text="stopped").wait_for()
+    assert page.locator("#match button.main:focus").is_enabled(), "the focus is not lost with the button that stops"
+    gate.set()
+    page.close()
+
+
 @pytest.mark.slow
 def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", server: Server) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
@@ -187,11 +230,22 @@ def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", s
     page.wait_for_selector("#beside:not([hidden])")
     page.locator("#match button.main").click()
     page.wait_for_selector("#match .result a")
+    page.reload()
+    page.wait_for_selector("#match .result a")
     assert page.locator("#sides button").all_inner_texts() == ["A before", "B after", "C reference"]
-    with page.expect_download() as saved:
-        page.locator("#match .result a").first.click()
-    matched = soundfile.info(saved.value.path())
-    assert (matched.samplerate, matched.subtype) == (RATE, "PCM_24")
+    page.locator("#stems [aria-label='solo bass']").click()
+    played = page.wait_for_event("response", lambda answer: answer.url.endswith("/whole/bass"))
+    assert played.status == 206, "the bass as it was changed"
+    for name, title in (("matched.wav", "my song matched.wav"), ("bass.wav", "my song matched bass.wav")):
+        with page.expect_download() as saved:
+            page.locator(f"#match .result a[href$='/{name}']").click()
+        assert saved.value.suggested_filename == title
+        matched = soundfile.info(saved.value.path())
+        assert (matched.samplerate, matched.subtype) == (RATE, "PCM_24")
+    page.locator("#match button", has_text="Copy what was set").click()
+    page.locator("#match [role=status]", has_text="Copied.").wait_for()
+    page.context.grant_permissions(["clipboard-read"])
+    assert page.evaluate("navigator.clipboard.readText()").startswith("my song.flac, brought to ")
     for name in ("my song.flac, matched", "my song.flac"):
         page.locator(f"#drop-state [aria-label='Remove {name}']").click()
         page.locator(f"#drop-state [aria-label='Remove {name}']").wait_for(state="detached")

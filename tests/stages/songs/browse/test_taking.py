@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from mixstyle.cache.match_chain import read_chain
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
+from mixstyle.stages.common.progress import Told, tell
 from mixstyle.stages.presentation.heard import heard_differences
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.browse import words
-from mixstyle.stages.songs.browse.jobs import MOST_WAITING, Job, Jobs
+from mixstyle.stages.songs.browse import jobs as jobs_module
+from mixstyle.stages.songs.browse import matching, words
+from mixstyle.stages.songs.browse.jobs import MOST_WAITING, Job, Jobs, StoppedError
 from mixstyle.stages.songs.browse.server import Server
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -145,37 +148,64 @@ def test_a_server_for_other_machines_takes_songs_only_where_it_is_told_to(settin
             assert bool(page.json("/api/about")["why_not"]) == (not take)
 
 
-def test_a_match_is_what_the_python_api_makes(server: Server, settings: Settings, tmp_path: Path) -> None:
+def test_a_match_is_what_the_python_api_makes(
+    server: Server, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = PageClient(server)
-    asked = {"song": "0", "reference": "3", "amount": 0.5, "keep": ["drums"]}
+    asked = {"song": "0", "references": ["3", "1"], "amount": 0.5, "keep": ["drums"]}
     job = page.finished(page.send("/api/matches", json.dumps(asked).encode(), "application/json"))
     assert job["state"] == "done", job
     key = job["result"]["key"]
     music = settings.separate.data_path
-    plan = server._embedder.match(music / "song 0.flac", music / "song 3.flac", amount=0.5, keep=["drums"])
-    plan.write(tmp_path / "matched.wav")
+    references = [music / "song 3.flac", music / "song 1.flac"]
+    plan = server._embedder.match(music / "song 0.flac", references, amount=0.5, keep=["drums"])
+    plan.write(tmp_path / "matched.wav", stems=tmp_path / "stems")
     answer = page.get(f"/matches/{key}/matched.wav")
     assert answer.data == (tmp_path / "matched.wav").read_bytes()
-    assert "attachment" in answer.headers["Content-Disposition"]
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="song 0 matched.wav"'
     (tmp_path / "chain.json").write_bytes(page.get(f"/matches/{key}/chain.json").data)
     chain = read_chain(tmp_path / "chain.json")
     assert (chain.strips, chain.level_db) == (plan.chain.strips, plan.chain.level_db)
-    assert chain.made["song"] == "song 0.flac"
-    assert page.json(f"/api/songs/{key}/audio")["heard"] == []
+    assert (chain.made["song"], chain.made["references"]) == ("song 0.flac", ["song 3.flac", "song 1.flac"])
     assert page.json(f"/api/songs/{key}")["embedded"] is False
-    page.delete(f"/api/songs/{key}")
+    assert page.json(f"/api/matches/{key}") == job["result"], "a page that is loaded again shows it"
+    for stem in (*STEMS, "rest"):
+        assert page.get(f"/matches/{key}/{stem}.wav").data == (tmp_path / "stems" / f"{stem}.wav").read_bytes()
+    before = page.json("/api/songs/0/audio")
+    after = page.json(f"/api/songs/{key}/audio")
+    assert after["heard"] == before["heard"], "its stems are compared with the song's where those are"
+    told = page.json(f"/api/songs/{key}/stems/1")
+    assert (told["start"], told["frames"], told["bytes"]) == (0, after["frames"], 3)
+    data = page.get(told["urls"]["bass"]).data[told["header"] :]
+    whole, _ = soundfile.read(tmp_path / "stems" / "bass.wav", dtype="int32")
+    low, middle, high = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int32).T
+    read = low | middle << 8 | ((high + 128) % 256 - 128) << 16
+    np.testing.assert_array_equal(read, (whole >> 8).ravel())
+    monkeypatch.setattr(matching, "KEPT_STEM_BYTES", 1)  # the stems of old matches go first
+    asked = {"song": "0", "references": ["0"], "keep": [*STEMS]}
+    later = page.finished(page.send("/api/matches", json.dumps(asked).encode(), "application/json"))["result"]["key"]
+    assert [page.get(f"/matches/{one}/bass.wav").status_code for one in (key, later)] == [410, 200]
+    assert [page.get(f"/api/songs/{one}/stems/0").status_code for one in (key, later)] == [410, 200]
+    assert page.get(f"/matches/{key}/matched.wav").status_code == 200
+    for one in (key, later):
+        page.delete(f"/api/songs/{one}")
     assert page.get(f"/matches/{key}/chain.json").status_code == 404
+    assert page.get(f"/api/matches/{key}").status_code == 404
+    assert not [name for name in kept(server) if name.startswith("match")]
 
 
 @pytest.mark.parametrize(
     "asked",
     [
-        {"song": "0", "reference": "3", "amount": 2},
-        {"song": "0", "reference": "3", "amount": "much"},
-        {"song": "0", "reference": "3", "keep": ["guitar"]},
-        {"song": "0", "reference": "3", "keep": "drums"},
+        {"song": "0", "references": ["3"], "amount": 2},
+        {"song": "0", "references": ["3"], "amount": "much"},
+        {"song": "0", "references": ["3"], "keep": ["guitar"]},
+        {"song": "0", "references": ["3"], "keep": "drums"},
+        {"song": "0", "references": ["3"], "search": "yes"},
         {"song": "0"},
-        {"song": "0", "reference": "../3"},
+        {"song": "0", "references": []},
+        {"song": "0", "references": ["1"] * 9},
+        {"song": "0", "references": ["3", "../3"]},
         [],
     ],
 )
@@ -183,6 +213,37 @@ def test_a_match_of_nothing_is_refused(server: Server, asked: object) -> None:
     answer = PageClient(server).send("/api/matches", json.dumps(asked).encode(), "application/json")
     assert answer.status_code in (400, 404)
     assert PageClient(server).send("/api/matches", b"{", "application/json").status_code == 400
+
+
+def test_a_match_is_stopped_and_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the whole song is changed: the last of the long steps."""
+    page, before = PageClient(server), kept(server)
+    reached, gate = threading.Event(), threading.Event()
+    watch = Job.watch
+
+    def held(job: Job, told: Told) -> None:
+        if told.what == "match":
+            reached.set()
+            assert gate.wait(60)
+        watch(job, told)
+
+    monkeypatch.setattr(Job, "watch", held)
+    body = json.dumps({"song": "0", "references": ["3"]}).encode()
+    job = page.send("/api/matches", body, "application/json").json
+    assert job is not None
+    waits = page.send("/api/dropped?name=mine.flac", flac(7)).json
+    assert waits is not None
+    assert reached.wait(60)
+    assert page.delete(f"/api/jobs/{job['id']}", Origin="http://evil.example").status_code == 403
+    stopped = page.delete(f"/api/jobs/{waits['id']}").json
+    assert stopped is not None
+    assert stopped["state"] == "stopped"
+    assert page.delete(f"/api/jobs/{job['id']}").status_code == 200
+    gate.set()
+    while (now := page.json(f"/api/jobs/{job['id']}"))["state"] == "running":
+        pass
+    assert now["state"] == "stopped"
+    assert kept(server) - {"0", "3"} == before - {"0", "3"}
 
 
 def test_what_was_sent_is_removed_with_the_server(settings: Settings) -> None:
@@ -221,6 +282,36 @@ def test_jobs_run_one_after_the_other() -> None:
     assert seen == ["first", "bad", "third", "fourth", "fifth"]
     assert (others[0].as_json()["state"], others[0].as_json()["error"]) == ("failed", "it is bad")
     jobs.close()
+
+
+def test_a_job_tells_how_far_it_is_and_ends_where_no_page_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(jobs_module.time, "monotonic", lambda: clock[0])
+    seen = list[dict[str, Any]]()
+
+    def work(job: Job) -> dict[str, Any]:
+        tell("clips", 0.5)
+        clock[0] += 10
+        tell("something else", 0.9)
+        seen.append(job.as_json())
+        tell("match", 0.0)
+        clock[0] += 30
+        job.watch(Told("match", 0.25, 4.04, "s"))
+        seen.append(job.as_json())
+        clock[0] += jobs_module.ABANDONED_S - 41
+        tell("match", 0.5)
+        clock[0] += 2
+        tell("match", 0.6)
+        raise AssertionError("it went on")
+
+    job = Job("a match", work, {"clips": "clips are read", "match": "the song is changed"})
+    with pytest.raises(StoppedError):
+        job.run()
+    wanted = ("phase", "step", "steps", "done", "left_s", "rate")
+    assert [[one[name] for name in wanted] for one in seen] == [
+        ["clips are read", 1, 2, 0.5, 10, None],
+        ["the song is changed", 2, 2, 0.25, 90, 4.0],
+    ]
 
 
 def test_one_stem_that_is_far_off_is_the_exception() -> None:
