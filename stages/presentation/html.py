@@ -91,7 +91,9 @@ def _section(section: Section) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>"]
     parts += [f"<p>{escape(text)}</p>" for text in section.paragraphs]
     if section.facts:
-        rows = "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in section.facts)
+        rows = "\n".join(
+            f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in section.facts
+        )
         parts.append(_scrolled(f'<table class="facts">\n{rows}\n</table>', section.title))
     parts += [_table(table) for table in section.tables]
     parts += [_figure(figure) for figure in section.figures]
@@ -100,14 +102,15 @@ def _section(section: Section) -> str:
 
 def _table(table: Table) -> str:
     first, *rest = table.head
-    head = f"<th>{escape(first)}</th>" + "".join(f'<th class="number">{escape(name)}</th>' for name in rest)
+    corner = f'<th scope="col">{escape(first)}</th>' if first else "<td></td>"
+    head = corner + "".join(f'<th scope="col" class="number">{escape(name)}</th>' for name in rest)
     rows = []
     for name, cells in table.rows:
         values = "".join(
             f'<td class="number">{escape(value)}' + (f"<small>{escape(remark)}</small>" if remark else "") + "</td>"
             for value, remark in cells
         )
-        rows.append(f"<tr><th>{escape(name)}</th>{values}</tr>")
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{values}</tr>')
     body = "\n".join(rows)
     caption = f"<caption>{escape(table.caption)}</caption>\n" if table.caption else ""
     told = f"<table>\n{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"

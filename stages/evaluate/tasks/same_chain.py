@@ -163,7 +163,8 @@ def _section(page: PageInput, variant: Variant, key: str) -> Section:
             )
             for row in page.rows
         ]
-        tables.append(Table(f"{n} effects, among {chains}" if n != "0" else "no effect: loudnesses alone", head, cells))
+        caption = {"0": "no effect: loudnesses alone", "1": f"1 effect, among {chains}"}
+        tables.append(Table(caption.get(n, f"{n} effects, among {chains}"), head, cells))
     return Section(f"Same chain, different content ({variant.words})", [told], tables, [_draw(page, variant, key)])
 
 

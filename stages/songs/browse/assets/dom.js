@@ -80,7 +80,7 @@ export async function ask(address, options = {}) {
 /** A table in a box that scrolls by itself. head: of columns; rows: of arrays of text or of nodes. */
 export function table(name, head, rows) {
   const top = make("tr", {}, ...head.map((text, place) =>
-    make("th", { scope: "col", className: place ? "number" : "" }, text)));
+    (text ? make("th", { scope: "col", className: place ? "number" : "" }, text) : make("td"))));
   const body = rows.map((cells) => cells.length === 1
     ? make("tr", { className: "group" }, make("th", { scope: "colgroup", colSpan: head.length }, cells[0]))
     : make("tr", {}, ...cells.map((cell, place) => place === 0

@@ -83,6 +83,7 @@ class Page {
   async _restore() {
     const state = readState();
     this.list.restore();
+    this.match.restoreForm();
     const byPath = (path) => [...this.songs.values()].find((song) => song.path === path)?.key;
     const first = byPath(state.song) ?? (state.song ? undefined : "0");
     if (first === undefined) { alarm(`${state.song} is not in this index.`); return; }
@@ -91,13 +92,14 @@ class Page {
     if (state.reference && !byPath(state.reference)) alarm(`${state.reference} is not in this index.`);
     const loop = state.loop.split("-").map(Number);
     if (state.loop && loop.every(Number.isFinite)) this.player.transport.setLoop(loop.map((at) => at * RATE));
+    this.player.restore(state);
     if (Number(state.at)) this.player.transport.seek(Number(state.at) * RATE);
   }
 
   _keepPlace() {
     if (!this.first) return;
     const { position, loop } = this.player.transport;
-    writeState({ at: position > RATE ? (position / RATE).toFixed(1) : "", loop: loop ? loop.map((end) => (end / RATE).toFixed(2)).join("-") : "" });
+    writeState({ ...this.player.state, at: position > RATE ? (position / RATE).toFixed(1) : "", loop: loop ? loop.map((end) => (end / RATE).toFixed(2)).join("-") : "" });
   }
 
   /** Makes a song A. */

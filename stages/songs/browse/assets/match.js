@@ -3,7 +3,7 @@
 import { ask, byId, copyText, make, refill, table } from "./dom.js";
 import { finished, stopped, unfinished } from "./jobs.js";
 import { STEMS } from "./player.js";
-import { writeState } from "./state.js";
+import { readState, writeState } from "./state.js";
 
 const MOST_REFERENCES = 8;
 const SEARCH_TOLD = "Look for compression, saturation, limiting and reverb too";
@@ -13,10 +13,10 @@ export class Match {
   /** page: has `first`, `second`, `also`, `nameOf`, `added`, `hear` and `references(keys)`. */
   constructor(about, page) {
     Object.assign(this, { about, page, found: null });
-    this.amount = make("input", { type: "range", min: 0, max: 100, step: 5, value: 100, id: "amount", oninput: () => this._told() });
+    this.amount = make("input", { type: "range", min: 0, max: 100, step: 5, value: 100, id: "amount", oninput: () => this._set() });
     this.amountTold = make("output", { htmlFor: "amount" });
-    this.keep = STEMS.map((stem) => make("input", { type: "checkbox", value: stem }));
-    this.search = make("input", { type: "checkbox", id: "search-effects", "aria-describedby": "search-time" });
+    this.keep = STEMS.map((stem) => make("input", { type: "checkbox", value: stem, onchange: () => this._set() }));
+    this.search = make("input", { type: "checkbox", id: "search-effects", "aria-describedby": "search-time", onchange: () => this._set() });
     this.words = make("p", {});
     this.references = make("div", { className: "row", role: "group", "aria-label": "References" });
     this.go = make("button", { type: "submit", className: "main" }, "Match");
@@ -31,7 +31,16 @@ export class Match {
       make("div", { className: "row" }, this.go));
     byId("match").replaceChildren(make("h2", { id: "match-title" }, "Match: mix A like B"), this.words, this.references,
       this.form, this.job, this.result);
-    this._told();
+    this.restoreForm();
+  }
+
+  /** Takes how to match from the address. */
+  restoreForm() {
+    const { amount, keep, effects } = readState();
+    this.amount.value = amount || "100";
+    this.keep.forEach((box) => { box.checked = keep.split("-").includes(box.value); });
+    this.search.checked = effects === "1";
+    this._set();
   }
 
   /** Keys of what A is brought to. */
@@ -86,7 +95,12 @@ export class Match {
     this.references.hidden = !wanted.length || Boolean(this.about.why_not);
   }
 
-  _told() { this.amountTold.value = `${this.amount.value}%`; }
+  get _kept() { return this.keep.filter((box) => box.checked).map((box) => box.value); }
+
+  _set() {
+    this.amountTold.value = `${this.amount.value}%`;
+    writeState({ amount: this.amount.value === "100" ? "" : this.amount.value, keep: this._kept.join("-"), effects: this.search.checked ? "1" : "" });
+  }
 
   _clear() {
     this.found = null;
@@ -97,7 +111,7 @@ export class Match {
   async _run() {
     this._clear();
     const body = { song: this.page.first, references: this.wanted, amount: Number(this.amount.value) / 100,
-      keep: this.keep.filter((box) => box.checked).map((box) => box.value), search: this.search.checked };
+      keep: this._kept, search: this.search.checked };
     this.running = true;
     this.chosen();
     try {

@@ -57,6 +57,21 @@ export class Player extends EventTarget {
     return true;
   }
 
+  /** What is heard, as the address holds it. */
+  get state() {
+    return { side: this.side || "", clip: this.clip || "", solo: [...this.soloed].join("-"), mute: [...this.muted].join("-"),
+      levels: this.equal ? "" : "own" };
+  }
+
+  /** Takes up what was heard; where that is no part of what is open, it stays as it is. */
+  restore({ side, clip, solo, mute, levels }) {
+    const stems = (names) => new Set(names.split("-").filter((name) => STEMS.includes(name)));
+    [this.soloed, this.muted] = [stems(solo), stems(mute)];
+    this.setEqual(levels !== "own");
+    if (this.sides[0]?.audio.heard[Number(clip)]) { this.clip = Number(clip); this._lay(); }
+    this.choose(this.sides[Number(side)] ? Number(side) : this.side);
+  }
+
   get current() { return this.sides[this.side]; }
 
   get _withStems() { return this.soloed.size + this.muted.size > 0; }
@@ -117,8 +132,14 @@ export class Player extends EventTarget {
   choose(place) {
     if (!this.sides[place]) return;
     this.side = place;
+    this._heard();
+  }
+
+  /** What is heard has changed. */
+  _heard() {
     this._levels();
     this._draw();
+    this.dispatchEvent(new Event("moved"));
     if (this._withStems) this._needStems();
   }
 
@@ -137,16 +158,14 @@ export class Player extends EventTarget {
   toggle(kind, stem) {
     const set = kind === "solo" ? this.soloed : this.muted;
     if (!set.delete(stem)) set.add(stem);
-    this._levels();
-    this._draw();
-    if (this._withStems) this._needStems();
+    this._heard();
   }
 
   wholeMix() {
     this.soloed.clear();
     this.muted.clear();
-    this._levels();
-    this._draw();
+    if (byId("player-state").dataset.stems) this._state("");
+    this._heard();
   }
 
   /** Has the stems of this clip made for all sides that have clips, and goes there. */
@@ -156,7 +175,7 @@ export class Player extends EventTarget {
     for (const side of sides.filter(({ audio }) => audio.heard.length)) {
       const own = Math.min(clip, side.audio.heard.length - 1);
       if (side.stems.has(own)) continue;
-      this._state(`Getting the stems of ${side.label}: from the cache, or separated now…`);
+      this._state(`Getting the stems of ${side.label}: from the cache, or separated now, after a job that runs…`, true);
       try {
         side.stems.set(own, await ask(`/api/songs/${side.key}/stems/${own}`));
       } catch (error) {
@@ -164,6 +183,7 @@ export class Player extends EventTarget {
         alarm(error.message);
         return;
       }
+      if (!this._withStems) return; // the mix is wanted again
       if (clip !== this.clip || !this.sides.includes(side)) return;
       this._lay();
     }
@@ -198,6 +218,7 @@ export class Player extends EventTarget {
     this.equal = equal;
     if (this.sides.length) this._levels();
     byId("level").setAttribute("aria-pressed", String(equal));
+    this.dispatchEvent(new Event("moved"));
   }
 
   _buttons() {
@@ -214,7 +235,10 @@ export class Player extends EventTarget {
     });
   }
 
-  _state(text) { byId("player-state").textContent = text; }
+  _state(text, stems = false) {
+    byId("player-state").textContent = text;
+    byId("player-state").dataset.stems = stems ? "1" : "";
+  }
 
   _draw() {
     const [first] = this.sides;

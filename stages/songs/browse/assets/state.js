@@ -1,6 +1,7 @@
-// What the address holds: song, references, filter, position and match, so that a page can be kept and sent.
+// What the address holds: songs, filter, place, what is heard and how to match, so that a page can be kept and sent.
 
-const NAMES = ["song", "reference", "q", "folder", "sort", "reversed", "at", "loop", "match", "also"];
+const NAMES = ["song", "reference", "q", "folder", "sort", "reversed", "at", "loop", "match", "also",
+  "side", "clip", "solo", "mute", "levels", "amount", "keep", "effects"];
 
 export function readState() {
   const found = new URLSearchParams(location.hash.slice(1));

@@ -149,6 +149,16 @@ def test_pieces_follow_each_other_without_a_seam(page: "Page", server: Server) -
         url,
     )
     whole = np.frombuffer(client.get(url).data[44:], "<i2").reshape(-1, 2)[:, 1] / 32768
+    samples24 = [0, 1, -1, 8_388_607, -8_388_608, 123_456]
+    found = page.evaluate(
+        """async (bytes) => {
+          const { decoded } = await import('/assets/transport.js');
+          const buffer = decoded(new OfflineAudioContext(2, 1, 44100), new Uint8Array(bytes).buffer, 3);
+          return [...buffer.getChannelData(0)].flatMap((left, place) => [left, buffer.getChannelData(1)[place]]);
+        }""",
+        [byte for value in samples24 for byte in value.to_bytes(3, "little", signed=True)],
+    )
+    assert found == [value / 2**23 for value in samples24], "stems of a match have 24 bits"
     # samples are floats: what is read back is what was sent, to the last bit
     np.testing.assert_array_equal(np.asarray(played)[:29_995], whole[5:30_000].astype(np.float32))
 

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_a_match_is_what_the_python_api_makes(
     whole, _ = soundfile.read(tmp_path / "stems" / "bass.wav", dtype="int32")
     low, middle, high = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int32).T
     read = low | middle << 8 | ((high + 128) % 256 - 128) << 16
-    np.testing.assert_array_equal(read, (whole >> 8).ravel())
+    np.testing.assert_array_equal(read, (np.asarray(whole) >> 8).ravel())
     monkeypatch.setattr(matching, "KEPT_STEM_BYTES", 1)  # the stems of old matches go first
     asked = {"song": "0", "references": ["0"], "keep": [*STEMS]}
     later = page.finished(page.send("/api/matches", json.dumps(asked).encode(), "application/json"))["result"]["key"]
@@ -286,7 +287,7 @@ def test_jobs_run_one_after_the_other() -> None:
 
 def test_a_job_tells_how_far_it_is_and_ends_where_no_page_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(jobs_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     seen = list[dict[str, Any]]()
 
     def work(job: Job) -> dict[str, Any]:
