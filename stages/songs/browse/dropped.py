@@ -14,7 +14,7 @@ from mixstyle.stages.songs.embedder import Embedder
 
 SUFFIXES = AUDIO_SUFFIXES_OF[LISTING_VERSION]
 LONGEST_NAME = 200
-STEPS = {"clips": "its clips are separated and embedded"}
+STEPS = {"clips": "it is read, and its clips are separated and embedded"}
 _PIECE = 1 << 20
 
 
@@ -74,8 +74,7 @@ class Dropped:
             raise
 
     def _work(self, shown: str, path: Path) -> Callable[[Job], dict[str, Any]]:
-        def embed(job: Job) -> dict[str, Any]:
-            job.phase = "is read"
+        def embed(_: Job) -> dict[str, Any]:
             try:
                 song = self._embedder.song(path, measure=True)
             except MixstyleError as error:

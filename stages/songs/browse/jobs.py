@@ -49,7 +49,7 @@ class Job:
     def run(self) -> dict[str, Any]:
         """Does the work. Raises StoppedError where it is stopped."""
         self._started = time.monotonic()
-        self.phase = "begins"
+        self.phase = next(iter(self.steps.values()), "begins")
         try:
             self._check()
             with watched(self.watch):

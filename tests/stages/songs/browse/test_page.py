@@ -90,6 +90,13 @@ def test_by_mouse(page: "Page", server: Server) -> None:
     page.locator("#stems button", has_text="solo").nth(1).click()
     page.wait_for_selector("#loop[aria-pressed=true]")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("#amount").fill("50")
+    page.locator("#match [value=drums]").check()
+    page.reload()
+    page.locator("#sides [aria-checked=true]", has_text="B").wait_for()
+    assert page.locator("#stems [aria-pressed=true]").get_attribute("aria-label") == "solo bass"
+    assert (page.locator("#amount").input_value(), page.locator("#match output").inner_text()) == ("50", "50%")
+    assert page.locator("#match [value=drums]").is_checked()
 
 
 def test_by_keyboard(page: "Page", server: Server) -> None:
