@@ -7,7 +7,7 @@ import { readState, writeState } from "./state.js";
 
 const MOST_REFERENCES = 8;
 const SEARCH_TOLD = "Look for compression, saturation, limiting and reverb too";
-const SEARCH_TIME = "Takes some minutes more. Without it only balance, equaliser, pan and width are set.";
+const SEARCH_TIME = "Takes one to two minutes more of a free core. Without it only balance, equaliser, pan and width are set.";
 
 export class Match {
   /** page: has `first`, `second`, `also`, `nameOf`, `added`, `hear` and `references(keys)`. */
@@ -172,7 +172,7 @@ export class Match {
       make("div", { className: "row" }, copy, copied),
       make("div", { className: "row" }, save("matched.wav", "Save the song (WAV, 24 bits)"), save("chain.json", "Save what was set (chain.json)")),
       make("div", { className: "row", role: "group", "aria-label": "Save a stem as it was changed" }, make("span", { className: "soft" }, "Save a stem:"),
-        ...found.stems.map((stem) => save(`${stem}.wav`, stem)), make("span", { className: "soft" }, "together they are the song")),
+        ...found.stems.map((stem) => save(`${stem}.wav`, stem)), make("span", { className: "soft" }, "together they are the song; the rest is what the separated stems do not sum to")),
       make("ul", { className: "set soft" }, ...found.levels.map((line) => make("li", {}, line))),
       make("p", { className: "soft" }, "before / after / reference; after: the song's own stems as they were changed, not separated again"),
       table("Descriptors before, after and of the reference", ["", ...STEMS.map(alone)], rows));

@@ -21,11 +21,20 @@ export class Player extends EventTarget {
     this._asked = 0;
     this.wave = new Wave(byId("wave"), this);
     this._buttons();
-    this.transport.addEventListener("change", () => { this._drawTransport(); this.dispatchEvent(new Event("moved")); });
+    this.transport.addEventListener("change", () => { this._drawTransport(); this._tick(); this.dispatchEvent(new Event("moved")); });
     this.transport.addEventListener("wait", ({ detail }) => this._state(detail ? "Loading audio…" : ""));
     this.transport.addEventListener("fail", ({ detail }) => alarm(detail.message));
-    const tick = () => { if (this.transport.playing) this._drawTime(); requestAnimationFrame(tick); };
-    requestAnimationFrame(tick);
+  }
+
+  /** Draws the position as long as it moves. */
+  _tick() {
+    if (!this.transport.playing || this._ticks) return;
+    this._ticks = true;
+    requestAnimationFrame(() => {
+      this._ticks = false;
+      this._drawTime();
+      this._tick();
+    });
   }
 
   /** chosen: {key, label} of each side. Opens them, keeps place and stems where the first song is as it was. */
