@@ -20,6 +20,7 @@ from mixstyle.cache.music.writer import AudioForm
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
+from mixstyle.stages.common.progress import tell
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.songs.browse.jobs import Job, Jobs
 from mixstyle.stages.songs.browse.songs import Library, Track, Vector
@@ -37,6 +38,7 @@ _STEPS = {
     "match: effects": "effects are looked for",
     "match": "the whole song is separated and changed",
     "write": "song and stems are written",
+    "after": "what came of it is measured",
 }
 
 
@@ -132,6 +134,7 @@ class Matching:
     def _made(self, key: str, asked: Asked, plan: Plan) -> dict[str, Any]:
         targets = Targets(self._song(key), AudioForm("wav", "24"), self._stems(key))
         rendered = plan.render(targets)
+        tell("after")
         after = plan.after(rendered.gain.gain_db)
         names = [track.name for track in asked.references]
         made = {**plan.chain.made, "song": asked.song.name, "references": names}

@@ -214,9 +214,9 @@ def test_a_match_goes_on_after_a_reload_and_is_stopped(
     ]
     page.locator("#match button.main").focus()
     page.keyboard.press("Enter")
-    page.locator("#match .job", has_text="step 3 of 4").wait_for()
+    page.locator("#match .job", has_text="step 3 of 5").wait_for()
     page.reload()
-    page.locator("#match .job", has_text="step 3 of 4").wait_for()
+    page.locator("#match .job", has_text="step 3 of 5").wait_for()
     assert page.locator("#match .job").inner_text().startswith("song 3.flac, brought to song 1.flac and 1 other")
     assert page.locator("#match button.main").is_disabled()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than its window"

@@ -181,7 +181,7 @@ def test_a_match_is_what_the_python_api_makes(
     whole, _ = soundfile.read(tmp_path / "stems" / "bass.wav", dtype="int32")
     low, middle, high = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int32).T
     read = low | middle << 8 | ((high + 128) % 256 - 128) << 16
-    np.testing.assert_array_equal(read, (np.asarray(whole) >> 8).ravel())
+    np.testing.assert_array_equal(read, (np.asarray(whole, np.int32) >> 8).ravel())
     monkeypatch.setattr(matching, "KEPT_STEM_BYTES", 1)  # the stems of old matches go first
     asked = {"song": "0", "references": ["0"], "keep": [*STEMS]}
     later = page.finished(page.send("/api/matches", json.dumps(asked).encode(), "application/json"))["result"]["key"]
