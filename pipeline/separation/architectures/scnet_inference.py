@@ -31,7 +31,8 @@ from mixstyle.pipeline.separation.architectures.scnet_network import (
     SparseUp,
     band_edges,
 )
-from mixstyle.pipeline.separation.kernels.lstm import LstmKernel, ResidualLstm
+from mixstyle.pipeline.separation.architectures.scnet_transforms import Transforms, frames_first, frames_last
+from mixstyle.pipeline.separation.kernels.lstm import KernelNorm, LstmKernel, ResidualLstm, kernel_glu
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -48,7 +49,7 @@ class InferenceSCNet(nn.Module):
     def __init__(self, network: SCNet, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config, self.form, self.dtype = network.config, network.form, dtype
-        self.transforms = _Transforms(network)
+        self.transforms = Transforms(network)
         self.encoder = nn.ModuleList(_Encoder(_typed(block, EncoderBlock), dtype) for block in network.encoder)
         self.dual_path = nn.ModuleList(
             _DualPath(_typed(layer, DualPath), dtype, interleaved=i % 2 == 1)
@@ -65,19 +66,20 @@ class InferenceSCNet(nn.Module):
         """Has a kernel compute the dual path on a CPU, or torch again; False where the kernel does not take it."""
         layers = [_typed(layer, _DualPath) for layer in self.dual_path]
         taken = kernel is not None and all(kernel.takes(*pair) for layer in layers for pair in layer.pairs)
-        for layer in layers:
-            layer.use_kernel(kernel if taken else None)
+        for module in self.modules():
+            if isinstance(module, _DualPath | _GatedConv | _Residual | _Mask):
+                module.use_kernel(kernel if taken else None)
         return taken
 
     def forward(self, mixtures: Tensor) -> Tensor:
         """Separates mixtures [B, 2, T] (about full scale 1, longer than nfft // 2) into [B, S, 2, T], in float32."""
         length = mixtures.shape[-1]
         spectrum = self.transforms.forward_stft(mixtures)  # [B, 2, T, F], complex
-        x = torch.view_as_real(spectrum).permute(0, 3, 2, 1, 4).flatten(3)
+        x = frames_last(spectrum)
         if self.position is not None:
             x = x + self.position
         out = self.network(x.to(self.dtype))
-        stems = _frames_first(out).unflatten(1, (len(self.config.sources), self.config.audio_channels))
+        stems = frames_first(out).unflatten(1, (len(self.config.sources), self.config.audio_channels))
         if self.form == "masked":
             stems = stems.mul_(spectrum[:, None])
         return self.transforms.inverse_stft(stems, length)
@@ -101,67 +103,6 @@ class InferenceSCNet(nn.Module):
         for decode in self.decoder:
             x = decode(x, *saved.pop())
         return x if self.mask is None else self.mask(x)
-
-
-class _Transforms(nn.Module):
-    """STFT and its inverse with frames before frequencies, as torch.stft and torch.istft make them."""
-
-    window: Tensor
-
-    def __init__(self, network: SCNet) -> None:
-        super().__init__()
-        self.nfft, self.hop = network.config.nfft, network.config.hop_size
-        self.scale = self.nfft**-0.5 if network.config.normalized else 1.0
-        margin = self.nfft - network.config.win_size
-        window = F.pad(network.window.detach(), (margin // 2, margin - margin // 2))
-        self.register_buffer("window", window, persistent=False)
-        self.rectangular = bool((window == 1).all())
-
-    def forward_stft(self, audio: Tensor) -> Tensor:
-        """[B, 2, n] -> [B, 2, T, F]; T is even, for the FFT over time to be undone exactly."""
-        padding = self.hop - audio.shape[-1] % self.hop
-        if (audio.shape[-1] + padding) // self.hop % 2 == 0:
-            padding += self.hop
-        half = self.nfft // 2
-        padded = F.pad(F.pad(audio.float(), (0, padding)), (half, half), mode="reflect")
-        frames = padded.unfold(-1, self.nfft, self.hop)
-        return torch.fft.rfft(frames * (self.window * self.scale))
-
-    def inverse_stft(self, spectra: Tensor, length: int) -> Tensor:
-        """[..., T, F] -> [..., length]: overlap-add over the sum of the squared windows."""
-        frames = torch.fft.irfft(spectra, n=self.nfft)
-        frames = frames.mul_(1 / self.scale) if self.rectangular else frames.mul_(self.window / self.scale)
-        audio = _overlap_added(frames, self.hop)
-        T = frames.shape[-2]
-        weight = _overlap_added(self.window.square().expand(T, -1), self.hop)
-        half = self.nfft // 2
-        return audio[..., half : half + length] / weight[half : half + length]
-
-
-def _overlap_added(frames: Tensor, hop: int) -> Tensor:
-    """Frames [..., T, n], one every `hop` samples, summed: [..., at least (T - 1) * hop + n]."""
-    T, n = frames.shape[-2:]
-    parts = -(-n // hop)
-    if n < parts * hop:
-        frames = F.pad(frames, (0, parts * hop - n))
-    audio = frames.new_zeros(*frames.shape[:-2], T + parts - 1, hop)
-    for i in range(parts):
-        audio[..., i : i + T, :] += frames[..., i * hop : (i + 1) * hop]
-    return audio.flatten(-2)
-
-
-def _frames_first(x: Tensor) -> Tensor:
-    """[B, F, T, 2 * N], of any precision, as complex numbers [B, N, T, F].
-
-    On CPUs a few frames at a time: written as a whole, each value would be fetched from memory anew.
-    """
-    B, Fr, T, C = x.shape
-    out = torch.empty(B, C // 2, T, Fr, dtype=torch.complex64, device=x.device)
-    step = 16 if x.device.type == "cpu" else T
-    for start in range(0, T, step):
-        part = x[:, :, start : start + step].float().unflatten(3, (-1, 2)).contiguous()
-        out[:, :, start : start + step] = torch.view_as_complex(part).permute(0, 3, 2, 1)
-    return out
 
 
 class _Conv(nn.Module):
@@ -203,8 +144,21 @@ class _GatedConv(nn.Module):
         self.convs = nn.ModuleList(
             _Conv(weight[part], None if bias is None else bias[part], dtype, padding=padding) for part in parts
         )
+        self._kernel: LstmKernel | None = None
+        self._conv: list[_Conv] = []
+
+    def use_kernel(self, kernel: LstmKernel | None) -> None:
+        """A kernel computes the unit from now on, on one convolution of both; or torch."""
+        self._kernel, self._conv = kernel, []
+        if kernel is not None:
+            parts = [_typed(conv, _Conv) for conv in self.convs]
+            weight, biases = torch.cat([conv.weight for conv in parts]), [conv.bias for conv in parts]
+            bias = torch.cat([bias for bias in biases if bias is not None]) if biases[0] is not None else None
+            self._conv = [_Conv(weight, bias, weight.dtype, padding=parts[0].padding)]
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._kernel is not None:
+            return kernel_glu(self._conv[0](x), self._kernel)
         if self.split:
             value, gate = (conv(x) for conv in self.convs)
             return value.mul_(gate.sigmoid_())
@@ -224,8 +178,18 @@ class _Residual(nn.Module):
         weight, groups = depthwise.weight[:, :, None], depthwise.groups
         self.depthwise = _Conv(weight, depthwise.bias, dtype, padding=padding, groups=groups)
         self.narrow = _Conv(narrow.weight[:, :, None], narrow.bias, dtype)
+        self._on_kernel: list[KernelNorm] = []
+
+    def use_kernel(self, kernel: LstmKernel | None) -> None:
+        """A kernel computes the norms from now on, or torch."""
+        norms = [_typed(norm, nn.GroupNorm) for norm in (self.norm, self.inner_norm)]
+        self._on_kernel = [] if kernel is None else [KernelNorm(norm, kernel) for norm in norms]
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._on_kernel:
+            norm, inner_norm = self._on_kernel
+            y = self.depthwise(self.wide(norm(x)))
+            return self.narrow(inner_norm(y, silu=True)).add_(x)
         y = self.depthwise(self.wide(_normed(self.norm, x)))
         return self.narrow(F.silu(_normed(self.inner_norm, y))).add_(x)
 
@@ -368,6 +332,11 @@ class _Mask(nn.Module):
         wide, narrow = _typed(wide, nn.Conv2d), _typed(narrow, nn.Conv2d)
         self.wide = _Conv(wide.weight, wide.bias, dtype, padding=(0, 1))  # over F it is padded here, once
         self.narrow = _Conv(narrow.weight, narrow.bias, dtype)
+        self._exact = False
+
+    def use_kernel(self, kernel: LstmKernel | None) -> None:
+        """With a kernel the tanh is float32's, which torch computes faster; results without one keep their bits."""
+        self._exact = kernel is not None
 
     def forward(self, x: Tensor) -> Tensor:
         B, Fr, T, _ = x.shape
@@ -375,10 +344,10 @@ class _Mask(nn.Module):
         rows = Fr
         if x.device.type == "cpu":
             rows = max(8, _MASK_ROWS_BYTES // (B * T * self.wide.weight.shape[0] * x.element_size()))
-        out = torch.empty_like(x)
+        out = torch.empty_like(x, dtype=torch.float32 if self._exact else x.dtype)
         for start in range(0, Fr, rows):
             part = self.narrow(F.gelu(self.wide(padded[:, start : start + rows + 2])))
-            torch.tanh(part, out=out[:, start : start + rows])
+            torch.tanh(part.to(out.dtype), out=out[:, start : start + rows])
         return out
 
 

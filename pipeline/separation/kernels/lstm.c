@@ -1,4 +1,5 @@
-/* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX).
+/* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX); and gated
+   linear units and group norms, which torch computes slowly where channels are few.
 
 The states of an item of the batch follow from its own input alone. So 32 items are taken through all steps together:
 their states stay in the first cache, the weights in the second. Input and state are multiplied in one go: [x, h] of 16
@@ -13,12 +14,13 @@ The instructions are those of Intel's Architecture Instruction Set Extensions Pr
 */
 
 #include <immintrin.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TILE_BYTES = 1024, ITEMS = 32, UNITS = 16, VERSION = 1 };
+enum { TILE_BYTES = 1024, ITEMS = 32, UNITS = 16, VERSION = 2 };
 
 /* Tells a library that was built of this file from another one. */
 int64_t lstm_version(void) { return VERSION; }
@@ -185,6 +187,57 @@ void lstm_bf16(const float *x, uint16_t *y, const uint8_t *weights, const float 
         for (int64_t item = 0; item < items; item++) memcpy(y_t + item * y_item, now + item * H, H * sizeof(uint16_t));
     }
     _tile_release();
+}
+
+static inline __m512 load_bf16(__mmask16 lanes, const uint16_t *at) {
+    const __m256i words = _mm256_maskz_loadu_epi16(lanes, at);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
+}
+
+static inline void store_bf16(__mmask16 lanes, uint16_t *at, __m512 values) {
+    _mm256_mask_storeu_epi16(at, lanes, (__m256i)_mm512_cvtneps_pbh(values));
+}
+
+static inline __mmask16 lanes_of(int64_t left) { return left < 16 ? (1u << left) - 1 : 0xffff; }
+
+/* x / (1 + e^-gate) */
+static inline __m512 gated(__m512 x, __m512 gate) {
+    const __m512 e = exp2_bounded(_mm512_mul_ps(gate, _mm512_set1_ps(-1.44269504f)));
+    return _mm512_mul_ps(x, inverse(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
+}
+
+/* out [rows, C]: the first half of each row of x [rows, 2 C], gated by the second. */
+void glu_bf16(const uint16_t *x, uint16_t *out, int64_t rows, int64_t C) {
+    for (int64_t row = 0; row < rows; row++, x += 2 * C, out += C)
+        for (int64_t c = 0; c < C; c += 16) {
+            const __mmask16 lanes = lanes_of(C - c);
+            store_bf16(lanes, out + c, gated(load_bf16(lanes, x + c), load_bf16(lanes, x + C + c)));
+        }
+}
+
+/* Each of the items of x [items, size], standardised, times the gain and plus the shift [period], which is a multiple
+   of 16; then its SiLU, if asked for. */
+void norm_bf16(const uint16_t *x, uint16_t *out, int64_t items, int64_t size, const float *gain, const float *shift,
+               int64_t period, float eps, int64_t silu) {
+    for (int64_t item = 0; item < items; item++, x += size, out += size) {
+        __m512d sum = _mm512_setzero_pd(), square = _mm512_setzero_pd();
+        for (int64_t i = 0; i < size; i += 16) {
+            const __m512 values = load_bf16(lanes_of(size - i), x + i);
+            const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(values));
+            const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(values, 1));
+            sum = _mm512_add_pd(sum, _mm512_add_pd(low, high));
+            square = _mm512_fmadd_pd(low, low, _mm512_fmadd_pd(high, high, square));
+        }
+        const double mean = _mm512_reduce_add_pd(sum) / size;
+        const double variance = _mm512_reduce_add_pd(square) / size - mean * mean;
+        const __m512 m = _mm512_set1_ps(mean), d = _mm512_set1_ps(1 / sqrt((variance > 0 ? variance : 0) + eps));
+        for (int64_t i = 0, j = 0; i < size; i += 16, j = j + 16 < period ? j + 16 : 0) {
+            const __mmask16 lanes = lanes_of(size - i);
+            const __m512 standard = _mm512_mul_ps(_mm512_sub_ps(load_bf16(lanes, x + i), m), d);
+            const __m512 y = _mm512_fmadd_ps(standard, _mm512_loadu_ps(gain + j), _mm512_loadu_ps(shift + j));
+            store_bf16(lanes, out + i, silu ? gated(y, y) : y);
+        }
+    }
 }
 
 /* x [rows, C] += y [rows, K] times weights, and the bias. weights: tiles [C / 32][K / 32][2][16][16][2]. */

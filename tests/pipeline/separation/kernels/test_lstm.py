@@ -13,7 +13,7 @@ from mixstyle.cache.storage.compiled import NotCompiledError, compiled
 from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.kernels import lstm as module
-from mixstyle.pipeline.separation.kernels.lstm import LstmKernel, ResidualLstm
+from mixstyle.pipeline.separation.kernels.lstm import KernelNorm, LstmKernel, ResidualLstm, kernel_glu
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.separate import lstm_kernels
@@ -109,8 +109,12 @@ def test_bits_depend_on_neither_threads_nor_runs_nor_items_together(
     layer, x = ResidualLstm(lstm, linear, EPS, kernel), rows(1, 9, 77, 64)
     before = torch.get_num_threads()
     first = layer.added_to(x.clone(), over_time=False)
+    units, norm = rows(7, 1, 10, 32).bfloat16(), KernelNorm(nn.GroupNorm(1, 32).bfloat16(), kernel)
+    gated, standardised = kernel_glu(units, kernel), norm(units)
     try:
         torch.set_num_threads(3)
+        assert torch.equal(kernel_glu(units, kernel), gated)
+        assert torch.equal(norm(units), standardised)
         assert torch.equal(layer.added_to(x.clone(), over_time=False), first)
         monkeypatch.setattr(module, "_CACHED_BYTES", 0)  # all items in one pass over the weights, 13 in its last part
         assert torch.equal(layer.added_to(x.clone(), over_time=False), first)
@@ -123,6 +127,33 @@ def test_an_item_does_not_depend_on_its_batch(kernel: LstmKernel) -> None:
     together = layer.added_to(x.clone(), over_time=True)
     for i in range(3):
         assert torch.equal(layer.added_to(x[i : i + 1].clone(), over_time=True)[0], together[i])
+
+
+@pytest.mark.parametrize("channels", [4, 12, 16, 40])
+@torch.inference_mode()
+def test_gates_and_norms_equal_torchs_in_float64(kernel: LstmKernel, channels: int) -> None:
+    """Rows of sizes that are no multiple of 16, among them."""
+    x = rows(5, 1, 37 * 2, channels).bfloat16()
+    gated = kernel_glu(x, kernel)
+    # the result is rounded to 8 bits, by 2^-9 of its binade at most, evenly spread: 55.6 dB below it
+    assert snr_db(F.glu(x.double(), dim=-1), gated) > 54
+    norm = nn.GroupNorm(1, channels)
+    nn.init.uniform_(norm.weight, 0.5, 2.0)
+    nn.init.uniform_(norm.bias, -0.5, 0.5)
+    norm.bfloat16()
+    on_kernel, exact = KernelNorm(norm, kernel), nn.GroupNorm(1, channels).double()
+    exact.load_state_dict({name: value.double() for name, value in norm.state_dict().items()})
+    wanted = exact(x.double().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    assert snr_db(wanted, on_kernel(x)) > 54
+    assert snr_db(F.silu(wanted), on_kernel(x, silu=True)) > 54
+
+
+def test_a_norm_of_equal_values_is_its_shift(kernel: LstmKernel) -> None:
+    norm = nn.GroupNorm(1, 16)
+    nn.init.uniform_(norm.bias, -0.5, 0.5)
+    norm = norm.bfloat16().requires_grad_(False)
+    found = KernelNorm(norm, kernel)(torch.full((1, 1, 6, 16), 7.0).bfloat16())
+    assert torch.equal(found, norm.bias.expand(1, 1, 6, 16))
 
 
 def test_takes_what_it_can_compute(kernel: LstmKernel) -> None:
