@@ -23,7 +23,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,8 @@ from mixstyle.pipeline.core.text import as_utf8
 
 if TYPE_CHECKING:
     import faiss
+
+Number = TypeVar("Number", np.float32, np.int32)
 
 VERSION = 2
 NEAREST_VERSION = 1
@@ -286,7 +288,9 @@ def _digest(songs: Sequence[IndexedSong]) -> str:
 def read_part(path: Path) -> list[IndexedSong]:
     """The rows of one part. Raises MixstyleError, naming it, for one that is damaged or of an unknown version."""
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        # not `read_table`: that goes through pyarrow's datasets, which load pandas where it is installed
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
         names = set(table.column_names)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise MixstyleError(
@@ -332,10 +336,17 @@ def _vectors(column: pa.ChunkedArray) -> list[NDArray[np.float32]]:
     """The lists of a column, each a view of the numbers of all of them: an index has a hundred million."""
     found: list[NDArray[np.float32]] = []
     for chunk in column.chunks:
-        numbers = chunk.values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-        ends = chunk.offsets.to_numpy()
+        numbers, ends = _numbers(chunk.values, np.float32), _numbers(chunk.offsets, np.int32)
         found += [numbers[start:stop] for start, stop in itertools.pairwise(ends)]
     return found
+
+
+def _numbers(array: pa.Array, kind: type[Number]) -> NDArray[Number]:
+    """The numbers of an array, where possible as they lie: pyarrow's own `to_numpy` loads pandas, if it is there."""
+    data = array.buffers()[-1]
+    if not len(array) or data is None or array.null_count or array.type != pa.from_numpy_dtype(kind):
+        return array.to_numpy(zero_copy_only=False).astype(kind, copy=False)
+    return np.frombuffer(data, kind, len(array), array.offset * np.dtype(kind).itemsize)
 
 
 def _is_inside(name: str) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 
@@ -17,6 +16,8 @@ def chosen_checkpoints(given: Sequence[Path], trained_dir: Path) -> list[Path]:
     trained_dir: of the profile. `shipped` is the shipped encoder, unless a file has this name. Raises MixstyleError
     where this installation has none.
     """
+    from mixstyle.cache.models.checkpoints import BEST  # brings torch, which `status` may do without
+
     return [
         shipped_encoder() if path == SHIPPED_CHECKPOINT and not path.is_file() else path
         for path in given or [trained_dir / BEST]

@@ -12,6 +12,7 @@ import torch
 from helpers.paths import ROOT
 from helpers.small_cache import make_cache
 from helpers.small_separator import CHUNK, song, write_separator
+from helpers.snr import snr_db
 from helpers.training import CLIP_S, profile, settings_of
 from torch import nn
 
@@ -25,6 +26,18 @@ def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module(name)
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+@torch.inference_mode()
+def test_every_way_of_an_lstm_adds_the_same(monkeypatch: pytest.MonkeyPatch, over_time: bool) -> None:
+    layer = benchmark("lstm", monkeypatch).Layer(32, 3, 5, over_time)
+    ways = layer.ways(False)
+    wanted = ways.pop("torch, fp32")(layer.x) - layer.x
+    assert len(ways) >= 2
+    for name, way in ways.items():
+        # dB: inputs, states and two sums rounded to 8 bits, as weights are, by 53 dB each
+        assert snr_db(wanted, way(layer.x) - layer.x) > 40, name
 
 
 @pytest.mark.parametrize(("num_overlap", "frames"), [(2, 5 * CHUNK + 100), (4, 4 * CHUNK), (1, CHUNK // 2)])

@@ -27,9 +27,12 @@ import json, sys
 from pathlib import Path
 from mixstyle.stages.settings.profile import from_plain
 from mixstyle.stages.songs.search import search
+from mixstyle.stages.status import status
 given = json.loads(sys.argv[1])
-search(from_plain(given["settings"]), Path(given["song"]), 2, json_path=Path(given["json"]))
-print(*(name for name in ("torch", "soundfile", "scipy") if name in sys.modules))
+settings = from_plain(given["settings"])
+search(settings, Path(given["song"]), 2, json_path=Path(given["json"]))
+print(status(settings)["index"].state)
+print(*(name for name in ("torch", "soundfile", "scipy", "pandas") if name in sys.modules))
 """
 
 
@@ -62,13 +65,13 @@ def test_a_row_is_what_the_networks_say(indexed: Settings) -> None:
     np.testing.assert_allclose(query.values, anew.values, atol=1e-3)
 
 
-def test_search_loads_no_torch(indexed: Settings, tmp_path: Path) -> None:
+def test_search_and_status_load_no_torch(indexed: Settings, tmp_path: Path) -> None:
     song = indexed.separate.data_path / "song 1.flac"
     given = {"settings": plain(indexed), "song": str(song), "json": str(tmp_path / "found.json")}
     ran = subprocess.run(
         [sys.executable, "-c", ALONE, json.dumps(given)], capture_output=True, text=True, check=True, env=os.environ
     )
-    assert ran.stdout.splitlines()[-1] == ""
+    assert ran.stdout.splitlines()[-2:] == ["done", ""]
     query, songs, _ = known_song(indexed, song) or pytest.fail("not known")
     expected = matches_as_json(query, search(indexed, song, 2), len(songs))
     assert json.loads((tmp_path / "found.json").read_text()) == expected
