@@ -61,9 +61,14 @@ def compiled(source: Path, flags: Sequence[str], load: Callable[[ctypes.CDLL], L
         return loaded
 
 
-def _build(source: Path, flags: Sequence[str], library: Path) -> None:
+def c_compiler() -> str | None:
+    """The path of `$CC`, `cc`, `gcc` or `clang`, the first that is there."""
     named = os.environ.get("CC", "").split()[:1]
-    compiler = next(filter(None, map(shutil.which, [*named, "cc", "gcc", "clang"])), None)
+    return next(filter(None, map(shutil.which, [*named, "cc", "gcc", "clang"])), None)
+
+
+def _build(source: Path, flags: Sequence[str], library: Path) -> None:
+    compiler = c_compiler()
     if compiler is None:
         raise NotCompiledError("there is no C compiler (cc, gcc or clang)")
     words = [compiler, *flags, "-shared", "-fPIC", "-o", str(library), str(source)]

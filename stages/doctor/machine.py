@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.storage.compiled import c_compiler
 from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.stages.doctor.findings import Failure, Problem, Section, facts_of, tried
 
@@ -39,6 +40,7 @@ def machine_section() -> Section:
                 "cores": lambda: f"{usable_cores()} of {os.cpu_count()} may be used",
                 "core_limit": core_limit,
                 "instruction_sets": lambda: instruction_sets_of(known),
+                "c_compiler": lambda: c_compiler() or "none",
                 "variables": lambda: [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ],
             }
         ),
