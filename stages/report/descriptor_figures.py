@@ -106,7 +106,7 @@ def _curves(figure: Figure, place: SubplotSpec, found: Sequence[Kind], values: N
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator([62.5, 250, 1000, 4000, 16000]))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticklabels(["62", "250", "1k", "4k", "16k"])
+        axes.set_xticklabels(["63", "250", "1k", "4k", "16k"])
         axes.set_title(f"Octaves, {stem}")
         axes.set_xlabel("Hz")
         if index:

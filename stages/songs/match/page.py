@@ -53,7 +53,7 @@ def _curves(axes: Axes, plan: Plan, after: Values, place: int, stem: str) -> Non
     for name, values, style in rows:
         if has_stem(values, stem):
             axes.plot(x, np.maximum(values[chosen], CURVE_DB[0]), label=name, **style)
-    axes.set_xticks(x, [f"{hz:.0f}" if hz < 1000 else f"{hz / 1000:.0f}k" for hz in OCTAVES_HZ])
+    axes.set_xticks(x, [f"{int(hz + 0.5)}" if hz < 1000 else f"{hz / 1000:.0f}k" for hz in OCTAVES_HZ])
     axes.set_ylim(*CURVE_DB)
     axes.set_ylabel("octave against the stem, dB")
     if axes.get_legend_handles_labels()[0]:
