@@ -250,9 +250,10 @@ def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", s
     page.reload()
     page.wait_for_selector("#match .result a")
     assert page.locator("#sides button").all_inner_texts() == ["A before", "B after", "C reference"]
-    page.locator("#stems [aria-label='solo bass']").click()
-    played = page.wait_for_event("response", lambda answer: answer.url.endswith("/whole/bass"))
-    assert played.status == 206, "the bass as it was changed"
+    with page.expect_response(lambda answer: answer.url.endswith("/whole/bass")) as played:
+        page.locator("#stems [aria-label='solo bass']").click()
+        page.locator("#play").click()
+    assert played.value.status == 206, "the bass as it was changed"
     for name, title in (("matched.wav", "my song matched.wav"), ("bass.wav", "my song matched bass.wav")):
         with page.expect_download() as saved:
             page.locator(f"#match .result a[href$='/{name}']").click()
