@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import profile_names
 from mixstyle.stages.common.commands import MUSIC, CalledWith, begin, remembered_music
@@ -58,7 +59,10 @@ RebuildStale = Annotated[
         "--rebuild-stale", help="Throws away what was made with other settings, and keeps what fits; dvc.yaml uses it."
     ),
 ]
-DataPath = Annotated[Path | None, typer.Option(help="A folder of music, a .txt list, or a .csv with a column `path`.")]
+DataPath = Annotated[
+    Path | None,
+    typer.Option(help="A folder of music or its URL (s3://...), a .txt list, or a .csv with a column `path`."),
+]
 Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")]
 Devices = Annotated[
     str | None,
@@ -97,11 +101,11 @@ def settings_of(config: str, overrides: list[str] | None, *, training: bool = Tr
     settings = load_settings(config, overrides or [], given, training=training)
     named, own = dict(given), ""
     if MUSIC in given:
-        own = load_settings(config, training=training).separate.data_path.as_posix()
+        own = shown(load_settings(config, training=training).separate.data_path)
     elif not any(text.partition("=")[0].strip() == MUSIC for text in overrides or []):
         found = remembered_music(settings.separate.stems_dir, settings.separate.data_path)
         if found is not None:
-            own, named[MUSIC] = settings.separate.data_path.as_posix(), found
+            own, named[MUSIC] = shown(settings.separate.data_path), found
             settings = load_settings(config, overrides or [], named, training=training)
     plainly = {name: _plain(value) for name, value in named.items()}
     begin(CalledWith(config, tuple(overrides or ()), plainly, own), settings)
@@ -142,7 +146,7 @@ def _plain(value: Any) -> Any:
     """An option's value as JSON has it."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value.as_posix() if isinstance(value, Path) else value
+    return shown(value) if isinstance(value, Path) else value
 
 
 def several_devices(text: str, device: str) -> list[str]:

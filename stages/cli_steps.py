@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cli_options import (
     AllowMixed,
@@ -115,7 +116,7 @@ def separate_command(
     if settings.separate.strict and summary.tracks_failed:
         raise MixstyleError(
             f"{summary.tracks_failed} tracks failed (separate.strict is set); see "
-            f"{settings.separate.stems_dir / 'failures.csv'}",
+            f"{shown(settings.separate.stems_dir / 'failures.csv')}",
             code="bad-audio",
         )
 

@@ -22,7 +22,13 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.status import index_status
 from mixstyle.stages.train.status import train_status
 
-COLOURS: dict[str, str] = {"done": "green", "partly done": "yellow", "stale": "red", "damaged": "red"}
+COLOURS: dict[str, str] = {
+    "done": "green",
+    "partly done": "yellow",
+    "stale": "red",
+    "damaged": "red",
+    "cannot be read": "red",
+}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ damaged is named; with `repair` it is taken away, so that the command that made 
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
@@ -56,7 +57,7 @@ def _checked(check: Check) -> Damage | None:
     try:
         check.check()
     except MixstyleError as error:
-        what = error.message.removeprefix(f"{check.path}: ")
+        what = error.message.removeprefix(f"{check.path}: ").removeprefix(f"{shown(check.path)}: ")
         return Damage(check.path, what, error.remedy if error.code == "unknown-version" else check.remake)
     except OSError as error:
         return Damage(check.path, f"cannot be read ({error.strerror or error})", check.remake)
@@ -76,7 +77,7 @@ def _repaired(check: Check) -> Damage | None:
 def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
     for damage in summary.damages:
         done = "; taken away" if damage.repaired else ""
-        say(f"verify: {damage.path}: {damage.what}{done}")
+        say(f"verify: {shown(damage.path)}: {damage.what}{done}")
     if not summary.damages:
         whole = {0: "there is nothing to check yet", 1: "1 file is what was written"}
         say(f"verify: {whole.get(summary.checked, f'{summary.checked} files are what was written')}")
@@ -95,4 +96,4 @@ def failure(summary: VerifySummary, repair: bool) -> MixstyleError | None:
         return None
     rest = f" and {len(left) - 1} others" if len(left) > 1 else ""
     remedy = left[0].remake if repair else ("verify", "--repair")
-    return MixstyleError(f"{left[0].path}{rest}: damaged", code="damaged-file", remedy=remedy)
+    return MixstyleError(f"{shown(left[0].path)}{rest}: damaged", code="damaged-file", remedy=remedy)

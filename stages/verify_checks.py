@@ -14,16 +14,19 @@ from mixstyle.cache.models.checkpoints import load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
+from mixstyle.cache.stem_store.kept_shards import kept_shard
 from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.remote import kept_is_whole
-from mixstyle.cache.stem_store.shards import read_shard, shard_numbers, sidecar_path, tar_path
-from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS, StemCache
-from mixstyle.cache.storage.atomic import read_json, sha256_file
+from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
+from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
+from mixstyle.cache.storage.atomic import read_json
 from mixstyle.cache.storage.locks import ShardLocks, locked
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.demo_songs import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
+from mixstyle.stages.settings.places import place_of_stage
 from mixstyle.stages.settings.profile import Settings
 
 REPORTED = "metrics.json"
@@ -47,8 +50,8 @@ class Check:
 def all_checks(settings: Settings) -> Iterator[Check]:
     """Everything that the profile's commands stored, as far as it is there."""
     yield from _demo_songs(settings.demo_songs.output_dir)
-    yield from _clips(settings.separate.stems_dir, "separate")
-    yield from _clips(settings.remix.remix_dir, "remix")
+    yield from _clips(place_of_stage(settings, "separate"), "separate")
+    yield from _clips(place_of_stage(settings, "remix"), "remix")
     for path in (settings.features.features_path, settings.remix.features_path):
         yield from _features(path)
     for path in sorted(settings.train.mels_dir.glob("*/mels.zarr")):
@@ -57,7 +60,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
         yield _removable(path, functools.partial(_check_kept, path), ("train",))
     yield from _training(settings.train.checkpoint_dir)
     for folder in sorted(settings.evaluate.bank_dir.glob("*/")):
-        yield from _clips(folder, "evaluate")
+        yield from _clips(Place(folder), "evaluate")
     yield from _evaluation(settings.evaluate.evaluate_dir)
     yield from _report(settings.report.report_dir)
     yield from _index(settings.embed.index_dir)
@@ -114,30 +117,45 @@ def _demo_songs(folder: Path) -> Iterator[Check]:
 # Stems and banks
 
 
-def _clips(folder: Path, stage: str) -> Iterator[Check]:
-    """A folder of shards."""
+def _clips(place: Place, stage: str) -> Iterator[Check]:
+    """A folder of shards, or what is kept of one behind a URL."""
+    place.refresh()
+    folder = place.folder
     if not (folder / SETTINGS).is_file():
         return
     lock = functools.partial(_all_shards, folder)
-    yield Check(folder / SETTINGS, functools.partial(_check_settings, folder / SETTINGS), (stage,))
+    named = functools.partial(_named, place)
+    yield Check(named(SETTINGS), functools.partial(_check_settings, folder / SETTINGS), (stage,))
     manifest = folder / "plan.jsonl.gz"
     if manifest.is_file():
         check = functools.partial(load_manifest, manifest)
-        yield Check(manifest, check, (stage,), functools.partial(_remove, manifest), lock)
+        yield Check(named(manifest.name), check, (stage,), functools.partial(place.take_away, manifest.name), lock)
     for number in shard_numbers(folder):
         tar, sidecar = tar_path(folder, number), sidecar_path(folder, number)
-        check = functools.partial(_check_shard, folder, number)
+        check = functools.partial(_check_shard, place, number)
         # the sidecar first: what is left of the shard is then not taken for one
-        yield Check(tar, check, (stage,), functools.partial(_remove, sidecar, tar), lock)
+        repair = functools.partial(place.take_away, sidecar.name, *_tars_of(place, tar))
+        yield Check(named(tar.name), check, (stage,), repair, lock)
     failures = folder / "failures.csv"
     if failures.is_file():
         yield Check(
-            failures,
-            functools.partial(_check_failures, folder, stage),
+            named(failures.name),
+            functools.partial(_check_failures, place, stage),
             (stage,),
-            functools.partial(_remove, failures),
+            functools.partial(place.take_away, failures.name),
             lock,
         )
+
+
+def _named(place: Place, name: str) -> Path:
+    """A file's path, or its URL as one."""
+    return Path(place.name) / name
+
+
+def _tars_of(place: Place, tar: Path) -> list[str]:
+    """A shard's tar, under all of its names."""
+    names = place.sizes if place.sizes is not None else [path.name for path in place.folder.glob(f"{tar.stem}*.tar")]
+    return sorted({tar.name, *(name for name in names if name.startswith(f"{tar.stem}.") and name.endswith(".tar"))})
 
 
 def _check_settings(path: Path) -> None:
@@ -145,24 +163,27 @@ def _check_settings(path: Path) -> None:
         raise _damaged(path, "its fingerprint is of other settings")
 
 
-def _check_shard(folder: Path, number: int) -> None:
-    tar, shard = tar_path(folder, number), read_shard(folder, number)
+def _check_shard(place: Place, number: int) -> None:
+    tar, shard = _named(place, tar_path(place.folder, number).name), kept_shard(place, number)
     if shard is None:
         raise _damaged(tar, "it is missing or cut short")
-    if sha256_file(tar) != shard.sha256:
+    if place.sha256(shard.tar.name, shard.size) != shard.sha256:
         raise _damaged(tar, "its bytes are not those that were written")
 
 
-def _check_failures(folder: Path, stage: str) -> None:
+def _check_failures(place: Place, stage: str) -> None:
     """The log follows from all shards; where one is not there or damaged, the command that makes it writes it anew."""
+    folder = place.folder
     try:
-        shards = StemCache(folder)
-    except MixstyleError:
+        settings = read_provenance(folder / SETTINGS, RENAMED).flat
+        shards = [kept_shard(place, number) for number in range(-(-settings["tracks"] // settings["tracks_per_shard"]))]
+    except (MixstyleError, KeyError, TypeError, ZeroDivisionError):
         return
-    if not shards.complete:
+    whole = [shard for shard in shards if shard is not None]
+    if len(whole) < len(shards):
         return
-    if (folder / "failures.csv").read_bytes() != failures_csv(failures_of(shards.shards, stage)):
-        raise _damaged(folder / "failures.csv", "it does not list what the shards' sidecars tell")
+    if (folder / "failures.csv").read_bytes() != failures_csv(failures_of(whole, stage)):
+        raise _damaged(_named(place, "failures.csv"), "it does not list what the shards' sidecars tell")
 
 
 @contextmanager

@@ -12,14 +12,18 @@ import hashlib
 import os
 import struct
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mixstyle.cache.music.remote_music import Looking, RemoteFile
 from mixstyle.cache.music.tags import after_id3v2, before_last_tags
 from mixstyle.cache.music.wav_data import wav_data
 
+MusicFile = Path | RemoteFile
+Identity = tuple[Hashable, Hashable]
+"""Of a file: equal for links to it."""
 HEAD_BYTES = 65_536
 _BLOCK_BYTES = 1 << 20
 
@@ -39,13 +43,13 @@ class AudioBytes:
     known: str = ""
 
 
-def audio_bytes(path: Path) -> AudioBytes:
+def audio_bytes(path: MusicFile) -> AudioBytes:
     """Finds a file's audio from its first and last bytes. Raises OSError for files that cannot be read."""
     with path.open("rb") as file:
         return _locate(file)
 
 
-def quick_hash(path: Path, audio: AudioBytes) -> str:
+def quick_hash(path: MusicFile, audio: AudioBytes) -> str:
     """32 hex digits of the audio's kind, its length, and its first and last 64 KiB."""
     digest = hashlib.sha256(f"{audio.kind} {audio.size} {audio.known}".encode())
     with path.open("rb") as file:
@@ -56,7 +60,7 @@ def quick_hash(path: Path, audio: AudioBytes) -> str:
     return digest.hexdigest()[:32]
 
 
-def content_hash(path: Path) -> str:
+def content_hash(path: MusicFile) -> str:
     """32 hex digits that are equal for files with identical audio. Raises OSError for files that cannot be read."""
     with path.open("rb") as file:
         audio = _locate(file)
@@ -71,25 +75,27 @@ def content_hash(path: Path) -> str:
     return _named(audio.kind, digest.hexdigest())
 
 
-def duplicates(paths: Iterable[Path]) -> list[list[Path]]:
+def duplicates(paths: Iterable[MusicFile]) -> list[list[MusicFile]]:
     """Groups of two or more paths with identical audio, in the order given.
 
     Only files whose audio has the same length are read: first their ends, then, where these agree, all of them. Links
     to one file (the same inode) are read once. Files that cannot be read are in no group.
     """
-    links: dict[tuple[int, int], list[Path]] = defaultdict(list)
-    by_size: dict[tuple[str, int], list[tuple[AudioBytes, tuple[int, int]]]] = defaultdict(list)
+    paths = list(paths)
+    looked_up = _looked_up(paths)
+    links: dict[Identity, list[MusicFile]] = defaultdict(list)
+    by_size: dict[tuple[str, int], list[tuple[AudioBytes, Identity]]] = defaultdict(list)
     for path in paths:
         try:
             status = path.stat()
             inode = (status.st_dev, status.st_ino)
             if inode not in links and status.st_size > 0:
-                audio = audio_bytes(path)
+                audio = looked_up.get(path) or audio_bytes(path)
                 by_size[audio.kind, audio.size].append((audio, inode))
         except OSError:
             continue
         links[inode].append(path)
-    groups: dict[str, list[Path]] = defaultdict(list)
+    groups: dict[str, list[MusicFile]] = defaultdict(list)
     for inode, linked in links.items():
         groups[f"inode {inode}"] = linked
     for same in by_size.values():
@@ -98,24 +104,40 @@ def duplicates(paths: Iterable[Path]) -> list[list[Path]]:
     return [sorted(group, key=order.__getitem__) for group in groups.values() if len(group) > 1]
 
 
+def _looked_up(paths: Sequence[MusicFile]) -> dict[MusicFile, AudioBytes | None]:
+    """Where the audio of those files lies that are behind URLs: many are looked at together, as each is waited for."""
+
+    def look(file: RemoteFile) -> AudioBytes | None:
+        try:
+            return audio_bytes(file)
+        except OSError:
+            return None
+
+    remote = [path for path in paths if isinstance(path, RemoteFile)]
+    if not remote:
+        return {}
+    with Looking() as threads:
+        return dict(zip(remote, threads.map(look, remote), strict=True))
+
+
 def _join_equal(
-    same: list[tuple[AudioBytes, tuple[int, int]]],
-    links: dict[tuple[int, int], list[Path]],
-    groups: dict[str, list[Path]],
+    same: list[tuple[AudioBytes, Identity]],
+    links: dict[Identity, list[MusicFile]],
+    groups: dict[str, list[MusicFile]],
 ) -> None:
     """Joins the groups of files of one kind and length whose content is equal."""
     if len(same) < 2:
         return
     # a hash from a FLAC's header is compared with the whole of the others, whose ends say nothing about it
     mixed = any(audio.known for audio, _ in same)
-    by_ends: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    by_ends: dict[str, list[Identity]] = defaultdict(list)
     for audio, inode in same:
         try:
             by_ends["" if mixed else quick_hash(links[inode][0], audio)].append(inode)
         except OSError:
             continue
     for inodes in by_ends.values():
-        by_content: dict[str, tuple[int, int]] = {}
+        by_content: dict[str, Identity] = {}
         for inode in inodes if len(inodes) > 1 else []:
             try:
                 first = by_content.setdefault(content_hash(links[inode][0]), inode)
@@ -131,7 +153,7 @@ def _named(kind: str, digest: str) -> str:
 
 
 def _locate(file: BinaryIO) -> AudioBytes:
-    size, start = os.fstat(file.fileno()).st_size, after_id3v2(file)
+    size, start = file.seek(0, os.SEEK_END), after_id3v2(file)
     found = _by_format(file, start, size)
     # what looks empty is none of these formats, or its header is wrong: as no bytes, all of its kind would be equal
     return found if found is not None and found.size > 0 else AudioBytes("file", 0, size, size)

@@ -11,6 +11,8 @@ from typing import Literal
 
 from mixstyle.cache.music.content_hash import audio_bytes, quick_hash
 from mixstyle.cache.music.formats import AUDIO_SUFFIXES_OF, LISTING_VERSION
+from mixstyle.cache.music.remote_music import Looking, opened, sizes_below
+from mixstyle.cache.storage.urls import shown, url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 
@@ -47,14 +49,16 @@ class Listing:
 
 
 def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"], version: int = LISTING_VERSION) -> Listing:
-    """Lists a folder (all below it, links followed, each folder once), a .txt list or a .csv list.
+    """Lists a folder (all below it, links followed, each folder once) or a URL, a .txt list or a .csv list.
 
     A list's relative paths are relative to its folder. Lines of a .txt that begin with `#` are comments, unless a file
     of that name is there. A CSV has a column `path`, and may have `artist` and `licence`. With kind `stems` a track is
     a folder that holds stems. version: of the rule which files are music. Raises MixstyleError where there is nothing
     to list.
     """
-    if data_path.is_dir():
+    if url_of(data_path):
+        listing = Listing(data_path, _below_url(data_path, kind, version), version=version)
+    elif data_path.is_dir():
         found = _song_folders(data_path) if kind == "stems" else _music_files(data_path, AUDIO_SUFFIXES_OF[version])
         listing = Listing(data_path, found, version=version)
     elif not data_path.exists():
@@ -67,7 +71,7 @@ def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"], version: in
         )
     if not listing.sizes:
         looked_for = "folders with stems (vocals, bass, drums, other)" if kind == "stems" else "audio files"
-        raise MixstyleError(f"separate.data_path={data_path}: no {looked_for} there", code="no-music")
+        raise MixstyleError(f"separate.data_path={shown(data_path)}: no {looked_for} there", code="no-music")
     return listing
 
 
@@ -93,10 +97,13 @@ def track_files(root: Path, path: str, kind: Literal["mixtures", "stems"]) -> di
     """The files of a track: `{"": file}`, or of a folder of stems those that are there, by stem."""
     if kind == "mixtures":
         return {"": root / path}
-    try:
-        names = sorted(os.listdir(root / path))  # noqa: PTH208 (names alone, ten times as fast)
-    except OSError:
-        return {}
+    if url_of(root):
+        names = sorted(name for name in sizes_below(root / path) if "/" not in name)
+    else:
+        try:
+            names = sorted(os.listdir(root / path))  # noqa: PTH208 (names alone, ten times as fast)
+        except OSError:
+            return {}
     # by suffix wav, flac, mp3: where a stem is there twice, the better one is taken
     found: dict[str, tuple[int, Path]] = {}
     for name in names:
@@ -110,16 +117,40 @@ def track_files(root: Path, path: str, kind: Literal["mixtures", "stems"]) -> di
 
 def with_spot_checks(listing: Listing, paths: Iterable[str], kind: Literal["mixtures", "stems"]) -> Listing:
     """The listing with hashes of the ends of those tracks' files."""
-    spot = {}
-    for path in paths:
+
+    def looked(path: str) -> str:
         told = []
-        for file in track_files(listing.root, path, kind).values():
+        for file in map(opened, track_files(listing.root, path, kind).values()):
             try:
                 told.append(quick_hash(file, audio_bytes(file)) if file.is_file() else "no file")
             except OSError:
                 told.append("unreadable")
-        spot[path] = " ".join(told)
-    return replace(listing, spot=spot)
+        return " ".join(told)
+
+    paths = list(paths)
+    if not url_of(listing.root):
+        return replace(listing, spot=dict(zip(paths, map(looked, paths), strict=True)))
+    with Looking() as threads:
+        return replace(listing, spot=dict(zip(paths, threads.map(looked, paths), strict=True)))
+
+
+def _below_url(root: Path, kind: Literal["mixtures", "stems"], version: int) -> dict[str, int]:
+    """Tracks below a URL and their bytes, as `_music_files` and `_song_folders` have them."""
+    if root.suffix.lower() in (".txt", ".csv"):
+        raise MixstyleError(
+            f"separate.data_path={shown(root)}: a list is read from this machine alone; copy it here, or name the "
+            "folder of music",
+            code="bad-list",
+        )
+    sizes: dict[str, int] = {}
+    for name, size in sizes_below(root).items():
+        folder, _, file = name.rpartition("/")
+        stem, suffix = os.path.splitext(file.lower())  # noqa: PTH122
+        if kind == "stems" and stem in STEMS and suffix in STEM_SUFFIXES:
+            sizes[folder or "."] = sizes.get(folder or ".", 0) + size
+        elif kind == "mixtures" and suffix in AUDIO_SUFFIXES_OF[version]:
+            sizes[name] = size
+    return sizes
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:

@@ -12,7 +12,7 @@ def after_id3v2(file: BinaryIO) -> int:
 
     A tag has a header of 10 bytes, four of them of 7 bits each, which give its length, and perhaps a footer of 10.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     start = 0
     while start < size:
         file.seek(start)
@@ -26,7 +26,7 @@ def after_id3v2(file: BinaryIO) -> int:
 
 def before_last_tags(file: BinaryIO) -> int:
     """Where the tags at a file's end begin: an ID3v1 of 128 bytes, before it perhaps an APE tag; else its length."""
-    stop = os.fstat(file.fileno()).st_size
+    stop = file.seek(0, os.SEEK_END)
     file.seek(max(0, stop - ID3V1_BYTES))
     if file.read(3) == b"TAG":
         stop -= ID3V1_BYTES

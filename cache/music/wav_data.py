@@ -24,7 +24,7 @@ def wav_data(file: BinaryIO, start: int) -> WavData | None:
 
     A length of 0 with something behind that is no other chunk was never filled in: then the samples go on to the end.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     place, form, long_length = start + 12, b"", 0
     while place + 8 <= size:
         file.seek(place)

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from mixstyle.cache.music.content_hash import duplicates
+from mixstyle.cache.music.content_hash import MusicFile, duplicates
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import Listing, track_files
+from mixstyle.cache.music.remote_music import opened
 from mixstyle.cache.storage.atomic import write_bytes
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 VERSION = 1
@@ -119,7 +121,7 @@ def store_manifest(path: Path, manifest: Manifest) -> None:
     listing = manifest.listing
     head = {
         "version": VERSION,
-        "root": str(listing.root),
+        "root": shown(listing.root),
         "tracks": len(manifest.tracks),
         "grouped_by": manifest.grouped_by,
     }
@@ -248,11 +250,11 @@ def _is_number(text: str) -> bool:
 
 def _join_duplicates(listing: Listing, kind: Literal["mixtures", "stems"], groups: dict[str, str]) -> None:
     """Gives the groups of tracks with identical audio one name, the first of theirs in the alphabet."""
-    files = {path: tuple(track_files(listing.root, path, kind).values()) for path in listing.sizes}
+    files = {path: tuple(map(opened, track_files(listing.root, path, kind).values())) for path in listing.sizes}
     first_of = {
         path: same[0] for same in duplicates(file for several in files.values() for file in several) for path in same
     }
-    by_content: dict[tuple[Path, ...], list[str]] = defaultdict(list)
+    by_content: dict[tuple[MusicFile, ...], list[str]] = defaultdict(list)
     for path, several in files.items():
         if several:
             by_content[tuple(first_of.get(file, file) for file in several)].append(path)

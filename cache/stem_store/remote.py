@@ -12,22 +12,18 @@ import hashlib
 import os
 import sys
 import threading
-import time
 import zlib
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 
+from mixstyle.cache.stem_store.kept_shards import is_small
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
-from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, CachedClip, CachedTrack, StemCache
-from mixstyle.cache.storage.atomic import publish
+from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, SETTINGS, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.storage.place import RemotePlace, working_folder
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 
-TRIES = 4
-WAIT_S = 0.5
-"""Before the second try; each later one waits twice as long."""
 SWEEP_EVERY = 64
 """Files written between looks at how large the cache is."""
 _MAGIC = b"CRC1"
@@ -45,20 +41,24 @@ class RemoteStemCache(StemCache):
     def __init__(self, url: str, cache_dir: Path | str, cache_bytes: float) -> None:
         self.url = url.rstrip("/")
         self._clips = ClipFolder(Path(cache_dir) / "clips", cache_bytes)
-        self._file_system: tuple[int, Any] = (0, None)
-        mirror = Path(cache_dir) / hashlib.sha256(self.url.encode()).hexdigest()[:16]
-        self._sizes = self._copy_index(mirror)
-        super().__init__(mirror)
+        place = RemotePlace(self.url, working_folder(self.url, Path(cache_dir)), is_small)
+        self._store = place.store
+        place.refresh()
+        self._sizes = place.sizes
+        if SETTINGS not in self._sizes:
+            raise MixstyleError(
+                f"{self.url}: no stems here; make them with separate.stems_dir={self.url}, or copy what `mixstyle "
+                "separate` made to it, with its .json",
+                code="not-found",
+            )
+        super().__init__(place.folder)
+        self.name = self.url
         self._sha256 = {shard.shard: shard.sha256 for shard in self.shards}
 
     def verify(self) -> None:
         """Reads every shard whole and compares its SHA-256. Raises MixstyleError naming the first that differs."""
         for shard in self.shards:
-            digest = hashlib.sha256()
-            with self._fs.open(self._path(shard.tar.name), "rb") as file:
-                while data := file.read(1 << 22):
-                    digest.update(data)
-            if digest.hexdigest() != shard.sha256:
+            if self._store.sha256(shard.tar.name, shard.size) != shard.sha256:
                 raise self.damaged(shard.shard, "its bytes are not those that were written")
 
     def read_bytes(self, shard: int, offset: int, size: int) -> bytes:
@@ -93,14 +93,10 @@ class RemoteStemCache(StemCache):
         return hashlib.sha256(f"{self.url} {self._sha256[shard]} {offset} {size}".encode()).hexdigest()
 
     def _fetched(self, shard: int, offset: int, size: int) -> bytes:
-        path = self._path(self._tars[shard].name)
-        data = self._tried(lambda: self._fs.cat_file(path, start=offset, end=offset + size), path)
-        if len(data) != size:
-            raise self.damaged(shard, "is cut short")
-        return data
+        return self._store.read(self._tars[shard].name, offset, offset + size)
 
     def _shard(self, number: int, made_with: str) -> ShardInfo:
-        shard = read_shard(self.stems_dir, number, self._sizes.get(f"stems-{number:06d}.tar", -1))
+        shard = read_shard(self.stems_dir, number, self._sizes)
         if shard is None:
             raise self.damaged(number, "is missing or cut short")
         if shard.fingerprint != made_with:
@@ -115,54 +111,8 @@ class RemoteStemCache(StemCache):
 
     @property
     def _fs(self) -> Any:
-        """The file system, one for each process: threads and connections do not survive a fork."""
-        if self._file_system[0] != os.getpid():
-            self._file_system = (os.getpid(), _file_system(self.url))
-        return self._file_system[1]
-
-    def _path(self, name: str) -> str:
-        return f"{self._fs._strip_protocol(self.url)}/{name}"
-
-    def _copy_index(self, mirror: Path) -> dict[str, int]:
-        """Copies settings and sidecars; gives the tars' sizes by their names."""
-        root = self._fs._strip_protocol(self.url)
-        self._fs.invalidate_cache()
-        listed = self._tried(lambda: self._fs.ls(root, detail=True), self.url)
-        sizes = {Path(entry["name"]).name: int(entry["size"] or 0) for entry in listed}
-        wanted = [name for name in sizes if name == "settings.json" or _is_sidecar(name)]
-        if "settings.json" not in wanted:
-            raise MixstyleError(
-                f"{self.url}: no stems here; copy what `mixstyle separate` made to it, with its .json", code="not-found"
-            )
-        paths = {self._path(name): name for name in wanted}
-        contents = self._tried(lambda: self._fs.cat(list(paths)), self.url)
-        mirror.mkdir(parents=True, exist_ok=True)
-        for stale in mirror.glob("*.json"):
-            if stale.name not in wanted:
-                stale.unlink(missing_ok=True)  # another process may have been faster
-        for path, data in contents.items():
-            target = mirror / paths[self._fs._strip_protocol(path)]
-            if not target.is_file() or target.read_bytes() != data:
-                temporary = _own_partial(target)
-                temporary.write_bytes(data)
-                publish(temporary, target)
-        return {name: size for name, size in sizes.items() if name.endswith(".tar")}
-
-    def _tried(self, read: Any, what: str) -> Any:
-        """What `read` gives; servers that stumble are asked again."""
-        why = ""
-        for attempt in range(TRIES):
-            if attempt:
-                time.sleep(WAIT_S * 2 ** (attempt - 1))
-            try:
-                return read()
-            except FileNotFoundError as error:
-                raise MixstyleError(f"{what}: not there", code="not-found") from error
-            except PermissionError as error:
-                raise MixstyleError(f"{what}: may not be read with these credentials", code="remote") from error
-            except Exception as error:  # noqa: BLE001 (each file system has errors of its own, with no common kind)
-                why = " ".join(str(error).split())[:160] or type(error).__name__
-        raise MixstyleError(f"{what}: cannot be read ({why})", code="remote")
+        """The file system of this process."""
+        return self._store.fs
 
 
 class ClipFolder:
@@ -257,17 +207,3 @@ def _trailer(data: bytes) -> bytes:
 def _own_partial(path: Path) -> Path:
     """A temporary name that no other process or thread takes: several write the same files, each with equal bytes."""
     return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-
-
-def _is_sidecar(name: str) -> bool:
-    return name.startswith("stems-") and name.endswith(".json")
-
-
-def _file_system(url: str) -> Any:
-    try:
-        # fsspec keeps one file system for equal arguments, with the endpoint that the environment named back then
-        return fsspec.core.url_to_fs(url, skip_instance_cache=True)[0]
-    except ImportError as error:
-        raise MixstyleError(f"{url}: {error}; for s3:// install mixstyle[s3]", code="no-package") from error
-    except ValueError as error:
-        raise MixstyleError(f"{url}: {error}", code="bad-setting") from error

@@ -20,6 +20,9 @@ member's bytes, in their order), `tracks` (`track_id`, `path`, `split`, `status`
 had crashed. `machine` stands where the shard was made on a machine of another kind than the folder was begun on: the
 kind, in words. A shard is done when its sidecar is there and names the tar's length.
 Sidecars of earlier versions have neither `crc32` nor `content_sha256`.
+
+In an object store the tar is called `stems-000000.HASH.tar`, with the first 16 digits of its SHA-256; the sidecar is
+the same. A folder that was copied from a store is read too.
 """
 
 import hashlib
@@ -29,7 +32,7 @@ import math
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -223,15 +226,20 @@ def all_made_with(stems_dir: Path, fingerprint: str) -> bool:
     return bool(found) and set(found) == {fingerprint}
 
 
-def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> ShardInfo | None:
+def hashed_name(shard: ShardInfo) -> str:
+    """A tar's name in an object store, where what has a name never changes: its hash is in it."""
+    return f"stems-{shard.shard:06d}.{shard.sha256[:16]}.tar"
+
+
+def read_shard(stems_dir: Path, shard: int, sizes: Mapping[str, int] | None = None) -> ShardInfo | None:
     """The shard as its sidecar tells it; None where it is not done (no sidecar, no tar, or a tar of another length).
 
-    tar_bytes: the tar's length, where it lies elsewhere.
+    The tar has either of its names. sizes: the tars' lengths by name, where they lie elsewhere.
 
     Raises MixstyleError for a sidecar that is damaged or of an unknown version.
     """
-    path, tar = sidecar_path(stems_dir, shard), tar_path(stems_dir, shard)
-    if not path.exists() or (tar_bytes is None and not tar.exists()):
+    path = sidecar_path(stems_dir, shard)
+    if not path.exists():
         return None
     content = read_json(path)
     if not isinstance(content, dict) or content.get("version") != VERSION:
@@ -239,12 +247,21 @@ def read_shard(stems_dir: Path, shard: int, tar_bytes: int | None = None) -> Sha
             f"{path}: not a sidecar of version {VERSION}, the one this mixstyle reads", code="unknown-version"
         )
     try:
-        found = _shard_info(tar, shard, content)
+        found = _shard_info(tar_path(stems_dir, shard), shard, content)
     except (KeyError, TypeError, ValueError) as error:
         raise MixstyleError(
             f"{path}: a damaged sidecar ({type(error).__name__}: {one_line(error)})", code="damaged-file"
         ) from error
-    return found if (tar.stat().st_size if tar_bytes is None else tar_bytes) == found.size else None
+    for tar in (found.tar, stems_dir / hashed_name(found)):
+        if _size_of(tar, sizes) == found.size:
+            return replace(found, tar=tar)
+    return None
+
+
+def _size_of(tar: Path, sizes: Mapping[str, int] | None) -> int | None:
+    if sizes is not None:
+        return sizes.get(tar.name)
+    return tar.stat().st_size if tar.exists() else None
 
 
 def _shard_info(tar: Path, shard: int, content: Mapping[str, Any]) -> ShardInfo:

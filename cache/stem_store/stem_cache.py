@@ -70,6 +70,8 @@ class StemCache:
 
     def __init__(self, stems_dir: Path | str) -> None:
         self.stems_dir = Path(stems_dir)
+        self.name = str(stems_dir)
+        """What people call it; `open_shards` opens it by this."""
         path = self.stems_dir / SETTINGS
         if not path.exists():
             raise MixstyleError(f"{self.stems_dir}: no stems here yet", code="step-missing", remedy=("separate",))

@@ -20,6 +20,7 @@ from typing import Any
 
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.fingerprint import as_json, fingerprint
+from mixstyle.cache.storage.place import Removable
 from mixstyle.pipeline.core.errors import MixstyleError
 
 VERSION = 2
@@ -146,7 +147,7 @@ def guard(
     provenance: Provenance,
     *,
     rebuild: bool,
-    remove: Sequence[Path] = (),
+    remove: Sequence[Removable] = (),
     renamed: Mapping[str, str] | None = None,
     absent: Mapping[str, Any] | None = None,
     told: Mapping[str, str] | None = None,
@@ -161,7 +162,8 @@ def guard(
     else MixstyleError (code "stale") names each thing that changed and says what to do. Deletion comes first, so that
     a run killed in between is still refused or rebuilt, never mixed.
 
-    remove: all outputs (files or folders). renamed: as for `read_provenance`. absent, told: as for `differences`.
+    remove: all outputs (files or folders, or what a place keeps: `Place.outputs`). renamed: as for `read_provenance`.
+    absent, told: as for `differences`.
     remedy: the command that rebuilds, if not `STAGE --rebuild`. vouched: whether the outputs themselves tell that they
     were made under a fingerprint; asked where the file is lost or damaged, which is then written again.
     anew: `rebuild` deletes outputs of an equal one too.
@@ -239,8 +241,8 @@ def _is_same_place(was: Any, now: Any) -> bool:
     return False
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+def _delete(path: Removable) -> None:
+    if isinstance(path, Path) and path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.notes import begin_notes
 
@@ -121,7 +122,7 @@ def own_music(settings: Any) -> str:
     """The music folder that the profile names, where the command line named another one; else the settings' own."""
     found = _called.get()
     named = found[0].own_music if found is not None and found[1] is settings else ""
-    return named or settings.separate.data_path.as_posix()
+    return named or shown(settings.separate.data_path)
 
 
 def remembered_music(stems_dir: Path, own: Path) -> Path | None:
@@ -139,7 +140,7 @@ def remembered_music(stems_dir: Path, own: Path) -> Path | None:
         stored = read_provenance(stems_dir / SETTINGS, RENAMED)
         made_from = stored.flat.get("data_path")
         noted = stored.notes.get(OWN_MUSIC)
-        as_before = not own.exists() if noted is None else noted == own.as_posix()
+        as_before = not own.exists() if noted is None else noted == shown(own)
         if isinstance(made_from, str) and as_before and Path(made_from) != own:
             return Path(made_from)
     return None

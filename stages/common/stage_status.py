@@ -1,9 +1,14 @@
 """How a stage stands: what each stage's own `status.py` gives to `mixstyle status`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-State = Literal["not started", "not needed", "partly done", "done", "stale", "damaged"]
+from mixstyle.cache.storage.urls import url_of
+
+State = Literal["not started", "not needed", "partly done", "done", "stale", "damaged", "cannot be read"]
+UNREADABLE = frozenset({"remote", "no-package", "bad-setting"})
+"""Codes of errors that tell nothing of an output behind a URL, but that it could not be looked at."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,11 @@ class StageStatus:
     """The command that goes on, quoted for a shell, without its --config; empty where nothing is left."""
     optional: bool = False
     """No other stage needs it: its command is never the next one."""
+
+
+def is_begun(location: Path) -> bool:
+    """Whether shards may be there: settings in a folder; of a URL only a look tells."""
+    return bool(url_of(location)) or (location / "settings.json").exists()
 
 
 def size_text(size: float) -> str:

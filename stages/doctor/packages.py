@@ -18,7 +18,7 @@ ASKED = (
 )
 """Packages whose versions a bug report needs; mixstyle needs all of them."""
 OPTIONAL = {
-    "s3fs": ("s3fs", "training from s3://"),
+    "s3fs": ("s3fs", "music and stems behind s3://"),
     "ray": ("ray>=2.49", "--ray: several machines"),
     "pandas": ("pandas", "FeatureStore.to_dataframe"),
     "multiafx": ("multiafx==0.1.1", "the evaluation's task unseen-effects"),

@@ -40,10 +40,18 @@ def doctor(load: "Callable[[], Settings]", folder: Path | None = None, json_: bo
     return sections
 
 
+def _disk_of(settings: "Settings") -> Path:
+    """Where stems go; of those behind a URL, what is copied of them."""
+    from mixstyle.cache.storage.urls import url_of
+
+    stems = settings.separate.stems_dir
+    return settings.train.stems_cache_dir if url_of(stems) else stems
+
+
 def _parts(settings: "Settings | Failure", folder: Path | None) -> dict[str, Callable[[], Section]]:
     """The sections in their order, as functions that make them."""
     # Path(), which asks nothing of the system: the folder that a command runs in may be gone
-    place = folder or (Path() if isinstance(settings, Failure) else settings.separate.stems_dir)
+    place = folder or (Path() if isinstance(settings, Failure) else _disk_of(settings))
     # each imports what it needs when its turn comes: one that cannot be imported is a line of its own
     home = "mixstyle.stages.doctor"
     parts: dict[str, Callable[[], Section]] = {

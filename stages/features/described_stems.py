@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -13,9 +14,9 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The stems and their descriptors, both finished and belonging together; else MixstyleError says what to run."""
     train = settings.train
     if not train.stems_url:
-        cache = StemCache(settings.separate.stems_dir)
+        cache = open_shards(settings, settings.separate.stems_dir)
         return cache, _described(cache, settings.features.features_path, "separate")
-    remote = RemoteStemCache(train.stems_url, train.stems_cache_dir, 1e9 * train.stems_cache_gb)
+    remote = open_shards(settings, Path(train.stems_url))
     if not remote.complete:
         raise MixstyleError(
             f"train.stems_url={train.stems_url}: {len(remote.shards)} of {remote.n_shards} shards are there; "
@@ -28,23 +29,23 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
 def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The bank and its descriptors, both finished and belonging together; else MixstyleError says what to run."""
     folder = settings.remix.remix_dir
-    if not (folder / SETTINGS).is_file():
+    if not url_of(folder) and not (folder / SETTINGS).is_file():
         raise MixstyleError(f"{folder}: no bank here yet", code="step-missing", remedy=("remix",))
-    cache = StemCache(folder)
+    cache = open_shards(settings, folder)
     return cache, _described(cache, settings.remix.features_path, "remix")
 
 
 def _described(cache: StemCache, path: Path, made_by: str) -> FeatureStore:
     if not cache.complete:
         raise MixstyleError(
-            f"{cache.stems_dir}: {len(cache.shards)} of {cache.n_shards} shards are there; to finish them,",
+            f"{cache.name}: {len(cache.shards)} of {cache.n_shards} shards are there; to finish them,",
             code="step-missing",
             remedy=(made_by,),
         )
     store = FeatureStore.open(path)
     if not store.complete or store.shard_sha256 != [shard.sha256 for shard in cache.shards]:
         raise MixstyleError(
-            f"{store.path}: does not hold the descriptors of all stems in {cache.stems_dir}",
+            f"{store.path}: does not hold the descriptors of all stems in {cache.name}",
             code="step-missing",
             remedy=("features",),
         )

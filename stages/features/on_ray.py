@@ -35,7 +35,7 @@ def fill_on_ray(
 
     def request(of: Share) -> Mapping[str, Any]:
         own = replace(chosen, device="cuda" if on_gpu else "cpu", workers=chosen.workers if on_gpu else of.cpus)
-        made = {"stems_dir": str(cache.stems_dir), "path": str(store.path), KEY: machine_kind(device)}
+        made = {"stems_dir": cache.name, "path": str(store.path), KEY: machine_kind(device)}
         return request_of("mixstyle.stages.features.row_maker:RowMaker", replace(settings, features=own), made)
 
     by_number, done, clips = {shard.shard: shard for shard in todo}, [], 0

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.features_store import FeatureStore, set_codec_threads
-from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.stages.features.stage import fill
 from mixstyle.stages.separate.machine_kind import other_kind
+from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -24,7 +24,7 @@ class RowMaker:
         path = Path(options["path"])
         self._chosen, self._device = settings.features, resolve_device(settings.features.device)
         set_codec_threads(1)
-        self._cache = StemCache(Path(options["stems_dir"]))
+        self._cache = open_shards(settings, Path(options["stems_dir"]))
         self._shards = {shard.shard: shard for shard in self._cache.shards}
         self._store = FeatureStore.open(path, write=True)
         self._locks = stack.enter_context(ShardLocks(path, "mixstyle features"))

@@ -30,6 +30,7 @@ from mixstyle.cache.stem_store.stream import verified_tracks
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import Provenance, differences, rename
+from mixstyle.cache.storage.urls import shown, url_of
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -39,6 +40,7 @@ from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.on_ray import fill_on_ray
+from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
 
 Encoded = tuple[CachedClip, bytes]
@@ -143,9 +145,9 @@ def _describe_bank(
     chosen = settings.remix
     if not chosen.blocks:
         return None
-    begun = (chosen.remix_dir / SETTINGS).exists()
-    if not begun or not StemCache(chosen.remix_dir).complete:
-        place = chosen.remix_dir
+    begun = bool(url_of(chosen.remix_dir)) or (chosen.remix_dir / SETTINGS).exists()
+    if not begun or not open_shards(settings, chosen.remix_dir).complete:
+        place = shown(chosen.remix_dir)
         why = f"the bank in {place} is not whole yet, its clips have no descriptors" if begun else f"no bank in {place}"
         say(f"features: {why}; first run: {completed(('remix',), settings)}")
         return None
@@ -158,7 +160,7 @@ def _describe(
     """Fills the store at `path` with the descriptors of the clips in `stems_dir`, as far as they are in the share."""
     chosen, (shard_index, num_shards) = settings.features, share
     device = resolve_device(chosen.device)
-    cache = StemCache(stems_dir)
+    cache = open_shards(settings, stems_dir)
     shards = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
     with ShardLocks(path, "mixstyle features") as locks:
         with locks.mutex():
@@ -230,7 +232,7 @@ def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> Non
     say(done + failed + (rate if summary.shards_computed else "" if left else "; nothing was left to do"))
     if summary.shards_waiting:
         say(
-            f"features: {summary.shards_waiting} of {summary.shards} shards of {cache.stems_dir} are not "
+            f"features: {summary.shards_waiting} of {summary.shards} shards of {cache.name} are not "
             f"separated yet; first run: {completed(('separate',), settings)}"
         )
     if summary.shards_elsewhere:
@@ -288,7 +290,7 @@ def _keys(cache: StemCache) -> RowKeys:
         tracks = [(track.track_id, track.path, track.split) for track in manifest.tracks] if manifest else []
     if len(tracks) != cache.n_tracks:
         raise MixstyleError(
-            f"{cache.stems_dir}: its manifest (plan.jsonl.gz) is missing or of other music",
+            f"{cache.name}: its manifest (plan.jsonl.gz) is missing or of other music",
             code="step-missing",
             remedy=("separate",),
         )

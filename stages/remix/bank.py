@@ -24,6 +24,7 @@ from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, all_made_with, encode_clip
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import chain_versions
@@ -46,6 +47,7 @@ from mixstyle.stages.separate.shard_maker import (
     make_share,
 )
 from mixstyle.stages.separate.stage import as_mixstyle_errors
+from mixstyle.stages.settings.places import keep_settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
 SILENCE_LUFS = -60.0
@@ -143,7 +145,7 @@ class BankRun(ShardRun[Group]):
 
 
 def open_bank(
-    folder: Path,
+    place: Place,
     groups: Sequence[Group],
     cache: StemCache,
     separation: Separation,
@@ -153,21 +155,25 @@ def open_bank(
     rebuild: bool = False,
     anew: bool = False,
 ) -> BankRun:
-    """What filling the folder with these groups needs; refuses a folder that was made from anything else.
+    """What filling the place with these groups needs; refuses one that was made from anything else.
 
     provenance: of `bank_provenance`, with clip_s, clips_per_track, tracks_per_shard and tracks among its settings.
-    anew: `rebuild` throws away what fits too. Raises MixstyleError ("stale") unless `rebuild`.
+    anew: `rebuild` throws away what fits too. Raises MixstyleError ("stale") unless `rebuild`, and
+    FirstElsewhereError.
     """
+    folder = place.folder
+    begun = (folder / SETTINGS).exists()
     stored = guard(
         folder / SETTINGS,
         provenance,
         rebuild=rebuild,
-        remove=[*sorted(folder.glob("stems-*")), *sorted(folder.glob(".stems-*")), failure_log_path(folder)],
+        remove=place.outputs(("stems-", ".stems-", failure_log_path(folder).name)),
         told=STEMS_CHANGED,
         absent=LATER,
         vouched=partial(all_made_with, folder),
         anew=anew,
     )
+    keep_settings(place, SETTINGS, begun)
     known = provenance.flat
     frames = round(known["clip_s"] * SAMPLE_RATE)
     first = separation.separators[0]
@@ -176,7 +182,7 @@ def open_bank(
     silence = float(cache.settings.get("silence_lufs", SILENCE_LUFS))
     return BankRun(
         command=provenance.stage,
-        folder=folder,
+        place=place,
         tracks=groups,
         tracks_per_shard=known["tracks_per_shard"],
         prepare=lambda count: Mixing(cache, frames, silence, count),
@@ -225,7 +231,9 @@ def fill_bank(
         made_from = {"tracks": len(groups), "groups": groups_digest(groups)}
         provenance = bank_provenance(stage, {**(notes or {}), **size}, made_from, cache, separation, {})
         with locks.mutex():
-            run = open_bank(folder, groups, cache, separation, provenance, workers=chosen.workers, rebuild=rebuild)
+            run = open_bank(
+                Place(folder), groups, cache, separation, provenance, workers=chosen.workers, rebuild=rebuild
+            )
 
         def make(advance: Callable[[], None]) -> list[RunStats]:
             return [make_share(run, range(run.n_shards), locks, advance)]

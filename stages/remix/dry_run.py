@@ -1,6 +1,5 @@
 """`mixstyle remix --plan`: what the bank will need, from a short trial on the cached stems."""
 
-import shutil
 import statistics
 import time
 from dataclasses import dataclass
@@ -8,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mixstyle.cache.stem_store.shards import encode_clip, read_shard, shard_numbers
+from mixstyle.cache.stem_store.kept_shards import kept_shard
+from mixstyle.cache.stem_store.shards import encode_clip, shard_numbers
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.executor import BatchExecutor
@@ -24,8 +25,9 @@ from mixstyle.stages.remix.stage import (
     open_stems,
     separation_settings,
 )
-from mixstyle.stages.separate.dry_run import duration, existing_folder, time_network
+from mixstyle.stages.separate.dry_run import duration, free_bytes, free_told, time_network
 from mixstyle.stages.separate.parallelism import threads_of
+from mixstyle.stages.settings.places import in_working_folder, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 
 TRIAL_CLIPS = 12
@@ -58,20 +60,23 @@ def dry_run(settings: Settings) -> BankPlan:
     chosen = settings.remix
     if not chosen.blocks:
         say("dry run: no bank was asked for (remix.blocks=0)")
-        return BankPlan(0, 0, 0, 0, 0.0, 0.0, shutil.disk_usage(existing_folder(chosen.remix_dir)).free)
-    separation = open_separation(separation_settings(settings), measure=False)
+        return BankPlan(0, 0, 0, 0, 0.0, 0.0, free_bytes(place_of_stage(settings, "remix")))
+    place = place_of_stage(settings, "remix")
+    place.refresh()
+    separation = open_separation(separation_settings(in_working_folder(settings, "remix", place)), measure=False)
     stems, missing = None, ""
     try:
         stems = open_stems(settings)
     except MixstyleError as error:
         missing = error.message
-    plan = _planned(settings, separation, stems)
-    _print(settings, plan, separation, missing)
-    check_room(chosen.remix_dir, plan.disk_left_bytes)
+    plan = _planned(settings, place, separation, stems)
+    _print(settings, place, plan, separation, missing)
+    if not place.is_remote:
+        check_room(place.folder, plan.disk_left_bytes)
     return plan
 
 
-def _planned(settings: Settings, separation: Separation, stems: StemCache | None) -> BankPlan:
+def _planned(settings: Settings, place: Place, separation: Separation, stems: StemCache | None) -> BankPlan:
     chosen = settings.remix
     grid, frames = grid_settings(chosen), round(chosen.clip_s * SAMPLE_RATE)
     groups = chosen.blocks * chosen.chains_per_block
@@ -87,7 +92,7 @@ def _planned(settings: Settings, separation: Separation, stems: StemCache | None
         kinds = [drawn[block * chosen.chains_per_block].kind for block in range(chosen.blocks)]
         separated = clips * kinds.count("chain") // len(kinds)
         chunk_s, mix_s, a_clip = _trial(drawn, stems, separation, frames)
-    done = [shard for k in shard_numbers(chosen.remix_dir) if (shard := read_shard(chosen.remix_dir, k))]
+    done = [shard for k in shard_numbers(place.folder) if (shard := kept_shard(place, k))]
     cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
     if cached:
         a_clip = sum(shard.size for shard in done) / cached
@@ -98,7 +103,7 @@ def _planned(settings: Settings, separation: Separation, stems: StemCache | None
         mixing_s = clips * mix_s / (cores if first.device.type == "cpu" else max(1, min(cores, chosen.workers)))
         network_s = separated * chunks_a_clip * chunk_s
         expected_s = left * (network_s + mixing_s if first.device.type == "cpu" else max(network_s, mixing_s))
-    free = shutil.disk_usage(existing_folder(chosen.remix_dir)).free
+    free = free_bytes(place)
     return BankPlan(
         groups, clips, separated, chunks_a_clip, clips * a_clip, left * clips * a_clip, free, chunk_s, mix_s, expected_s
     )
@@ -140,7 +145,7 @@ def _trial_mixes(groups: GridGroups) -> list[Mix]:
     return [group.mixes[i % len(group.mixes)] for i, group in enumerate(chains[:: max(1, len(chains) // TRIAL_CLIPS)])]
 
 
-def _print(settings: Settings, plan: BankPlan, separation: Separation, missing: str) -> None:
+def _print(settings: Settings, place: Place, plan: BankPlan, separation: Separation, missing: str) -> None:
     chosen = settings.remix
     chains = plan.clips_separated // chosen.contents
     say(
@@ -153,8 +158,8 @@ def _print(settings: Settings, plan: BankPlan, separation: Separation, missing: 
     )
     enough = "" if plan.disk_left_bytes <= plan.disk_free_bytes else ": NOT ENOUGH"
     say(
-        f"dry run: about {plan.disk_bytes / 1e9:,.2f} GB in {chosen.remix_dir}, of which "
-        f"{plan.disk_left_bytes / 1e9:,.2f} GB are still to come; {plan.disk_free_bytes / 1e9:,.1f} GB are free{enough}"
+        f"dry run: about {plan.disk_bytes / 1e9:,.2f} GB in {place.name}, of which "
+        f"{plan.disk_left_bytes / 1e9:,.2f} GB are still to come; {free_told(plan.disk_free_bytes)}{enough}"
     )
     if plan.expected_s is None:
         say(f"dry run: no estimate of the time: {missing}")

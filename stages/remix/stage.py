@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
@@ -35,6 +36,7 @@ from mixstyle.stages.separate.shard_maker import (
 )
 from mixstyle.stages.separate.stage import as_mixstyle_errors, check_share, free_separators
 from mixstyle.stages.settings.base import shaping
+from mixstyle.stages.settings.places import begun_once, in_working_folder, open_shards, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remix import RemixSettings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -81,14 +83,15 @@ def remix(
     """
     check_share(shard_index, num_shards)
     chosen, start = settings.remix, time.perf_counter()
-    folder = chosen.remix_dir
+    place = place_of_stage(settings, "remix")
+    folder = place.folder
     if not chosen.blocks:
         for output in (folder, chosen.features_path):  # dvc looks for them
             output.mkdir(parents=True, exist_ok=True)
-        say(f"remix: no bank was asked for (remix.blocks=0): {folder} stays as it is")
+        say(f"remix: no bank was asked for (remix.blocks=0): {place.name} stays as it is")
         return RemixSummary(0)
     keep_freed_memory()
-    with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks:
+    with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks, place.told():
         run = open_run(settings, locks, rebuild, anew=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)
         _check_room(run, share)
@@ -113,36 +116,41 @@ def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False, *, an
 
     anew: `rebuild` throws away what fits too.
     """
+    place = place_of_stage(settings, "remix")
+    with locks.mutex(), place.told():
+        return begun_once(lambda: _open_run(settings, place, locks, rebuild, anew))
+
+
+def _open_run(settings: Settings, place: Place, locks: ShardLocks, rebuild: bool, anew: bool) -> BankRun:
+    place.refresh()
+    cache = open_stems(settings)
+    settings = in_working_folder(settings, "remix", place)
     chosen = settings.remix
-    with locks.mutex():
-        cache = open_stems(settings)
-        separation = open_separation(separation_settings(settings), separator_pairs(chosen))
-        groups = GridGroups(grid_settings(chosen), cache, len(separation.separators))
-        provenance = provenance_of(settings, cache, separation)
-        if not rebuild:
-            if has_to_grow(chosen.remix_dir, provenance):
-                with locks.all():  # no shard is being made of the smaller bank
-                    grow(chosen.remix_dir, provenance)
-            return open_bank(chosen.remix_dir, groups, cache, separation, provenance, workers=chosen.workers)
-        with locks.all():  # nothing is deleted while another process writes
-            return open_bank(
-                chosen.remix_dir,
-                groups,
-                cache,
-                separation,
-                provenance,
-                workers=chosen.workers,
-                rebuild=True,
-                anew=anew,
-            )
+    separation = open_separation(separation_settings(settings), separator_pairs(chosen))
+    groups = GridGroups(grid_settings(chosen), cache, len(separation.separators))
+    provenance = provenance_of(settings, cache, separation)
+    if not rebuild:
+        if has_to_grow(place.folder, provenance):
+            if place.is_remote:
+                raise MixstyleError(
+                    f"{place.name}: has fewer blocks than remix.blocks={chosen.blocks}, and a bank behind a URL does "
+                    "not grow; undo the change, or",
+                    code="stale",
+                    remedy=("remix", "--rebuild"),
+                )
+            with locks.all():  # no shard is being made of the smaller bank
+                grow(place.folder, provenance)
+        return open_bank(place, groups, cache, separation, provenance, workers=chosen.workers)
+    with locks.all():  # nothing is deleted while another process writes
+        return open_bank(place, groups, cache, separation, provenance, workers=chosen.workers, rebuild=True, anew=anew)
 
 
 def open_stems(settings: Settings) -> StemCache:
     """The cached stems. Raises MixstyleError ("step-missing") where they are not whole: the bank follows from all."""
-    cache = StemCache(settings.separate.stems_dir)
+    cache = open_shards(settings, settings.separate.stems_dir)
     if not cache.complete:
         raise MixstyleError(
-            f"{cache.stems_dir}: {len(cache.shards)} of {cache.n_shards} shards are there, and a bank is mixed from "
+            f"{cache.name}: {len(cache.shards)} of {cache.n_shards} shards are there, and a bank is mixed from "
             "all; to finish them,",
             code="step-missing",
             remedy=("separate",),
@@ -207,6 +215,8 @@ def _check_room(run: BankRun, share: range) -> None:
     left = [number for number in share if finished_shard(run, number) is None]
     contents = run.provenance.flat["clips_per_track"]
     clips = contents * sum(len(run.shard(number)) for number in left)
+    if run.place.is_remote:  # one shard at a time is on this machine
+        clips = min(clips, contents * run.tracks_per_shard)
     check_room(run.folder, clips * run.clip_s * BYTES_A_CLIP_SECOND)
 
 

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.stage_status import StageStatus, size_text
+from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -20,26 +21,31 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
     chosen = settings.remix
     if not chosen.blocks:
         return None, StageStatus("remix", "not needed", NO_BANK)
-    folder = chosen.remix_dir
-    if not (folder / "settings.json").exists():
+    if not is_begun(chosen.remix_dir):
         return None, StageStatus("remix", "not started", run="mixstyle remix")
     from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
-    from mixstyle.cache.stem_store.stem_cache import StemCache
+    from mixstyle.stages.settings.places import open_shards, reading_settings
 
     try:
-        bank = StemCache(folder)
+        bank = open_shards(settings, chosen.remix_dir)
     except MixstyleError as error:
+        if error.code == "not-found":
+            return None, StageStatus("remix", "not started", run="mixstyle remix")
+        if error.code in UNREADABLE:
+            return None, StageStatus("remix", "cannot be read", problems=(str(error),), run="mixstyle remix")
         return None, StageStatus("remix", "damaged", problems=(str(error),), run="mixstyle remix")
     clips = sum(len(track.clips) for track in bank.tracks)
     size = size_text(sum(shard.size for shard in bank.shards))
     done = f"{len(bank.shards)} of {bank.n_shards} shards, {len(bank.tracks)} groups ({clips} clips), {size}"
+    folder, stems = bank.stems_dir, settings.separate.stems_dir
     problems = []
     if failures := failures_of(bank.shards, "remix"):
         kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(failures).items())
         problems.append(f"clips that were left out: {kinds}; see {folder / 'failures.csv'}")
-    stems = settings.separate.stems_dir
-    lacking = f"the stems in {stems} cannot be read" if (stems / "settings.json").exists() else "there are no stems"
-    changed, unknown, grows = _changes(settings, cache, bank) if cache is not None else ([], lacking, False)
+    lacking = f"the stems in {shown(stems)} cannot be read" if is_begun(stems) else "there are no stems"
+    changed, unknown, grows = [], lacking, False
+    if cache is not None:
+        changed, unknown, grows = _changes(reading_settings(settings, "remix", bank), cache, bank)
     if changed:
         problems.append(f"made with other settings: {'; '.join(changed)}")
         return bank, StageStatus("remix", "stale", done, tuple(problems), "mixstyle remix --rebuild")

@@ -12,6 +12,7 @@ from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.music.listing import track_files
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic
+from mixstyle.cache.music.remote_music import on_this_machine
 from mixstyle.cache.music.stem_folders import stem_files
 from mixstyle.cache.stem_store.manifest import ListedTrack
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip
@@ -113,7 +114,8 @@ def files_of(rules: TrackRules, track: ListedTrack) -> dict[str, Path]:
 def decode_track(decoder: Decoder, track: ListedTrack, rules: TrackRules) -> DecodedTrack:
     """Decodes the seconds that a track's clips need. A track that cannot be used comes back with its reason."""
     try:
-        info, cut = cut_files(decoder, files_of(rules, track), track.path, rules.clips)
+        with on_this_machine(files_of(rules, track)) as files:
+            info, cut = cut_files(decoder, files, track.path, rules.clips)
     except UnreadableMusic as error:
         cutting = rules.clips.cutting
         return DecodedTrack(track, CutSong(0, cutting.clip_frames, [None] * cutting.clips, reason=str(error)))

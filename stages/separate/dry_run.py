@@ -12,9 +12,13 @@ import torch
 
 from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100
+from mixstyle.cache.music.remote_music import on_this_machine
 from mixstyle.cache.stem_store.failures import Failure, count_by_kind
+from mixstyle.cache.stem_store.kept_shards import kept_shard
 from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest, SplitSettings, make_manifest
-from mixstyle.cache.stem_store.shards import encode_clip, read_shard, shard_numbers
+from mixstyle.cache.stem_store.shards import encode_clip, shard_numbers
+from mixstyle.cache.storage.place import Place
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.executor import BatchExecutor
@@ -31,6 +35,7 @@ from mixstyle.stages.separate.cutting import LEAST_CLIPS
 from mixstyle.stages.separate.music import listed_music
 from mixstyle.stages.separate.parallelism import choose_streams, device_of
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
+from mixstyle.stages.settings.places import in_working_folder, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
@@ -42,6 +47,9 @@ TRIAL_S = 10.0
 """Seconds after which no further track is tried."""
 BYTES_A_CLIP_SECOND = 230_000
 """An 8-channel 16-bit FLAC of separated music, for the case that nothing can be tried."""
+
+NO_LIMIT = 1 << 62
+"""Bytes that count as free behind a URL, which tells none."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,9 @@ def dry_run(settings: Settings) -> DryRun:
     Identical files are looked for only when the manifest is made for good: it may change on which side some tracks are.
     Raises MixstyleError for music that cannot be found.
     """
+    place = place_of_stage(settings, "separate")
+    place.refresh()
+    settings = in_working_folder(settings, "separate", place)
     chosen = settings.separate
     device = device_of(chosen)
     listing = listed_music(settings, listing_version_of(chosen.stems_dir))
@@ -117,8 +128,8 @@ def dry_run(settings: Settings) -> DryRun:
                 BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks)
             )
         trial = None if missing else _try(sample, rules, executor, separator, pool)
-    summary = _estimate(chosen, manifest, sample, rules, separator, trial)
-    _print(chosen, summary, trial, separator, missing)
+    summary = _estimate(chosen, place, manifest, sample, rules, separator, trial)
+    _print(chosen, place, summary, trial, separator, missing)
     return summary
 
 
@@ -127,7 +138,8 @@ def _sample(manifest: Manifest, rules: TrackRules, pool: DecodePool) -> _Sample:
 
     def header(decoder: Decoder, track: ListedTrack) -> tuple[ListedTrack, float, int, str]:
         try:
-            info = decoder.probe(files_of(rules, track))
+            with on_this_machine(files_of(rules, track)) as files:
+                info = decoder.probe(files)
         except UnreadableMusic as error:
             return track, 0.0, 0, str(error)
         return track, info.duration_s, frames_at_44100(info), ""
@@ -197,6 +209,7 @@ def time_network(executor: BatchExecutor, separator: Separator, audio: torch.Ten
 
 def _estimate(
     chosen: SeparateSettings,
+    place: Place,
     manifest: Manifest,
     sample: _Sample,
     rules: TrackRules,
@@ -213,7 +226,7 @@ def _estimate(
             # a chunk that two clips need is separated once
             chunks += len({chunk for start in begun for chunk in grid.touching(start, start + clip_frames)})
     shards = manifest.n_shards(chosen.tracks_per_shard)
-    done = [shard for k in shard_numbers(chosen.stems_dir) if (shard := read_shard(chosen.stems_dir, k))]
+    done = [shard for k in shard_numbers(place.folder) if (shard := kept_shard(place, k))]
     cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
     all_clips = round(clips / read * tracks)
     if cached:
@@ -237,7 +250,7 @@ def _estimate(
         clips=all_clips,
         disk_bytes=round(all_clips * a_clip),
         disk_left_bytes=round(all_clips * a_clip * left),
-        disk_free_bytes=shutil.disk_usage(existing_folder(chosen.stems_dir)).free,
+        disk_free_bytes=free_bytes(place),
         expected_s=expected_s,
     )
 
@@ -247,11 +260,26 @@ def existing_folder(path: Path) -> Path:
     return next(folder for folder in [path.absolute(), *path.absolute().parents] if folder.is_dir())
 
 
+def free_bytes(place: Place) -> int:
+    """What there is room for; NO_LIMIT behind a URL."""
+    return NO_LIMIT if place.is_remote else shutil.disk_usage(existing_folder(place.folder)).free
+
+
+def free_told(free: int) -> str:
+    """The same for people."""
+    return "no limit is known there" if free == NO_LIMIT else f"{free / 1e9:,.1f} GB are free"
+
+
 def _print(
-    chosen: SeparateSettings, summary: DryRun, trial: _Trial | None, separator: Separator | None, missing: str
+    chosen: SeparateSettings,
+    place: Place,
+    summary: DryRun,
+    trial: _Trial | None,
+    separator: Separator | None,
+    missing: str,
 ) -> None:
     sides = ", ".join(f"{count:,} {side}" for side, count in summary.splits.items())
-    say(f"dry run: {summary.tracks:,} tracks in {chosen.data_path}, split by {summary.grouped_by}: {sides}")
+    say(f"dry run: {summary.tracks:,} tracks in {shown(chosen.data_path)}, split by {summary.grouped_by}: {sides}")
     whole = summary.sampled == summary.tracks
     reasons = ", ".join(f"{count} {kind}" for kind, count in summary.unusable.items()) or "all usable"
     of = "all headers read" if whole else f"from {summary.sampled} headers"
@@ -262,9 +290,8 @@ def _print(
     )
     enough = "" if summary.enough_disk else ": NOT ENOUGH"
     say(
-        f"dry run: about {summary.disk_bytes / 1e9:,.2f} GB in {chosen.stems_dir}, of which "
-        f"{summary.disk_left_bytes / 1e9:,.2f} GB are still to come; "
-        f"{summary.disk_free_bytes / 1e9:,.1f} GB are free{enough}"
+        f"dry run: about {summary.disk_bytes / 1e9:,.2f} GB in {place.name}, of which "
+        f"{summary.disk_left_bytes / 1e9:,.2f} GB are still to come; {free_told(summary.disk_free_bytes)}{enough}"
     )
     if summary.expected_s is None or trial is None:
         say(f"dry run: no estimate of the time: {missing or 'no track of the sample could be decoded'}")

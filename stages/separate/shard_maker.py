@@ -10,8 +10,10 @@ from typing import Generic
 
 from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
-from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, read_shard, sidecar_path, write_shard
+from mixstyle.cache.stem_store.kept_shards import keep_shard, kept_shard, look_for
+from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, sidecar_path
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
@@ -31,14 +33,14 @@ be thousands."""
 class ShardRun(Generic[Item]):
     """What making the shards of a folder needs.
 
-    command: the stage, for messages and the failure log. folder: where the shards go. tracks: all of them, in order;
+    command: the stage, for messages and the failure log. place: where the shards go. tracks: all of them, in order;
     tracks_per_shard of them make a shard. prepare: makes tracks ready, given the number of workers. separators: none
     where the stems exist already; all on one device. fingerprint: of the provenance. clip_s: seconds of a clip.
     machine: its kind, where that is another than the folder's.
     """
 
     command: str
-    folder: Path
+    place: Place
     tracks: Sequence[Item]
     tracks_per_shard: int
     prepare: Callable[[int], Preparation[Item]]
@@ -48,6 +50,11 @@ class ShardRun(Generic[Item]):
     workers: int
     clip_s: float
     machine: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where settings and sidecars can be read."""
+        return self.place.folder
 
     @property
     def separator(self) -> Separator | None:
@@ -83,7 +90,7 @@ class RunStats:
 
 def make_shard(run: ShardRun[Item], number: int) -> ShardInfo:
     """Makes shard `number` of the manifest, or returns it where it is done."""
-    done = finished_shard(run, number)
+    done = finished_meanwhile(run, number)
     if done is not None:
         return done
     with ExitStack() as stack:
@@ -95,16 +102,18 @@ def make_shard(run: ShardRun[Item], number: int) -> ShardInfo:
 
 
 def _written(run: ShardRun[Item], number: int, records: Iterable[TrackRecord]) -> ShardInfo:
-    again = _again_path(run.folder, number)
-    tries = MOST_TRIES if again.exists() else 1
-    shard = write_shard(run.folder, number, records, run.fingerprint, tries, run.machine)
-    again.unlink(missing_ok=True)
+    again = _again(number)
+    is_second = (run.folder / again).exists()
+    tries = MOST_TRIES if is_second else 1
+    shard = keep_shard(run.place, number, records, run.fingerprint, tries, run.machine)
+    if is_second:
+        run.place.take_away(again)
     return shard
 
 
-def _again_path(folder: Path, number: int) -> Path:
-    """Is there while a shard is made for the second time, whichever process makes it."""
-    return folder / f".stems-{number:06d}.again"
+def _again(number: int) -> str:
+    """A file that is there while a shard is made for the second time, whichever process makes it."""
+    return f".stems-{number:06d}.again"
 
 
 def try_again(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> None:
@@ -114,8 +123,8 @@ def try_again(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> N
         shard = finished_shard(run, number)
         crashed = sum(is_transient(track["reason"]) for track in shard.tracks) if shard else 0
         if shard and crashed and shard.tries < MOST_TRIES and locks.take([number]):
-            _again_path(run.folder, number).touch()
-            sidecar_path(run.folder, number).unlink(missing_ok=True)
+            run.place.mark(_again(number))
+            run.place.take_away(sidecar_path(run.folder, number).name)
             locks.give_back([number])
             tracks += crashed
     if tracks:
@@ -125,13 +134,19 @@ def try_again(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> N
 def finished_shard(run: ShardRun[Item], number: int) -> ShardInfo | None:
     """The shard where it is done with these settings, else None; one with a damaged sidecar is not, and made again."""
     try:
-        shard = read_shard(run.folder, number)
+        shard = kept_shard(run.place, number)
     except MixstyleError as error:
         if error.code != "damaged-file":
             raise
         note(f"warning: {error}; the shard is made again")
         return None
     return shard if shard is not None and shard.fingerprint == run.fingerprint else None
+
+
+def finished_meanwhile(run: ShardRun[Item], number: int) -> ShardInfo | None:
+    """The same, where another process may have finished it since the last look."""
+    look_for(run.place, number)
+    return finished_shard(run, number)
 
 
 def make_share(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks, advance: Callable[[], None]) -> RunStats:
@@ -187,7 +202,7 @@ def _locked_tracks(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks)
     """The tracks of a share's shards, each shard locked when its first track is asked for."""
     for number in share:
         # again after locking it: another process may have finished it meanwhile
-        if finished_shard(run, number) or not locks.take([number]) or finished_shard(run, number):
+        if finished_shard(run, number) or not locks.take([number]) or finished_meanwhile(run, number):
             continue
         for track in run.shard(number):
             yield number, track
@@ -217,6 +232,7 @@ class ShardStats:
 
 def with_finished(run: ShardRun[Item], shard_stats: dict[int, ShardStats]) -> dict[int, ShardStats]:
     """The shard_stats of all finished shards, given those that are known already."""
+    run.place.refresh()
     for number in range(run.n_shards):
         if number not in shard_stats and (shard := finished_shard(run, number)) is not None:
             shard_stats[number] = ShardStats.of(shard, run.command)
@@ -236,9 +252,9 @@ def failure_log_path(stems_dir: Path) -> Path:
 
 def write_failure_log(run: ShardRun[Item], shard_stats: dict[int, ShardStats]) -> None:
     """Writes the failures of all finished shards, in the order of the tracks."""
-    write_failures(
-        failure_log_path(run.folder), [failure for k in sorted(shard_stats) for failure in shard_stats[k].failures]
-    )
+    log = failure_log_path(run.folder)
+    write_failures(log, [failure for k in sorted(shard_stats) for failure in shard_stats[k].failures])
+    run.place.keep(log.name)
 
 
 @dataclass(frozen=True)
@@ -275,6 +291,10 @@ def fill_share(
         if not any(done.shards for done in runs) and any(n not in with_finished(run, shard_stats) for n in left):
             raise locks.refusal()
     with locks.mutex():
-        shard_stats = with_finished(run, shard_stats)
-        write_failure_log(run, shard_stats)
+        known = -1
+        while len(shard_stats := with_finished(run, shard_stats)) > known:  # other machines have no such mutex
+            known = len(shard_stats)
+            write_failure_log(run, shard_stats)
+            if not run.place.is_remote:
+                break
     return Filled(shard_stats, runs)

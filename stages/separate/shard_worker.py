@@ -17,11 +17,12 @@ from mixstyle.stages.separate.shard_maker import (
     RunStats,
     ShardRun,
     ShardStats,
-    finished_shard,
+    finished_meanwhile,
     make_shard,
     make_share,
 )
 from mixstyle.stages.separate.stage import COMMAND, as_mixstyle_errors, open_run
+from mixstyle.stages.settings.places import place_of_stage
 from mixstyle.stages.settings.profile import Settings, from_plain
 
 Work = Callable[[Settings, int, int, Callable[[], None]], RunStats]
@@ -30,7 +31,7 @@ Work = Callable[[Settings, int, int, Callable[[], None]], RunStats]
 
 def separate_share(settings: Settings, shard_index: int, num_shards: int, advance: Callable[[], None]) -> RunStats:
     """Works on a share of `separate`."""
-    folder = settings.separate.stems_dir
+    folder = place_of_stage(settings, "separate").folder
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks:
         run = open_run(settings, locks=locks)
         return make_share(run, range(shard_index, run.n_shards, num_shards), locks, advance)
@@ -40,7 +41,7 @@ class ShardMaker:
     """`cluster.actor.Maker` of `separate`: a part is a shard's number. options: none."""
 
     def __init__(self, settings: Settings, options: Mapping[str, Any], stack: ExitStack) -> None:
-        folder = settings.separate.stems_dir
+        folder = place_of_stage(settings, "separate").folder
         self._locks = stack.enter_context(ShardLocks(folder, COMMAND))
         with as_mixstyle_errors(folder):
             self._run: ShardRun[Any] = open_run(settings, locks=self._locks)
@@ -57,7 +58,7 @@ class ShardMaker:
 def shard_made(run: ShardRun[Any], locks: ShardLocks, number: int) -> dict[str, Any]:
     """Makes a shard, unless it is done: `{"clips": n}`, or `{"elsewhere": True}` where another process is at it."""
     with as_mixstyle_errors(run.folder):
-        made = finished_shard(run, number)
+        made = finished_meanwhile(run, number)
         if made is None:
             if not locks.take([number]):
                 return {"elsewhere": True}

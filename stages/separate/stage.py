@@ -33,7 +33,9 @@ from mixstyle.cache.stem_store.manifest import (
 from mixstyle.cache.stem_store.shards import all_made_with
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import guard
+from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import FULL
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
@@ -60,6 +62,7 @@ from mixstyle.stages.separate.shard_maker import (
     make_shard,
     make_share,
 )
+from mixstyle.stages.settings.places import begun_once, in_working_folder, keep_settings, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
@@ -137,8 +140,9 @@ def separate(
     """
     check_share(shard_index, num_shards)
     chosen, start = settings.separate, time.perf_counter()
+    place = place_of_stage(settings, "separate")
     keep_freed_memory()
-    with as_mixstyle_errors(chosen.stems_dir), ShardLocks(chosen.stems_dir, COMMAND) as locks:
+    with as_mixstyle_errors(place.folder), ShardLocks(place.folder, COMMAND) as locks, place.told():
         run = open_run(settings, rebuild, locks, anew=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)
 
@@ -154,10 +158,10 @@ def separate(
         filled = fill_share(run, share, locks, make, lambda: _announce(run))
     shard_stats, run_stats = filled.shards, filled.runs
     summary = _summed(run, shard_stats, run_stats, time.perf_counter() - start)
-    failure_log = failure_log_path(chosen.stems_dir)
+    failure_log = failure_log_path(run.folder)
     if summary.tracks_done == 0 and len(shard_stats) == run.n_shards:
         raise MixstyleError(
-            f"{chosen.data_path}: none of {summary.tracks_planned} tracks can be used; see {failure_log}",
+            f"{shown(chosen.data_path)}: none of {summary.tracks_planned} tracks can be used; see {failure_log}",
             code="no-music",
         )
     _print(summary, run, run_stats, failure_log)
@@ -187,10 +191,15 @@ def open_run(
             stack.enter_context(locks.mutex())
             if rebuild:
                 stack.enter_context(locks.all())  # nothing is deleted while another process writes
-        return _open_run(settings, rebuild, anew)
+        place = place_of_stage(settings, "separate")
+        stack.enter_context(place.told())
+        return begun_once(lambda: _open_run(settings, place, rebuild, anew))
 
 
-def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
+def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool) -> SeparationRun:
+    place.refresh()
+    notes = {OWN_MUSIC: own_music(settings)}
+    settings = in_working_folder(settings, "separate", place)
     chosen = settings.separate
     device = device_of(chosen)
     version = LISTING_VERSION if rebuild else listing_version_of(chosen.stems_dir)
@@ -204,35 +213,32 @@ def _open_run(settings: Settings, rebuild: bool, anew: bool) -> SeparationRun:
     # a folder is finished by the rule that it was begun with
     cutting_version = CUTTING_VERSION if rebuild else cutting_version_of(folder)
     change = describe_change(stored.listing, listing) if stored else "other music than in the manifest"
-    notes = {OWN_MUSIC: own_music(settings)}
     if separator is not None:
         notes |= {**separators_note([separator]), MACHINE: machine_kind(device, lstm_kernel=separator.lstm_kernel)}
+    begun = (folder / SETTINGS).exists()
     made_with = guard(
         folder / SETTINGS,
         provenance_of(chosen, listing, separator, device, streams, cutting_version, notes),
         rebuild=rebuild,
-        remove=[
-            *sorted(folder.glob("stems-*")),
-            *sorted(folder.glob(".stems-*")),
-            manifest_path,
-            failure_log_path(folder),
-        ],
+        remove=place.outputs(("stems-", ".stems-", manifest_path.name, failure_log_path(folder).name)),
         renamed=RENAMED,
-        told={"listing": f"{chosen.data_path}: {change}", "tracks": ""},
+        told={"listing": f"{shown(chosen.data_path)}: {change}", "tracks": ""},
         vouched=partial(all_made_with, folder),
         anew=anew,
     )
+    keep_settings(place, SETTINGS, begun)
     fits = stored is not None and stored.listing.digest == listing.digest and stored.cutting_version == cutting_version
     if stored is None or not fits or not manifest_path.exists():
         split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
         stored = make_manifest(listing, chosen.input, split, cutting_version=cutting_version)
         store_manifest(manifest_path, stored)
+        place.keep(manifest_path.name)
     rules = rules_of(chosen, listing.root, separator, cutting_version)
     machine = other_kind(made_with.notes, device, separator.lstm_kernel) if separator else ""
     tell_other("separate", made_with.notes, machine)
     return SeparationRun(
         command="separate",
-        folder=folder,
+        place=place,
         tracks=stored.tracks,
         tracks_per_shard=chosen.tracks_per_shard,
         prepare=lambda workers: Decoding(rules, workers),

@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.stage_status import StageStatus, size_text
+from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 
 def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]":
     """The stems, None where there are none that can be read, and how far they are."""
-    folder = settings.separate.stems_dir
-    if not (folder / "settings.json").exists():
+    location = settings.separate.stems_dir
+    if not is_begun(location):
         return None, StageStatus("separate", "not started", run="mixstyle separate")
     from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
-    from mixstyle.cache.stem_store.stem_cache import StemCache
+    from mixstyle.stages.settings.places import open_shards, reading_settings
 
     try:
-        cache = StemCache(folder)
+        cache = open_shards(settings, location)
+        settings = reading_settings(settings, "separate", cache)
     except MixstyleError as error:
-        return None, StageStatus("separate", "damaged", problems=(str(error),), run="mixstyle separate")
+        if error.code == "not-found":
+            return None, StageStatus("separate", "not started", run="mixstyle separate")
+        state = "cannot be read" if error.code in UNREADABLE else "damaged"
+        return None, StageStatus("separate", state, problems=(str(error),), run="mixstyle separate")
+    folder = cache.stems_dir
     failures = failures_of(cache.shards)
     tracks = sum(len(shard.tracks) for shard in cache.shards)
     clips = sum(len(track.clips) for track in cache.tracks)
@@ -57,6 +62,7 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
     from mixstyle.cache.stem_store.manifest import load_manifest, ordered
     from mixstyle.cache.storage.provenance import differences
+    from mixstyle.cache.storage.urls import shown
     from mixstyle.stages.common.separators import configured_separator
     from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
     from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
@@ -78,5 +84,5 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     except MixstyleError as error:
         return [], str(error)
     change = describe_change(before.listing, listing) if before else "other music than in the manifest"
-    told = {"listing": f"{chosen.data_path}: {change}", "tracks": ""}
+    told = {"listing": f"{shown(chosen.data_path)}: {change}", "tracks": ""}
     return differences(cache.provenance, now, told=told), ""

@@ -12,6 +12,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from mixstyle.cache.storage.urls import shown, url_of, without_file_scheme
+
 STRICT = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 """The configuration of every section."""
 T = TypeVar("T")
@@ -26,12 +28,21 @@ def _number(value: Any) -> Any:
 
 
 def _path(value: Any) -> Any:
-    """Text as a path. `~` is the home folder, also where no shell has seen it; what is stored is the whole path."""
+    """Text as a path of this machine. `~` is the home folder, also where no shell has seen it; what is stored is the
+    whole path."""
+    path = _path_or_url(value)
+    if isinstance(path, Path) and url_of(path):
+        raise ValueError("a path of this machine, not a URL: only data_path, stems_dir and remix_dir may be one")
+    return path
+
+
+def _path_or_url(value: Any) -> Any:
+    """The same, or a URL as a path (`mixstyle.cache.storage.urls`)."""
     if not isinstance(value, str | Path):
         return value
     if str(value) == "":
         raise ValueError("a path")
-    path = Path(value)
+    path = Path(without_file_scheme(str(value)))
     try:
         return path.expanduser() if path.parts[:1] == ("~",) else path
     except RuntimeError as error:
@@ -45,6 +56,8 @@ def _tuple(value: Any) -> Any:
 Number = Annotated[float, BeforeValidator(_number)]
 Location = Annotated[Path, BeforeValidator(_path)]
 """Of a file or a folder; relative to the folder that the command runs in."""
+LocationOrUrl = Annotated[Path, BeforeValidator(_path_or_url)]
+"""The same, or a URL such as s3://bucket/stems."""
 Several = Annotated[tuple[T, ...], BeforeValidator(_tuple)]
 """A tuple, which YAML writes as a list."""
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
@@ -119,4 +132,4 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
         return [plain(item) for item in value]
-    return value.as_posix() if isinstance(value, Path) else value
+    return shown(value) if isinstance(value, Path) else value

@@ -11,6 +11,7 @@ from mixstyle.stages.settings.base import (
     ContradictionError,
     Device,
     Location,
+    LocationOrUrl,
     NamedDevice,
     Number,
     Several,
@@ -23,8 +24,8 @@ from mixstyle.stages.settings.base import (
 class RemixSettings:
     """`mixstyle remix`: cached stems mixed anew, summed and separated again, into a bank of clips."""
 
-    remix_dir: Location = setting(Path("cache/remix"))
-    """The folder that the bank goes to, as shards of stems."""
+    remix_dir: LocationOrUrl = setting(Path("cache/remix"))
+    """The folder that the bank goes to, as shards of stems, or a URL."""
     features_path: Location = setting(Path("cache/remix.zarr"))
     """The Zarr store that `mixstyle features` puts the descriptors of the bank's clips into."""
     blocks: int = setting(0, unit="blocks", ge=0, shapes_output=True)

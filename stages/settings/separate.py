@@ -11,6 +11,7 @@ from mixstyle.stages.settings.base import (
     ContradictionError,
     Device,
     Location,
+    LocationOrUrl,
     NamedDevice,
     Number,
     Several,
@@ -26,12 +27,13 @@ SEPARATED = ("input", "mixtures")
 class SeparateSettings:
     """`mixstyle separate`: music to cached stems."""
 
-    data_path: Location = setting(Path("data"), shapes_output=True)
-    """A folder of music, a text file with a path a line, or a CSV file with a column `path`."""
+    data_path: LocationOrUrl = setting(Path("data"), shapes_output=True)
+    """A folder of music, or its URL (s3://bucket/music); a text file with a path a line, or a CSV file with a column
+    `path`."""
     input: Literal["mixtures", "stems"] = setting("mixtures", shapes_output=True)
     """`stems`: folders per song that hold vocals, bass, drums and other already."""
-    stems_dir: Location = setting(Path("cache/stems"))
-    """The folder that the shards of stems go to."""
+    stems_dir: LocationOrUrl = setting(Path("cache/stems"))
+    """The folder that the shards of stems go to, or a URL: s3://bucket/stems."""
     separator_config: Location = setting(Path("Music-Source-Separation-Training/configs/scnet_tiny.yaml"))
     """The separator's YAML, as published beside its checkpoint."""
     separator_checkpoint: Location = setting(Path("Music-Source-Separation-Training/scnet_tiny_2.safetensors"))

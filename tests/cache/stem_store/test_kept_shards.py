@@ -1,0 +1,103 @@
+"""Shards kept behind s3://, on a real server on loopback: also where requests go wrong and workers are killed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from helpers.faulty_proxy import FAULTS, Faults, faulty
+from helpers.s3_server import BUCKET, environment, served
+from helpers.store_workers import WAIT_S, check_objects, check_read, in_process, run, work, write_local
+
+from mixstyle.cache.stem_store.kept_shards import stems_place
+from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.storage import remote_store
+from mixstyle.cache.storage.atomic import write_json
+from mixstyle.cache.storage.place import RemotePlace
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(tmp_path_factory.mktemp("s3")) as address:
+        before = dict(os.environ)
+        os.environ |= environment(address)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(remote_store, "WAIT_S", WAIT_S)
+            yield address
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> StemCache:
+    return write_local(tmp_path_factory.mktemp("local") / "stems")
+
+
+def objects(name: str) -> dict[str, bytes]:
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    return {path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/{name}")).items()}
+
+
+def test_who_comes_second_with_a_shard_or_with_settings_loses_harmlessly(
+    server: str, tmp_path: Path, local: StemCache
+) -> None:
+    url = f"s3://{BUCKET}/second"
+    work(url, tmp_path / "first")
+    place = stems_place(Path(url), tmp_path / "second")
+    assert isinstance(place, RemotePlace)
+    place.refresh()
+    before = objects("second")
+    (tmp_path / "other").mkdir()
+    for name, data in {"large": b"other bytes", "stems-000000.json": b'{"fingerprint": "same"}'}.items():
+        (tmp_path / "other" / name).write_bytes(data)
+    asked: list[bytes] = []
+    place.publish(
+        tmp_path / "other" / "large",
+        "stems-000000.0123456789abcdef.tar",
+        tmp_path / "other" / "stems-000000.json",
+        lambda there: not asked.append(there),
+    )
+    assert asked == [before["stems-000000.json"]]
+    after = objects("second")
+    assert after.pop("stems-000000.0123456789abcdef.tar") == b"other bytes"
+    assert after == before
+    write_json(place.folder / SETTINGS, {"other": 1})
+    assert not place.keep_first(SETTINGS)
+    assert (place.folder / SETTINGS).read_bytes() == before[SETTINGS]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_torn_is_ever_read_and_the_end_is_what_a_folder_holds(
+    server: str, tmp_path: Path, local: StemCache, seed: int
+) -> None:
+    faults, url = Faults(seed, 0.2), f"s3://{BUCKET}/faults-{seed}"
+    with faulty(server, faults) as proxy, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(proxy).items():
+            patch.setenv(name, value)
+        run(url, tmp_path, seed)
+        check_read(url, tmp_path / "reader", local)
+    assert sum(faults.met[name] for name in FAULTS) > 5
+    check_objects(objects(f"faults-{seed}"), local)
+    assert check_read(url, tmp_path / "after", local) == 12
+
+
+def test_each_fault_alone_leaves_the_work_whole(server: str, tmp_path: Path, local: StemCache) -> None:
+    for fault in FAULTS:
+        faults, name = Faults(0, 0.3), f"fault-{FAULTS.index(fault)}"
+        faults.kinds = (fault,)
+        with faulty(server, faults) as proxy, pytest.MonkeyPatch.context() as patch:
+            for key, value in environment(proxy).items():
+                patch.setenv(key, value)
+            work(f"s3://{BUCKET}/{name}", tmp_path / name)
+        assert faults.met[fault], fault
+        assert check_objects(objects(name), local) == 0
+
+
+def test_workers_end_as_they_are_told(tmp_path: Path) -> None:
+    """The harness itself: a worker that fails is not counted as one that gave up."""
+
+    def failing() -> None:
+        raise ZeroDivisionError
+
+    assert os.waitstatus_to_exitcode(os.waitpid(in_process(failing), 0)[1]) == 2

