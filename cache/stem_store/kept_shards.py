@@ -62,6 +62,7 @@ def keep_shard(
         place.publish(shard.tar, hashed_name(shard), sidecar_path(folder, number), fits)
     if not place.is_remote:
         return shard
-    look_for(place, number)
-    kept = kept_shard(place, number)
+    if (kept := kept_shard(place, number)) is None:  # another process's, whose tar is not known here yet
+        look_for(place, number)
+        kept = kept_shard(place, number)
     return shard if kept is None else kept

@@ -130,7 +130,7 @@ class RemotePlace(Place):
 
     def refresh(self) -> None:
         first = not self._looked
-        self._there = {name: stored for name, stored in self.store.listed().items() if "/" not in name}
+        self._there = self.store.listed(deep=False)
         self._sizes = {name: stored.size for name, stored in self._there.items()}
         self._looked = True
         make_folder(self.folder)

@@ -61,19 +61,24 @@ class RemoteStore:
         root = self.fs._strip_protocol(self.url)
         return f"{root}/{name}" if name else root
 
-    def listed(self) -> dict[str, Stored]:
-        """All objects below the URL by their names relative to it; none where there is nothing."""
+    def listed(self, deep: bool = True) -> dict[str, Stored]:
+        """All objects below the URL by their names relative to it; none where there is nothing.
+
+        deep: else those of folders below it are left out.
+        """
 
         def look() -> dict[str, Any]:
             self.fs.invalidate_cache()
             try:
-                return self.fs.find(self.path(""), detail=True)
+                if deep:
+                    return self.fs.find(self.path(""), detail=True)
+                return {entry["name"]: entry for entry in self.fs.ls(self.path(""), detail=True)}
             except FileNotFoundError:
                 return {}
 
         start = len(self.path("")) + 1
-        found = self.tried(look, self.url)
-        return {name[start:]: _stored(entry) for name, entry in sorted(found.items()) if len(name) >= start}
+        files = {name: entry for name, entry in self.tried(look, self.url).items() if entry.get("type") != "directory"}
+        return {name[start:]: _stored(entry) for name, entry in sorted(files.items()) if len(name) > start}
 
     def stored(self, name: str) -> Stored | None:
         """What is known of an object; None where it is not there."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
-from mixstyle.cache.storage.urls import url_of
+from mixstyle.cache.storage.urls import url_of, without_file_scheme
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
@@ -16,7 +16,7 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
     if not train.stems_url:
         cache = open_shards(settings, settings.separate.stems_dir)
         return cache, _described(cache, settings.features.features_path, "separate")
-    remote = open_shards(settings, Path(train.stems_url))
+    remote = open_shards(settings, Path(without_file_scheme(train.stems_url)))
     if not remote.complete:
         raise MixstyleError(
             f"train.stems_url={train.stems_url}: {len(remote.shards)} of {remote.n_shards} shards are there; "

@@ -18,7 +18,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -35,8 +35,8 @@ BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your r
 class Faults:
     """Draws faults. share: of requests that meet one. kinds: which. met: how many of each there were."""
 
-    def __init__(self, seed: int, share: float) -> None:
-        self.share, self.kinds = share, FAULTS
+    def __init__(self, seed: int, share: float, kinds: Sequence[str] = FAULTS) -> None:
+        self.share, self.kinds = share, kinds
         self.met: Counter[str] = Counter()
         self._random, self._lock = random.Random(seed), threading.Lock()
 

@@ -3,6 +3,7 @@
 Each worker has a working folder of its own, so that nothing but the store is shared.
 """
 
+import gc
 import json
 import os
 import random
@@ -76,6 +77,7 @@ def work(url: str, folder: Path) -> int:
 def in_process(job: Callable[[], object]) -> int:
     """Does a job in a forked process; its number. It ends with 0, with 1 where it gave up, and with 2
     where it raised anything else."""
+    gc.collect()  # clients that the parent is through with: thrown away by a child, they complain
     if pid := os.fork():
         return pid
     status = 1

@@ -84,8 +84,7 @@ def test_nothing_torn_is_ever_read_and_the_end_is_what_a_folder_holds(
 
 def test_each_fault_alone_leaves_the_work_whole(server: str, tmp_path: Path, local: StemCache) -> None:
     for fault in FAULTS:
-        faults, name = Faults(0, 0.3), f"fault-{FAULTS.index(fault)}"
-        faults.kinds = (fault,)
+        faults, name = Faults(0, 0.3, [fault]), f"fault-{FAULTS.index(fault)}"
         with faulty(server, faults) as proxy, pytest.MonkeyPatch.context() as patch:
             for key, value in environment(proxy).items():
                 patch.setenv(key, value)

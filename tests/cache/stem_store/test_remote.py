@@ -98,7 +98,7 @@ def test_what_was_read_is_not_asked_for_again(s3: str, tmp_path: Path, monkeypat
 
 
 def test_a_server_that_stumbles_is_asked_again(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixstyle.cache.stem_store.remote.WAIT_S", 0.001)
+    monkeypatch.setattr("mixstyle.cache.storage.remote_store.WAIT_S", 0.001)
     remote = RemoteStemCache(s3, tmp_path / "kept", 1e9)
     read, left = remote._fs.cat_file, iter([OSError("reset"), TimeoutError("late")])
 
@@ -117,7 +117,7 @@ def test_a_server_that_stumbles_is_asked_again(s3: str, tmp_path: Path, monkeypa
 
 
 def test_what_is_not_there_is_told_in_a_line(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixstyle.cache.stem_store.remote.WAIT_S", 0.001)
+    monkeypatch.setattr("mixstyle.cache.storage.remote_store.WAIT_S", 0.001)
     for url, code in ((f"s3://{BUCKET}/nothing", "not-found"), ("nosuch://x", "bad-setting")):
         with pytest.raises(MixstyleError) as caught:
             RemoteStemCache(url, tmp_path, 1e9)
