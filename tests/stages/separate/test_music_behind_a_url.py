@@ -10,9 +10,11 @@ from typing import Any
 
 import fsspec
 import pytest
+from helpers.faulty_proxy import Faults, faulty
 from helpers.s3_server import BUCKET, environment, served
 from helpers.small_separator import hashes, profile, write_songs
 
+from mixstyle.cache.music import remote_music
 from mixstyle.cache.music.content_hash import content_hash, duplicates
 from mixstyle.cache.music.listing import list_tracks, with_spot_checks
 from mixstyle.cache.music.remote_music import RemoteFile, on_this_machine
@@ -96,13 +98,14 @@ def test_a_server_that_does_not_answer_stops_the_run_and_fails_no_track(
     with on_this_machine({"": Path(s3) / "nothing.flac"}) as files:  # not there: told by the decoder, as on a disk
         assert not files[""].exists()
 
-    def refused(*_: Any, **__: Any) -> bytes:
-        raise ConnectionResetError("reset")
-
-    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "cat_file", refused)
-    with pytest.raises(MixstyleError) as caught, on_this_machine({"": Path(s3) / "song 0.flac"}):
-        pass
-    assert (caught.value.code, "song 0.flac" in str(caught.value)) == ("remote", True)
+    with faulty(os.environ["AWS_ENDPOINT_URL"], Faults(0, 1.0, ["no request"])) as nobody:
+        for name, value in environment(nobody).items():
+            monkeypatch.setenv(name, value)
+        remote_music._store.cache_clear()
+        with pytest.raises(MixstyleError) as caught, on_this_machine({"": Path(s3) / "song 0.flac"}):
+            pass
+        assert (caught.value.code, "song 0.flac" in str(caught.value)) == ("remote", True)
+    remote_music._store.cache_clear()
 
 
 @pytest.mark.parametrize(
