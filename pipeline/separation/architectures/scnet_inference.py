@@ -32,7 +32,7 @@ from mixstyle.pipeline.separation.architectures.scnet_network import (
     band_edges,
 )
 from mixstyle.pipeline.separation.architectures.scnet_transforms import Transforms, frames_first, frames_last
-from mixstyle.pipeline.separation.kernels.lstm import KernelNorm, LstmKernel, ResidualLstm, kernel_glu
+from mixstyle.pipeline.separation.kernels.lstm import KernelMask, KernelNorm, LstmKernel, ResidualLstm, kernel_glu
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -332,22 +332,28 @@ class _Mask(nn.Module):
         wide, narrow = _typed(wide, nn.Conv2d), _typed(narrow, nn.Conv2d)
         self.wide = _Conv(wide.weight, wide.bias, dtype, padding=(0, 1))  # over F it is padded here, once
         self.narrow = _Conv(narrow.weight, narrow.bias, dtype)
-        self._exact = False
+        self._on_kernel: list[KernelMask] = []
 
     def use_kernel(self, kernel: LstmKernel | None) -> None:
-        """With a kernel the tanh is float32's, which torch computes faster; results without one keep their bits."""
-        self._exact = kernel is not None
+        """A kernel computes the layers from now on, where it takes them, or torch."""
+        wide, narrow, self._on_kernel = self.wide, self.narrow, []
+        if kernel is None or wide.bias is None or narrow.bias is None:
+            return
+        if KernelMask.takes(wide.weight, narrow.weight):
+            self._on_kernel = [KernelMask(wide.weight, wide.bias, narrow.weight, narrow.bias, kernel)]
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._on_kernel:
+            return self._on_kernel[0](x)
         B, Fr, T, _ = x.shape
         padded = F.pad(x, (0, 0, 0, 0, 1, 1))
         rows = Fr
         if x.device.type == "cpu":
             rows = max(8, _MASK_ROWS_BYTES // (B * T * self.wide.weight.shape[0] * x.element_size()))
-        out = torch.empty_like(x, dtype=torch.float32 if self._exact else x.dtype)
+        out = torch.empty_like(x)
         for start in range(0, Fr, rows):
             part = self.narrow(F.gelu(self.wide(padded[:, start : start + rows + 2])))
-            torch.tanh(part.to(out.dtype), out=out[:, start : start + rows])
+            torch.tanh(part, out=out[:, start : start + rows])
         return out
 
 

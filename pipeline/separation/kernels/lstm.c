@@ -1,5 +1,5 @@
 /* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX); and gated
-   linear units and group norms, which torch computes slowly where channels are few.
+   linear units, group norms and SCNet's masks, which torch computes slowly where channels are few.
 
 The states of an item of the batch follow from its own input alone. So 32 items are taken through all steps together:
 their states stay in the first cache, the weights in the second. Input and state are multiplied in one go: [x, h] of 16
@@ -20,7 +20,7 @@ The instructions are those of Intel's Architecture Instruction Set Extensions Pr
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TILE_BYTES = 1024, ITEMS = 32, UNITS = 16, VERSION = 2 };
+enum { TILE_BYTES = 1024, ITEMS = 32, UNITS = 16, VERSION = 3 };
 
 /* Tells a library that was built of this file from another one. */
 int64_t lstm_version(void) { return VERSION; }
@@ -98,24 +98,33 @@ multiply(const uint16_t *rows, int64_t row_bytes, int64_t blocks, const uint8_t 
     return w;
 }
 
-/* 32 sums for each of 32 items, or of 16 (unless both): x [items, I] and the state h times weights, and the bias. */
-static inline __attribute__((always_inline)) void
-sum(float out[ITEMS][2 * UNITS], const uint16_t *x, int64_t I, const uint16_t *h, int64_t H,
-    const uint8_t *w, const float *bias, int both) {
+/* Sums begin as the bias, of 32 columns; both: of items from 16 on, too. */
+static inline __attribute__((always_inline)) void start(const float *bias, int both) {
     _tile_loadd(0, bias, 0); /* the same row for all items */
     _tile_loadd(1, bias + UNITS, 0);
     if (both) {
         _tile_loadd(2, bias, 0);
         _tile_loadd(3, bias + UNITS, 0);
     }
-    w = multiply(x, 2 * I, I / 32, w, both);
-    multiply(h, 2 * H, H / 32, w, both);
+}
+
+static inline __attribute__((always_inline)) void finish(float out[ITEMS][2 * UNITS], int both) {
     _tile_stored(0, out[0], 128);
     _tile_stored(1, out[0] + UNITS, 128);
     if (both) {
         _tile_stored(2, out[16], 128);
         _tile_stored(3, out[16] + UNITS, 128);
     }
+}
+
+/* 32 sums for each of 32 items, or of 16 (unless both): x [items, I] and the state h times weights, and the bias. */
+static inline __attribute__((always_inline)) void
+sum(float out[ITEMS][2 * UNITS], const uint16_t *x, int64_t I, const uint16_t *h, int64_t H,
+    const uint8_t *w, const float *bias, int both) {
+    start(bias, both);
+    w = multiply(x, 2 * I, I / 32, w, both);
+    multiply(h, 2 * H, H / 32, w, both);
+    finish(out, both);
 }
 
 /* x [items, I], x_item apart, less the mean and times the gain, in bfloat16. */
@@ -258,6 +267,65 @@ void add_linear_bf16(float *x, const uint16_t *y, const uint8_t *weights, const 
                     float *const at = x + (first + item) * C + c + 16 * half;
                     _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), _mm512_load_ps(sums[item] + 16 * half)));
                 }
+        }
+    }
+    _tile_release();
+}
+
+/* GELU: x less |x| times the normal distribution's upper tail at |x|, which is half of erfc(z = |x| / sqrt(2)); with
+   Abramowitz and Stegun's 7.1.26 for it, off by 1.5e-7 at most. */
+static inline __m512 gelu(__m512 x) {
+    const __m512 size = _mm512_abs_ps(x);
+    const __m512 t = _mm512_rcp14_ps(_mm512_fmadd_ps(size, _mm512_set1_ps(0.231641888f), _mm512_set1_ps(1.0f)));
+    __m512 tail = _mm512_set1_ps(0.5307027145f); /* half of each coefficient */
+    tail = _mm512_fmadd_ps(tail, t, _mm512_set1_ps(-0.7265760135f));
+    tail = _mm512_fmadd_ps(tail, t, _mm512_set1_ps(0.7107068705f));
+    tail = _mm512_fmadd_ps(tail, t, _mm512_set1_ps(-0.142248368f));
+    tail = _mm512_fmadd_ps(tail, t, _mm512_set1_ps(0.127414796f));
+    const __m512 e = exp2_bounded(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.721347520f)));
+    return _mm512_fnmadd_ps(size, _mm512_mul_ps(_mm512_mul_ps(tail, t), e), _mm512_max_ps(_mm512_setzero_ps(), x));
+}
+
+enum { IN = 16, HIDDEN = 64 }; /* channels */
+
+/* Rows first to first + count - 1 of masks [F, T, 16] from x [F, T, 16]: a convolution of 3 x 3 to 64 channels, GELU,
+   and a linear layer back, whose tanh it is.
+
+   wide: tiles [2][3 over F][2][2][16][16][2]: of 32 channels each, the inputs of the three frames of a kernel's row side
+   by side, and 16 times 0. narrow: tiles [1][2][2][16][16][2], the last 16 outputs 0; bias_wide [64], bias_narrow [32].
+   ring: [3, 4 + T rounded up to 32, 16], of zeros, where rows of frames lie padded. */
+void mask_bf16(const uint16_t *x, float *out, const uint8_t *wide, const float *bias_wide, const uint8_t *narrow,
+               const float *bias_narrow, uint16_t *ring, int64_t F, int64_t T, int64_t first, int64_t count) {
+    float sums[ITEMS][2 * UNITS] __attribute__((aligned(64)));
+    uint16_t hidden[ITEMS][HIDDEN] __attribute__((aligned(64)));
+    const int64_t padded = ((T + ITEMS - 1) / ITEMS * ITEMS + 4) * IN;
+    configure(ITEMS);
+    for (int64_t f = first - 1; f < first + count + 1; f++) {
+        uint16_t *const row = ring + (f + 3) % 3 * padded + IN; /* after the frame before the first, which is 0 */
+        if (f < 0 || f >= F) memset(row, 0, T * IN * sizeof(uint16_t));
+        else memcpy(row, x + f * T * IN, T * IN * sizeof(uint16_t));
+        const int64_t now = f - 1; /* the row whose neighbours are there */
+        for (int64_t t = 0; now >= first && t < T; t += ITEMS) {
+            const uint8_t *w = wide;
+            for (int part = 0; part < HIDDEN; part += 2 * UNITS) {
+                __asm__ volatile("" ::: "memory");
+                start(bias_wide + part, 1);
+                for (int64_t tap = now - 1; tap <= now + 1; tap++)
+                    w = multiply(ring + (tap + 3) % 3 * padded + t * IN, 2 * IN, 2, w, 1);
+                finish(sums, 1);
+                for (int item = 0; item < ITEMS; item++) {
+                    const __m512 low = gelu(_mm512_load_ps(sums[item])), high = gelu(_mm512_load_ps(sums[item] + UNITS));
+                    _mm512_store_si512(hidden[item] + part, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+                }
+            }
+            __asm__ volatile("" ::: "memory");
+            sum(sums, hidden[0], HIDDEN, hidden[0], 0, narrow, bias_narrow, 1);
+            const __m512 one = _mm512_set1_ps(1.0f);
+            for (int64_t item = 0; item < ITEMS && t + item < T; item++) {
+                const __m512 e = exp2_bounded(_mm512_mul_ps(_mm512_load_ps(sums[item]), _mm512_set1_ps(-2.88539008f)));
+                const __m512 tanh = _mm512_mul_ps(_mm512_sub_ps(one, e), inverse(_mm512_add_ps(one, e)));
+                _mm512_storeu_ps(out + (now * T + t + item) * IN, tanh);
+            }
         }
     }
     _tile_release();

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Part = TypeVar("Part")
 
@@ -27,7 +28,7 @@ FLAGS = (
 """What the C compiler is told, beside making a shared library."""
 PROCESSOR = ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16")
 """Flags of /proc/cpuinfo that the kernel needs."""
-VERSION = 2
+VERSION = 3
 """Counts changes of the kernel that move the last bits."""
 NAME = f"amx {VERSION}"
 """What outputs note that were made with it."""
@@ -64,6 +65,7 @@ class LstmKernel:
         self.norm_items = function(
             "norm_bf16", None, *[_POINTER] * 2, *[_INTEGER] * 2, *[_POINTER] * 2, _INTEGER, _FLOAT, _INTEGER
         )
+        self.mask_rows = function("mask_bf16", None, *[_POINTER] * 7, *[_INTEGER] * 4)
         self.add_linear = function("add_linear_bf16", None, *[_POINTER] * 4, *[_INTEGER] * 3)
 
     def takes(self, lstm: nn.Module, linear: nn.Module) -> bool:
@@ -98,9 +100,7 @@ class ResidualLstm:
     def __init__(self, lstm: nn.LSTM, linear: nn.Linear, eps: float, kernel: LstmKernel) -> None:
         self._kernel, self._eps, self._hidden = kernel, eps, lstm.hidden_size
         self._directions = [_packed(lstm, direction) for direction in ("", "_reverse")]
-        C, K = linear.out_features, linear.in_features
-        weight = linear.weight.detach().view(C // 32, 2, 16, K // 32, 16, 2)
-        self._linear = weight.permute(0, 3, 1, 4, 2, 5).contiguous(), linear.bias.detach().float()
+        self._linear = _tiles(linear.weight.detach()), linear.bias.detach().float()
 
     def added_to(self, x: Tensor, *, over_time: bool) -> Tensor:
         """Adds the layer along T, or F, to x [B, F, T, C] (float32, contiguous), in place; x."""
@@ -172,6 +172,50 @@ class KernelNorm:
 
         _in_shares(run, len(x))
         return out
+
+
+class KernelMask:
+    """tanh(linear(GELU(convolution of 3 x 3))) on x [B, F, T, 16] in bfloat16: masks [B, F, T, 16] in float32.
+
+    wide: [64, 16, 3, 3], over F and T, and its bias [64]; narrow: [16, 64, 1, 1] and [16]. Copied, in bfloat16.
+    """
+
+    def __init__(
+        self, wide: Tensor, wide_bias: Tensor, narrow: Tensor, narrow_bias: Tensor, kernel: LstmKernel
+    ) -> None:
+        self._kernel = kernel
+        rows = wide.detach().permute(2, 3, 1, 0).flatten(1, 2)  # over F, inputs of three frames, outputs
+        tiles = F.pad(rows, (0, 0, 0, 16)).view(3, 2, 16, 2, 2, 2, 16)
+        # [over F, block of inputs, pair of inputs, input of the pair, half of outputs, tile, output]
+        self._wide = tiles.permute(4, 0, 1, 5, 2, 6, 3).contiguous(), wide_bias.detach().float()
+        linear = F.pad(narrow.detach().flatten(1), (0, 0, 0, 16))
+        self._narrow = _tiles(linear), F.pad(narrow_bias.detach().float(), (0, 16))
+
+    @staticmethod
+    def takes(wide: Tensor, narrow: Tensor) -> bool:
+        """Whether these weights have the shapes of SCNet's masks."""
+        return wide.shape == (64, 16, 3, 3) and narrow.shape == (16, 64, 1, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        _, rows, T, _ = x.shape
+        out = torch.empty_like(x, dtype=torch.float32)
+        weights = [tensor.data_ptr() for tensor in (*self._wide, *self._narrow)]
+        for item, to in zip(x, out, strict=True):
+            pointers = item.data_ptr(), to.data_ptr()
+
+            def run(first: int, count: int, pointers: tuple[int, int] = pointers) -> None:
+                ring = torch.zeros(3, -(-T // 32) * 32 + 4, 16, dtype=torch.bfloat16)
+                self._kernel.mask_rows(*pointers, *weights, ring.data_ptr(), rows, T, first, count)
+
+            _in_shares(run, rows)
+        return out
+
+
+def _tiles(weight: Tensor) -> Tensor:
+    """A matrix [N, K] in the order of `multiply`: tiles [N / 32][K / 32][2][16][16][2]."""
+    N, K = weight.shape
+    return weight.view(N // 32, 2, 16, K // 32, 16, 2).permute(0, 3, 1, 4, 2, 5).contiguous()
 
 
 def kernel_glu(x: Tensor, kernel: LstmKernel) -> Tensor:

@@ -13,7 +13,7 @@ from mixstyle.cache.storage.compiled import NotCompiledError, compiled
 from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.kernels import lstm as module
-from mixstyle.pipeline.separation.kernels.lstm import KernelNorm, LstmKernel, ResidualLstm, kernel_glu
+from mixstyle.pipeline.separation.kernels.lstm import KernelMask, KernelNorm, LstmKernel, ResidualLstm, kernel_glu
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.separate import lstm_kernels
@@ -146,6 +146,31 @@ def test_gates_and_norms_equal_torchs_in_float64(kernel: LstmKernel, channels: i
     wanted = exact(x.double().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     assert snr_db(wanted, on_kernel(x)) > 54
     assert snr_db(F.silu(wanted), on_kernel(x, silu=True)) > 54
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 31), (1, 3, 33), (1, 2, 100)])
+@torch.inference_mode()
+def test_masks_equal_torchs_in_float64(kernel: LstmKernel, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    wide, narrow = nn.Conv2d(16, 64, 3, padding=1).bfloat16(), nn.Conv2d(64, 16, 1).bfloat16()
+    nn.init.uniform_(wide.weight, -0.2, 0.2)
+    nn.init.uniform_(narrow.weight, -0.4, 0.4)
+    x = torch.randn(*shape, 16, generator=torch.Generator().manual_seed(1)).bfloat16()
+    assert wide.bias is not None
+    assert narrow.bias is not None
+    mask = KernelMask(wide.weight, wide.bias, narrow.weight, narrow.bias, kernel)
+    found = mask(x)
+    wanted = x.double().permute(0, 3, 1, 2)
+    wanted = narrow.double()(F.gelu(wide.double()(wanted))).tanh().permute(0, 2, 3, 1)
+    assert found.dtype == torch.float32
+    # the 64 channels are rounded to 8 bits, by 55.6 dB; the rest is float32
+    assert snr_db(wanted, found) > 53
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(mask(x), found)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_norm_of_equal_values_is_its_shift(kernel: LstmKernel) -> None:
