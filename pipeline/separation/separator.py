@@ -49,6 +49,7 @@ class Separator:
         self._form = network.form
         self.fingerprint = self.fingerprint_at(file.num_overlap)
         """Hex of the weights and every setting that shapes the stems; not of device or precision."""
+        self._kernel: LstmKernel | None = None
         self.lstm_kernel = ""
         """What its LSTMs run on, where that is not torch's own: `kernels.lstm.NAME`."""
         self.description = (
@@ -69,9 +70,10 @@ class Separator:
         The last bits of the stems change with it, and `lstm_kernel` tells of it.
         """
         network, on_cpu = self.network, self.device.type == "cpu"
-        taken = on_cpu and isinstance(network, TakesLstmKernel) and network.use_lstm_kernel(kernel)
-        self.lstm_kernel = NAME if taken else ""
-        return taken
+        if kernel is not self._kernel:  # else its weights lie ready
+            taken = on_cpu and isinstance(network, TakesLstmKernel) and network.use_lstm_kernel(kernel)
+            self._kernel, self.lstm_kernel = kernel, NAME if taken else ""
+        return bool(self.lstm_kernel)
 
     @property
     def chunk_frames(self) -> int:

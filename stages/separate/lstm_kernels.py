@@ -23,11 +23,8 @@ def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
     stored: what the folder was begun with; None where there is none. A kernel that this machine lacks is replaced by
     torch's, which is told, and keeps its name: what `machine_kind` tells of this machine is then another.
     """
-    separator.use_lstm_kernel(None)
-    if stored in (None, NAME) and separator.precision == "bf16" and separator.device.type == "cpu":
-        kernel = lstm_kernel()
-        if kernel is not None:
-            separator.use_lstm_kernel(kernel)
+    wanted = stored in (None, NAME) and separator.precision == "bf16" and separator.device.type == "cpu"
+    separator.use_lstm_kernel(lstm_kernel() if wanted else None)
     if stored and separator.precision == "bf16" and stored != separator.lstm_kernel:
         note(f"warning: begun with the LSTM kernel {stored}, which this machine lacks; torch's own is used here")
     return separator.lstm_kernel if stored is None else stored
