@@ -27,8 +27,8 @@ from mixstyle.pipeline.matching.render import SongRunner, strip_levels
 
 EXCERPT_S = 4.0
 """From the middle of each clip."""
-ON_STEMS = 0.6
-"""About so much of the time goes by on single stems, the rest on whole mixes."""
+ON_STEMS = 0.7
+"""About so much of the time goes by on single stems, the rest on whole mixes that the small separator separates."""
 NOTHING, CLOSED_FORM = "as it is", "closed form"
 
 Clips = Sequence[Tensor]
@@ -125,18 +125,16 @@ def _found(
 ) -> list[Inserts]:
     """For each stem the effects that it would need, at the amount that is asked for."""
     both = task.mine.present & task.reference.present
-    found: list[Inserts] = []
-    for place, stem in enumerate(STEMS):
-        if not both[place] or stem in task.keep or task.amount == 0:
-            found.append(())
-            continue
+    found: list[Inserts] = [()] * len(STEMS)
+    searched = [place for place, stem in enumerate(STEMS) if both[place] and stem not in task.keep and task.amount > 0]
+    for done, place in enumerate(searched):
         clips = [excerpt(clip)[place].numpy() for clip in task.clips]
         wanted = [stem_values([excerpt(clip)[place].numpy() for clip in clips_of]) for clips_of in task.references]
         stereo = not (task.mine.mono or task.reference.mono)
         one = StemTask(place, clips, task.reference.stems[place], np.mean(wanted, axis=0), task.bounds, stereo)
         rng = np.random.default_rng([seed, place])
-        inserts = search_stem(one, metric, rng, evaluations, lambda share, at=place: told((at + share) / len(STEMS)))
-        found.append(tuple(weaker(effect, task.amount) for effect in inserts))
+        inserts = search_stem(one, metric, rng, evaluations, lambda share, at=done: told((at + share) / len(searched)))
+        found[place] = tuple(weaker(effect, task.amount) for effect in inserts)
     return found
 
 
