@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mixstyle.cache.song_index import IndexedSong, share_farther
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.songs.compare import Comparison, comparison
 from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_among
 from mixstyle.stages.songs.describe.song import DescribedSong
@@ -77,7 +78,7 @@ class Index:
         return len(self._index.usable)
 
     def __repr__(self) -> str:
-        return f"Index({str(self._index.folder)!r}, {len(self)} songs of {str(self.music_folder)!r})"
+        return f"Index({str(self._index.folder)!r}, {counted(len(self), 'song')} of {str(self.music_folder)!r})"
 
     @property
     def songs(self) -> list[IndexedSong]:

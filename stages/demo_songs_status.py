@@ -3,6 +3,7 @@
 import functools
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.settings.profile import Settings
 
@@ -51,7 +52,7 @@ def demo_songs_status(settings: Settings) -> StageStatus:
         return status("damaged", problems=(f"{folder / 'songs.json'} is not a list of songs",), run=rebuild)
     if any(index >= chosen.songs for index in songs):
         changed.append(f"demo_songs.songs: {max(songs) + 1} -> {chosen.songs}")
-    done = f"{sum(songs.values())} of {chosen.songs} songs in {folder}"
+    done = f"{counted(sum(songs.values()), 'song', of=chosen.songs)} in {folder}"
     if changed:
         return status("stale", done, (f"made with other settings: {'; '.join(changed)}",), rebuild)
     if sum(songs.values()) < chosen.songs:

@@ -1,4 +1,4 @@
-"""Text of unknown origin, names of files above all, made safe to print and to store as UTF-8."""
+"""Text of unknown origin, names of files above all, made safe to print and to store as UTF-8; and words for counts."""
 
 import unicodedata
 
@@ -36,6 +36,16 @@ def one_line(text: str) -> str:
     a\\b\n.mp3
     """
     return printable(text.replace("\\", "\\\\"))
+
+
+def counted(count: int, what: str, of: int | None = None) -> str:
+    """A number of things, or so many of all: the word is for one of them.
+
+    >>> counted(1, "shard"), counted(2, "shard"), counted(1, "shard", of=1), counted(0, "shard", of=4)
+    ('1 shard', '2 shards', '1 of 1 shard', '0 of 4 shards')
+    """
+    told = f"{count:,}" if of is None else f"{count:,} of {of:,}"
+    return f"{told} {what}{'' if (count if of is None else of) == 1 else 's'}"
 
 
 def _escaped(c: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.settings.profile import Settings
 
@@ -45,7 +46,7 @@ def _store_status(path: Path, cache: "StemCache | None") -> "tuple[FeatureStore 
     try:
         store = FeatureStore.open(path)
         shards = store.done
-        done = f"{int(shards.sum())} of {len(shards)} shards, {len(store.names)} descriptors"
+        done = f"{counted(int(shards.sum()), 'shard', of=len(shards))}, {len(store.names)} descriptors"
         stale = stale_reasons(store, cache) if cache else []
         damaged = store.damaged_shards()
     except MixstyleError as error:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text
 from mixstyle.stages.settings.profile import Settings
 
@@ -36,7 +37,8 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
         return None, StageStatus("remix", "damaged", problems=(str(error),), run="mixstyle remix")
     clips = sum(len(track.clips) for track in bank.tracks)
     size = size_text(sum(shard.size for shard in bank.shards))
-    done = f"{len(bank.shards)} of {bank.n_shards} shards, {len(bank.tracks)} groups ({clips} clips), {size}"
+    shards, groups = counted(len(bank.shards), "shard", of=bank.n_shards), counted(len(bank.tracks), "group")
+    done = f"{shards}, {groups} ({counted(clips, 'clip')}), {size}"
     folder, stems = bank.stems_dir, settings.separate.stems_dir
     problems = []
     if failures := failures_of(bank.shards, "remix"):

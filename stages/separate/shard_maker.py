@@ -15,6 +15,7 @@ from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, sidecar_pat
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.notes import note
@@ -128,7 +129,8 @@ def try_again(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> N
             locks.give_back([number])
             tracks += crashed
     if tracks:
-        say(f"{run.command}: {tracks} tracks whose decoder crashed are tried again, with the others of their shards")
+        again = counted(tracks, "track")
+        say(f"{run.command}: {again} whose decoder crashed, and the others of their shards, are made again")
 
 
 def finished_shard(run: ShardRun[Item], number: int) -> ShardInfo | None:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text
 from mixstyle.stages.settings.profile import Settings
 
@@ -33,8 +34,8 @@ def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]
     clips = sum(len(track.clips) for track in cache.tracks)
     size = sum(shard.size for shard in cache.shards)
     done = (
-        f"{len(cache.shards)} of {cache.n_shards} shards, {len(cache.tracks)} of {tracks} tracks "
-        f"({clips} clips), {size_text(size)}"
+        f"{counted(len(cache.shards), 'shard', of=cache.n_shards)}, {counted(len(cache.tracks), 'track', of=tracks)} "
+        f"({counted(clips, 'clip')}), {size_text(size)}"
     )
     problems = []
     for what, found in (

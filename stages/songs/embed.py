@@ -13,7 +13,7 @@ from mixstyle.cache.storage.atomic import atomic_write, write_json, write_text
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.text import as_utf8, one_line
+from mixstyle.pipeline.core.text import as_utf8, counted, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.left_out import LeftOut
@@ -88,7 +88,7 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
     left_out.end()
     if rows:
         write_or_keep(output, lambda path: _write(path, rows))
-        say(f"embed: wrote {output}: {len(rows)} songs, {embedder.dimensions} dimensions")
+        say(f"embed: wrote {output}: {counted(len(rows), 'song')}, {embedder.dimensions} dimensions")
     raise_for(failed, "embed")
     return len(rows)
 

@@ -24,7 +24,9 @@ from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.encoder.embed_clips import embed_clips, song_embedding
 from mixstyle.pipeline.separation.msst import digest
@@ -65,13 +67,13 @@ class EmbeddedSong:
     given: bool = False
 
     def __repr__(self) -> str:
-        size = f"{len(self.starts_s)} clips, {len(self.embedding)} dimensions"
+        size = f"{counted(len(self.starts_s), 'clip')}, {len(self.embedding)} dimensions"
         return f"EmbeddedSong({self.name!r}, {self.duration_s:.1f} s, {size})"
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
         """The song's own descriptors [D]: medians over its clips."""
-        return np.median(self.descriptors.numpy(), axis=0).astype(np.float32)
+        return song_descriptors(self.descriptors.numpy())
 
 
 class Embedder:

@@ -20,6 +20,7 @@ from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.presence import has_stem
+from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
@@ -197,7 +198,7 @@ def song_values(clips: Sequence[Tensor], profile: MixProfile | None = None) -> V
     """Descriptors [D] of clips [4, 2, T]: medians, but for loudness, which is that of all clips in one, as `estimate`
     takes it: a stem that rests in half of the clips is as loud as where it plays. profile: of the clips, where it is
     known."""
-    values = np.median([describe(stems[None])[0].numpy() for stems in clips], axis=0).astype(np.float32)
+    values = song_descriptors([describe(stems[None])[0].numpy() for stems in clips])
     lufs, mix_lufs = joined_loudness(clips) if profile is None else (profile.lufs, profile.mix_lufs)
     values[columns(kind="loudness_lufs")] = lufs
     relative = np.clip(lufs - mix_lufs, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.cache.storage.provenance import Provenance, differences
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
@@ -43,7 +44,7 @@ def index_status(settings: Settings) -> StageStatus:
         songs = SongIndex(place)
     except MixstyleError as error:
         return status("damaged", problems=(str(error),), run=_command(folder_to_index(settings), "--rebuild"))
-    done = f"{len(songs.usable)} songs of {root}"
+    done = f"{counted(len(songs.usable), 'song')} of {root}"
     problems: list[str] = []
     if songs.failed:
         kinds = Counter(song.reason.partition(":")[0] for song in songs.failed)

@@ -19,7 +19,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from mixstyle.cache.song_index import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.text import printable
+from mixstyle.pipeline.core.text import counted, printable
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.pages import page_paths
 from mixstyle.stages.settings.profile import Settings
@@ -117,7 +117,7 @@ def pages_of(settings: Settings) -> dict[str, Path]:
 def browse(settings: Settings, host: str, port: int, take_songs: bool = False) -> None:
     """Serves the page until Ctrl-C. Raises MixstyleError as `Server` does."""
     with Server(settings, host, port, take_songs) as server:
-        say(f"browse: {len(server.songs.names)} songs at {server.url} (Ctrl-C ends it)")
+        say(f"browse: {counted(len(server.songs.names), 'song')} at {server.url} (Ctrl-C ends it)")
         if host.strip("[]") not in LOOPBACK:
             everywhere = host.strip("[]") in EVERYWHERE
             also = f", from other machines at {url_of(socket.gethostname(), server.port)}" if everywhere else ""

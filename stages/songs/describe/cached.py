@@ -10,6 +10,7 @@ from mixstyle.cache.features_store import FeatureStore
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.stages.songs.describe.song import CachedSongs
 
 AGAIN = ("features", "--rebuild")
@@ -36,11 +37,9 @@ def cached_songs(path: Path) -> CachedSongs:
             tracks.setdefault(track, []).append(row)
     if not tracks:
         raise MixstyleError(f"{path} has no song yet", code="step-missing", remedy=("features",))
-    medians = np.stack([np.median(values[rows], axis=0) for rows in tracks.values()])
+    songs = np.stack([song_descriptors(values[rows]) for rows in tracks.values()])
     separate = store.made_with.get("separate", {})
-    return CachedSongs(
-        medians.astype(np.float32), str(separate.get("separator", "")), separate.get("cutting_version", 1)
-    )
+    return CachedSongs(songs, str(separate.get("separator", "")), separate.get("cutting_version", 1))
 
 
 def percentiles_among(values: NDArray[np.float32], cached: CachedSongs | None) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.stage_status import size_text
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.features.status import features_status
 from mixstyle.stages.remix import growth
@@ -235,6 +236,26 @@ def test_a_damaged_shard_is_made_again_as_told(folder: Path, summary: RemixSumma
     assert hashes(tmp_path / "remix") == hashes(folder / "remix")
     (tmp_path / "remix" / "stems-000000.json").unlink()
     assert remix_status(settings, StemCache(folder / "stems"))[1].state == "partly done"
+
+
+def test_status_tells_what_a_bank_holds_and_what_it_cannot_be_compared_with(
+    folder: Path, settings: Settings, summary: RemixSummary, tmp_path: Path
+) -> None:
+    bank, found = remix_status(settings, StemCache(folder / "stems"))
+    assert bank is not None
+    assert found.done == f"2 of 2 shards, 8 groups (24 clips), {size_text(summary.disk_bytes)}"
+    assert (found.state, found.problems, found.run) == ("done", (), "")
+    unread = remix_status(settings, None)[1]  # stems are there, and no cache could be made of them
+    without = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path))
+    missing = remix_status(without, None)[1]
+    assert [(one.state, one.run) for one in (unread, missing)] == [("done", "")] * 2
+    assert str(folder / "stems") in unread.problems[0]
+    assert str(tmp_path) not in missing.problems[0]
+    grown = profile(tmp_path, folder, blocks=6)
+    grown = replace(grown, remix=replace(grown.remix, remix_dir=settings.remix.remix_dir))
+    more = remix_status(grown, StemCache(folder / "stems"))[1]
+    assert (more.state, more.run, more.done) == ("partly done", "mixstyle remix", found.done)
+    assert more.problems[-1].endswith(f" {BLOCKS}")
 
 
 def test_the_plan_tells_clips_disk_and_time(

@@ -137,7 +137,7 @@ def test_files_hold_what_the_embedder_gives(
 ) -> None:
     paths = sorted(settings.separate.data_path.glob("*.flac"))
     expected = embedder.embed(paths).numpy()
-    assert embed(settings, paths, tmp_path / "a.parquet") == 4
+    assert embed(settings, [settings.separate.data_path], tmp_path / "a.parquet") == 4  # a folder stands for its files
     frame = pandas.read_parquet(tmp_path / "a.parquet")
     assert list(frame["path"]) == [str(path) for path in paths]
     np.testing.assert_array_equal(np.stack(frame["embedding"].tolist()), expected)
