@@ -255,15 +255,28 @@ def cluster(options: RayOptions) -> Iterator[Any]:
 
 def made_on(
     options: RayOptions,
-    request: Callable[[Share], Mapping[str, Any]],
-    share: Share,
     name: str,
     parts: Sequence[Any],
+    request: Callable[[str, int], Mapping[str, Any]],
+    *,
+    on_gpu: bool,
+    threads: int,
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Makes parts on a cluster: each with its answer, as they come. As `Pool` and `cluster` have it."""
+    """Makes parts on a cluster: each with its answer, as they come, but for those that other processes hold.
+
+    name: of the command. request: gives what `actor.request_of` does, of an actor's device ("cuda" or "cpu") and its
+    threads. threads: of an actor; 0: of one without a GPU, as many as the smallest machine has CPUs. Raises
+    MixstyleError as `Pool` and `cluster` do.
+    """
+
+    def of_share(share: Share) -> Mapping[str, Any]:
+        return request("cuda", threads) if on_gpu else request("cpu", share.cpus)
+
     with cluster(options) as ray:
-        pool = Pool(ray, request, share, options, name)
+        pool = Pool(ray, of_share, Share(gpus=1) if on_gpu else Share(cpus=threads), options, name)
         try:
-            yield from pool.made(parts)
+            for part, answer in pool.made(parts):
+                if "elsewhere" not in answer:
+                    yield part, answer
         finally:
             pool.close()

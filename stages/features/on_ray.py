@@ -11,7 +11,7 @@ from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.stages.cluster.actor import request_of
 from mixstyle.stages.cluster.mixed import note_mixed
-from mixstyle.stages.cluster.ray_pool import RayOptions, Share, made_on
+from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.separate.machine_kind import KEY, machine_kind
 from mixstyle.stages.settings.profile import Settings
@@ -23,27 +23,26 @@ def fill_on_ray(
     store: FeatureStore,
     cache: StemCache,
     todo: Sequence[ShardInfo],
-    device: torch.device,
+    at: torch.device,
 ) -> tuple[list[ShardInfo], int]:
     """Has a cluster compute and write shards: those that it did, and how many clips that were.
 
-    An actor has as many threads as it has CPUs of its machine, `features.workers` of them where that is less.
+    at: the device that actors compute on, or one of its kind. An actor has as many threads as it has CPUs of its
+    machine, `features.workers` of them where that is less.
     """
     if not todo:
         return [], 0
-    chosen, on_gpu = settings.features, device.type == "cuda"
+    chosen = settings.features
 
-    def request(of: Share) -> Mapping[str, Any]:
-        own = replace(chosen, device="cuda" if on_gpu else "cpu", workers=chosen.workers if on_gpu else of.cpus)
-        made = {"stems_dir": cache.name, "path": str(store.path), KEY: machine_kind(device)}
+    def request(device: str, workers: int) -> Mapping[str, Any]:
+        own = replace(chosen, device=device, workers=workers)
+        made = {"stems_dir": cache.name, "path": str(store.path), KEY: machine_kind(at)}
         return request_of("mixstyle.stages.features.row_maker:RowMaker", replace(settings, features=own), made)
 
     by_number, done, clips = {shard.shard: shard for shard in todo}, [], 0
-    share = Share(gpus=1) if on_gpu else Share(cpus=chosen.workers)
+    made = made_on(options, "features", list(by_number), request, on_gpu=at.type == "cuda", threads=chosen.workers)
     with progress("features", len(todo), "shards") as bar:
-        for number, answer in made_on(options, request, share, "features", list(by_number)):
-            if "elsewhere" in answer:
-                continue
+        for number, answer in made:
             note_mixed(store.path, {f"{number:06d}": answer[KEY]} if KEY in answer else {})
             done.append(by_number[number])
             clips += answer["clips"]

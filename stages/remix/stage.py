@@ -6,7 +6,6 @@ machine or on many, make the same bytes; which of them makes a shard is settled 
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,24 +16,23 @@ from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.mixing.mix_grid import DRAW_VERSION, GridSettings
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.remix.bank import BankRun, Separation, announce, bank_provenance, open_bank, open_separation
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.growth import grow, has_to_grow
 from mixstyle.stages.separate.dry_run import existing_folder
-from mixstyle.stages.separate.launcher import run_on_devices
-from mixstyle.stages.separate.on_ray import make_on_ray
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
     Filled,
-    RunStats,
     fill_share,
     finished_shard,
-    make_share,
 )
-from mixstyle.stages.separate.stage import as_mixstyle_errors, check_share, free_separators
+from mixstyle.stages.separate.stage import as_mixstyle_errors
+from mixstyle.stages.separate.ways import way_of
 from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.places import begun_once, in_working_folder, open_shards, place_of_stage
 from mixstyle.stages.settings.profile import Settings
@@ -96,15 +94,7 @@ def remix(
         share = range(shard_index, run.n_shards, num_shards)
         _check_room(run, share)
 
-        def make(advance: Callable[[], None]) -> list[RunStats]:
-            if ray is not None:
-                free_separators(run)
-                return [make_on_ray(ray, "remix", settings, run, share, advance)]
-            if len(chosen.devices) < 2:
-                return [make_share(run, share, locks, advance)]
-            free_separators(run)
-            return run_on_devices(settings, "remix", shard_index, num_shards, advance)
-
+        make = way_of(settings, "remix", run, share, locks, ray)
         filled = fill_share(run, share, locks, make, lambda: announce(run))
     summary = _summed(run, filled, time.perf_counter() - start)
     _print(summary, run)
@@ -254,13 +244,13 @@ def _summed(run: BankRun, filled: Filled, wall_s: float) -> RemixSummary:
 def _print(summary: RemixSummary, run: BankRun) -> None:
     failed = f", {summary.clips_failed} left out (see {run.folder / 'failures.csv'})" if summary.clips_failed else ""
     say(
-        f"remix: {summary.groups} groups with {summary.clips} clips of {run.clip_s:g} s in {run.folder}{failed}; "
-        f"{len(run.tracks)} groups in all"
+        f"remix: {counted(summary.groups, 'group')} with {counted(summary.clips, 'clip')} of {run.clip_s:g} s in "
+        f"{run.folder}{failed}; {counted(len(run.tracks), 'group')} in all"
     )
-    shards = "1 shard" if summary.shards == 1 else f"{summary.shards} shards"
-    say(f"remix: {shards}, {summary.disk_bytes / 1e6:.1f} MB on disk")
+    say(f"remix: {counted(summary.shards, 'shard')}, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
-        say(f"remix: {summary.shards_elsewhere} shards are left: of other shares, or locked by other processes")
+        left = counted(summary.shards_elsewhere, "shard")
+        say(f"remix: left are {left} of other shares, or locked by other processes")
     if not summary.shards_made:
         say("remix: nothing was left to do")
         return

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from mixstyle.stages.cluster.actor import request_of
-from mixstyle.stages.cluster.ray_pool import RayOptions, Share, made_on
+from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.separate.shard_maker import RunStats, ShardRun, finished_shard
 from mixstyle.stages.settings.profile import Settings
 
@@ -28,17 +28,12 @@ def make_on_ray(
     left = [number for number in share if finished_shard(run, number) is None]
     on_gpu = run.separator is not None and run.separator.device.type == "cuda"
 
-    def request(of: Share) -> Mapping[str, Any]:
-        device = "cuda" if on_gpu else "cpu"
-        threads = section.threads if on_gpu else of.cpus
+    def request(device: str, threads: int) -> Mapping[str, Any]:
         chosen = replace(section, device=device, devices=(), threads=threads, streams=0, batch_chunks=0)
         return request_of(f"mixstyle.stages.{stage}.shard_worker:ShardMaker", replace(settings, **{stage: chosen}))
 
     start = time.perf_counter()
-    wanted = Share(gpus=1) if on_gpu else Share(cpus=section.threads)
-    for number, answer in made_on(options, request, wanted, stage, left):
-        if "elsewhere" in answer:
-            continue
+    for number, answer in made_on(options, stage, left, request, on_gpu=on_gpu, threads=section.threads):
         done.shards.append(number)
         done.audio_s += answer["clips"] * run.clip_s
         for _ in run.shard(number):

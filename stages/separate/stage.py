@@ -7,12 +7,11 @@ makes it, and leaves those alone that another one holds.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -39,17 +38,17 @@ from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import FULL
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import OWN_MUSIC, own_music
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.separate.clips import Decoding, rules_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
-from mixstyle.stages.separate.launcher import run_on_devices
 from mixstyle.stages.separate.machine_kind import KEY as MACHINE
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.music import listed_music
-from mixstyle.stages.separate.on_ray import make_on_ray
 from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
@@ -60,8 +59,8 @@ from mixstyle.stages.separate.shard_maker import (
     failure_log_path,
     fill_share,
     make_shard,
-    make_share,
 )
+from mixstyle.stages.separate.ways import way_of
 from mixstyle.stages.settings.places import begun_once, in_working_folder, keep_settings, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -146,15 +145,7 @@ def separate(
         run = open_run(settings, rebuild, locks, anew=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)
 
-        def make(advance: Callable[[], None]) -> list[RunStats]:
-            if ray is not None:
-                free_separators(run)
-                return [make_on_ray(ray, "separate", settings, run, share, advance)]
-            if len(chosen.devices) < 2:
-                return [make_share(run, share, locks, advance)]
-            free_separators(run)
-            return run_on_devices(settings, "separate", shard_index, num_shards, advance)
-
+        make = way_of(settings, "separate", run, share, locks, ray)
         filled = fill_share(run, share, locks, make, lambda: _announce(run))
     shard_stats, run_stats = filled.shards, filled.runs
     summary = _summed(run, shard_stats, run_stats, time.perf_counter() - start)
@@ -166,15 +157,6 @@ def separate(
         )
     _print(summary, run, run_stats, failure_log)
     return summary
-
-
-def check_share(shard_index: int, num_shards: int) -> None:
-    """Raises MixstyleError ("bad-option") for a share that there is not."""
-    if not 0 <= shard_index < num_shards:
-        raise MixstyleError(
-            f"--shard-index {shard_index}: should be from 0 to {num_shards - 1}, for --num-shards {num_shards}",
-            code="bad-option",
-        )
 
 
 def open_run(
@@ -293,14 +275,6 @@ def _stored_manifest(path: Path, rebuild: bool) -> Manifest | None:
         return None
 
 
-def free_separators(run: ShardRun[Any]) -> None:
-    """Takes a run's separators off their device: its memory is for the worker there."""
-    for separator in run.separators:
-        separator.network.to("cpu")
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
 @contextmanager
 def as_mixstyle_errors(stems_dir: Path) -> Iterator[None]:
     """Raises MixstyleError where the disk or the device is full."""
@@ -338,14 +312,16 @@ def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[Run
     failed = (
         f"{summary.tracks_failed} failed ({reasons}; see {failure_log})" if summary.tracks_failed else "none failed"
     )
-    clips = f"{summary.clips_done} clips" + (f", {summary.clips_failed} not usable" if summary.clips_failed else "")
-    say(f"separate: {summary.tracks_done} of {summary.tracks_planned} tracks done ({clips}), {failed}")
+    clips = counted(summary.clips_done, "clip") + (
+        f", {summary.clips_failed} not usable" if summary.clips_failed else ""
+    )
+    say(f"separate: {counted(summary.tracks_done, 'track', of=summary.tracks_planned)} done ({clips}), {failed}")
     if summary.tracks_noted:
         say(f"separate: {summary.tracks_noted} of them hold less than their headers say; what is there is used")
-    shards = "1 shard" if summary.shards == 1 else f"{summary.shards} shards"
-    say(f"separate: {shards}, {summary.disk_bytes / 1e6:.1f} MB on disk")
+    say(f"separate: {counted(summary.shards, 'shard')}, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
-        say(f"separate: {summary.shards_elsewhere} shards are left: of other shares, or locked by other processes")
+        left = counted(summary.shards_elsewhere, "shard")
+        say(f"separate: left are {left} of other shares, or locked by other processes")
     if not summary.shards_made:
         say("separate: nothing was left to do")
         return

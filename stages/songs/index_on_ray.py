@@ -9,7 +9,7 @@ from mixstyle.cache.song_index import IndexedSong
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cluster.actor import request_of
 from mixstyle.stages.cluster.mixed import note_mixed
-from mixstyle.stages.cluster.ray_pool import RayOptions, Share, made_on
+from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.separate.machine_kind import KEY, machine_kind
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embedder import Embedder
@@ -35,17 +35,14 @@ def embedded_on_ray(
         return
     on_gpu, chosen = embedder.device.type == "cuda", settings.separate
 
-    def request(of: Share) -> Mapping[str, Any]:
-        threads = chosen.threads if on_gpu else of.cpus
-        device = "cuda" if on_gpu else "cpu"
+    def request(device: str, threads: int) -> Mapping[str, Any]:
         own = replace(settings, embed=replace(settings.embed, device=device), separate=replace(chosen, threads=threads))
         made = {"root": str(root), "cutting_version": cutting_version, KEY: machine_kind(embedder.device)}
         return request_of("mixstyle.stages.songs.index_rows:SongMaker", own, made)
 
     bunches = [wanted[place : place + SONGS_AT_ONCE] for place in range(0, len(wanted), SONGS_AT_ONCE)]
     parts = [tuple((path, *files[path]) for path in bunch) for bunch in bunches]
-    share = Share(gpus=1) if on_gpu else Share(cpus=chosen.threads)
-    for _, answer in made_on(options, request, share, "index", parts):
+    for _, answer in made_on(options, "index", parts, request, on_gpu=on_gpu, threads=chosen.threads):
         if answer["fingerprint"] != embedder.fingerprint:
             raise MixstyleError(
                 "index: a machine of the cluster has another encoder or separator under the same names", code="misfit"
