@@ -42,6 +42,7 @@ import zarr
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] (compiled)
 from numpy.typing import ArrayLike, NDArray
 
+from mixstyle.cache.features_arrays import StoreArrays, damaged_store
 from mixstyle.cache.features_damage import (
     CHECKSUM,
     UNREADABLE,
@@ -57,7 +58,6 @@ from mixstyle.cache.features_layout import (
     KEYS,
     RowKeys,
     ShardRows,
-    Strays,
     allocate,
     as_strings,
     as_text,
@@ -93,17 +93,15 @@ class FeatureStore:
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
-        self._group = group
-        self._arrays: dict[str, zarr.Array] = {}
-        self._strays = Strays(path)
+        self._arrays = StoreArrays(path, group)
         attributes = dict(group.attrs)
         self.rows_per_shard = _whole(attributes["rows_per_shard"])
         self.descriptors_version = _whole(attributes["descriptors_version"])
         self.table: list[dict[str, Any]] = json.loads(json.dumps(attributes["descriptors"]))
         self.made_with: dict[str, Any] = json.loads(json.dumps(attributes["made_with"]))
         self.names: list[str] = [row["name"] for row in self.table]
-        self.n_rows: int = self._array("descriptors").shape[0]
-        self.n_shards: int = self._array("done").shape[0]
+        self.n_rows: int = self._arrays.shape("descriptors")[0]
+        self.n_shards: int = self._arrays.shape("done")[0]
 
     @classmethod
     def create(
@@ -153,6 +151,8 @@ class FeatureStore:
     def open(cls, path: Path | str, *, write: bool = False) -> "FeatureStore":
         """Opens a store. Raises MixstyleError where there is none, or one of another format or version."""
         path = Path(path)
+        if path.is_file():
+            raise _not_a_store(path)
         if not path.is_dir():
             raise MixstyleError(f"{path}: no feature store", code="step-missing", remedy=("features",))
         try:
@@ -172,9 +172,9 @@ class FeatureStore:
             problem = metadata_problem(path, attributes)
             store = None if problem else cls(path, group)
         except (*UNREADABLE, MixstyleError) as error:
-            raise _damaged(path, f"its metadata cannot be read ({one_line(error)})") from error
+            raise damaged_store(path, f"its metadata cannot be read ({one_line(error)})") from error
         if store is None:
-            raise _damaged(path, problem)
+            raise damaged_store(path, problem)
         return store
 
     # What a shard fills
@@ -195,23 +195,19 @@ class FeatureStore:
         if rows.values.shape != (n, len(self.names)) or len(rows.start_s) != n or len(rows.reason) != n:
             raise ValueError(f"shard {shard} has {n} rows of {len(self.names)} descriptors, not {rows.values.shape}")
         self.forget_shard(shard)
-        self._put("descriptors", place, np.asarray(rows.values, np.float32), shard)
-        self._put("start_s", place, np.asarray(rows.start_s, np.float64), shard)
-        self._put("reason", place, as_text(rows.reason), shard)
+        self._arrays.write_chunk("descriptors", place, np.asarray(rows.values, np.float32), shard)
+        self._arrays.write_chunk("start_s", place, np.asarray(rows.start_s, np.float64), shard)
+        self._arrays.write_chunk("reason", place, as_text(rows.reason), shard)
         digest = rows_digest(rows.values, rows.start_s, rows.reason, rows.shard_sha256)
         one, told = slice(shard, shard + 1), {"shard_sha256": rows.shard_sha256, "rows_sha256": digest}
         for name in ("shard_sha256", "rows_sha256") if self._has_digests else ("shard_sha256",):
-            self._put(name, one, as_text([told[name]]), shard)
-        self._put("done", one, np.array([True]), shard)
+            self._arrays.write_chunk(name, one, as_text([told[name]]), shard)
+        self._arrays.write_chunk("done", one, np.array([True]), shard)
 
     def forget_shard(self, shard: int) -> None:
         """Marks a shard as not done and removes what is there of it, whole or damaged."""
         for name in reversed(BY_SHARD):  # done first
-            folder = self.path / name / "c"
-            for chunk in (folder / str(shard) / "0", folder / str(shard)):
-                if chunk.is_file():
-                    chunk.unlink()
-                    sync(chunk.parent)
+            self._arrays.remove_chunk(name, shard)
 
     def damaged_shards(self) -> dict[int, str]:
         """Shards that are marked done and do not hold what was written, and what is wrong with each.
@@ -222,7 +218,7 @@ class FeatureStore:
         self.check_keys()
         damaged = dict.fromkeys(self._cut(BY_SHARD), "a chunk of it is cut")
         done, from_stems = self.done, self.shard_sha256
-        digests = as_strings(self._by_shard("rows_sha256", "")) if self._has_digests else None
+        digests = as_strings(self._arrays.read_each("rows_sha256", "")) if self._has_digests else None
         try:
             whole = None if damaged else self._rows(slice(0, self.n_rows))
         except MixstyleError:
@@ -243,17 +239,21 @@ class FeatureStore:
 
     def _rows(self, place: slice) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Descriptors, starts and reasons of some rows."""
-        return self._read("descriptors", place), self._read("start_s", place), self._read("reason", place)
+        return (
+            self._arrays.read("descriptors", place),
+            self._arrays.read("start_s", place),
+            self._arrays.read("reason", place),
+        )
 
     def check_keys(self) -> None:
         """Raises MixstyleError ("damaged-file") where what is known of each row is not what was written."""
         if self._cut((*KEYS, "descriptor")):
-            raise _damaged(self.path, "a chunk of the clips' names is cut")
-        columns = [as_strings(self._read(name)) for name in KEYS]
-        stored = self._group.attrs.get("keys_sha256")
+            raise damaged_store(self.path, "a chunk of the clips' names is cut")
+        columns = [as_strings(self._arrays.read(name)) for name in KEYS]
+        stored = self._arrays.attributes.get("keys_sha256")
         whole = stored == keys_digest(columns) if stored else all("" not in column for column in columns)
-        if not whole or as_strings(self._read("descriptor")) != self.names:
-            raise _damaged(self.path, "the clips that it names are not those that were written")
+        if not whole or as_strings(self._arrays.read("descriptor")) != self.names:
+            raise damaged_store(self.path, "the clips that it names are not those that were written")
 
     def _cut(self, names: Sequence[str]) -> list[int]:
         """Chunks of some arrays that are cut, where no checksum tells."""
@@ -261,25 +261,12 @@ class FeatureStore:
 
     @property
     def _has_digests(self) -> bool:
-        return "rows_sha256" in self._group
-
-    def _by_shard(self, name: str, unreadable: Any) -> list[Any]:
-        """A value for each shard; `unreadable` where its chunk is damaged."""
-        try:
-            return list(self._read(name))
-        except MixstyleError:
-            found = []
-            for shard in range(self.n_shards):
-                try:
-                    found.append(self._read(name, slice(shard, shard + 1))[0])
-                except MixstyleError:
-                    found.append(unreadable)
-            return found
+        return "rows_sha256" in self._arrays
 
     @property
     def done(self) -> NDArray[np.bool_]:
         """`[shard]`: which shards are whole, as the disk says now."""
-        return np.asarray(self._by_shard("done", False), dtype=bool)
+        return np.asarray(self._arrays.read_each("done", False), dtype=bool)
 
     @property
     def complete(self) -> bool:
@@ -289,7 +276,7 @@ class FeatureStore:
     @property
     def shard_sha256(self) -> list[str]:
         """`[shard]`: hash of the stem shard behind each shard's rows; empty where it is not done."""
-        hashes = as_strings(self._by_shard("shard_sha256", ""))
+        hashes = as_strings(self._arrays.read_each("shard_sha256", ""))
         return [value if done else "" for value, done in zip(hashes, self.done, strict=True)]
 
     @property
@@ -304,22 +291,22 @@ class FeatureStore:
     @cached_property
     def clip_ids(self) -> list[str]:
         """`[row]`: `<track_id>_<slot>`."""
-        return as_strings(self._read("clip_id"))
+        return as_strings(self._arrays.read("clip_id"))
 
     @cached_property
     def track_ids(self) -> list[str]:
         """`[row]`."""
-        return as_strings(self._read("track_id"))
+        return as_strings(self._arrays.read("track_id"))
 
     @cached_property
     def splits(self) -> list[str]:
         """`[row]`: train, validation or test."""
-        return as_strings(self._read("split"))
+        return as_strings(self._arrays.read("split"))
 
     @property
     def reasons(self) -> list[str]:
         """`[row]`: why a clip has no descriptors; empty where it has, or where its shard is not done."""
-        return as_strings(self._read("reason"))
+        return as_strings(self._arrays.read("reason"))
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -339,15 +326,11 @@ class FeatureStore:
             raise IndexError(f"rows should lie in 0..{self.n_rows - 1}")
         if not index.size:
             return np.empty((0, len(self.names)), np.float32)
-        try:
-            selected = self._array("descriptors").get_orthogonal_selection((index, slice(None)))
-        except UNREADABLE as error:
-            raise self._unread("descriptors", error) from error
-        return np.asarray(selected, dtype=np.float32)
+        return np.asarray(self._arrays.read_rows("descriptors", index), dtype=np.float32)
 
     def values(self) -> NDArray[np.float32]:
         """All descriptors, `[row, descriptor]`."""
-        return np.asarray(self._read("descriptors"), dtype=np.float32)
+        return np.asarray(self._arrays.read("descriptors"), dtype=np.float32)
 
     def statistics(self, rows: ArrayLike | None = None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Robust center and scale `[D]` (see `robust_statistics`) over some rows; None: the training split's.
@@ -360,13 +343,13 @@ class FeatureStore:
 
     def write_statistics(self, center: NDArray[np.float32], scale: NDArray[np.float32]) -> None:
         """Stores the training split's statistics; equal stores get equal bytes, whoever writes."""
-        self._put("center", slice(0, len(self.names)), center, 0)
-        self._put("scale", slice(0, len(self.names)), scale, 0)
+        self._arrays.write_chunk("center", slice(0, len(self.names)), center, 0)
+        self._arrays.write_chunk("scale", slice(0, len(self.names)), scale, 0)
 
     def stored_statistics(self, *, checked: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Center and scale `[D]` as stored, or None before every shard is done; checked: raises where damaged."""
         try:
-            found = [self._read(name) for name in ("center", "scale")] if self.complete else []
+            found = [self._arrays.read(name) for name in ("center", "scale")] if self.complete else []
         except MixstyleError:
             if checked:
                 raise
@@ -394,59 +377,25 @@ class FeatureStore:
             import pandas
         except ImportError as error:
             raise MixstyleError("to_dataframe needs pandas: pip install pandas", code="no-package") from error
-        keys = {name: as_strings(self._read(name)) for name in (*KEYS, "reason")}
-        start_s = self._read("start_s")
+        keys = {name: as_strings(self._arrays.read(name)) for name in (*KEYS, "reason")}
+        start_s = self._arrays.read("start_s")
         values = pandas.DataFrame(self.values(), columns=pandas.Index(self.names))
         return pandas.concat([pandas.DataFrame({**keys, "start_s": start_s}), values], axis=1)
-
-    def _array(self, name: str) -> zarr.Array:
-        if name not in self._arrays:
-            try:
-                array = self._group[name]
-            except UNREADABLE as error:
-                raise _damaged(self.path, f"{name} cannot be read") from error
-            if not isinstance(array, zarr.Array):
-                raise _damaged(self.path, f"{name} is no array")
-            self._arrays[name] = array
-        return self._arrays[name]
-
-    def _read(self, name: str, place: slice = slice(None)) -> NDArray[Any]:
-        """A part of an array. Raises MixstyleError ("damaged-file") for chunks that are not what was written."""
-        array = self._array(name)
-        try:
-            return np.asarray(array[place])
-        except UNREADABLE as error:
-            raise self._unread(name, error) from error
-
-    def _unread(self, name: str, error: Exception) -> MixstyleError:
-        remedy = ("features",) if name in BY_SHARD else ("features", "--rebuild")
-        return _damaged(self.path, f"{name} cannot be read ({one_line(error)})", remedy)
-
-    def _put(self, name: str, place: slice, values: NDArray[Any], chunk: int) -> None:
-        """Writes one chunk, makes it durable and reads it back; sweeps what a killed writer of it left."""
-        folder = self.path / name / "c"
-        for stray in self._strays.of(name, chunk):
-            stray.unlink(missing_ok=True)
-        self._array(name)[place] = values
-        for written in (folder / str(chunk) / "0", folder / str(chunk), folder):
-            sync(written)
-        back = np.asarray(self._array(name)[place])
-        if not np.array_equal(back, values, equal_nan=values.dtype.kind == "f"):
-            raise MixstyleError(
-                f"{self.path}: {name} of shard {chunk} reads back otherwise than it was written; check the disk",
-                code="cannot-write",
-            )
 
 
 def _unopened(path: Path, why: str) -> MixstyleError:
     """What to raise where a folder does not open as a store: a damaged one, if it has the arrays of one."""
     if all((path / name).is_dir() for name in ("descriptors", "shard_sha256", "done")):
-        return _damaged(path, f"its metadata are missing or cannot be read ({why})")
-    return MixstyleError(f"{path}: not a feature store; remove it, then", code="wrong-file", remedy=("features",))
+        return damaged_store(path, f"its metadata are missing or cannot be read ({why})")
+    return _not_a_store(path)
 
 
-def _damaged(path: Path, what: str, remedy: Sequence[str] = ("features", "--rebuild")) -> MixstyleError:
-    return MixstyleError(f"{path}: damaged: {what}", code="damaged-file", remedy=remedy)
+def _not_a_store(path: Path) -> MixstyleError:
+    return MixstyleError(
+        f"{path}: not a feature store; move it away, or set features.features_path to another place, then",
+        code="wrong-file",
+        remedy=("features",),
+    )
 
 
 def _whole(value: Any) -> int:

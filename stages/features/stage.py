@@ -35,10 +35,12 @@ from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.features.on_ray import fill_on_ray
 from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
@@ -127,10 +129,7 @@ def features(
     stems or descriptors or is damaged as a whole and `rebuild` is not set, and where other processes hold all that is
     left of the share.
     """
-    if not 0 <= shard_index < num_shards:
-        raise MixstyleError(
-            f"--shard-index {shard_index}: should lie between 0 and --num-shards {num_shards} less 1", code="bad-option"
-        )
+    check_share(shard_index, num_shards)
     check_folder(settings.features.features_path.parent)
     set_codec_threads(num_shards)
     share = (shard_index, num_shards)
@@ -225,7 +224,8 @@ def _summary(store: FeatureStore, cache: StemCache, shards_computed: int, clips_
 
 
 def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> None:
-    done = f"features: {summary.clips} clips with {len(DESCRIPTORS)} descriptors in {summary.features_path}"
+    clips = counted(summary.clips, "clip")
+    done = f"features: {clips} with {len(DESCRIPTORS)} descriptors in {summary.features_path}"
     failed = f", {summary.clips_failed} without (their reasons are in the store)" if summary.clips_failed else ""
     rate = f"; {summary.clips_per_s:.1f} clips/s, {summary.times_real_time:.0f} x real time"
     left = summary.shards_waiting or summary.shards_elsewhere
@@ -250,8 +250,8 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, shared: bool, lock
             store.check_keys()
             wrong = stale_reasons(store, cache)
             trouble = f"was made from other stems or descriptors ({'; '.join(wrong)})" if wrong else ""
-        except MixstyleError:
-            if not rebuild:
+        except MixstyleError as error:
+            if not rebuild or error.code == "wrong-file":  # somebody's own files, which are not ours to delete
                 raise
         else:
             if not trouble and (shared or not rebuild):

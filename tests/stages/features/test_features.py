@@ -385,6 +385,22 @@ def test_a_store_that_is_damaged_as_a_whole_is_told_and_rebuilt(finished: Path, 
     assert digest(folder / "features.zarr") == digest(finished / "features.zarr")
 
 
+def test_rebuild_deletes_nothing_that_is_no_store(finished: Path, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "own", shards=2)
+    path = folder / "features.zarr"
+    path.mkdir()
+    (path / "thesis.txt").write_text("the only copy")
+    for rebuild in (False, True):
+        with pytest.raises(MixstyleError) as caught:
+            features(settings_of(folder), rebuild=rebuild)
+        assert (caught.value.code, (path / "thesis.txt").read_text()) == ("wrong-file", "the only copy")
+    shutil.rmtree(path)
+    path.write_text("the only copy")
+    with pytest.raises(MixstyleError) as caught:
+        features(settings_of(folder), rebuild=True)
+    assert (caught.value.code, path.read_text()) == ("wrong-file", "the only copy")
+
+
 def test_rebuild_computes_all_of_it_though_nothing_changed(finished: Path, tmp_path: Path) -> None:
     folder = copy_of(finished, tmp_path / "again", shards=2)
     assert features(settings_of(folder)).shards_computed == 2

@@ -1,0 +1,114 @@
+"""The arrays of a descriptor store on disk: parts are read, and chunks are written and read back.
+
+What zarr raises over damaged files becomes a `MixstyleError` ("damaged-file") that names the store and the command that
+makes it whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from mixstyle.cache.features_damage import UNREADABLE
+from mixstyle.cache.features_layout import BY_SHARD, Strays, sync
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
+
+
+class StoreArrays:
+    """The arrays of the group at `path`."""
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path = path
+        self._group = group
+        self._opened: dict[str, zarr.Array] = {}
+        self._strays = Strays(path)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The group's."""
+        return self._group.attrs
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._group
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The sizes of an array."""
+        return self._array(name).shape
+
+    def read(self, name: str, place: slice = slice(None)) -> NDArray[Any]:
+        """A part of an array. Raises MixstyleError ("damaged-file") for chunks that are not what was written."""
+        array = self._array(name)
+        try:
+            return np.asarray(array[place])
+        except UNREADABLE as error:
+            raise self._unread(name, error) from error
+
+    def read_rows(self, name: str, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Some rows `[n, D]` of an array `[row, D]`, in their order; only the chunks that hold them are read."""
+        array = self._array(name)
+        try:
+            return np.asarray(array.get_orthogonal_selection((index, slice(None))))
+        except UNREADABLE as error:
+            raise self._unread(name, error) from error
+
+    def read_each(self, name: str, unreadable: Any) -> list[Any]:
+        """The values of an array `[n]`; `unreadable` where a value's chunk is damaged."""
+        try:
+            return list(self.read(name))
+        except MixstyleError:
+            found = []
+            for place in range(self.shape(name)[0]):
+                try:
+                    found.append(self.read(name, slice(place, place + 1))[0])
+                except MixstyleError:
+                    found.append(unreadable)
+            return found
+
+    def write_chunk(self, name: str, place: slice, values: NDArray[Any], chunk: int) -> None:
+        """Writes one chunk, makes it durable and reads it back; sweeps what a killed writer of it left.
+
+        Raises MixstyleError ("cannot-write") where the disk gives back something else.
+        """
+        folder = self.path / name / "c"
+        for stray in self._strays.of(name, chunk):
+            stray.unlink(missing_ok=True)
+        self._array(name)[place] = values
+        for written in (folder / str(chunk) / "0", folder / str(chunk), folder):
+            sync(written)
+        back = np.asarray(self._array(name)[place])
+        if not np.array_equal(back, values, equal_nan=values.dtype.kind == "f"):
+            raise MixstyleError(
+                f"{self.path}: {name} of shard {chunk} reads back otherwise than it was written; check the disk",
+                code="cannot-write",
+            )
+
+    def remove_chunk(self, name: str, chunk: int) -> None:
+        """Removes a chunk, whole or damaged; readers find the array's fill value."""
+        folder = self.path / name / "c"
+        for path in (folder / str(chunk) / "0", folder / str(chunk)):
+            if path.is_file():
+                path.unlink()
+                sync(path.parent)
+
+    def _array(self, name: str) -> zarr.Array:
+        if name not in self._opened:
+            try:
+                array = self._group[name]
+            except UNREADABLE as error:
+                raise damaged_store(self.path, f"{name} cannot be read") from error
+            if not isinstance(array, zarr.Array):
+                raise damaged_store(self.path, f"{name} is no array")
+            self._opened[name] = array
+        return self._opened[name]
+
+    def _unread(self, name: str, error: Exception) -> MixstyleError:
+        remedy = ("features",) if name in BY_SHARD else ("features", "--rebuild")
+        return damaged_store(self.path, f"{name} cannot be read ({one_line(error)})", remedy)
+
+
+def damaged_store(path: Path, what: str, remedy: Sequence[str] = ("features", "--rebuild")) -> MixstyleError:
+    """What to raise over a damaged store."""
+    return MixstyleError(f"{path}: damaged: {what}", code="damaged-file", remedy=remedy)
