@@ -13,7 +13,8 @@ state of generators, scheduler or scaler is needed to go on exactly.
 
 The file is a ZIP, which has a CRC-32 of each part; they are checked whenever it is read.
 
-Names: `latest.pt` (to go on from), `checkpoint_epoch_X.pt`, `best_model.pt`, `final_model.pt`.
+Names: `latest.pt`, `checkpoint_epoch_X.pt`, `best_model.pt`, `final_model.pt`. All hold the same, so that a
+training can be gone on from any of them.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,24 +125,51 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 def newest_checkpoint(
     folder: Path, device: torch.device | str = "cpu", torn: list[str] | None = None
 ) -> tuple[Path, dict[str, Any], list[str]] | None:
-    """The newest whole checkpoint to go on from, its content, and a line for each newer one that is torn, lacks
+    """The newest whole checkpoint to go on from, its content, and a line for each one passed over that is torn, lacks
     something or has weights that are not finite.
 
-    None where there is no whole one. torn: takes these lines, then too.
+    `latest.pt` where it is whole; else the one of most steps among the newest whole one of an epoch, the last and the
+    best one. None where there is no whole one. torn: takes these lines, then too.
     """
-    epochs = {
-        int(match[1]): path
-        for path in folder.glob("checkpoint_epoch_*.pt")
-        if (match := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name))
-    }
     torn = [] if torn is None else torn
-    for path in [folder / LATEST, *(epochs[epoch] for epoch in sorted(epochs, reverse=True))]:
-        if not path.is_file():
-            continue
+    latest = _first_whole([folder / LATEST], device, torn)
+    if latest:
+        return *latest, torn
+    places = ([path for _, path in sorted(_epochs(folder), reverse=True)], [folder / FINAL], [folder / BEST])
+    others = [found for paths in places if (found := _first_whole(paths, device, torn))]
+    return (*max(others, key=lambda one: one[1]["step"]), torn) if others else None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a checkpoint that can be read."""
+    try:
+        load_checkpoint(path)
+    except MixstyleError:
+        return False
+    return True
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints that a training has written to its folder; files with names of their own are not among them."""
+    named = [folder / name for name in (LATEST, BEST, FINAL)]
+    return [path for path in (*named, *(path for _, path in sorted(_epochs(folder)))) if path.is_file()]
+
+
+def _epochs(folder: Path) -> list[tuple[int, Path]]:
+    """Epochs and their checkpoints."""
+    found = ((re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name), path) for path in folder.glob("*.pt"))
+    return [(int(match[1]), path) for match, path in found if match]
+
+
+def _first_whole(
+    paths: Sequence[Path], device: torch.device | str, torn: list[str]
+) -> tuple[Path, dict[str, Any]] | None:
+    """The first checkpoint that a training can go on from, and its content; torn takes a line for each before it."""
+    for path in filter(Path.is_file, paths):
         try:
             content = load_checkpoint(path, device)
             _check_to_go_on(path, content)
-            return path, content, torn
+            return path, content
         except MixstyleError as error:
             torn.append(str(error))
     return None
@@ -150,6 +178,7 @@ def newest_checkpoint(
 def _check_to_go_on(path: Path, content: Mapping[str, Any]) -> None:
     """Raises MixstyleError where a training cannot go on from what a checkpoint holds."""
     missing = [name for name in _TO_GO_ON if name not in content]
+    missing = missing or [name for name in ("step", "epoch") if not isinstance(content[name], int)]
     if missing or not isinstance(content["encoder"], Mapping):
         raise MixstyleError(f"{path}: damaged: it lacks {', '.join(missing) or 'weights'}", code="damaged-file")
     check_finite(path, content["encoder"])

@@ -21,14 +21,13 @@ from mixstyle.cache.models.checkpoints import MIXED_FROM, LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json, write_text
-from mixstyle.cache.storage.provenance import guard
+from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.pipeline.retrieval import chance, principal_components, unit
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.presentation.pages import NAMES, REPORT
@@ -74,8 +73,8 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     device = resolve_device(chosen.device)
     check_folder(chosen.report_dir)
     cache, store = open_described_stems(settings)
+    provenance = provenance_of(settings, cache, store)  # before it is read: a newer one then counts as another
     path = checkpoint_of(settings)
-    check_checkpoint(path, settings.train.checkpoint_dir)
     loaded = load_encoder(path, device)
     known = _known(loaded, cache, store)
     if not known and chosen.checkpoint is None:
@@ -105,7 +104,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
         retrieval["all"] = retrieve(tracks, embeddings, list(range(len(tracks))))
     loss = bundled(read_loss(path.parent / LOSS), LOSS_ROWS)
     result = Report(settings, cache, store, loaded, path, device, split, known, tracks, retrieval, loss)
-    return _write(chosen.report_dir, result, embeddings, asked)
+    return _write(chosen.report_dir, result, embeddings, asked, provenance)
 
 
 def choose_split(tracks: Sequence[CachedTrack], wanted: str, known: bool) -> tuple[str, list[CachedTrack]]:
@@ -143,7 +142,9 @@ def limited(tracks: Sequence[CachedTrack], queries: Sequence[CachedTrack], most:
     return [track for track in tracks if track.track_id in kept]
 
 
-def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence[int]) -> ReportSummary:
+def _write(
+    folder: Path, result: Report, embeddings: Embeddings, asked: Sequence[int], provenance: Provenance
+) -> ReportSummary:
     """Figures, loss.csv, the page, and the metrics last."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"retrieval": folder / "retrieval.png", "map": folder / "map.png"}
@@ -166,7 +167,6 @@ def _write(folder: Path, result: Report, embeddings: Embeddings, asked: Sequence
     metrics = metrics_of(result)
     write_text(folder / NAMES[REPORT], html(result, figures))
     write_json(folder / METRICS, metrics)
-    provenance = provenance_of(result.settings, result.cache, result.store)
     guard(folder / SETTINGS, provenance, rebuild=True)  # only tells: all is made anew in every run
     summary = ReportSummary(folder / NAMES[REPORT], folder / METRICS, metrics)
     for name, retrieval in result.retrieval.items():

@@ -30,10 +30,12 @@ def report_status(settings: Settings, cache: "StemCache | None", store: "Feature
         numbers = ", ".join(f"{row} {100 * found[row]['top1']:.1f}%" for row in ("trained", "raw", "untrained"))
         done = f"{made:%Y-%m-%d %H:%M}; top-1 of {found['pool']} songs: {numbers}"
         stored = read_provenance(folder / SETTINGS)
-        now = provenance_of(settings, cache, store) if cache and store else stored
-        changed = differences(stored, now, told=INPUTS)
     except (MixstyleError, KeyError, TypeError) as error:
         return StageStatus("report", "damaged", problems=(f"{metrics_path}: {error}",), run="mixstyle report")
-    if changed:
+    try:
+        now = provenance_of(settings, cache, store) if cache and store else stored
+    except MixstyleError as error:  # the checkpoint is gone
+        return StageStatus("report", "stale", done, (error.message,), "mixstyle report")
+    if changed := differences(stored, now, told=INPUTS):
         return StageStatus("report", "stale", done, (f"changed since: {', '.join(changed)}",), "mixstyle report")
     return StageStatus("report", "done", done)

@@ -1,7 +1,9 @@
 """What a training's weights were made from: settings, inputs, and the versions of the effects that it draws."""
 
+from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.models.checkpoints import checkpoints_in
 from mixstyle.cache.models.separator_records import separators_of_stems
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance
@@ -13,12 +15,20 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.train import TrainSettings
 
 SETTINGS = "settings.json"
+REBUILD = ("train", "--rebuild")
 RENAMED = {"style_effects": "chain_effects"}
 """Names in what trainings stored that were others: old -> new."""
 OTHER_INPUTS = {
     "stems": "the cached stems are others than those it was trained on",
     "features": "the descriptors are others than those it was trained on",
 }
+
+
+def cannot_go_on(folder: Path) -> str:
+    """What is said where a folder has checkpoints, and training can go on from none of them."""
+    count = len(checkpoints_in(folder))
+    files = "it" if count == 1 else f"all {count} of them"
+    return f"training can go on from no checkpoint in {folder}; to begin anew deletes {files}"
 
 
 def reads_streams(options: TrainSettings) -> bool:

@@ -25,8 +25,10 @@ from mixstyle.cache.models.checkpoints import (
     FINAL,
     LATEST,
     MIXED_FROM,
+    checkpoints_in,
     describe_encoder,
     epoch_name,
+    is_whole,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
@@ -50,8 +52,10 @@ from mixstyle.stages.train.mels import kept_mels
 from mixstyle.stages.train.monitor import watch_songs
 from mixstyle.stages.train.provenance import (
     OTHER_INPUTS,
+    REBUILD,
     RENAMED,
     SETTINGS,
+    cannot_go_on,
     provenance_of,
     reads_bank,
     separators_of,
@@ -155,8 +159,9 @@ class _Run:
         self._resume()
         options, folder = self.options, self.options.checkpoint_dir
         if self.step >= self.total:
-            if not (folder / FINAL).is_file():
-                self._save(FINAL, None)
+            for name in (LATEST, FINAL):
+                if self.leads and not is_whole(folder / name):
+                    self._save(name, None)
             self._say(f"train: nothing to do, {self.step} steps are done ({folder / FINAL})")
             return TrainSummary(self.step, self._epoch, None, self.best_loss, folder / FINAL, 0.0, 0.0)
         parameters = sum(p.numel() for p in self.encoder.parameters())
@@ -355,10 +360,12 @@ class _Run:
         return track_numbers(track.track_id for track in self.data.tracks)
 
     def _resume(self) -> None:
-        found = newest_checkpoint(self.options.checkpoint_dir, self.device)
+        folder, torn = self.options.checkpoint_dir, []
+        found = newest_checkpoint(folder, self.device, torn)
         if found is None:
-            for path in sorted(self.options.checkpoint_dir.glob("*.pt")):
-                self._say(f"train: warning: nothing to go on from in {path}; training begins anew")
+            if torn:  # a training from the start would write over models that somebody may still want
+                told = f"{torn[0]}; {cannot_go_on(folder)}; to do so,"
+                raise MixstyleError(told, code="damaged-file", remedy=REBUILD)
             return
         path, content, torn = found
         for line in torn:
@@ -372,7 +379,7 @@ class _Run:
             raise MixstyleError(
                 f"{path}: does not fit the network of these settings ({one_line(error, 200)}); remove it, or",
                 code="misfit",
-                remedy=("train", "--rebuild"),
+                remedy=REBUILD,
             ) from error
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
         self._check_stream(path, content.get("reader") or [])
@@ -406,12 +413,12 @@ class _Run:
             raise MixstyleError(
                 f"{path}: its stream of shards stood elsewhere than the order of now says; undo the change, or",
                 code="stale",
-                remedy=("train", "--rebuild"),
+                remedy=REBUILD,
             )
 
     def _guard(self, rebuild: bool) -> None:
         folder = self.options.checkpoint_dir
-        outputs = [*folder.glob("*.pt"), folder / LOSS, *self.options.log_dir.glob("events.out.tfevents.*")]
+        outputs = [*checkpoints_in(folder), folder / LOSS, *self.options.log_dir.glob("events.out.tfevents.*")]
         provenance = provenance_of(self.options, self.made_from)
         absent = unversioned(self.options)
         guard(

@@ -20,13 +20,21 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
         return nothing
     from mixstyle.cache.models.checkpoints import FINAL, newest_checkpoint
     from mixstyle.cache.storage.provenance import differences, read_provenance
-    from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, reads_bank, unversioned
+    from mixstyle.stages.train.provenance import (
+        OTHER_INPUTS,
+        RENAMED,
+        SETTINGS,
+        cannot_go_on,
+        provenance_of,
+        reads_bank,
+        unversioned,
+    )
 
     damaged: list[str] = []
     newest = newest_checkpoint(folder, torn=damaged)
     if newest is None and damaged:
-        problems = (*damaged, "no whole checkpoint to go on from; training begins anew")
-        return StageStatus("train", "damaged", problems=problems, run="mixstyle train")
+        problems = (*damaged, cannot_go_on(folder))
+        return StageStatus("train", "damaged", problems=problems, run="mixstyle train --rebuild")
     if newest is None:
         return nothing
     path, content, torn = newest

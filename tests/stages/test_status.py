@@ -10,6 +10,7 @@ import soundfile
 from helpers.mixed_cache import CLIP_S, FRAMES, clip_of, make_stems, settings_of
 
 from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.models.checkpoints import BEST, LATEST
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.report.stage import report
@@ -194,16 +195,21 @@ def test_other_stems_make_what_follows_stale(finished: Path, tmp_path: Path) -> 
 
 def test_a_training_without_a_whole_checkpoint_is_damaged(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
-    for path in (tmp_path / "checkpoints").glob("checkpoint_epoch_*.pt"):
-        path.unlink()
     settings = here(finished, train={"checkpoint_dir": str(tmp_path / "checkpoints")})
-    latest = tmp_path / "checkpoints" / "latest.pt"
-    latest.write_bytes(b"")
+    paths = sorted((tmp_path / "checkpoints").glob("*.pt"))
+    for path in paths:
+        if path.name != BEST:
+            path.write_bytes(b"")
     found = status(settings)["train"]
-    assert (found.state, found.run) == ("damaged", "mixstyle train")
-    assert str(latest) in found.problems[0]
-    latest.unlink()
+    assert (found.state, len(found.problems), BEST in found.done) == ("done", len(paths) - 1, True)
+    (tmp_path / "checkpoints" / BEST).write_bytes(b"")
+    found = status(settings)["train"]
+    assert (found.state, found.run) == ("damaged", "mixstyle train --rebuild")
+    assert str(tmp_path / "checkpoints" / LATEST) in found.problems[0]
+    for path in paths:
+        path.unlink()
     assert status(settings)["train"].state == "not started"
+    assert (status(settings)["report"].state, status(settings)["report"].run) == ("stale", "mixstyle report")
 
 
 def test_a_store_of_another_version_is_told(finished: Path) -> None:

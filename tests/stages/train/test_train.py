@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,39 @@ def test_a_torn_checkpoint_is_passed_over(shared: Path, unbroken: Path, capsys: 
     train(settings_of(shared / "torn", num_epochs=3))
     assert "passed over" in capsys.readouterr().out
     same_end(shared / "torn", unbroken)
+
+
+def test_training_goes_on_from_its_best_model_where_nothing_else_is_whole(shared: Path, unbroken: Path) -> None:
+    folder = shared / "from_best"
+    settings = settings_of(folder)
+    shutil.copytree(unbroken / "ckpt", folder / "ckpt")
+    for path in (folder / "ckpt").glob("*.pt"):
+        if path.name != BEST:
+            os.truncate(path, path.stat().st_size - 2000)
+    train(settings)
+    same_end(folder, unbroken)
+    found = newest_checkpoint(folder / "ckpt")
+    assert found is not None
+    assert found[0].name == "latest.pt", "it is whole again"
+
+
+def test_no_model_is_lost_to_a_training_that_cannot_go_on(shared: Path, unbroken: Path) -> None:
+    """A best model of another version of the format, say, beside checkpoints that are damaged."""
+    folder = shared / "nothing_whole"
+    settings = settings_of(folder)
+    shutil.copytree(unbroken / "ckpt", folder / "ckpt")
+    for path in (folder / "ckpt").glob("*.pt"):
+        os.truncate(path, path.stat().st_size - 2000)
+    torch.save({"version": 99}, folder / "ckpt" / BEST)
+    (folder / "ckpt" / "mine.pt").write_bytes(b"a file of somebody's own")
+    before = {path: path.read_bytes() for path in (folder / "ckpt").iterdir()}
+    with pytest.raises(MixstyleError) as caught:
+        train(settings)
+    assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("train", "--rebuild"))
+    assert {path: path.read_bytes() for path in before} == before
+    train(settings, rebuild=True)
+    same_end(folder, unbroken)
+    assert (folder / "ckpt" / "mine.pt").is_file()
 
 
 def test_changed_settings_are_named(shared: Path, unbroken: Path) -> None:
