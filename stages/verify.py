@@ -1,7 +1,8 @@
 """`mixstyle verify`: reads everything that a profile stored and compares it with its checksums.
 
 Outputs of earlier versions that have no checksums are read all the same, which tells what cannot be decoded. What is
-damaged is named; with `repair` it is taken away, so that the command that made it makes it again.
+damaged is named; with `repair` it is taken away, so that the command that made it makes it again. What another version
+of mixstyle wrote, or somebody else, is named too, and left where it is.
 """
 
 from dataclasses import dataclass
@@ -9,20 +10,26 @@ from pathlib import Path
 
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.verify_checks import Check, all_checks
 
+NOT_OURS = ("unknown-version", "wrong-file")
+"""Codes of what is whole, for all that can be told."""
+
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not what was written. repaired: it was taken away. remake: the command that makes it again."""
+    """Something that is not what was written. remake: the command that makes it again. repaired: it was taken away.
+    ours: whether this version of mixstyle may take it away."""
 
     path: Path
     what: str
     remake: tuple[str, ...]
     repaired: bool = False
+    ours: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ def verify(settings: Settings, repair: bool = False) -> VerifySummary:
     with progress("verify", len(checks), "files") as bar:
         for check in checks:
             found = _checked(check)
-            if found is not None and repair and check.repair is not None:
+            if found is not None and found.ours and repair and check.repair is not None:
                 found = _repaired(check)
             damages += [found] if found is not None else []
             bar.note(f"{len(damages)} damaged" if damages else "")
@@ -58,7 +65,8 @@ def _checked(check: Check) -> Damage | None:
         check.check()
     except MixstyleError as error:
         what = error.message.removeprefix(f"{check.path}: ").removeprefix(f"{shown(check.path)}: ")
-        return Damage(check.path, what, error.remedy if error.code == "unknown-version" else check.remake)
+        ours = error.code not in NOT_OURS
+        return Damage(check.path, what, check.remake if ours else error.remedy, ours=ours)
     except OSError as error:
         return Damage(check.path, f"cannot be read ({error.strerror or error})", check.remake)
     return None
@@ -68,10 +76,10 @@ def _repaired(check: Check) -> Damage | None:
     """Takes something away that is damaged still, now that nobody else writes it."""
     with check.lock():
         found = _checked(check)
-        if found is not None and check.repair is not None:
-            check.repair()
-            return Damage(found.path, found.what, found.remake, repaired=True)
-    return None
+        if found is None or not found.ours or check.repair is None:
+            return found
+        check.repair()
+        return Damage(found.path, found.what, found.remake, repaired=True)
 
 
 def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
@@ -79,11 +87,12 @@ def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
         done = "; taken away" if damage.repaired else ""
         say(f"verify: {shown(damage.path)}: {damage.what}{done}")
     if not summary.damages:
-        whole = {0: "there is nothing to check yet", 1: "1 file is what was written"}
-        say(f"verify: {whole.get(summary.checked, f'{summary.checked} files are what was written')}")
+        are = "is" if summary.checked == 1 else "are"
+        whole = f"{counted(summary.checked, 'file')} {are} what was written"
+        say(f"verify: {whole if summary.checked else 'there is nothing to check yet'}")
         return
-    files = "file is" if summary.checked == 1 else "files are"
-    say(f"verify: {len(summary.damages)} of {summary.checked} {files} damaged")
+    are = "is" if summary.checked == 1 else "are"
+    say(f"verify: {counted(len(summary.damages), 'file', of=summary.checked)} {are} damaged")
     if repair:
         for command in dict.fromkeys(damage.remake for damage in summary.damages if damage.remake):
             say(f"verify: to make it again, run: {completed(command, settings)}")
@@ -94,6 +103,8 @@ def failure(summary: VerifySummary, repair: bool) -> MixstyleError | None:
     left = [damage for damage in summary.damages if not damage.repaired]
     if not left:
         return None
+    first = next((damage for damage in left if damage.ours), left[0])
     rest = f" and {len(left) - 1} others" if len(left) > 1 else ""
-    remedy = left[0].remake if repair else ("verify", "--repair")
-    return MixstyleError(f"{shown(left[0].path)}{rest}: damaged", code="damaged-file", remedy=remedy)
+    remedy = ("verify", "--repair") if first.ours and not repair else first.remake
+    what = "damaged" if first.ours else first.what
+    return MixstyleError(f"{shown(first.path)}{rest}: {what}", code="damaged-file", remedy=remedy)

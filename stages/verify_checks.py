@@ -10,7 +10,7 @@ from typing import Any
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
-from mixstyle.cache.models.checkpoints import load_checkpoint
+from mixstyle.cache.models.checkpoints import checkpoints_in, load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
@@ -225,9 +225,7 @@ def _repair_store(path: Path) -> None:
     try:
         store = FeatureStore.open(path, write=True)
         damaged = store.damaged_shards()
-    except MixstyleError as error:
-        if error.code == "unknown-version":
-            raise
+    except MixstyleError:
         _remove(path)
         return
     for shard in damaged:
@@ -253,7 +251,7 @@ def _training(folder: Path) -> Iterator[Check]:
         path = folder / "settings.json"
         yield Check(path, functools.partial(_check_settings, path), ("train", "--rebuild"))
     lock = functools.partial(locked, folder, "mixstyle verify --repair")
-    for path in sorted(folder.glob("*.pt")):
+    for path in checkpoints_in(folder):
         check = functools.partial(load_checkpoint, path)
         yield Check(path, check, ("train",), functools.partial(_remove, path), lock)
 

@@ -155,6 +155,21 @@ def test_settings_that_are_damaged_are_told_and_left(settings: Settings, tmp_pat
     assert path.exists()
 
 
+def test_what_another_version_or_somebody_else_wrote_is_named_and_left(settings: Settings, tmp_path: Path) -> None:
+    torch.save({"version": 99, "encoder": {}}, tmp_path / "checkpoints" / "best_model.pt")
+    (tmp_path / "checkpoints" / "mine.pt").write_bytes(b"no checkpoint of ours")
+    shutil.rmtree(tmp_path / "features.zarr")
+    (tmp_path / "features.zarr").mkdir()
+    (tmp_path / "features.zarr" / "thesis.txt").write_text("the only copy")
+    before = digest(tmp_path)
+    summary = verify(settings, repair=True)
+    left = {tmp_path / "checkpoints" / "best_model.pt", tmp_path / "features.zarr"}
+    assert {damage.path for damage in summary.damages} == left
+    assert failure(summary, repair=True) is not None
+    after = digest(tmp_path)
+    assert {name: after[name] for name in before} == before
+
+
 def test_what_another_process_writes_is_not_taken_away(settings: Settings, tmp_path: Path) -> None:
     flip(tmp_path / "stems" / "stems-000001.tar")
     with ShardLocks(tmp_path / "stems", "mixstyle separate"), pytest.raises(MixstyleError) as caught:
