@@ -9,6 +9,7 @@ another song under another chain; what comes out is compared by descriptors, and
 interval by resampling songs. `pairs.json` holds what was measured so far, so that a run goes on where it was stopped.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
@@ -41,6 +42,8 @@ VERSION = 2
 CLIP_S = 10.0
 JUDGE = FIRST_ENCODER
 """The encoder of mixstyle 0.1: it was trained otherwise than the one whose whitening the search goes by."""
+WRITE_EVERY_S = 10.0
+"""What a killed run loses at most, beside the pair that it was at."""
 TASKS = ("paired", "unpaired")
 UNITS = {
     "mrstft": "MRSTFT",
@@ -91,12 +94,15 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     seed, frames = settings.evaluate.seed, round(task.clip_s * SAMPLE_RATE)
     kept = _Kept(output / "pairs.json", _made_from(stems, songs, settings, task, tools))
     with progress("evaluate-match", task.pairs + task.unpaired, "pairs") as bar:
-        for name, draw, measure in (("paired", draw_pair, paired), ("unpaired", draw_unpaired, unpaired)):
-            for number in range(getattr(task, _COUNT[name])):
-                if not kept.has(name, number):
-                    pair = draw(stems, songs, seed, number, task.effects, frames)
-                    kept.add(name, number, pair.song, measure(pair, rows(pair, tools), tools))
-                bar.advance()
+        try:
+            for name, draw, measure in (("paired", draw_pair, paired), ("unpaired", draw_unpaired, unpaired)):
+                for number in range(getattr(task, _COUNT[name])):
+                    if not kept.has(name, number):
+                        pair = draw(stems, songs, seed, number, task.effects, frames)
+                        kept.add(name, number, pair.song, measure(pair, rows(pair, tools), tools))
+                    bar.advance()
+        finally:
+            kept.write()
     metrics = {
         "version": VERSION,
         **kept.made_from,
@@ -139,18 +145,32 @@ class _Kept:
     def __init__(self, path: Path, made_from: Mapping[str, Any]) -> None:
         self.path, self.made_from = path, dict(made_from)
         self._rows: dict[str, dict[str, Any]] = {name: {} for name in TASKS}
-        found = read_json(path) if path.is_file() else None
-        if isinstance(found, dict) and found.get("made_from") == self.made_from:
-            self._rows = {name: dict(found["rows"][name]) for name in TASKS}
-        elif found is not None:
-            say(f"evaluate-match: {path} was measured otherwise; all is measured anew")
+        self._unwritten, self._written_s = False, time.monotonic()
+        if not path.is_file():
+            return
+        try:
+            found = read_json(path)
+            if found["made_from"] == self.made_from:
+                self._rows = {name: dict(found["rows"][name]) for name in TASKS}
+            else:
+                say(f"evaluate-match: {path} was measured otherwise; all is measured anew")
+        except (MixstyleError, KeyError, TypeError, ValueError) as error:
+            say(f"evaluate-match: {path} is damaged ({one_line(error)}); all is measured anew")
 
     def has(self, task: str, number: int) -> bool:
         return str(number) in self._rows[task]
 
     def add(self, task: str, number: int, song: int, values: Values) -> None:
         self._rows[task][str(number)] = {"song": song, "values": values}
-        write_json(self.path, {"version": VERSION, "made_from": self.made_from, "rows": self._rows})
+        self._unwritten = True
+        if time.monotonic() - self._written_s > WRITE_EVERY_S:  # all is written: not for each of many quick pairs
+            self.write()
+
+    def write(self) -> None:
+        """Writes what was added since the last time."""
+        if self._unwritten:
+            write_json(self.path, {"version": VERSION, "made_from": self.made_from, "rows": self._rows})
+        self._unwritten, self._written_s = False, time.monotonic()
 
     def of(self, task: str, count: int) -> list[tuple[int, Values]]:
         """Song and values of the first pairs."""

@@ -31,6 +31,7 @@ from mixstyle.stages.evaluate.tasks.task import (
     Task,
     TextTable,
 )
+from mixstyle.stages.evaluate.tasks.two_songs import part_of_two_songs
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.html import Section, Table
 
@@ -50,23 +51,25 @@ class FxNormalisation:
         return {"fx_normalise": {name: np.asarray(value).tolist() for name, value in vars(self.targets).items()}}
 
 
+Steps = tuple[FxNormalisation, MixChain, MixChain]
+
+
 def published_protocol(context: Context, effects: int) -> Part:
     """Queries, then the pool: chain i on whole clips of two different songs."""
-    options, songs = context.options, context.songs
-    nothing = tuple(() for _ in STEMS)
+    options, nothing = context.options, tuple(() for _ in STEMS)
     normalised = FxNormalisation(context.targets())
-    items: list[list[Item]] = [[], []]
-    places: list[list[int]] = [[], []]
-    for i in range(options.chains):
-        rng = np.random.default_rng([options.seed, 12, effects, i])
+
+    def chain_of(rng: np.random.Generator) -> Steps:
         chain = MixChain(draw_chain(rng, effects).stems)
         lufs = tuple(float(value) for value in rng.uniform(*STEM_LUFS, len(STEMS)))
-        after = MixChain(nothing, stem_lufs=lufs, mix_lufs=MIX_LUFS)
-        for side, place in enumerate(rng.choice(len(songs), 2, replace=False)):
-            clips = songs[int(place)].clips
-            items[side].append(Item(clips[int(rng.integers(len(clips)))], (normalised, chain, after)))
-            places[side].append(int(place))
-    return Part(f"{KEY}_{effects}", tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), "as-processed")
+        return normalised, chain, MixChain(nothing, stem_lufs=lufs, mix_lufs=MIX_LUFS)
+
+    def drawn(place: int, chain: Steps, rng: np.random.Generator) -> list[Item]:
+        clips = context.songs[place].clips
+        return [Item(clips[int(rng.integers(len(clips)))], chain)]
+
+    songs, seed = len(context.songs), (options.seed, 12, effects)
+    return part_of_two_songs(f"{KEY}_{effects}", "as-processed", songs, options.chains, seed, chain_of, drawn)
 
 
 def _measure(x: Embeddings, part: Part, row: str, _: object) -> dict[str, Any]:

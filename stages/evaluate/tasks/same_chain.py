@@ -10,7 +10,7 @@ chain, and the song's embedding is the mean of theirs, as `mixstyle index` and `
 `stems-same-chain` embeds the stems as they were processed, `true-same-chain` the true stems of rendered songs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ from mixstyle.stages.evaluate.tasks.task import (
     Task,
     TextTable,
 )
+from mixstyle.stages.evaluate.tasks.two_songs import part_of_two_songs
 from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, TRUE_STEMS, WHOLE_SONGS, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.figures import STYLE, save
@@ -55,7 +56,8 @@ def same_chain(songs: Clips, cut: Cut, effects: int, chains: int, seed: int, nam
         clips = songs[place]
         return [cut.drawn(rng, clips[int(rng.integers(len(clips)))], chain)]
 
-    return _on_two_songs(drawn, len(songs), effects, chains, (seed, 0), name, way)
+    chain_of = partial(draw_chain, effects=effects)
+    return part_of_two_songs(name, way, len(songs), chains, (seed, 0, effects), chain_of, drawn)
 
 
 def songs_same_chain(context: Context, effects: int, name: str, way: Way) -> Part:
@@ -65,29 +67,8 @@ def songs_same_chain(context: Context, effects: int, name: str, way: Way) -> Par
     def drawn(place: int, chain: MixChain, rng: np.random.Generator) -> list[Item]:
         return mixed_song(context.cache, songs[place].clips, chain, options.song_stretches, context.cut, rng)
 
-    return _on_two_songs(drawn, len(songs), effects, options.chains, (options.seed, 11), name, way)
-
-
-def _on_two_songs(
-    drawn: Callable[[int, MixChain, np.random.Generator], list[Item]],
-    songs: int,
-    effects: int,
-    chains: int,
-    seed: tuple[int, int],
-    name: str,
-    way: Way,
-) -> Part:
-    """drawn: the items of a song, by its place, in a chain."""
-    items: list[list[Item]] = [[], []]
-    places: list[list[int]] = [[], []]
-    for i in range(chains):
-        rng = np.random.default_rng([*seed, effects, i])
-        chain = draw_chain(rng, effects)
-        for side, place in enumerate(rng.choice(songs, 2, replace=False)):
-            made = drawn(int(place), chain, rng)
-            items[side] += made
-            places[side] += [int(place)] * len(made)
-    return Part(name, tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), way)
+    chain_of, seed = partial(draw_chain, effects=effects), (options.seed, 11, effects)
+    return part_of_two_songs(name, way, len(songs), options.chains, seed, chain_of, drawn)
 
 
 def _parts(context: Context, variant: Variant, key: str) -> list[Part]:

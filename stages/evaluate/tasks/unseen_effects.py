@@ -15,10 +15,12 @@ from mixstyle.stages.evaluate.tasks.metrics import retrieval_of_halves
 from mixstyle.stages.evaluate.tasks.multiafx_effects import EFFECTS, VERSION, UnseenChain, check_package, draw_unseen
 from mixstyle.stages.evaluate.tasks.page_parts import first_of, number
 from mixstyle.stages.evaluate.tasks.task import Context, Embeddings, Item, Metrics, PageInput, Part, Task, TextTable
+from mixstyle.stages.evaluate.tasks.two_songs import part_of_two_songs
 from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.html import Section, Table
 
 KEY = "unseen_effects"
+Steps = tuple[MixChain, UnseenChain, MixChain]
 SHOWN = {"r1": "R@1", "r5": "R@5", "r10": "R@10"}
 
 
@@ -27,20 +29,19 @@ def unseen_effects(context: Context) -> Part:
 
     Each stem has a chain of its own, at a loudness of its own; the mix is brought to the loudness of all chains.
     """
-    options, cut, songs = context.options, context.cut, context.songs
-    nothing = tuple(() for _ in STEMS)
-    items: list[list[Item]] = [[], []]
-    places: list[list[int]] = [[], []]
-    for i in range(options.unseen_chains):
-        rng = np.random.default_rng([options.seed, 10, i])
-        before = MixChain(nothing, stem_lufs=tuple(float(value) for value in rng.uniform(*STEM_LUFS, len(STEMS))))
+    options, nothing = context.options, tuple(() for _ in STEMS)
+
+    def chain_of(rng: np.random.Generator) -> Steps:
+        lufs = tuple(float(value) for value in rng.uniform(*STEM_LUFS, len(STEMS)))
         chain = UnseenChain(tuple(draw_unseen(rng, options.unseen_effects) for _ in STEMS))
-        for side, place in enumerate(rng.choice(len(songs), 2, replace=False)):
-            clips = songs[int(place)].clips
-            clip = clips[int(rng.integers(len(clips)))]
-            items[side].append(cut.drawn(rng, clip, before, chain, MixChain(nothing, mix_lufs=MIX_LUFS)))
-            places[side].append(int(place))
-    return Part(KEY, tuple(places[0] + places[1]), lambda: tuple(items[0] + items[1]), "through-mix")
+        return MixChain(nothing, stem_lufs=lufs), chain, MixChain(nothing, mix_lufs=MIX_LUFS)
+
+    def drawn(place: int, chain: Steps, rng: np.random.Generator) -> list[Item]:
+        clips = context.songs[place].clips
+        return [context.cut.drawn(rng, clips[int(rng.integers(len(clips)))], *chain)]
+
+    songs, seed = len(context.songs), (options.seed, 10)
+    return part_of_two_songs(KEY, "through-mix", songs, options.unseen_chains, seed, chain_of, drawn)
 
 
 def _measure(x: Embeddings, part: Part, row: str, _: object) -> dict[str, Any]:

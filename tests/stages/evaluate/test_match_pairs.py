@@ -144,6 +144,34 @@ def test_the_same_pairs_are_measured_again(songs: Path, tmp_path: Path, capsys: 
     assert anew["paired"][AS_IS]["mrstft"]["pairs"][0] < 10
 
 
+@pytest.mark.usefixtures("no_matchering")
+def test_pairs_before_a_failure_are_kept_and_damaged_ones_measured_anew(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, task = load_settings("demo"), MatchTask(2, 0, effects=1, separate=False, clip_s=1.0)
+    measured: list[int] = []
+
+    def measure(pair: Pair, *_: object) -> dict[str, dict[str, float]]:
+        measured.append(pair.song)
+        if measured == [0, 1]:
+            raise KeyboardInterrupt
+        return {AS_IS: {"mrstft": 1.0}}
+
+    monkeypatch.setattr(match_pairs, "rows", lambda *_: {})
+    monkeypatch.setattr(match_pairs, "paired", measure)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_match(songs, tmp_path, settings, task)
+    evaluate_match(songs, tmp_path, settings, task)
+    assert measured == [0, 1, 1], "the first pair was measured again"
+    made_from = json.loads((tmp_path / "pairs.json").read_text())["made_from"]
+    for damaged in (b"{", b"", b"[]", b"{}", json.dumps({"made_from": made_from, "rows": []}).encode()):
+        (tmp_path / "pairs.json").write_bytes(damaged)
+        del measured[:]
+        measured.append(9)  # nothing is interrupted
+        evaluate_match(songs, tmp_path, settings, task)
+        assert measured == [9, 0, 1]
+
+
 def test_what_cannot_be_measured_is_refused(songs: Path, tmp_path: Path) -> None:
     settings = load_settings("demo")
     with pytest.raises(MixstyleError) as caught:
