@@ -12,11 +12,15 @@ from mixstyle.stages.doctor.findings import Failure, Problem, Section, tried
 
 LITTLE_FREE_BYTES = 1e9
 """Of clips of four stereo stems, 16 bits at 44.1 kHz, 24 minutes before FLAC makes them smaller (0.7 MB a second)."""
-ELSEWHERE = "mixstyle separate --set separate.stems_dir=/another/folder"
+ELSEWHERE = "--set separate.stems_dir=/another/folder"
 
 
-def disk_section(folder: Path) -> Section:
-    """What there is to know of a folder's disk; of the nearest folder above where it is not there yet."""
+def disk_section(folder: Path, separate: str = "mixstyle separate") -> Section:
+    """What there is to know of a folder's disk; of the nearest folder above where it is not there yet.
+
+    separate: the command that writes stems, with the options that were given; for what helps.
+    """
+    elsewhere = f"{separate} {ELSEWHERE}"
     place = nearest_folder(folder)
     usage = tried(lambda: shutil.disk_usage(place))
     facts: dict[str, Any] = {"folder": place}
@@ -25,11 +29,11 @@ def disk_section(folder: Path) -> Section:
     else:
         facts |= {"total_bytes": usage.total, "free_bytes": usage.free}
     facts["file_system"] = tried(lambda: file_system_of(place))
-    problems = _space_problems(place, facts["free_bytes"])
+    problems = _space_problems(place, facts["free_bytes"], elsewhere)
     refusal = _refusal(place)
     if refusal:
         facts["can_be_written"] = Failure(refusal)
-        return Section("disk", facts, (*problems, Problem(refusal, f"another folder: {ELSEWHERE}")))
+        return Section("disk", facts, (*problems, Problem(refusal, f"another folder: {elsewhere}")))
     free = facts["free_bytes"]
     if isinstance(free, int) and free < LITTLE_FREE_BYTES:
         facts["speed"] = Failure("too little space is free to measure it")
@@ -39,14 +43,14 @@ def disk_section(folder: Path) -> Section:
     facts["locks_work"] = tried(lambda: locks_work(place))
     if facts["locks_work"] is False:
         what = f"{place}: its file system has no locks that keep processes apart"
-        problems += (Problem(what, f"let one process at a time write there, or take another folder: {ELSEWHERE}"),)
+        problems += (Problem(what, f"let one process at a time write there, or take another folder: {elsewhere}"),)
     return Section("disk", facts, problems)
 
 
-def _space_problems(place: Path, free: Any) -> tuple[Problem, ...]:
+def _space_problems(place: Path, free: Any, elsewhere: str) -> tuple[Problem, ...]:
     if not isinstance(free, int) or free >= LITTLE_FREE_BYTES:
         return ()
-    return (Problem(f"{place}: {free / 1e6:.0f} MB are free", f"make room, or take another disk: {ELSEWHERE}"),)
+    return (Problem(f"{place}: {free / 1e6:.0f} MB are free", f"make room, or take another disk: {elsewhere}"),)
 
 
 def _refusal(place: Path) -> str:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.doctor.findings import Failure, Problem, Section, as_json, as_text, section_of, tried, without_home
 
@@ -53,13 +54,14 @@ def _parts(settings: "Settings | Failure", folder: Path | None) -> dict[str, Cal
     # Path(), which asks nothing of the system: the folder that a command runs in may be gone
     place = folder or (Path() if isinstance(settings, Failure) else _disk_of(settings))
     # each imports what it needs when its turn comes: one that cannot be imported is a line of its own
+    separate = "mixstyle separate" if isinstance(settings, Failure) else completed(("separate",), settings)
     home = "mixstyle.stages.doctor"
     parts: dict[str, Callable[[], Section]] = {
         "machine": lambda: import_module(f"{home}.machine").machine_section(),
         "memory": lambda: import_module(f"{home}.machine").memory_section(),
         "versions": lambda: import_module(f"{home}.packages").versions_section(),
         "optional parts": lambda: import_module(f"{home}.packages").optional_section(),
-        "disk": lambda: import_module(f"{home}.disk").disk_section(place),
+        "disk": lambda: import_module(f"{home}.disk").disk_section(place, separate),
         "profile": lambda: _profile_section(settings),
         "devices": lambda: import_module(f"{home}.devices").devices_section(),
     }

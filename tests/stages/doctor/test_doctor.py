@@ -97,6 +97,11 @@ def test_a_folder_that_takes_no_files_and_a_full_disk(tmp_path: Path, monkeypatc
     assert isinstance(found.facts["speed"], Failure)
     assert len(found.problems) == 1
     assert "separate.stems_dir=" in found.problems[0].remedy
+    told = typed("--config", "cpu", "--set", f"separate.stems_dir={tmp_path}")
+    given = f"--config cpu --set separate.stems_dir={tmp_path}"
+    assert (
+        f"mixstyle separate {given} --set separate.stems_dir=/another/folder" in told
+    )  # of settings that are given twice, the last counts
 
 
 def test_the_last_mount_that_holds_a_folder_tells_its_file_system(tmp_path: Path) -> None:
