@@ -17,7 +17,7 @@ def listed_music(settings: Settings, version: int) -> Listing:
     try:
         return list_tracks(chosen.data_path, chosen.input, version)
     except MixstyleError as error:
-        if error.code != "not-found":
+        if error.code not in ("not-found", "no-music"):
             raise
         if demo.songs and chosen.data_path.is_relative_to(demo.output_dir):
             raise MixstyleError(error.message, code=error.code, remedy=("demo-songs",)) from error

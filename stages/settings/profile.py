@@ -64,6 +64,19 @@ SECTIONS: dict[str, Any] = {
 _NAMES = [f"{section}.{key}" for section, cls in SECTIONS.items() for key in fields_of(cls)]
 
 
+class _EachOnce(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML's reader takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+                names.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_settings(
     config: str | Path = "demo",
     overrides: Sequence[str] = (),
@@ -81,7 +94,7 @@ def load_settings(
     """
     path = _config_path(config)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), _EachOnce) or {}
     except (OSError, UnicodeDecodeError) as error:
         raise MixstyleError(
             f"{path}: cannot be read as UTF-8 text ({error}); save it as UTF-8", code="bad-setting"
@@ -222,7 +235,8 @@ def _config_path(config: str | Path) -> Path:
     if path.suffix in {".yaml", ".yml"}:
         if path.is_file():
             return path
-        raise MixstyleError(f"{path}: no such settings file", code="not-found")
+        what = "is a folder; give the path of a YAML file" if path.is_dir() else "no such settings file"
+        raise MixstyleError(f"{path}: {what}", code="not-found")
     named = shipped(Path("configs") / f"{config}.yaml")
     if named.is_file():
         return named

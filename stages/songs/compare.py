@@ -36,6 +36,7 @@ from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
+from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.index import pairs_of_index
 from mixstyle.stages.songs.names import distinct_names, refuse_clashes
 
@@ -110,6 +111,8 @@ def compare(
         if path is not None:
             check_file(path)
     refuse_clashes([png, json_path, csv_path], [first, second])
+    for song in (first, second):
+        check_song(song)
     names = distinct_names([first, second])
     with embedder_of(settings, measure=True) as embedder:
         songs = [embedder.song(path) for path in (first, second)]

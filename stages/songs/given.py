@@ -33,6 +33,17 @@ def given_songs(paths: Sequence[Path]) -> list[Path]:
     return songs
 
 
+def check_song(path: Path) -> None:
+    """Raises MixstyleError for what is no one song: not there (not-found), or a folder without stems (bad-option)."""
+    if not path.exists():
+        raise MixstyleError(f"{path}: no such file", code="not-found")
+    if path.is_dir() and not is_stem_folder(path.resolve()):
+        raise MixstyleError(
+            f"{path}: a folder without stems, and one song is needed: name a file in it, or a folder of a song's stems",
+            code="bad-option",
+        )
+
+
 def folder_to_index(settings: Settings) -> str:
     """The folder of music that `mixstyle index` is told to take: the profile's; `ANY_FOLDER` where there is none."""
     music = settings.separate.data_path

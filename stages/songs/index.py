@@ -15,7 +15,7 @@ from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.text import as_utf8
+from mixstyle.pipeline.core.text import as_utf8, counted
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
@@ -67,7 +67,7 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
         keep_models(models, embedder.fingerprint)
         songs = SongIndex(place, lambda error: say(f"index: {error.message}; its songs are embedded again"))
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
-        say(f"index: {len(files)} songs in {folder}, {len(wanted)} of them new or changed")
+        say(f"index: {counted(len(files), 'song')} in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")
         if ray is None:
             made = _embedded(embedder, root, wanted, files, settings.embed.workers)
@@ -80,7 +80,7 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
     for song in songs.failed:
         left_out.tell(song.path, song.reason)
     left_out.end(str(place / LEFT_OUT))
-    say(f"index: {len(songs.usable)} songs in {place}")
+    say(f"index: {counted(len(songs.usable), 'song')} in {place}")
     if not songs.usable:
         raise MixstyleError(f"{folder}: none of its {len(files)} music files can be used", code="no-music")
     return songs
@@ -93,8 +93,24 @@ def cutting_version_of_index(settings: Settings) -> int:
 
 def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[SongIndex, Path]:
     """The index and its music folder. Raises MixstyleError where there is none, or the embedder did not make it."""
-    place = settings.embed.index_dir
-    return opened_index(place, embedder, ("index", folder_to_index(settings), "--index", str(place)))
+    return opened_index(settings.embed.index_dir, embedder, _made_by(settings))
+
+
+def check_index(settings: Settings) -> None:
+    """Raises MixstyleError (step-missing) where the settings' folder holds no index."""
+    _check_there(settings.embed.index_dir, _made_by(settings))
+
+
+def _made_by(settings: Settings) -> tuple[str, ...]:
+    """The command that makes the settings' index."""
+    return "index", folder_to_index(settings), "--index", str(settings.embed.index_dir)
+
+
+def _check_there(place: Path, first: Sequence[str]) -> None:
+    if not (place / SETTINGS).is_file():
+        first = first or ("index", ANY_FOLDER, "--index", str(place))
+        hint = f"; with the folder of your music for {ANY_FOLDER}," if ANY_FOLDER in first else ""
+        raise MixstyleError(f"{place}: no index there{hint}", code="step-missing", remedy=first)
 
 
 def _music_of(place: Path) -> Path:
@@ -108,10 +124,7 @@ def _music_of(place: Path) -> Path:
 
 def opened_index(place: Path, embedder: Embedder | None, first: Sequence[str] = ()) -> tuple[SongIndex, Path]:
     """As `open_index`, of a folder. first: the command that makes an index; without it, one of any folder."""
-    if not (place / SETTINGS).is_file():
-        first = first or ("index", ANY_FOLDER, "--index", str(place))
-        hint = f"; with the folder of your music for {ANY_FOLDER}," if ANY_FOLDER in first else ""
-        raise MixstyleError(f"{place}: no index there{hint}", code="step-missing", remedy=first)
+    _check_there(place, first)
     root = _music_of(place)
     if embedder is not None:
         again = ("index", str(root), "--rebuild", "--index", str(place))

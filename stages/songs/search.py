@@ -26,6 +26,7 @@ from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.indexed import KnownSong, known_song
 from mixstyle.stages.songs.names import refuse_clashes
 from mixstyle.stages.songs.provenance import embedding_models, keep_models
@@ -99,6 +100,7 @@ def search(
         if path is not None:
             check_file(path)
     refuse_clashes([json_path, csv_path], [song])
+    check_song(song)
     query, songs, root = known_song(settings, song) or _embedded(settings, song)
     found = matches(songs, query, k, without=song, root=root, stem=stem)
     _print(song, query, found, len(songs.usable), stem)
@@ -115,8 +117,9 @@ def search(
 def _embedded(settings: Settings, song: Path) -> tuple[Query, SongIndex, Path]:
     """A song as the networks have it, the index, and its music folder."""
     from mixstyle.stages.songs.embed import embedder_of  # brings torch
-    from mixstyle.stages.songs.index import cutting_version_of_index, open_index
+    from mixstyle.stages.songs.index import check_index, cutting_version_of_index, open_index
 
+    check_index(settings)  # before the networks are loaded
     models = embedding_models(settings)
     with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
         keep_models(models, embedder.fingerprint)

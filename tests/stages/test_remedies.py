@@ -300,5 +300,7 @@ def test_music_that_is_not_there_is_answered_by_songs_to_try(
     assert typed.remedy("separate", "--config", "p.yaml") == ["demo-songs", "--config", "p.yaml"]
     typed.follow("separate", "--plan", "--config", "p.yaml")
     typed.good("separate", "--plan", "--config", "p.yaml")
-    command = typed.remedy("separate", "--config", "cpu", "--data-path", "nowhere")
-    assert command == ["demo-songs", "data/demo", "--songs", "16", "--config", "cpu"]
+    (tmp_path / "empty").mkdir()
+    for place in ("nowhere", "empty"):
+        command = typed.remedy("separate", "--config", "cpu", "--data-path", place)
+        assert command == ["demo-songs", "data/demo", "--songs", "16", "--config", "cpu"]

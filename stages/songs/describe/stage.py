@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import write_json, write_text
@@ -24,6 +22,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.core.text import as_utf8
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
+from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.left_out import LeftOut
@@ -96,7 +95,11 @@ class Outputs:
     several: bool
 
     def check(self, songs: Sequence[Path]) -> None:
-        """Raises MixstyleError for what cannot be written (cannot-write) or is one of the songs (bad-option)."""
+        """Raises MixstyleError for what cannot be written (cannot-write), and for a page's file of another kind and one
+        of the songs (bad-option)."""
+        for path, ending in ((self.png, ".png"), (self.html, ".html")):
+            if path is not None and not self.several and path.suffix.lower() not in ("", ending):
+                raise MixstyleError(f"{path}: should end in {ending}", code="bad-option")
         one_folder = self.several and self.html == self.png  # which takes the pages of both kinds
         refuse_clashes(self._all[:-1] if one_folder else self._all, songs)
         for path in self._all:
@@ -181,7 +184,7 @@ def _described(name: str, clips: SongClips, cached: CachedSongs | None) -> Descr
     if clips.loudness is None:
         raise ValueError("a song to describe should be measured")
     rows = [describe(stems[None], SAMPLE_RATE)[0].numpy() for stems in clips.stems]
-    values = np.median(rows, axis=0).astype(np.float32)
+    values = song_descriptors(rows)
     percentiles = percentiles_among(values, cached)
     return DescribedSong(
         name, clips.duration_s, len(rows), clips.clip_s, values, percentiles, clips.given, clips.loudness

@@ -24,7 +24,7 @@ from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
-from mixstyle.stages.songs.given import given_songs, is_stem_folder
+from mixstyle.stages.songs.given import check_song, given_songs, is_stem_folder
 from mixstyle.stages.songs.match.page import draw_page
 from mixstyle.stages.songs.match.text import print_match
 from mixstyle.stages.songs.match_metric import metric_of_file
@@ -91,8 +91,7 @@ def match(
     if mine is None:
         raise ValueError("looked at above")
     for path in (mine, *references):
-        if not path.exists():
-            raise MixstyleError(f"{path}: no such file", code="not-found")
+        check_song(path)
     outputs.check([path for path in (song, mine, *references) if path is not None])
     whole = WholeSong(mine)
     metric = metric_of_file(settings.embed.encoder) if search else None

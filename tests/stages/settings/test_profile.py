@@ -69,6 +69,24 @@ def refused(config: Path | str, *overrides: str, **values: object) -> MixstyleEr
     return caught.value
 
 
+def test_a_name_that_stands_twice_and_a_folder_called_yaml_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    for text, name in (
+        ("train: {batch_size: 4, seed: 1, batch_size: 8}\n", "batch_size"),
+        ("train: {batch_size: 4}\ntrain: {seed: 1}\n", "train"),
+    ):
+        path.write_text(text)
+        error = refused(path)
+        assert (error.code, f"{name} stands twice" in error.message) == ("bad-setting", True)
+    for text in ("? [a, b]\n: 1\n", "? {a: 1}\n: 2\n", "train: {1: 2, 1: 3}\n"):
+        path.write_text(text)
+        assert refused(path).code in ("bad-setting", "unknown-setting")
+    path.write_text("train: {<<: {batch_size: 4, seed: 1}, batch_size: 8}\n")  # a merge is laid under
+    assert (load_settings(path).train.batch_size, load_settings(path).train.seed) == (8, 1)
+    (tmp_path / "folder.yaml").mkdir()
+    assert "folder" in refused(tmp_path / "folder.yaml").message.replace(str(tmp_path / "folder.yaml"), "")
+
+
 def test_overrides_win_in_order(profile: Path) -> None:
     settings = load_settings(profile, ["train.batch_size=6", "train.channels=[4, 8]", "separate.num_overlap=2"])
     assert (settings.train.batch_size, settings.train.channels, settings.separate.num_overlap) == (6, (4, 8), 2)

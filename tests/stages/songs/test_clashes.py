@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.songs.describe.stage import Outputs
 from mixstyle.stages.songs.match.stage import MatchOutputs
 from mixstyle.stages.songs.names import refuse_clashes
 
@@ -40,3 +41,12 @@ def test_a_match_that_would_write_two_things_to_one_file_is_refused(tmp_path: Pa
         replace(MatchOutputs(tmp_path / "c.wav"), **given).check([])
     assert caught.value.code == "bad-option"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_of_one_song_is_a_file_of_its_kind(tmp_path: Path) -> None:
+    for png, html in ((tmp_path / "x.gif", None), (None, tmp_path / "x.png")):
+        with pytest.raises(MixstyleError) as caught:
+            Outputs(None, None, png, html, several=False).check([])
+        assert caught.value.code == "bad-option"
+    Outputs(None, None, tmp_path / "x.PNG", tmp_path / "page", several=False).check([])
+    Outputs(None, None, tmp_path / "songs 1.2", None, several=True).check([])
