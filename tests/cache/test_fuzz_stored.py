@@ -41,8 +41,12 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.tuning import Tuning
 from mixstyle.stages.demo_songs import read_listing
-from mixstyle.stages.evaluate.embeddings import read_embeddings
+from mixstyle.stages.evaluate.embeddings import missing_rows, read_embeddings
+from mixstyle.stages.evaluate.models import MfccRow
+from mixstyle.stages.evaluate.tasks.metrics import MFCC
+from mixstyle.stages.evaluate.tasks.task import Part
 from mixstyle.stages.settings.base import fields_of
+from mixstyle.stages.settings.evaluate import EvaluateSettings
 from mixstyle.stages.settings.profile import SECTIONS, load_settings
 
 Tried = Callable[[str, object], None]
@@ -106,7 +110,8 @@ def nearest_state(folder: Path) -> Stored:
 
 def embeddings(folder: Path) -> Stored:
     path = folder / "same_chain_1.npz"
-    np.savez(path, mfcc=np.ones((3, 4), np.float32), whitened=np.zeros((3, 2), np.float32))
+    rows: dict[str, Any] = {MFCC: np.ones((3, 4), np.float32), "whitened": np.zeros((3, 2), np.float32)}
+    np.savez(path, **rows)
     return Stored(path, lambda: read_embeddings(path))
 
 
@@ -144,6 +149,10 @@ def test_junk_in_what_follows_from_the_rest_is_told_or_made_again(tmp_path: Path
     state.path.write_bytes(junk)
     state.read()
     kept = embeddings(tmp_path)
+    options, part, row = EvaluateSettings(evaluate_dir=tmp_path), Part(kept.path.stem, (0, 1, 2), tuple), MfccRow()
+    assert missing_rows(options, part, [row]) == []
+    kept.path.write_bytes(junk)
+    assert missing_rows(options, part, [row]) == [row], "it is embedded again"
     kept.path.write_bytes(junk)
     with pytest.raises(MixstyleError) as caught:
         kept.read()

@@ -10,6 +10,8 @@ import soundfile
 from helpers.small_encoder import embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
+from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.transient import CRASHED
 from mixstyle.cache.song_index import NEAREST, IndexedSong, SongIndex
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
@@ -66,6 +68,29 @@ def test_only_what_is_new_or_changed_is_embedded(settings: Settings, monkeypatch
     np.testing.assert_array_equal(third["song 2.flac"].embedding, first["song 2.flac"].embedding)
     assert not np.allclose(third["song 1.flac"].embedding, first["song 1.flac"].embedding)
     assert len(list(settings.embed.index_dir.glob("songs-*.parquet"))) == 1, "parts should be merged"
+
+
+def test_a_song_whose_decoder_was_killed_is_tried_again_in_every_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = embedded(monkeypatch)
+    made, kills = Embedder.songs, ["song 1.flac"]
+
+    def killing(embedder, songs, workers):
+        for path, found in zip(songs, made(embedder, songs, workers), strict=True):
+            yield UnreadableMusic(f"{CRASHED}: SIGKILL") if path.name in kills else found
+
+    monkeypatch.setattr(Embedder, "songs", killing)
+    for _ in range(2):
+        songs = index(settings, settings.separate.data_path)
+        assert [song.path for song in songs.failed] == kills
+    kills.clear()
+    names.clear()
+    assert len(index(settings, settings.separate.data_path).usable) == SONGS
+    assert names == ["song 1.flac"]
+    names.clear()
+    index(settings, settings.separate.data_path)
+    assert names == []
 
 
 def test_a_run_that_is_stopped_keeps_what_it_had(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

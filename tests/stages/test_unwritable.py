@@ -11,7 +11,9 @@ from helpers.small_separator import song
 from soundfile import write as write_audio
 from typer.testing import CliRunner
 
+from mixstyle.cache.match_chain import MatchChain, write_chain
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.matching.desk import Strip
 from mixstyle.stages.cli import app, main
 
 SECTIONS = {
@@ -29,6 +31,19 @@ FILES = {
     "describe --png, several": ("describe", "song.wav", "song.wav", "--png", "OUT"),
     "embed": ("embed", "song.wav", "-o", "OUT.parquet"),
     "compare": ("compare", "song.wav", "song.wav", "--png", "OUT.png"),
+    "compare --json": ("compare", "song.wav", "song.wav", "--json", "OUT.json"),
+    "compare --csv": ("compare", "song.wav", "song.wav", "--csv", "OUT.csv"),
+    "search --json": ("search", "song.wav", "--json", "OUT.json"),
+    "search --csv": ("search", "song.wav", "--csv", "OUT.csv"),
+    "stems": ("stems", "song.wav", "-o", "OUT"),
+    "match": ("match", "song.wav", "-r", "song.wav", "-o", "OUT.wav"),
+    "match --chain": ("match", "song.wav", "-r", "song.wav", "-o", "out.wav", "--chain", "OUT.json"),
+    "match --png": ("match", "song.wav", "-r", "song.wav", "-o", "out.wav", "--png", "OUT.png"),
+    "match --write-stems": ("match", "song.wav", "-r", "song.wav", "-o", "out.wav", "--write-stems", "OUT"),
+    "match --ab": ("match", "song.wav", "-r", "song.wav", "-o", "out.wav", "--ab", "OUT"),
+    "apply": ("apply", "chain.json", "song.wav", "-o", "OUT.wav"),
+    "evaluate-match": ("evaluate-match", "music", "OUT"),
+    "evaluate-musdb": ("evaluate-musdb", "music", "OUT"),
     "export": ("export", "OUT.safetensors", "--checkpoint", "none.pt"),
     "index": ("index", "music", "--index", "OUT"),
     "demo-songs": ("demo-songs", "OUT", "--songs", "1"),
@@ -44,6 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in ("song.wav", "music/song.wav"):
         write_audio(tmp_path / path, song(0), 44_100)
     (tmp_path / "a file").touch()
+    write_chain(tmp_path / "chain.json", MatchChain((Strip(),) * 4, 0.0, -14.0))
     return tmp_path
 
 

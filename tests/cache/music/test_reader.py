@@ -303,6 +303,16 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_track(tmp_path: Path) -> None
         assert list(pool.map(job, [good, good])) == [1_000, 1_000]
 
 
+def test_a_track_whose_decoder_died_once_is_read_in_the_same_run(tmp_path: Path) -> None:
+    path = write(tmp_path / "good.wav", noise(RATE))
+    decoder = Decoder(timeout_s=60)
+    expected = decoder.read({"": path}, [(0, 1_000)]).windows[0].audio
+    assert decoder.pid is not None
+    os.kill(decoder.pid, signal.SIGKILL)  # as the system does where memory runs out
+    np.testing.assert_array_equal(decoder.read({"": path}, [(0, 1_000)]).windows[0].audio, expected)
+    decoder.close()
+
+
 def test_a_resampled_length_is_exact_however_long_the_audio() -> None:
     # 147 / 160 of this is a whole number and 1/160: in float32, which has steps of 1/16 there, just the whole number
     frames = pow(147, -1, 160) + 160 * 4_100
