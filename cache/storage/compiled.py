@@ -53,12 +53,13 @@ def compiled(source: Path, flags: Sequence[str], load: Callable[[ctypes.CDLL], L
     with tempfile.TemporaryDirectory(prefix="mixstyle-") as temporary:
         library = Path(temporary) / f"{source.stem}.so"
         _build(source, flags, library)
+        kept = _keep(library, folder / f"{name}{sha256_file(library)[:16]}.so")
         try:
-            loaded = load(ctypes.CDLL(str(library)))
+            return load(ctypes.CDLL(str(kept or library)))  # where temporary files are, nothing may be run at times
         except OSError as error:
+            if kept is not None:
+                kept.unlink(missing_ok=True)
             raise NotCompiledError(one_line(error)) from error
-        _keep(library, folder / f"{name}{sha256_file(library)[:16]}.so")
-        return loaded
 
 
 def c_compiler() -> str | None:
@@ -81,8 +82,8 @@ def _build(source: Path, flags: Sequence[str], library: Path) -> None:
         raise NotCompiledError(f"{compiler} cannot build it ({' '.join(first.split())[:200]})")
 
 
-def _keep(library: Path, path: Path) -> None:
-    """Puts a library into the cache; one that cannot be kept is built again by the next process."""
+def _keep(library: Path, path: Path) -> Path | None:
+    """Puts a library into the cache; None where it cannot be kept: the next process builds it again."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several processes may build at once
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -92,6 +93,8 @@ def _keep(library: Path, path: Path) -> None:
     except (OSError, MixstyleError):
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        return None
+    return path
 
 
 def _is_ours(path: Path) -> bool:
