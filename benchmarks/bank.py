@@ -32,6 +32,7 @@ from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.remix.bank import Mixing
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.mixes import Group, Mix, donors_together, processed
+from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
 from mixstyle.stages.separate.pipeline import TrackPipeline
 
 CPU_BANK = (18_024, 1_992)
@@ -158,7 +159,9 @@ def main(
 
 def _separator(precision: str, num_overlap: int) -> Separator:
     chosen: Precision = "bf16" if precision == "bf16" else "fp32"
-    return load_separator(shipped(SEPARATOR_CONFIG), shipped(SEPARATOR), "cpu", chosen, num_overlap=num_overlap)
+    loaded = load_separator(shipped(SEPARATOR_CONFIG), shipped(SEPARATOR), "cpu", chosen, num_overlap=num_overlap)
+    set_lstm_kernel(loaded, None)
+    return loaded
 
 
 if __name__ == "__main__":
