@@ -1,9 +1,10 @@
-"""What holds for all tests: each of pytest's worker processes computes with its share of the cores, and no test module
-sees what an earlier one, or a user of this machine, measured to be the fastest batch."""
+"""What holds for all tests: each of pytest's worker processes computes with its share of the cores, long files come
+first, and no test module sees what an earlier one, or a user of this machine, measured to be the fastest batch."""
 
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported, here and in the processes that tests start: threads that outnumber the cores wait for
     # each other at every parallel region.
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads_of_a_worker()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: whole files go to a worker each, and the last ones should end together.
+
+    pytest-xdist's own order, by the number of a file's tests, is the reverse: whole commands have few tests.
+    """
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(_TESTS).parts[0] if item.path.is_relative_to(_TESTS) else ""
+        return _ORDER.index(folder) if folder in _ORDER else 0
+
+    items.sort(key=place)  # stable: within a folder as collected
+
+
+_TESTS = Path(__file__).parent
+_ORDER = ("stages", "docs", "api", "cache", "pipeline")
+"""Folders of tests, from that of the longest files on; what is not in one of these is long too."""
 
 
 @pytest.fixture(scope="module", autouse=True)
