@@ -1,5 +1,6 @@
 """A small cache of stems with failures in it, and the settings of a profile that reads it."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def settings_of(folder: Path, **changes: dict[str, Any]) -> Settings:
             "encoder_dim": 8,
             "film_hidden": 8,
             "hop_length": 512,
+            "band_mels": 64,
+            "band_step": 48,  # three sub-bands, as in helpers.training
             "workers": 0,
             "threads": 1,
         },
@@ -86,6 +89,11 @@ def clip_of(index: int, slot: int) -> np.ndarray:
     return stems
 
 
+@lru_cache(maxsize=64)
+def _encoded(index: int, slot: int) -> tuple[bytes, float]:
+    return encode_clip(clip_of(index, slot))
+
+
 def track_of(index: int, tracks: int, clips: int) -> TrackRecord:
     track_id, path = f"{index:012x}", f"Künstler {index}/song {index}.flac"
     made = []
@@ -96,7 +104,7 @@ def track_of(index: int, tracks: int, clips: int) -> TrackRecord:
         elif index == SHORT_TRACK and slot == clips - 1:
             made.append(ClipRecord(f"{track_id}_{slot}", slot, None, reason="no room: the track holds fewer clips"))
         else:
-            flac, scale = encode_clip(clip_of(index, slot))
+            flac, scale = _encoded(index, slot)
             made.append(ClipRecord(f"{track_id}_{slot}", slot, start, scale, flac))
     reason = "unreadable: lost sync at 3.2 s" if index == FAILED_TRACK else ""
     return TrackRecord(track_id, path, split_of(index, tracks), tuple(made), reason)

@@ -1,5 +1,6 @@
 """A small cache of stems, written with the real writer, for tests of the stages that read it."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,12 @@ def stems_of(seed: int, clip_s: float) -> np.ndarray:
     return stems
 
 
+@lru_cache(maxsize=64)
+def _encoded(seed: int, clip_s: float) -> tuple[bytes, float]:
+    """FLAC and scale of `stems_of`, once in a process: many modules make caches of the same songs."""
+    return encode_clip(stems_of(seed, clip_s))
+
+
 def make_cache(
     stems_dir: Path,
     tracks: int = 6,
@@ -48,7 +55,7 @@ def make_cache(
             track_id = f"{index:012x}"
             made = []
             for slot in range(clips):
-                flac, scale = encode_clip(stems_of(1000 * index + slot, clip_s))
+                flac, scale = _encoded(1000 * index + slot, clip_s)
                 start = slot * round(clip_s * SAMPLE_RATE)
                 made.append(ClipRecord(f"{track_id}_{slot}", slot, start, scale, flac))
             split = "train" if index < tracks - validation else "validation"

@@ -7,11 +7,11 @@ import yaml
 
 from mixstyle.stages.settings.profile import Settings, load_settings
 
-CLIP_S = 2.0
+CLIP_S = 1.0
 TRAIN = {
     "batch_size": 2,
     "num_epochs": 3,
-    "clip_duration_s": 1.5,
+    "clip_duration_s": 0.75,
     "channels": [2, 4],
     "encoder_dim": 8,
     "film_hidden": 8,

@@ -68,7 +68,7 @@ def test_the_card_tells_how_it_was_made(trained: Settings, tmp_path: Path) -> No
     words.write_text("## Licence\n\nCC0")
     path = export(trained, tmp_path / "c.safetensors", words=words)
     card = load_export(path).content["card"]
-    assert f"{load_export(path).step} steps of 2 tracks, clips of 1.5 s" in card
+    assert f"{load_export(path).step} steps of 2 tracks, clips of 0.75 s" in card
     assert "objective same-song" in card
     assert card.endswith("## Licence\n\nCC0\n")
     assert "reached" not in card, "there is no report"

@@ -52,7 +52,7 @@ def musdb(tmp_path: Path) -> Path:
         for song in range(songs):
             folder = tmp_path / "musdb" / side / f"Artist {song} - {side}"
             folder.mkdir(parents=True)
-            stems = stems_of(100 * songs + song, 3.0)
+            stems = stems_of(100 * songs + song, 2.0)
             for stem, audio in zip(STEMS, stems, strict=True):
                 soundfile.write(folder / f"{stem}.wav", audio.T, SAMPLE_RATE, subtype="PCM_16")
             soundfile.write(folder / "mixture.wav", stems.sum(0).T, SAMPLE_RATE, subtype="PCM_16")

@@ -57,7 +57,7 @@ def songs_of(settings: Settings) -> list:
 def test_a_run_is_complete_seeded_and_goes_on(
     trained: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = evaluation_of(trained, tmp_path / "a", models=(MODEL,))
+    first = evaluation_of(trained, tmp_path / "a", models=(MODEL,), effects=(3,))
     metrics = evaluate(first)
     out = capsys.readouterr().out
     for name in (*ROWS, "levels", "chance"):
@@ -68,13 +68,12 @@ def test_a_run_is_complete_seeded_and_goes_on(
     banks = tmp_path / "a" / "banks"
     assert sorted(path.name.rpartition("-")[0] for path in banks.iterdir() if path.is_dir()) == [
         "content_hard",
-        "same_chain_1",
         "same_chain_3",
     ]
     monkeypatch.setattr(task_module, "apply_mix_chain", None)  # of what is kept nothing is rendered
     assert evaluate(first) == metrics
     with pytest.raises(MixstyleError) as caught:
-        evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), chains=11))
+        evaluate(evaluation_of(trained, tmp_path / "a", models=(MODEL,), effects=(3,), chains=11))
     assert caught.value.code == "stale"
     assert "chains: 10 -> 11" in str(caught.value)
 

@@ -122,10 +122,10 @@ def same(one: Batch, other: Batch) -> bool:
 @pytest.mark.parametrize("objective", ["same-song", "chain-ring"])
 def test_batches_hang_on_no_workers_and_on_no_beginning(shared: Path, objective: str) -> None:
     changes = {"objective": objective, "chain_effects": [1, 3] if objective == "chain-ring" else []}
-    steps = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0), (1, 1)]
+    steps = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]
     runs = [list(load_batches(stream_of(shared, **changes), steps, workers)) for workers in (0, 2)]
     assert all(same(one, other) for one, other in zip(*runs, strict=True))
-    for first in (1, 3, 5):
+    for first in (1, 4):
         later = list(load_batches(stream_of(shared, **changes), steps[first : first + 2], 0))
         assert all(same(one, other) for one, other in zip(later, runs[0][first : first + 2], strict=True))
     data = stream_of(shared, **changes).data
@@ -143,9 +143,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_stream_that_was_stopped_goes_on_exactly(shared: Path) -> None:
-    train(settings_of(shared / "whole", **STREAM, num_epochs=2, workers=2))
+    chosen = {**STREAM, "num_epochs": 2, "validate_every": 9}
+    train(settings_of(shared / "whole", **chosen, workers=2))
     for stop in (3, 6, 0):  # in the middle of an epoch too; 8 steps in all
-        train(settings_of(shared / "broken", **STREAM, num_epochs=2, max_steps=stop))
+        train(settings_of(shared / "broken", **chosen, max_steps=stop))
     one, other = weights(shared / "whole"), weights(shared / "broken")
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert (shared / "whole" / "ckpt" / "loss.csv").read_text().count("\n") == 9

@@ -54,10 +54,10 @@ def settings_of(shared: Path, name: str, **changes: object) -> Settings:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         {"keep_mels": True, "workers": 1},
         {"clip_duration_s": 0.6},
-        {"keep_mels": True, "clip_duration_s": 0.6},
+        pytest.param({"keep_mels": True, "clip_duration_s": 0.6}, marks=pytest.mark.slow),
     ],
 )
 def test_it_trains_and_a_run_in_two_parts_ends_as_one(shared: Path, changes: dict[str, object]) -> None:
