@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import CLIP_S, song, write_songs
 from typer.testing import CliRunner
 
@@ -29,7 +29,7 @@ SONGS = 5
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("library")
-    chosen = embedding_profile(folder, write_songs(folder / "music", SONGS))
+    chosen = embedding_profile(folder, write_songs(folder / "music", SONGS, seconds=SONG_S))
     index(chosen, folder / "music")
     return chosen
 
@@ -99,7 +99,7 @@ def test_two_songs_are_compared_as_the_command_does(settings: Settings, model: E
 def test_a_song_is_described_from_an_array_as_from_its_file(settings: Settings, model: Embedder) -> None:
     path = settings.separate.data_path / "song 3.flac"
     from_file = mixstyle.describe_song(path, model)
-    audio = np.round(song(3) * 32_768).clip(-32_768, 32_767).astype(np.int16)
+    audio = np.round(song(3, SONG_S) * 32_768).clip(-32_768, 32_767).astype(np.int16)
     from_array = mixstyle.describe_song(audio, model, sample_rate=44_100)
     # FLAC of 16 bits rounds as above, up to the last bit of ties
     np.testing.assert_allclose(from_array.values, from_file.values, atol=0.05)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.cache.music.reader import UnreadableMusic
@@ -27,7 +27,7 @@ SONGS = 5
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return embedding_profile(tmp_path, write_songs(tmp_path / "music", SONGS))
+    return embedding_profile(tmp_path, write_songs(tmp_path / "music", SONGS, seconds=SONG_S))
 
 
 def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:

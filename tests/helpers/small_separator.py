@@ -37,7 +37,7 @@ MODEL: dict[str, Any] = {
 }
 
 
-def write_separator(folder: Path, seed: int = 0, normalize: bool = False) -> tuple[Path, Path]:
+def write_separator(folder: Path, seed: int = 0, normalize: bool = False, num_overlap: int = 2) -> tuple[Path, Path]:
     """Writes a YAML as MSST publishes them and a checkpoint; their paths."""
     torch.manual_seed(seed)
     network = SCNet(SCNetConfig.from_mapping(MODEL), "masked")
@@ -47,7 +47,7 @@ def write_separator(folder: Path, seed: int = 0, normalize: bool = False) -> tup
         "audio": {"chunk_size": CHUNK, "num_channels": 2, "sample_rate": RATE},
         "model": MODEL,
         "training": {"instruments": MODEL["sources"], "target_instrument": None},
-        "inference": {"batch_size": 1, "num_overlap": 2, "normalize": normalize},
+        "inference": {"batch_size": 1, "num_overlap": num_overlap, "normalize": normalize},
     }
     config.write_text(yaml.safe_dump(content))
     save_file(network.state_dict(), checkpoint)
@@ -62,10 +62,10 @@ def song(seed: int, seconds: float = 3.0, rate: int = RATE, channels: int = 2) -
     return (tone + 0.05 * rng.standard_normal((len(t), channels))).astype(np.float32)
 
 
-def write_songs(folder: Path, songs: int, seed: int = 0) -> Path:
+def write_songs(folder: Path, songs: int, seed: int = 0, seconds: float = 3.0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(songs):
-        soundfile.write(folder / f"song {i}.flac", song(1_000 * seed + i), RATE)
+        soundfile.write(folder / f"song {i}.flac", song(1_000 * seed + i, seconds), RATE)
     return folder
 
 

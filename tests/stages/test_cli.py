@@ -8,8 +8,8 @@ import pytest
 import typer
 import yaml
 from helpers.small_cache import make_cache
-from helpers.small_encoder import embedding_profile, write_encoder
-from helpers.small_separator import write_separator, write_songs
+from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
+from helpers.small_separator import write_songs
 from helpers.training import CLIP_S, profile, settings_of
 from typer.core import TyperGroup
 from typer.testing import CliRunner
@@ -40,13 +40,8 @@ def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
     train(settings)
     path = profile(tmp_path / "run", num_epochs=1)
     data = yaml.safe_load(path.read_text())
-    write_separator(tmp_path / "separator")
-    data["separate"] |= {
-        "separator_config": str(tmp_path / "separator" / "separator.yaml"),
-        "separator_checkpoint": str(tmp_path / "separator" / "separator.safetensors"),
-    }
     data["evaluate"] = {"evaluate_dir": str(tmp_path / "out"), "effects": [2], "whitening_chains": 3, "workers": 0}
-    data["evaluate"] |= {"tasks": ["same-chain", "songs"], "device": "cpu"}
+    data["evaluate"] |= {"tasks": ["stems-same-chain", "songs"], "device": "cpu"}
     data["evaluate"] |= {"bank_dir": str(tmp_path / "banks")}
     path.write_text(yaml.safe_dump(data))
     told = typed("export", tmp_path / "e.safetensors", "--half", "--config", path)
@@ -65,7 +60,7 @@ def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
 
 
 def test_songs_are_embedded_indexed_searched_and_compared(tmp_path: Path) -> None:
-    music = write_songs(tmp_path / "music", 3)
+    music = write_songs(tmp_path / "music", 3, seconds=SONG_S)
     embedding_profile(tmp_path, music)
     encoder = write_encoder(tmp_path / "encoder.safetensors")
     common = ("--config", tmp_path / "profile.yaml", "--encoder", encoder, "--device", "cpu")

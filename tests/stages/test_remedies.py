@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.mixed_cache import CLIP_S, clip_of
-from helpers.small_encoder import write_encoder
+from helpers.small_encoder import SONG_S, write_encoder
 from helpers.small_separator import write_separator, write_songs
 from soundfile import write as write_audio
 
@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "train": {
             **{"checkpoint_dir": "checkpoints", "log_dir": "logs", "device": "cpu", "batch_size": 2, "num_epochs": 1},
             **{"clip_duration_s": CLIP_S, "channels": [2, 4], "encoder_dim": 8, "film_hidden": 8, "hop_length": 512},
+            **{"band_mels": 64, "band_step": 48},
             **{"workers": 0, "threads": 1, "map_every": 0},
         },
         "report": {"report_dir": "report", "device": "cpu"},
@@ -185,7 +186,7 @@ def test_music_that_was_named_on_the_command_line_is_remembered(folder: Path, ty
 
 def test_an_index_is_made_by_what_search_tells(tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_songs(tmp_path / "music", 3)
+    write_songs(tmp_path / "music", 3, seconds=SONG_S)
     write_separator(tmp_path / "separator")
     write_encoder(tmp_path / "encoder.safetensors")
     separate = {

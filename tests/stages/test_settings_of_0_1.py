@@ -14,7 +14,7 @@ import torch
 import yaml
 from helpers.paths import ROOT
 from helpers.small_encoder import embedding_profile
-from helpers.small_separator import write_songs
+from helpers.small_separator import write_separator, write_songs
 
 from mixstyle.cache.features_layout import RowKeys
 from mixstyle.cache.features_store import FeatureStore
@@ -44,6 +44,7 @@ SEPARATE = {"clip_s": 1.0, "clips_per_track": 2, "validation_fraction": 0.3, "te
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("old")
+    write_separator(folder / "separator")  # of as many overlaps as that of the profile then
     made = embedding_profile(folder, write_songs(folder / "music", 2))
     content = yaml.safe_load((folder / "profile.yaml").read_text())
     content["separate"] |= SEPARATE

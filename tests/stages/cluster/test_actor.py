@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.small_encoder import embedding_profile
+from helpers.small_encoder import SONG_S, embedding_profile
 from helpers.small_separator import hashes, profile, write_songs
 
 from mixstyle.cache.features_store import FeatureStore
@@ -32,7 +32,7 @@ SONGS, SHARDS = 4, 2
 def local(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Stems and descriptors that one process made."""
     folder = tmp_path_factory.mktemp("local")
-    settings = embedding_profile(folder, write_songs(folder / "music", SONGS))
+    settings = embedding_profile(folder, write_songs(folder / "music", SONGS, seconds=SONG_S))
     store = dataclasses.replace(settings.features, features_path=folder / "features.zarr", device="cpu", workers=1)
     settings = dataclasses.replace(settings, features=store)
     separate(settings)

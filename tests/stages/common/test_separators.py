@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from helpers.paths import ROOT
-from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import profile, write_separator, write_songs
 from typer.testing import CliRunner
 
@@ -95,7 +95,7 @@ def test_without_a_command_nothing_is_told(
 def with_small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
     """A folder with music, an encoder and a profile whose separator passes for the small one; and its options."""
     folder = tmp_path_factory.mktemp("small")
-    used = embedding_profile(folder, write_songs(folder / "music", 2)).separate
+    used = embedding_profile(folder, write_songs(folder / "music", 2, seconds=SONG_S)).separate
     weights = load_separator(used.separator_config, used.separator_checkpoint).weights
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(separators, "_weights_of", lambda _path: weights)
@@ -158,7 +158,7 @@ def encoder_that_saw(path: Path, *records: SeparatorRecord) -> LoadedEncoder:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("separators")
-    return embedding_profile(folder, write_songs(folder / "music", 1))
+    return embedding_profile(folder, write_songs(folder / "music", 1, seconds=SONG_S))
 
 
 def test_an_encoder_knows_the_separators_that_it_saw(settings: Settings, tmp_path: Path) -> None:

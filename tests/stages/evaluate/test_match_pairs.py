@@ -76,7 +76,7 @@ def test_a_match_undoes_most_of_known_strips() -> None:
 
 @pytest.mark.usefixtures("no_matchering")
 def test_separated_stems_and_what_they_leave(tmp_path: Path) -> None:
-    separator = load_separator(*write_separator(tmp_path), torch.device("cpu"))
+    separator = load_separator(*write_separator(tmp_path, num_overlap=1), torch.device("cpu"))
     tools = Tools(separator, TOOLS.metric, False, None)
     stems = stems_of(seconds=1.0)
     brighter = through(stems, (Strip((Filter("high shelf", 3000.0, 14.0),)),) * 4)  # beyond the bound of stems
@@ -123,7 +123,7 @@ def test_matchering_is_a_row_at_the_references_loudness() -> None:
 
 @pytest.mark.usefixtures("no_matchering")
 def test_the_same_pairs_are_measured_again(songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings, task = load_settings("demo"), MatchTask(3, 1, effects=1, separate=False, clip_s=1.0)
+    settings, task = load_settings("demo"), MatchTask(2, 1, effects=1, separate=False, clip_s=1.0)
     made = evaluate_match(songs, tmp_path, settings, task)
     assert json.loads((tmp_path / "metrics.json").read_text()) == made
     assert "no evidence" in capsys.readouterr().out

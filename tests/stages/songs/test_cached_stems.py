@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.small_encoder import embedding_profile
+from helpers.small_encoder import SONG_S, embedding_profile
 from helpers.small_separator import RATE, song, write_songs
 from torch import Tensor
 
@@ -45,10 +45,10 @@ def separately(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Tens
     """Settings with cached stems, and the embeddings from before there were any."""
     folder = tmp_path_factory.mktemp("cached")
     music = folder / "music"
-    write_songs(music, 1)
+    write_songs(music, 1, seconds=SONG_S)
     for place, (suffix, subtype) in enumerate(FORMATS.items()):
         (music / "below").mkdir(exist_ok=True)
-        soundfile.write(music / "below" / f"a {suffix}.{suffix}", song(50 + place), RATE, subtype=subtype)
+        soundfile.write(music / "below" / f"a {suffix}.{suffix}", song(50 + place, SONG_S), RATE, subtype=subtype)
     settings = embedding_profile(folder, music)
     with embedder_of(settings) as embedder:
         before = embedder.embed(songs_of(settings))
@@ -83,7 +83,7 @@ def test_other_content_at_the_same_path_is_separated(
         old = embedder.embed(path)
         assert network_runs == []
         try:
-            soundfile.write(path, song(99), RATE, subtype=FORMATS[suffix])
+            soundfile.write(path, song(99, SONG_S), RATE, subtype=FORMATS[suffix])
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # nothing but the content tells
             new = embedder.embed(path)
             other = tmp_path / path.name  # where no stems are known

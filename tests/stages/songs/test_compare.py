@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.small_encoder import embedding_profile
+from helpers.small_encoder import SONG_S, embedding_profile
 from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -18,7 +18,7 @@ from mixstyle.stages.songs.compare import compare
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("compare")
-    return embedding_profile(folder, write_songs(folder / "music", 2))
+    return embedding_profile(folder, write_songs(folder / "music", 2, seconds=SONG_S))
 
 
 def write_stems(folder: Path, gains_db: dict[str, float]) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -21,7 +21,7 @@ SONGS = 3
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("my index")
-    settings = embedding_profile(folder, write_songs(folder / "music", SONGS))
+    settings = embedding_profile(folder, write_songs(folder / "music", SONGS, seconds=SONG_S))
     (folder / "music" / "broken.wav").write_bytes(b"RIFF no music")
     index(settings, folder / "music")
     return settings

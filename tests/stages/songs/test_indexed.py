@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.small_encoder import embedding_profile, write_encoder
+from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.cache.models.model_facts import ModelFiles
@@ -41,7 +41,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("songs that are known")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "xdg"))  # which a process of its own sees too
-        settings = embedding_profile(folder, write_songs(folder / "music", SONGS))
+        settings = embedding_profile(folder, write_songs(folder / "music", SONGS, seconds=SONG_S))
         index(settings, folder / "music")
     return settings
 

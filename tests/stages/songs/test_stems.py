@@ -18,7 +18,7 @@ from mixstyle.stages.songs.whole_song import WholeSong
 
 
 def test_stems_are_those_of_the_separator(tmp_path: Path) -> None:
-    settings = profile(tmp_path, music := write_songs(tmp_path / "music", 2))
+    settings = profile(tmp_path, music := write_songs(tmp_path / "music", 2, seconds=1.2))
     written = write_stems(settings, [music], tmp_path / "out", AudioForm(samples="float"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["song 0", "song 1"]
     assert sorted(path.name for path in written[0].folder.iterdir()) == sorted(f"{stem}.wav" for stem in STEMS)
@@ -34,7 +34,7 @@ def test_stems_are_those_of_the_separator(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
-    settings = profile(tmp_path, music := write_songs(tmp_path / "music", 1))
+    settings = profile(tmp_path, music := write_songs(tmp_path / "music", 1, seconds=1.2))
     (music / "none.flac").write_bytes(b"no music")
     with pytest.raises(MixstyleError) as caught:
         write_stems(settings, [music], tmp_path / "out", AudioForm("flac"))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.small_encoder import embedding_profile
-from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_songs
+from helpers.small_encoder import SONG_S, embedding_profile
+from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_separator, write_songs
 from scipy.stats import percentileofscore
 
 import mixstyle
@@ -33,14 +33,15 @@ from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.stage import describe_songs
 from mixstyle.stages.songs.embed import embedder_of
 
-SONGS = 6
+SONGS = 4
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A profile with cached songs and their descriptors."""
     folder = tmp_path_factory.mktemp("describe")
-    chosen = profile(folder, write_songs(folder / "music", SONGS))
+    write_separator(folder / "separator", num_overlap=1)
+    chosen = profile(folder, write_songs(folder / "music", SONGS, seconds=SONG_S))
     chosen = replace(chosen, features=replace(chosen.features, features_path=folder / "features.zarr", device="cpu"))
     separate(chosen)
     features(chosen)
@@ -74,7 +75,7 @@ def test_percentiles_are_among_songs_that_have_the_stem(settings: Settings, desc
 
 def test_python_gives_the_percentiles_of_the_command(settings: Settings, tmp_path: Path) -> None:
     path, store = tmp_path / "new.flac", settings.features.features_path
-    soundfile.write(path, song(77), RATE)
+    soundfile.write(path, song(77, SONG_S), RATE)
     expected = describe_songs(settings, [path])[0]
     with embedder_of(embedding_profile(store.parent, settings.separate.data_path)) as model:
         found = mixstyle.describe_song(path, model, features=store)
@@ -141,7 +142,7 @@ def test_given_stems_are_described_as_they_are(settings: Settings, tmp_path: Pat
 
 def test_separated_clips_are_those_of_the_whole_song(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "new.wav"
-    audio = song(77)
+    audio = song(77, SONG_S)
     soundfile.write(path, audio, RATE, subtype="FLOAT")
     found = describe_songs(settings, [path])[0]
     separator = load_separator(settings.separate.separator_config, settings.separate.separator_checkpoint)
@@ -252,7 +253,7 @@ def test_a_song_that_cannot_be_read_costs_the_others_nothing(
 
 
 def test_a_folder_of_music_stands_for_its_files(settings: Settings, tmp_path: Path) -> None:
-    folder = write_songs(tmp_path / "music", 2)
+    folder = write_songs(tmp_path / "music", 2, seconds=SONG_S)
     alone = [describe_songs(settings, [folder / f"song {i}.flac"])[0] for i in (0, 1)]
     together = describe_songs(settings, [folder])
     assert [song.name for song in together] == ["song 0.flac", "song 1.flac"]

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 import torch
 from helpers.desk_songs import KNOWN, RATE, stems_of, through
-from helpers.small_separator import profile, write_songs
+from helpers.small_encoder import SONG_S
+from helpers.small_separator import profile, write_separator, write_songs
 from scipy import signal
 from torch import Tensor
 
@@ -37,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(folder: Path) -> Settings:
-    return profile(folder, write_songs(folder / "music", 1))
+    write_separator(folder / "separator", num_overlap=1)
+    return profile(folder, write_songs(folder / "music", 1, seconds=SONG_S))
 
 
 def write_stems(folder: Path, stems: Tensor) -> Path:
