@@ -17,7 +17,8 @@ def listed_music(settings: Settings, version: int) -> Listing:
     try:
         return list_tracks(chosen.data_path, chosen.input, version)
     except MixstyleError as error:
-        if error.code not in ("not-found", "no-music"):
+        empty = error.code == "no-music" and chosen.input == "mixtures"  # without stems it may well be one of songs
+        if error.code != "not-found" and not empty:
             raise
         if demo.songs and chosen.data_path.is_relative_to(demo.output_dir):
             raise MixstyleError(error.message, code=error.code, remedy=("demo-songs",)) from error

@@ -21,7 +21,7 @@ from mixstyle.stages.evaluate import musdb as module
 from mixstyle.stages.evaluate.musdb import evaluate_musdb
 from mixstyle.stages.evaluate.tasks.published_protocol import FxNormalisation, published_protocol
 from mixstyle.stages.settings.evaluate import EvaluateSettings
-from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.profile import Settings, load_settings
 
 TARGETS = StemTargets(np.full((4, 10), -10.0), np.full(4, 10.0), np.zeros(4), np.full(4, -20.0))
 
@@ -96,3 +96,10 @@ def test_stems_that_are_in_the_way_are_made_anew_by_the_command_that_is_told(mus
     with pytest.raises(MixstyleError) as caught:
         evaluate_musdb(musdb, tmp_path / "out", settings_of(tmp_path / "run"))
     assert caught.value.remedy == ("evaluate-musdb", str(musdb), str(tmp_path / "out"), "--rebuild")
+
+
+def test_a_folder_without_songs_is_told_without_a_command_that_would_not_help(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MixstyleError) as caught:
+        evaluate_musdb(tmp_path / "empty", tmp_path / "out", load_settings("demo"))
+    assert (caught.value.code, caught.value.remedy) == ("no-music", ())
