@@ -52,7 +52,7 @@ def lines(plan: Plan, rendered: RenderedSong) -> list[str]:
 def levels(plan: Plan, after: Values, rendered: RenderedSong) -> list[str]:
     """How near it came, and how loud the songs are."""
     (balance, octaves), (balance_after, octaves_after) = plan.distances(plan.before), plan.distances(after)
-    references = ", ".join(str(one) for one in plan.reference_loudness)
+    references = "; ".join(str(one) for one in plan.reference_loudness)
     return [
         "from the reference, as a mean over stems that both have: "
         f"loudness {balance:.1f} -> {balance_after:.1f} LU, octaves {octaves:.1f} -> {octaves_after:.1f} dB",
