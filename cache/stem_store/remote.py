@@ -55,6 +55,12 @@ class RemoteStemCache(StemCache):
         self.name = self.url
         self._sha256 = {shard.shard: shard.sha256 for shard in self.shards}
 
+    @property
+    def unnamed(self) -> dict[str, int]:
+        named = {tar.name for tar in self._tars.values()}
+        tars = {name: size for name, size in self._sizes.items() if name.startswith("stems-") and name.endswith(".tar")}
+        return {name: size for name, size in tars.items() if name not in named}
+
     def verify(self) -> None:
         """Reads every shard whole and compares its SHA-256. Raises MixstyleError naming the first that differs."""
         for shard in self.shards:

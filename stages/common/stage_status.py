@@ -1,5 +1,6 @@
 """How a stage stands: what each stage's own `status.py` gives to `mixstyle status`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,16 @@ class StageStatus:
 def is_begun(location: Path) -> bool:
     """Whether shards may be there: settings in a folder; of a URL only a look tells."""
     return bool(url_of(location)) or (location / "settings.json").exists()
+
+
+def unnamed_told(unnamed: Mapping[str, int]) -> list[str]:
+    """What `StemCache.unnamed` is, in words; nothing where there is none."""
+    if not unnamed:
+        return []
+    tars = "1 tar" if len(unnamed) == 1 else f"{len(unnamed)} tars"
+    return [
+        f"{tars} that no sidecar names ({size_text(sum(unnamed.values()))}): of a run that was killed, or is going on"
+    ]
 
 
 def size_text(size: float) -> str:

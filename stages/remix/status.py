@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text
+from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text, unnamed_told
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
     shards, groups = counted(len(bank.shards), "shard", of=bank.n_shards), counted(len(bank.tracks), "group")
     done = f"{shards}, {groups} ({counted(clips, 'clip')}), {size}"
     folder, stems = bank.stems_dir, settings.separate.stems_dir
-    problems = []
+    problems = unnamed_told(bank.unnamed)
     if failures := failures_of(bank.shards, "remix"):
         kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(failures).items())
         problems.append(f"clips that were left out: {kinds}; see {folder / 'failures.csv'}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text
+from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text, unnamed_told
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]
         f"{counted(len(cache.shards), 'shard', of=cache.n_shards)}, {counted(len(cache.tracks), 'track', of=tracks)} "
         f"({counted(clips, 'clip')}), {size_text(size)}"
     )
-    problems = []
+    problems = unnamed_told(cache.unnamed)
     for what, found in (
         ("tracks that failed", [failure for failure in failures if not failure.clip]),
         ("clips that failed in other tracks", [failure for failure in failures if failure.clip]),

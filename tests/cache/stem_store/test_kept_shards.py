@@ -10,7 +10,9 @@ from helpers.faulty_proxy import FAULTS, Faults, faulty
 from helpers.s3_server import BUCKET, environment, served
 from helpers.store_workers import WAIT_S, check_objects, check_read, in_process, run, work, write_local
 
-from mixstyle.cache.stem_store.kept_shards import stems_place
+from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
+from mixstyle.cache.stem_store.remote import RemoteStemCache
+from mixstyle.cache.stem_store.shards import hashed_name
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
 from mixstyle.cache.storage import remote_store
 from mixstyle.cache.storage.atomic import write_json
@@ -65,6 +67,41 @@ def test_who_comes_second_with_a_shard_or_with_settings_loses_harmlessly(
     write_json(place.folder / SETTINGS, {"other": 1})
     assert not place.keep_first(SETTINGS)
     assert (place.folder / SETTINGS).read_bytes() == before[SETTINGS]
+
+
+def test_what_is_marked_or_taken_away_on_one_machine_is_so_on_another(
+    server: str, tmp_path: Path, local: StemCache
+) -> None:
+    url = f"s3://{BUCKET}/marked"
+    work(url, tmp_path / "worker")
+    one, other = (stems_place(Path(url), tmp_path / name) for name in ("one", "other"))
+    for place in (one, other):
+        place.refresh()
+    again = ".stems-000001.again"
+    one.mark(again)
+    one.take_away("stems-000001.json")
+    assert (kept_shard(one, 1), kept_shard(other, 1) is None) == (None, False)
+    other.refresh()
+    assert ((other.folder / again).exists(), kept_shard(other, 1)) == (True, None)
+    assert list(RemoteStemCache(url, tmp_path / "reader", 1e9).unnamed) == [hashed_name(local.shards[1])]
+    assert work(url, tmp_path / "worker") == 1
+    other.take_away(again)
+    one.refresh()
+    assert ((one.folder / again).exists(), kept_shard(one, 1) is None) == (False, False)
+    assert not RemoteStemCache(url, tmp_path / "reader", 1e9).unnamed
+    assert check_objects(objects("marked"), local) == 0
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_on_its_machine(server: str, tmp_path: Path) -> None:
+    place = stems_place(Path(f"s3://{BUCKET}/swept"), tmp_path)
+    pid = in_process(lambda: None)
+    os.waitpid(pid, 0)
+    host = os.uname().nodename
+    folders = [place.folder / f".making-{host}-{number}-x" for number in (pid, os.getpid())]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    place.refresh()
+    assert [folder.exists() for folder in folders] == [False, True]
 
 
 @pytest.mark.parametrize("seed", range(3))
