@@ -175,12 +175,13 @@ def _check_failures(place: Place, stage: str) -> None:
     """The log follows from all shards; where one is not there or damaged, the command that makes it writes it anew."""
     folder = place.folder
     try:
-        settings = read_provenance(folder / SETTINGS, RENAMED).flat
+        stored = read_provenance(folder / SETTINGS, RENAMED)
+        settings = stored.flat
         shards = [kept_shard(place, number) for number in range(-(-settings["tracks"] // settings["tracks_per_shard"]))]
     except (MixstyleError, KeyError, TypeError, ZeroDivisionError):
         return
     whole = [shard for shard in shards if shard is not None]
-    if len(whole) < len(shards):
+    if len(whole) < len(shards) or any(shard.fingerprint != stored.fingerprint for shard in whole):
         return
     if (folder / "failures.csv").read_bytes() != failures_csv(failures_of(whole, stage)):
         raise _damaged(_named(place, "failures.csv"), "it does not list what the shards' sidecars tell")

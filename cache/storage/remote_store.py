@@ -86,7 +86,8 @@ class RemoteStore:
         def look() -> Stored | None:
             try:
                 self.fs.invalidate_cache()
-                return _stored(self.fs.info(self.path(name)))
+                entry = self.fs.info(self.path(name))
+                return _stored(entry) if entry.get("type") != "directory" else None
             except FileNotFoundError:
                 return None
 
