@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mixstyle.cache.storage.urls import url_of
+from mixstyle.pipeline.core.text import counted
 
 State = Literal["not started", "not needed", "partly done", "done", "stale", "damaged", "cannot be read"]
 UNREADABLE = frozenset({"remote", "no-package", "bad-setting"})
@@ -37,10 +38,8 @@ def unnamed_told(unnamed: Mapping[str, int]) -> list[str]:
     """What `StemCache.unnamed` is, in words; nothing where there is none."""
     if not unnamed:
         return []
-    tars = "1 tar" if len(unnamed) == 1 else f"{len(unnamed)} tars"
-    return [
-        f"{tars} that no sidecar names ({size_text(sum(unnamed.values()))}): of a run that was killed, or is going on"
-    ]
+    told = f"{counted(len(unnamed), 'tar')} that no sidecar names ({size_text(sum(unnamed.values()))})"
+    return [f"{told}: of a run that was killed, or is going on"]
 
 
 def size_text(size: float) -> str:
