@@ -65,6 +65,7 @@ def test_fewer_songs_by_one_worker_are_the_first_of_more(folder: Path, tmp_path:
     assert tree_bytes(tmp_path) == tree_bytes(folder)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mixstyle.stages.demo_songs import demo_songs\n"

@@ -77,7 +77,7 @@ class Watched:
                 self._now -= 1
 
 
-LENGTHS = (3 * CHUNK, CHUNK // 2, 5 * CHUNK + 17, 2 * CHUNK)
+LENGTHS = (2 * CHUNK, CHUNK // 2, 3 * CHUNK + 17, CHUNK)
 
 
 def test_streams_change_no_bit_and_batches_little(separator: Separator) -> None:
@@ -119,7 +119,7 @@ def test_streams_work_at_once_and_memory_is_bounded(separator: Separator, stream
     with BatchExecutor(watched, streams=streams) as executor:
         told = list[tuple[object, float]]()
         queue = ChunkQueue(executor, told=lambda key, share: told.append((key, share)))
-        for key, requests in enumerate(clips(separator, (20 * CHUNK,) * 2)):
+        for key, requests in enumerate(clips(separator, (6 * CHUNK,) * 2)):
             queue.put(key, requests)
             assert len(queue._in_flight) <= streams + 1
         assert len(list(queue.finished(wait=True))) == 2

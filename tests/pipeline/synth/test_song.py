@@ -8,15 +8,17 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.synth.song import render_song
 from mixstyle.pipeline.synth.song_mix import PEAK, active_rms
 
+SHORTEST_S = 8.0
+
 
 @pytest.fixture(scope="module")
 def rendered() -> list[np.ndarray]:
-    return [render_song(seed, 10.0).stems for seed in range(4)]
+    return [render_song(seed, SHORTEST_S).stems for seed in range(3)]
 
 
 def test_stems_are_alive_and_balanced(rendered: list[np.ndarray]) -> None:
     for seed, stems in enumerate(rendered):
-        assert stems.shape == (4, 2, 10 * SAMPLE_RATE)
+        assert stems.shape == (4, 2, round(SHORTEST_S * SAMPLE_RATE))
         assert stems.dtype == np.float32
         assert np.isfinite(stems).all()
         mixture = stems.sum(axis=0)
@@ -28,7 +30,7 @@ def test_stems_are_alive_and_balanced(rendered: list[np.ndarray]) -> None:
 
 
 def test_songs_differ_and_repeat_to_the_byte(rendered: list[np.ndarray]) -> None:
-    assert render_song(3, 10.0).stems.tobytes() == rendered[3].tobytes()
+    assert render_song(2, SHORTEST_S).stems.tobytes() == rendered[2].tobytes()
     for first in range(len(rendered)):
         for second in range(first):
             a, b = rendered[first].sum(axis=(0, 1)), rendered[second].sum(axis=(0, 1))

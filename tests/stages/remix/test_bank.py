@@ -48,8 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cached stems of nine songs, and two separators."""
     folder = tmp_path_factory.mktemp("bank")
     make_cache(folder / "stems", tracks=9, clips=3, clip_s=1.0, validation=3)
-    write_separator(folder / "separator")
-    write_separator(folder / "other", seed=1)
+    write_separator(folder / "separator", num_overlap=1)
+    write_separator(folder / "other", seed=1, num_overlap=1)
     return folder
 
 
@@ -157,7 +157,7 @@ def test_a_whole_bank_is_left_alone_and_another_is_refused(folder: Path, bank: S
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").iterdir() if path.suffix != ".csv"}
     assert filled(folder, tmp_path / "bank").fingerprint == bank.fingerprint
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    for changes in ({"num_overlap": 1}, {"separator_checkpoint": folder / "other" / "separator.safetensors"}):
+    for changes in ({"num_overlap": 2}, {"separator_checkpoint": folder / "other" / "separator.safetensors"}):
         with pytest.raises(MixstyleError) as caught:
             filled(folder, tmp_path / "bank", **changes)
         assert caught.value.code == "stale"

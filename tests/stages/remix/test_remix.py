@@ -96,11 +96,15 @@ def test_it_counts_what_it_made(summary: RemixSummary, settings: Settings) -> No
     assert (again.shards_made, again.clips) == (0, 24)
 
 
-def test_shares_and_devices_give_the_bytes_of_one_process(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
+def test_shares_give_the_bytes_of_one_process(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
     shared = profile(tmp_path / "shares", folder)
     assert remix(shared, shard_index=1, num_shards=2).shards_elsewhere == 1
     assert remix(shared, shard_index=0, num_shards=2).shards_elsewhere == 0
     assert hashes(tmp_path / "shares" / "remix") == hashes(folder / "remix")
+
+
+@pytest.mark.slow
+def test_devices_give_the_bytes_of_one_process(folder: Path, summary: RemixSummary, tmp_path: Path) -> None:
     on_two = profile(tmp_path / "devices", folder, devices=["cpu", "cpu"])
     assert remix(on_two).shards_made == SHARDS
     assert hashes(tmp_path / "devices" / "remix") == hashes(folder / "remix")

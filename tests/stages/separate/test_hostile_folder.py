@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from helpers.odd_audio import with_last_granule
-from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song
+from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_separator
 
 from mixstyle.cache.stem_store.failures import read_failures
 from mixstyle.cache.stem_store.shards import read_shard
@@ -87,6 +87,7 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(music: Path) -> Settings:
+    write_separator(music.parent / "separator", num_overlap=1)
     return profile(music.parent, music, tracks_per_shard=5, measure_songs=True)
 
 

@@ -128,9 +128,8 @@ def test_bytes_hang_on_the_plan_alone(folder: Path, summary: SeparateSummary, tm
     assert hashes(tmp_path / "stems") == hashes(folder / "stems")
 
 
-@pytest.mark.parametrize(
-    "moment", ["stems-000000.json", pytest.param(".stems-000001.tar.partial", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["stems-000000.json", ".stems-000001.tar.partial"])
 def test_killed_and_run_again_it_ends_as_an_unbroken_run(
     folder: Path, summary: SeparateSummary, tmp_path: Path, moment: str
 ) -> None:

@@ -37,7 +37,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Music, a separator, and what one process makes of them."""
     folder = tmp_path_factory.mktemp("parallel")
-    write_songs(folder / "music", SONGS)
+    write_songs(folder / "music", SONGS, seconds=2.0)
+    write_separator(folder / "separator", num_overlap=1)
     (folder / "music" / "broken.mp3").write_text("no music")
     (folder / "music" / "song 7.flac").unlink()
     separate(profile(folder, folder / "music", threads=2, streams=2))
@@ -58,12 +59,22 @@ def start(tmp_path: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([*command, *options], env=environment, text=True, **pipes)  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_shares_side_by_side_give_the_bytes_of_one_process(folder: Path, settings: Settings, tmp_path: Path) -> None:
     with start(tmp_path, "--shard-index", "1", "--num-shards", "2") as process:
         ours = separate(settings, shard_index=0, num_shards=2)
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     assert ours.shards_made == SHARDS // 2
+    assert hashes(tmp_path / "stems") == hashes(folder / "stems")
+    assert StemCache(tmp_path / "stems").complete
+
+
+def test_shares_one_after_the_other_give_the_bytes_of_one_process(
+    folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    for place in (1, 0):
+        assert separate(settings, shard_index=place, num_shards=2).shards_made == SHARDS // 2
     assert hashes(tmp_path / "stems") == hashes(folder / "stems")
     assert StemCache(tmp_path / "stems").complete
 

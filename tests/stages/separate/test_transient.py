@@ -28,7 +28,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_tracks_whose_decoder_was_killed_are_made_in_the_next_run(tmp_path: Path, killed: list[str]) -> None:
-    music = write_songs(tmp_path / "music", 4)
+    music = write_songs(tmp_path / "music", 4, seconds=2.0)
     whole = profile(tmp_path / "whole", music)
     separate(whole)
     settings = profile(tmp_path / "killed", music)
@@ -46,7 +46,7 @@ def test_tracks_whose_decoder_was_killed_are_made_in_the_next_run(tmp_path: Path
 
 
 def test_a_track_that_kills_its_decoder_in_two_runs_is_left(tmp_path: Path, killed: list[str]) -> None:
-    settings = profile(tmp_path, write_songs(tmp_path / "music", 4))
+    settings = profile(tmp_path, write_songs(tmp_path / "music", 4, seconds=2.0))
     killed.append("song 1")
     assert [separate(settings).shards_made for _ in range(3)] == [2, 1, 0]
     assert [failure.kind for failure in read_failures(tmp_path / "stems" / "failures.csv")] == ["the decoder crashed"]
@@ -56,7 +56,7 @@ def test_a_track_that_kills_its_decoder_in_two_runs_is_left(tmp_path: Path, kill
 
 @pytest.mark.parametrize("name", ["settings.json", "stems-000001.json", "plan.jsonl.gz"])
 def test_damaged_files_beside_the_shards_are_made_again(name: str, tmp_path: Path) -> None:
-    settings = profile(tmp_path, write_songs(tmp_path / "music", 3))
+    settings = profile(tmp_path, write_songs(tmp_path / "music", 3, seconds=2.0))
     separate(settings)
     before = hashes(tmp_path / "stems")
     path = tmp_path / "stems" / name
