@@ -3,11 +3,12 @@
 JSON with a version and a checksum of itself (`content_sha256`); who changes a value by hand deletes that line.
 
     kind                "mixstyle-match"
-    version             2; 1 has no `effects`, and is read
+    version             3; 1 has no `effects`, 2 no `side_equaliser`, and both are read
     stems               by name: `effects` (name and parameters, of the registry; levels are over the stem's own),
                         `equaliser` (kind, frequency_hz, gain_db, q), `pan_percent` (-100 left), `side_db`
                         (below 250 Hz, to 4 kHz, above) and `gain_db`, which are done in this order
-    mix                 the same for the sum of the stems, without `effects`; missing where nothing is set
+    mix                 the same for the sum of the stems, without `effects`; missing where nothing is set. It may
+                        have a `side_equaliser` too, on the difference of the channels
     level_db            by how much the whole song gets louder, in LU
     reference_lufs      loudness of the reference; the output is no louder than 0.5 LU above it
     text, notes         the same for people, and what was left alone
@@ -25,8 +26,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.matching.desk import Strip
 
-KIND, VERSION = "mixstyle-match", 2
-_READ = (1, 2)
+KIND, VERSION = "mixstyle-match", 3
+_READ = (1, 2, 3)
 MOST_LEVEL_DB = 60.0
 
 

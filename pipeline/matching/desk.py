@@ -7,7 +7,7 @@ minimum phase.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,11 @@ WIDTH_EDGES_HZ = (250.0, 4000.0)
 """Between the three bands of width: those of the descriptors."""
 MOST_DB = 24.0
 """No value of a strip is beyond this."""
-MOST_FILTERS = 10
+MOST_FILTERS = 31
+"""On both channels, and as many on the side signal."""
+MOST_TOLD = 6
+"""Filters that are told one by one."""
+_SIDE_EQUALISER = "side_equaliser"
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class Strip:
 
     filters: the equaliser. pan_percent: -100 is left, 100 right, by the sine law with 0 dB in the middle. side_db: gain
     of the difference of the channels below 250 Hz, up to 4 kHz, and above. gain_db: the fader. inserts: effects of the
-    registry, before all of that (`mixstyle.pipeline.matching.inserts`).
+    registry, before all of that (`mixstyle.pipeline.matching.inserts`). side_equaliser: filters on the difference of
+    the channels alone, after `side_db`; of a mix.
     """
 
     filters: tuple[Filter, ...] = ()
@@ -92,14 +97,16 @@ class Strip:
     side_db: tuple[float, float, float] = (0.0, 0.0, 0.0)
     gain_db: float = 0.0
     inserts: tuple[Effect, ...] = ()
+    side_equaliser: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
         for effect in self.inserts:
             checked_insert(effect)
         if len({effect.name for effect in self.inserts}) < len(self.inserts):
             raise ValueError("an effect is set twice")
-        if len(self.filters) > MOST_FILTERS:
-            raise ValueError(f"at most {MOST_FILTERS} filters, not {len(self.filters)}")
+        most = max(len(self.filters), len(self.side_equaliser))
+        if most > MOST_FILTERS:
+            raise ValueError(f"at most {MOST_FILTERS} filters, not {most}")
         if len(self.side_db) != 3:
             raise ValueError(f"side_db should hold 3 values, not {len(self.side_db)}")
         _within("pan_percent", self.pan_percent, -90.0, 90.0)
@@ -121,13 +128,13 @@ class Strip:
 
     @property
     def side_filters(self) -> tuple[float, tuple[Filter, ...]]:
-        """The side signal's gain in dB, and the shelves that make it another below and above."""
+        """The side signal's gain in dB, and the shelves that make it another below and above; then its equaliser."""
         low, mid, high = self.side_db
         shelves = (
             Filter("low shelf", WIDTH_EDGES_HZ[0], low - mid),
             Filter("high shelf", WIDTH_EDGES_HZ[1], high - mid),
         )
-        return mid, tuple(shelf for shelf in shelves if shelf.gain_db != 0)
+        return mid, (*(shelf for shelf in shelves if shelf.gain_db != 0), *self.side_equaliser)
 
     def without_stereo(self) -> "Strip":
         """The same for a song in mono: without pan, width and reverb, which the registry has in stereo alone."""
@@ -139,25 +146,25 @@ class Strip:
         """`+2.3 dB, low shelf +1.5 dB at 120 Hz`; `as it is` where it does nothing."""
         parts = [f"{self.gain_db:+.1f} dB"] if self.gain_db else []
         parts += [told_insert(one) for one in self.inserts]
-        parts += [str(one) for one in self.filters]
+        parts += _told_filters(self.filters)
         if self.pan_percent:
             parts.append(f"pan {abs(self.pan_percent):.0f}% {'left' if self.pan_percent < 0 else 'right'}")
         if any(self.side_db):
             low, mid, high = self.side_db
             parts.append(f"side signal {low:+.1f} / {mid:+.1f} / {high:+.1f} dB (below 250 Hz / to 4 kHz / above)")
+        if self.side_equaliser:
+            parts.append(f"on the side signal {', '.join(_told_filters(self.side_equaliser))}")
         return ", ".join(parts) or "as it is"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
         return {
             "effects": [{"name": one.name, **one.parameters} for one in self.inserts],
-            "equaliser": [
-                {"kind": one.kind, "frequency_hz": one.frequency_hz, "gain_db": one.gain_db, "q": one.q}
-                for one in self.filters
-            ],
+            "equaliser": _filters_json(self.filters),
             "pan_percent": self.pan_percent,
             "side_db": list(self.side_db),
             "gain_db": self.gain_db,
+            **({_SIDE_EQUALISER: _filters_json(self.side_equaliser)} if self.side_equaliser else {}),
         }
 
     @classmethod
@@ -167,30 +174,36 @@ class Strip:
         Raises ValueError or TypeError for anything else.
         """
         data = {"effects": [], **data}
-        if set(data) != set(Strip().to_json()):
+        if set(data) - {_SIDE_EQUALISER} != set(Strip().to_json()):
             raise ValueError(f"a strip should name {', '.join(Strip().to_json())}, not {', '.join(data)}")
-        filters = tuple(Filter(**one) for one in data["equaliser"])
+        filters, on_side = (
+            tuple(Filter(**one) for one in data.get(name, ())) for name in ("equaliser", _SIDE_EQUALISER)
+        )
         low, mid, high = (float(value) for value in data["side_db"])
         inserts = tuple(insert_of_json(one) for one in data["effects"])
-        return cls(filters, float(data["pan_percent"]), (low, mid, high), float(data["gain_db"]), inserts)
+        return cls(filters, float(data["pan_percent"]), (low, mid, high), float(data["gain_db"]), inserts, on_side)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far a strip may be set, each in dB and to either side; `pan_db` is left against right."""
+    """How far a strip may be set, each in dB and to either side; `pan_db` is left against right.
+
+    share: of each difference, what is set; of a difference beyond filter_db, pan_db or side_db, that of the bound.
+    """
 
     gain_db: float = 9.0
     filter_db: float = 6.0
     pan_db: float = 6.0
     side_db: float = 6.0
+    share: float = 1.0
     name: str = field(default="full", compare=False)
 
 
 FULL = Bounds()
 WIDE = Bounds(gain_db=12.0, filter_db=12.0, pan_db=20.0, side_db=12.0, name="wide")
 """For true stems, which hold nothing of one another."""
-GENTLE = Bounds(gain_db=4.0, filter_db=3.0, pan_db=2.0, side_db=2.0, name="gentle")
-"""For stems with much of one another in them: what is done to one is then done to parts of others."""
+GENTLE = Bounds(gain_db=9.0, filter_db=12.0, pan_db=12.0, side_db=12.0, share=0.5, name="gentle")
+"""For stems with much of one another in them: what is done to one is then done to parts of others, so half is done."""
 
 
 def pan_of(level_difference_db: float) -> float:
@@ -209,6 +222,19 @@ def told_hz(frequency_hz: float) -> str:
     ('120 Hz', '62 Hz', '5.7 kHz')
     """
     return f"{frequency_hz:.0f} Hz" if frequency_hz < 1000 else f"{frequency_hz / 1000:.2g} kHz"
+
+
+def _told_filters(filters: Sequence[Filter]) -> list[str]:
+    """Each of a few; of many their number and the farthest."""
+    if len(filters) <= MOST_TOLD:
+        return [str(one) for one in filters]
+    least, most = (choose(filters, key=lambda one: one.gain_db) for choose in (min, max))
+    ends = " to ".join(f"{one.gain_db:+.1f} dB at {told_hz(one.frequency_hz)}" for one in (least, most))
+    return [f"graphic equaliser of {len(filters)} bands, {ends}"]
+
+
+def _filters_json(filters: Sequence[Filter]) -> list[dict[str, Any]]:
+    return [{"kind": one.kind, "frequency_hz": one.frequency_hz, "gain_db": one.gain_db, "q": one.q} for one in filters]
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -137,7 +137,7 @@ def _distances(task: StemTask, metric: DescriptorMetric, candidates: Sequence[In
     made = []
     for inserts in candidates:
         _, clips = run_inserts(inserts, task.clips)
-        strip, _ = shaped(stem_power(clips), task.power, 1.0, task.bounds, stereo=task.stereo)
+        strip, _ = shaped(stem_power(clips), task.power, task.bounds.share, task.bounds, stereo=task.stereo)
         made.append([StripRunner(strip).run(clip).astype(np.float32) for clip in clips])
     columns = [COLUMN[f"{STEMS[task.place]}_{kind}"] for kind in _KINDS]
     return metric.distances(_values(made), task.values, columns)

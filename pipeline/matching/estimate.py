@@ -23,7 +23,6 @@ from mixstyle.pipeline.matching.profile import (
     band_points_hz,
     k_weights,
     octave_sums,
-    stem_power,
 )
 
 Floats = NDArray[np.float64]
@@ -67,6 +66,7 @@ def estimate(
     both = mine.present & reference.present
     moved = [place for place, stem in enumerate(STEMS) if both[place] and stem not in keep]
     stereo = not (mine.mono or reference.mono)
+    amount *= bounds.share
     made = {place: shaped(mine.stems[place], reference.stems[place], amount, bounds, stereo=stereo) for place in moved}
     wanted = _balance(mine, reference, moved, [p for p, stem in enumerate(STEMS) if both[p] and stem in keep])
     strips, limited = [], []
@@ -81,22 +81,6 @@ def estimate(
             limited.append(f"{stem}: {asked:+.1f} dB would be needed, and {gain_db:+.1f} dB is the bound")
         strips.append(replace(strip, gain_db=gain_db))
     return Estimate(tuple(strips), (*_notes(mine, reference), *limited))
-
-
-def mix_strip(
-    made: Sequence[NDArray[np.floating]],
-    reference: Sequence[NDArray[np.floating]],
-    amount: float = 1.0,
-    bounds: Bounds = FULL,
-    *,
-    stereo: bool = True,
-) -> Strip:
-    """Equaliser, pan and width on a mix as its stems' strips made it, of which clips [2, T] are known.
-
-    Where stems are separated their bounds are narrow, since each holds parts of the others. What that leaves of the
-    difference can be done on the sum, where there is nothing to bleed.
-    """
-    return shaped(stem_power(made), stem_power(reference), amount, bounds, stereo=stereo)[0]
 
 
 def _notes(mine: MixProfile, reference: MixProfile) -> list[str]:

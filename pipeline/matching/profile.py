@@ -166,7 +166,8 @@ def k_weights(sample_rate: int = SAMPLE_RATE) -> Floats:
 
 def _powers(clip: Tensor, sample_rate: int) -> Floats:
     """[4, 3, BANDS]: mean squares of mid and side of each stem, and of their product."""
-    shares = torch.from_numpy(mean_square_per_bin(hann(WINDOW))[:, None] * bin_shares(_edges(), WINDOW, sample_rate))
+    counted = bin_shares(band_edges_hz(), WINDOW, sample_rate)
+    shares = torch.from_numpy(mean_square_per_bin(hann(WINDOW))[:, None] * counted)
     window = torch.from_numpy(hann(WINDOW))
     padded = torch.nn.functional.pad(clip, (0, max(0, WINDOW - clip.shape[-1])))
     found = []
@@ -178,6 +179,7 @@ def _powers(clip: Tensor, sample_rate: int) -> Floats:
     return torch.stack(found).numpy()
 
 
-def _edges() -> list[tuple[float, float]]:
+def band_edges_hz() -> list[tuple[float, float]]:
+    """Where each third octave begins and ends; the last one has no end."""
     edges = [LOWEST_HZ * 2 ** (k / PER_OCTAVE) for k in range(BANDS + 1)]
     return list(zip(edges[:-1], [*edges[1:-1], float("inf")], strict=True))

@@ -47,7 +47,7 @@ class StripRunner:
         """The block as the strip makes it, float64."""
         audio = np.asarray(self._inserts.run(block), np.float64)
         audio = self._equaliser.run(audio) * self._pan
-        if any(self.strip.side_db):
+        if any(self.strip.side_db) or self.strip.side_equaliser:
             mid, side = (audio[0] + audio[1]) / 2, (audio[0] - audio[1]) / 2
             side = self._side.run(side[None])[0] * self._side_gain
             audio = np.stack([mid + side, mid - side])
@@ -61,7 +61,8 @@ class StripRunner:
 
 class SongRunner:
     """A strip for each stem, for one song from its beginning to its end. levels: of their effects, if any. mix: a strip
-    on the sum, which is linear: without effects. Stems run through it too, so that they still add up."""
+    on the sum, which is linear: without effects. Stems run through it too, so that they still add up; with
+    only_mix they do not, which takes a fifth of the time."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class SongRunner:
         sample_rate: int = SAMPLE_RATE,
         levels: Levels | None = None,
         mix: Strip | None = None,
+        only_mix: bool = False,
     ) -> None:
         self._runners = {
             place: StripRunner(strip, sample_rate, levels[place] if levels is not None else ())
@@ -76,7 +78,8 @@ class SongRunner:
             if strip.changes
         }
         self._stems = len(strips)
-        self._bus = [StripRunner(mix, sample_rate) for _ in range(1 + len(strips))] if mix and mix.changes else []
+        through = 1 if only_mix else 1 + len(strips)
+        self._bus = [StripRunner(mix, sample_rate) for _ in range(through)] if mix and mix.changes else []
 
     def run(self, mix: NDArray[np.float32], stems: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
         """The next block's mix [2, n] and stems [S, 2, n], changed; float32."""
@@ -89,6 +92,7 @@ class SongRunner:
             changed[place] = made
         if self._bus:
             out = self._bus[0].run(out)
+        if len(self._bus) > 1:
             changed = np.stack([runner.run(stem) for runner, stem in zip(self._bus[1:], changed, strict=True)])
         return out.astype(np.float32), changed.astype(np.float32)
 

@@ -25,11 +25,12 @@ from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
-from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
+from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds
 from mixstyle.pipeline.matching.distance import mrstft
-from mixstyle.pipeline.matching.estimate import estimate, mix_strip
+from mixstyle.pipeline.matching.estimate import estimate
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.mix_search import MixTask, search_effects
+from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner, strip_levels
 from mixstyle.pipeline.separation.separator import Separator
@@ -164,10 +165,8 @@ def _matched(
         task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate)
         found = search_effects(task, found, tools.metric).estimate
     levels = strip_levels(found.strips, [mine.numpy()])
-    bus = Strip()
-    if bounds != WIDE:
-        plain, _ = SongRunner(found.strips, levels=levels).run(mine.sum(0).numpy(), mine.numpy())
-        bus = mix_strip([plain], [reference.sum(0).numpy()])
+    plain, _ = SongRunner(found.strips, levels=levels).run(mine.sum(0).numpy(), mine.numpy())
+    bus = mix_strip([plain], [reference.sum(0).numpy()])
     made, stems = SongRunner(found.strips, levels=levels, mix=bus).run(mix.numpy(), mine.numpy())
     return Made(_at_loudness(torch.from_numpy(made), wanted), torch.from_numpy(stems))
 

@@ -24,9 +24,10 @@ from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
-from mixstyle.pipeline.matching.estimate import Estimate, estimate, mix_strip
+from mixstyle.pipeline.matching.estimate import Estimate, estimate
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, Searched, search_effects
+from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import MixProfile, joined_loudness, mean_profile, measure_profile
 from mixstyle.pipeline.matching.render import Levels, SongRunner, strip_levels
 from mixstyle.pipeline.separation.separator import Separator
@@ -169,7 +170,7 @@ def make_plan(
             **({"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}} if searched else {}),
         },
     )
-    if separated and not keep:
+    if not keep:
         stereo = not (song.look.mono or mine.mono or theirs.mono)
         chain = replace(chain, mix=_mix_strip(strips, clips, references, amount, stereo=stereo))
     values = [song_values(one.stems, profile) for one, profile in zip(references, profiles, strict=True)]
@@ -224,8 +225,9 @@ def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> li
         notes.append(f"the song is clipped: {song.look.clipped} samples lie at its highest level; no match undoes that")
     if gentle:
         notes.append(
-            f"the separator is the small one, whose stems hold parts of one another: changes stay within "
-            f"{GENTLE.gain_db:g} dB of gain, and {GENTLE.filter_db:g} dB of a filter"
+            f"the separator is the small one, whose stems hold parts of one another: {GENTLE.share:.0%} of each "
+            f"difference is set on a stem, within {GENTLE.gain_db:g} dB of gain and "
+            f"{GENTLE.share * GENTLE.filter_db:g} dB of filters"
         )
     if not any(strip.changes for strip in strips):
         notes.append("nothing to change on a stem: the song is like the reference there, or stays by the notes here")

@@ -83,7 +83,7 @@ def render_song(
         count = 1 + (len(STEMS) + 1 if targets.stems else 0)
         spools = [stack.enter_context(_Spool(targets.song.absolute().parent)) for _ in range(count)]
         meter = SongMeter(SAMPLE_RATE)
-        runner = SongRunner(strips, levels=levels, mix=mix_strip)
+        runner = SongRunner(strips, levels=levels, mix=mix_strip, only_mix=targets.stems is None)
         separate = targets.stems is not None or any(strip.changes for strip in strips)
         for mix, stems in _made(song, separator, options, runner, separate):
             meter.add(mix)

@@ -13,9 +13,9 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Filter, Strip
-from mixstyle.pipeline.matching.equaliser import filters_db, fit_filters, octave_change_db, settled
-from mixstyle.pipeline.matching.estimate import estimate, mix_strip
-from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile, stem_power
+from mixstyle.pipeline.matching.equaliser import filters_db, fit_filters, octave_change_db, settled, total_db
+from mixstyle.pipeline.matching.estimate import estimate
+from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +80,9 @@ def test_amount_and_bounds_scale_and_hold(mine: MixProfile, reference: MixProfil
     found = estimate(mine, measure_profile([through(stems_of(), far)]), bounds=GENTLE)
     for strip in found.strips:
         assert abs(strip.gain_db) <= GENTLE.gain_db
-        assert max(map(abs, strip.side_db)) <= GENTLE.side_db
-        assert all(abs(one.gain_db) <= GENTLE.filter_db for one in strip.filters)
-        assert abs(strip.pan_percent) <= 15  # 2 dB of left against right are 14.5%
+        assert max(map(abs, strip.side_db)) <= GENTLE.share * GENTLE.side_db
+        assert np.abs(total_db(strip.filters)).max() <= GENTLE.share * GENTLE.filter_db + 0.3  # of a shelf and a bell
+        assert abs(strip.pan_percent) <= 41  # 6 dB of left against right are 40.8%
     assert any("bound" in note for note in found.notes)
 
 
@@ -98,21 +98,6 @@ def test_a_source_off_the_centre_is_not_widened() -> None:
             left, right = strip.pan_gains
             # pan is set in percent: half of one is 0.34 dB at 87%
             assert 20 * np.log10(left / right) == pytest.approx(asked, abs=0.4)
-
-
-def test_what_is_left_on_the_mix_is_found() -> None:
-    known = Strip((Filter("high shelf", 4000.0, 4.0),), 10.0, (0.0, -2.0, -2.0))
-    mix = stems_of().sum(0)
-    wanted = through(mix[None].repeat(4, 1, 1), (known,) * 4)[0]
-    found = mix_strip([mix.numpy()], [wanted.numpy()])
-    power = stem_power([mix.numpy()])
-    curve, told = (octave_change_db(power.total, filters_db(one.filters)) for one in (found, known))
-    assert np.ptp((curve - told)[1:]) < 1.2  # dB between octaves, as for stems
-    assert found.pan_percent == pytest.approx(10, abs=2)
-    assert found.side_db[1:] == pytest.approx([-2, -2], abs=0.6)
-    assert (found.gain_db, found.inserts) == (0.0, ())
-    assert mix_strip([mix.numpy()], [mix.numpy()]) == Strip()
-    assert mix_strip([mix.numpy()], [wanted.numpy()], stereo=False).side_db == (0.0, 0.0, 0.0)
 
 
 def test_kept_and_absent_stems_stay(mine: MixProfile, reference: MixProfile) -> None:

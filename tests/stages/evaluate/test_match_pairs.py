@@ -18,8 +18,9 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.pipeline.matching.distance import mrstft
-from mixstyle.pipeline.matching.estimate import estimate, mix_strip
+from mixstyle.pipeline.matching.estimate import estimate
 from mixstyle.pipeline.matching.metric import DescriptorMetric
+from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner
 from mixstyle.pipeline.separation.separator import load_separator

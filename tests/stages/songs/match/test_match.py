@@ -242,7 +242,7 @@ def test_a_chain_is_checked(tmp_path: Path) -> None:
     assert read_chain(path).strips[2] == KNOWN[2]
     for changed, code in (
         (text.replace('"level_db": 1.5', '"level_db": 2.5'), "damaged-file"),
-        (json.dumps({**data, "version": 3}), "unknown-version"),
+        (json.dumps({**data, "version": 4}), "unknown-version"),
         (json.dumps({**data, "kind": "x"}), "wrong-file"),
         (json.dumps({**data, "level_db": 500}), "wrong-file"),
         (json.dumps({**data, "stems": {}}), "wrong-file"),
