@@ -100,10 +100,10 @@ def _notes(mine: MixProfile, reference: MixProfile) -> list[str]:
 def shaped(
     mine: StemPower, reference: StemPower, amount: float, bounds: Bounds, *, stereo: bool
 ) -> tuple[Strip, float]:
-    """Equaliser, pan and width of one stem, and by how much they make it louder, in dB."""
+    """Equaliser, pan and width of one stem, and by how much they make it louder, in dB. amount: share and all."""
     target_db, weight = equaliser_target(mine, reference)
     fitted = fit_filters(mine.total, target_db, weight, bounds.filter_db)
-    filters = settled(fitted, amount, bounds.filter_db)
+    filters = settled(fitted, amount, bounds.share * bounds.filter_db)
     equalised = mine.equalised(filters_db(filters))
     strip = Strip(filters)
     if stereo:

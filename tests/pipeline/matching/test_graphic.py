@@ -15,7 +15,7 @@ ONES = np.ones(BANDS)
 def response_db(filters: tuple[Filter, ...], hz: np.ndarray) -> np.ndarray:
     """By scipy, from the sections."""
     sections = np.array([one.section(44_100) for one in filters])
-    return 20 * np.log10(np.abs(freqz_sos(sections, hz, fs=44_100)[1]))
+    return 20 * np.log10(np.abs(freqz_sos(sections, worN=hz, fs=44_100)[1]))  # pyright: ignore[reportArgumentType]
 
 
 def test_there_is_a_bell_in_each_third_octave_and_as_wide() -> None:
