@@ -18,15 +18,13 @@ to the last bit.
 
 import json
 import os
-import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, cast
@@ -35,15 +33,21 @@ import numpy as np
 import soundfile
 
 from mixstyle.cache.music.writer import libsndfile_refusals
-from mixstyle.cache.storage.provenance import Provenance, differences
-from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
+from mixstyle.cache.storage.provenance import differences
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.synth.instruments import soundfont_bytes
-from mixstyle.pipeline.synth.song import MIN_DURATION_S, RENDERER_VERSION, render_song
+from mixstyle.pipeline.synth.song import MIN_DURATION_S, render_song
 from mixstyle.stages.common.progress import progress, say
-
-FORMAT = 1
-_OUR_NAME = re.compile(r"\d{4,}-[a-z]+-\d+bpm(\.flac)?(\.partial)?")
+from mixstyle.stages.demo_songs_listing import (
+    FORMAT,
+    is_whole,
+    our_entries,
+    provenance_of,
+    read_listing,
+    stale,
+    stored_provenance,
+    stored_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -106,18 +110,6 @@ def demo_songs(
     return DemoSongsSummary(output_dir, songs, len(todo), kept, float(duration_s))
 
 
-def stored_settings(seed: int, duration_s: float, stems: bool) -> dict[str, Any]:
-    """What songs depend on, as songs.json has it."""
-    return {
-        "seed": seed,
-        "duration_s": float(duration_s),
-        "stems": stems,
-        "sample_rate": SAMPLE_RATE,
-        "renderer": RENDERER_VERSION,
-        "soundfont_sha256": sha256(soundfont_bytes()).hexdigest(),
-    }
-
-
 def _check(songs: int, seed: int, duration_s: float, workers: int) -> None:
     if songs < 0:
         raise MixstyleError(f"songs is {songs}: ask for 1 or more, or 0 for none", code="bad-setting")
@@ -150,33 +142,16 @@ def _open_folder(output_dir: Path, settings: dict[str, Any], songs: int, rebuild
     listing = read_listing(output_dir)
     if listing is None:
         if any(our_entries(output_dir)):
-            raise _stale(output_dir, f"{output_dir} holds songs but no songs.json; to replace them,")
+            raise stale(output_dir, f"{output_dir} holds songs but no songs.json; to replace them,")
         return {}
     changed = differences(stored_provenance(listing), provenance_of(settings))
     if changed:
-        raise _stale(output_dir, f"{output_dir} holds other songs ({'; '.join(changed)}); undo the change, or")
+        raise stale(output_dir, f"{output_dir} holds other songs ({'; '.join(changed)}); undo the change, or")
     entries = {entry["index"]: entry for entry in listing["songs"]}
     if any(index >= songs for index in entries):
         changed = f"demo_songs.songs: {max(entries) + 1} -> {songs}"
-        raise _stale(output_dir, f"{output_dir} holds other songs ({changed}); undo the change, or")
+        raise stale(output_dir, f"{output_dir} holds other songs ({changed}); undo the change, or")
     return {index: entry for index, entry in entries.items() if is_whole(output_dir, entry)}
-
-
-def is_whole(output_dir: Path, entry: dict[str, Any]) -> bool:
-    """Whether every file of a listed song is there with its size."""
-    for name, size in entry["files"].items():
-        path = output_dir / name
-        if not path.is_file() or path.stat().st_size != size:
-            return False
-    return True
-
-
-def our_entries(output_dir: Path) -> Iterator[Path]:
-    """What lies in songs/ and stems/ under names such as we give."""
-    for folder in (output_dir / "songs", output_dir / "stems"):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if _OUR_NAME.fullmatch(path.name.removeprefix(".")):
-                yield path
 
 
 def _clear(output_dir: Path) -> None:
@@ -184,42 +159,6 @@ def _clear(output_dir: Path) -> None:
     (output_dir / "songs.json").unlink(missing_ok=True)
     for path in list(our_entries(output_dir)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _stale(output_dir: Path, message: str, code: ErrorCode = "stale") -> MixstyleError:
-    return MixstyleError(message, code=code, remedy=("demo-songs", str(output_dir), "--rebuild"))
-
-
-def provenance_of(settings: Mapping[str, Any]) -> Provenance:
-    """What songs follow from, of songs.json's `settings`: the renderer and its instruments are no settings."""
-    own = dict(settings)
-    versions = {name: own.pop(name) for name in ("renderer",) if name in own}
-    made_from = {name: own.pop(name) for name in ("soundfont_sha256",) if name in own}
-    return Provenance("demo-songs", own, versions, made_from)
-
-
-def stored_provenance(listing: Mapping[str, Any]) -> Provenance:
-    """What the songs of a songs.json were made from."""
-    return provenance_of(listing["settings"])
-
-
-def read_listing(output_dir: Path) -> dict[str, Any] | None:
-    """songs.json, or None where there is none; refuses what it cannot read or another format."""
-    path = output_dir / "songs.json"
-    if not path.exists():
-        return None
-    try:
-        listing = json.loads(path.read_text(encoding="utf-8"))
-        version = listing["format"]
-        readable = isinstance(listing["settings"], dict) and isinstance(listing["songs"], list)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _stale(
-            output_dir, f"{path} is not a list of songs; to replace it and its songs,", "damaged-file"
-        ) from error
-    if version != FORMAT or not readable:
-        message = f"{path} has format {version}, and this mixstyle writes {FORMAT}; to replace the songs,"
-        raise _stale(output_dir, message, "unknown-version")
-    return listing
 
 
 def _write_listing(output_dir: Path, settings: dict[str, Any], finished: dict[int, dict[str, Any]]) -> None:

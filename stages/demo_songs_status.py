@@ -23,9 +23,8 @@ def demo_songs_status(settings: Settings) -> StageStatus:
     rebuild = "mixstyle demo-songs --rebuild"
     if not (folder / "songs.json").exists() and not (folder / "songs").is_dir():
         return status("not started", run="mixstyle demo-songs") if needed else status("not needed", OWN_MUSIC)
-    # only where there are songs: what renders them takes seconds to import
     from mixstyle.cache.storage.provenance import differences
-    from mixstyle.stages.demo_songs import (
+    from mixstyle.stages.demo_songs_listing import (
         is_whole,
         our_entries,
         provenance_of,

@@ -271,6 +271,8 @@ def _shard_info(tar: Path, shard: int, content: Mapping[str, Any]) -> ShardInfo:
     for track in content["tracks"]:
         _check_track(track, members)
     size, tries = int(content["bytes"]), int(content.get("tries", 1))
+    if not (isinstance(content["fingerprint"], str) and isinstance(content["sha256"], str)):
+        raise TypeError("fingerprint or sha256")
     return ShardInfo(
         shard, tar, content["fingerprint"], content["sha256"], size, members, content["tracks"], crc32, tries
     )

@@ -12,11 +12,8 @@ The renderer works at 48 kHz in 16 bits; parts are rendered at full channel volu
 the quantisation, and the song is brought to 44.1 kHz once, as finished stems.
 """
 
-import importlib.util
 import io
 import struct
-from functools import lru_cache
-from pathlib import Path
 
 import midirenderer
 import numpy as np
@@ -24,27 +21,12 @@ from scipy.io import wavfile
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.synth.compose import Part
+from mixstyle.pipeline.synth.renderer import soundfont_bytes
 
 RENDER_RATE = 48_000
 """Hz; the renderer's only rate."""
 _TICKS_PER_S = 1000
 _DRUM_CHANNEL = 9
-
-
-@lru_cache(maxsize=1)
-def soundfont_bytes() -> bytes:
-    """TimGM6mb.sf2 out of the installed pretty_midi package (which is not imported for it).
-
-    Raises MixstyleError when the package or the font is missing.
-    """
-    spec = importlib.util.find_spec("pretty_midi")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        font = Path(folder) / "TimGM6mb.sf2"
-        if font.is_file():
-            return font.read_bytes()
-    raise MixstyleError(
-        "TimGM6mb.sf2 is missing: install pretty_midi 0.2.11 or later, whose wheel holds it", code="no-package"
-    )
 
 
 def _variable_length(value: int) -> bytes:

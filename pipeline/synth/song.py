@@ -21,8 +21,6 @@ from mixstyle.pipeline.synth.song_mix import (
 )
 from mixstyle.pipeline.synth.voice import draw_voice, sing
 
-RENDERER_VERSION = 3
-"""Raised whenever equal seeds would give other songs than before."""
 MIN_DURATION_S = 8.0
 """Shorter songs have no room for a section."""
 _DISTORTED = (29, 30)

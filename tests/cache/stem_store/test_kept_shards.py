@@ -104,6 +104,7 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next_on_its_machine
     assert [folder.exists() for folder in folders] == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_torn_is_ever_read_and_the_end_is_what_a_folder_holds(
     server: str, tmp_path: Path, local: StemCache, seed: int
@@ -117,6 +118,7 @@ def test_nothing_torn_is_ever_read_and_the_end_is_what_a_folder_holds(
     assert sum(faults.met[name] for name in FAULTS) > 5
     check_objects(objects(f"faults-{seed}"), local)
     assert check_read(url, tmp_path / "after", local) == 12
+@pytest.mark.slow
 
 
 def test_each_fault_alone_leaves_the_work_whole(server: str, tmp_path: Path, local: StemCache) -> None:

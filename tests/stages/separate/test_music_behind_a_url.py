@@ -57,6 +57,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory, music: Path) -> Iterator[str]:
 def without_source(text: bytes) -> dict[str, Any]:
     """A sidecar without what hangs on where the music is: the fingerprint, and the checksum over it."""
     return {k: v for k, v in json.loads(text).items() if k not in ("fingerprint", "content_sha256")}
+@pytest.mark.slow
 
 
 def test_a_bucket_is_listed_and_hashed_as_its_folder(s3: str, music: Path) -> None:
@@ -69,6 +70,7 @@ def test_a_bucket_is_listed_and_hashed_as_its_folder(s3: str, music: Path) -> No
     assert [content_hash(file) for file in files] == [content_hash(music / path) for path in paths]
     (same,) = duplicates(files)
     assert set(same) == {RemoteFile(Path(s3) / path) for path in ("an album/copy.flac", "song 2.flac")}
+@pytest.mark.slow
 
 
 def test_a_bucket_of_music_gives_the_clips_of_a_folder(s3: str, music: Path, tmp_path: Path) -> None:
@@ -91,6 +93,7 @@ def test_a_bucket_of_music_gives_the_clips_of_a_folder(s3: str, music: Path, tmp
     assert dry_run(remote).tracks == 6
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_stops_the_run_and_fails_no_track(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +111,7 @@ def test_a_server_that_does_not_answer_stops_the_run_and_fails_no_track(
     remote_music._store.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "code"),
     [("s3://mixes/nothing", "no-music"), ("nosuch://music", "bad-setting"), ("s3://mixes/a.csv", "bad-list")],
@@ -118,6 +122,7 @@ def test_a_url_without_music_is_told_in_a_line(s3: str, path: str, code: str) ->
     assert (caught.value.code, path in str(caught.value), "\n" in str(caught.value)) == (code, True, False)
 
 
+@pytest.mark.slow
 def test_missing_credentials_are_told_in_a_line(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

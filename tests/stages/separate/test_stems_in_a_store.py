@@ -49,6 +49,7 @@ def on_machine(folder: Path, settings: Settings) -> Settings:
     given = plain(settings)
     given["train"]["stems_cache_dir"] = str(folder)
     return from_plain(given)
+@pytest.mark.slow
 
 
 def test_separate_keeps_in_a_store_what_it_writes_into_a_folder(server: str, tmp_path: Path) -> None:
@@ -90,6 +91,7 @@ def test_separate_keeps_in_a_store_what_it_writes_into_a_folder(server: str, tmp
     assert separate(on_machine(tmp_path / "one", changed), rebuild=True).shards_made == 3
     assert open_shards(on_machine(tmp_path / "two", changed), changed.separate.stems_dir).settings["seed"] == 1
     assert len(objects("stems")) == 3 + 3 + 3
+@pytest.mark.slow
 
 
 def test_verify_names_a_damaged_tar_and_takes_it_away(server: str, tmp_path: Path, local: StemCache) -> None:
@@ -110,6 +112,7 @@ def test_verify_names_a_damaged_tar_and_takes_it_away(server: str, tmp_path: Pat
     assert not verify(settings).damages
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_or_is_not_there_is_told_in_a_line(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
