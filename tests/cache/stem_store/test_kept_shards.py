@@ -118,9 +118,9 @@ def test_nothing_torn_is_ever_read_and_the_end_is_what_a_folder_holds(
     assert sum(faults.met[name] for name in FAULTS) > 5
     check_objects(objects(f"faults-{seed}"), local)
     assert check_read(url, tmp_path / "after", local) == 12
+
+
 @pytest.mark.slow
-
-
 def test_each_fault_alone_leaves_the_work_whole(server: str, tmp_path: Path, local: StemCache) -> None:
     for fault in FAULTS:
         faults, name = Faults(0, 0.3, [fault]), f"fault-{FAULTS.index(fault)}"

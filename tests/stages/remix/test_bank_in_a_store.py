@@ -68,9 +68,9 @@ def profile(folder: Path, origin: Path, stems: str, bank: str, blocks: int = 2) 
     path = folder / "profile.yaml"
     path.write_text(yaml.safe_dump({"separate": separate, "remix": chosen, "features": described, "train": train}))
     return load_settings(path)
+
+
 @pytest.mark.slow
-
-
 def test_a_bank_in_a_store_has_the_bytes_of_one_in_a_folder(origin: Path, tmp_path: Path) -> None:
     here = profile(tmp_path / "here", origin, str(origin / "stems"), str(tmp_path / "bank"))
     there = profile(tmp_path / "there", origin, f"s3://{BUCKET}/stems", f"s3://{BUCKET}/bank")

@@ -57,9 +57,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory, music: Path) -> Iterator[str]:
 def without_source(text: bytes) -> dict[str, Any]:
     """A sidecar without what hangs on where the music is: the fingerprint, and the checksum over it."""
     return {k: v for k, v in json.loads(text).items() if k not in ("fingerprint", "content_sha256")}
+
+
 @pytest.mark.slow
-
-
 def test_a_bucket_is_listed_and_hashed_as_its_folder(s3: str, music: Path) -> None:
     here, there = list_tracks(music, "mixtures"), list_tracks(Path(s3), "mixtures")
     assert dict(there.sizes) == dict(here.sizes)
@@ -70,9 +70,9 @@ def test_a_bucket_is_listed_and_hashed_as_its_folder(s3: str, music: Path) -> No
     assert [content_hash(file) for file in files] == [content_hash(music / path) for path in paths]
     (same,) = duplicates(files)
     assert set(same) == {RemoteFile(Path(s3) / path) for path in ("an album/copy.flac", "song 2.flac")}
+
+
 @pytest.mark.slow
-
-
 def test_a_bucket_of_music_gives_the_clips_of_a_folder(s3: str, music: Path, tmp_path: Path) -> None:
     local, remote = profile(tmp_path / "local", music), profile(tmp_path / "remote", Path(s3))
     separate(local)

@@ -49,9 +49,9 @@ def on_machine(folder: Path, settings: Settings) -> Settings:
     given = plain(settings)
     given["train"]["stems_cache_dir"] = str(folder)
     return from_plain(given)
+
+
 @pytest.mark.slow
-
-
 def test_separate_keeps_in_a_store_what_it_writes_into_a_folder(server: str, tmp_path: Path) -> None:
     music = write_songs(tmp_path / "music", 4)
     (music / "broken.mp3").write_bytes(bytes(5000))
@@ -91,9 +91,9 @@ def test_separate_keeps_in_a_store_what_it_writes_into_a_folder(server: str, tmp
     assert separate(on_machine(tmp_path / "one", changed), rebuild=True).shards_made == 3
     assert open_shards(on_machine(tmp_path / "two", changed), changed.separate.stems_dir).settings["seed"] == 1
     assert len(objects("stems")) == 3 + 3 + 3
+
+
 @pytest.mark.slow
-
-
 def test_verify_names_a_damaged_tar_and_takes_it_away(server: str, tmp_path: Path, local: StemCache) -> None:
     settings = profile(tmp_path, tmp_path, stems_dir=f"s3://{BUCKET}/verified")
     settings = on_machine(tmp_path / "kept", settings)
