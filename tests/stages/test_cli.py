@@ -33,6 +33,7 @@ def typed(*words: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
     make_cache(tmp_path / "stems", tracks=8, clips=2, clip_s=CLIP_S, validation=4)
     settings = settings_of(tmp_path / "run", num_epochs=1)

@@ -51,6 +51,7 @@ def test_files_are_16_bit_and_stems_add_up_to_the_last_bit(folder: Path) -> None
         assert song["name"].startswith(f"{song['index']:04d}-{song['style']}-")
 
 
+@pytest.mark.slow
 def test_fewer_songs_by_one_worker_are_the_first_of_more(folder: Path, tmp_path: Path) -> None:
     demo_songs(tmp_path, 2, 5, SHORT_S, workers=1)
     two, three = tree_bytes(tmp_path), tree_bytes(folder)

@@ -101,6 +101,7 @@ CONFIG = ["--config", "my profile.yaml"]
 SEPARATOR = {"config": "yaml", "checkpoint": "safetensors"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_from_nothing_to_a_report_by_what_is_told(typed: Typed) -> None:
     """A stage before the ones it needs, each option of the first carried along."""

@@ -41,6 +41,7 @@ def objects(name: str) -> dict[str, bytes]:
     return {path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/{name}")).items()}
 
 
+@pytest.mark.slow
 def test_who_comes_second_with_a_shard_or_with_settings_loses_harmlessly(
     server: str, tmp_path: Path, local: StemCache
 ) -> None:
@@ -69,6 +70,7 @@ def test_who_comes_second_with_a_shard_or_with_settings_loses_harmlessly(
     assert (place.folder / SETTINGS).read_bytes() == before[SETTINGS]
 
 
+@pytest.mark.slow
 def test_what_is_marked_or_taken_away_on_one_machine_is_so_on_another(
     server: str, tmp_path: Path, local: StemCache
 ) -> None:
@@ -92,6 +94,7 @@ def test_what_is_marked_or_taken_away_on_one_machine_is_so_on_another(
     assert check_objects(objects("marked"), local) == 0
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_was_writing_is_removed_by_the_next_on_its_machine(server: str, tmp_path: Path) -> None:
     place = stems_place(Path(f"s3://{BUCKET}/swept"), tmp_path)
     pid = in_process(lambda: None)

@@ -75,6 +75,7 @@ def test_a_bucket_holds_what_a_folder_holds(s3: str, local: Path, tmp_path: Path
     remote.verify()
 
 
+@pytest.mark.slow
 def test_training_from_a_bucket_is_training_from_a_folder(s3: str, local: Path, tmp_path: Path) -> None:
     ends = []
     bucket = {"stems_url": s3, "stems_cache_dir": str(tmp_path / "kept"), "reader": "random"}

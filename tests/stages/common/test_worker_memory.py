@@ -65,6 +65,7 @@ def test_items_arrive_in_order(workers: int) -> None:
     assert load(Large(), workers) == expected(8)
 
 
+@pytest.mark.slow
 def test_items_arrive_through_the_64_mb_of_a_container() -> None:
     """In a mount namespace of its own, with a shared memory that the loader's eight waiting items do not fit into."""
     mount = "mount -t tmpfs -o size=64m tmpfs /dev/shm"

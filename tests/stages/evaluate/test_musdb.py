@@ -68,6 +68,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return dataclasses.replace(settings, evaluate=options, separate=separate)
 
 
+@pytest.mark.slow
 def test_one_command_does_all_of_it(musdb: Path, settings: Settings, tmp_path: Path) -> None:
     out = tmp_path / "out"
     metrics = evaluate_musdb(musdb, out, settings, chains=10, effects=(1, 2))

@@ -212,6 +212,7 @@ def test_a_killed_report_made_again_is_the_same_bytes(finished: Path, tmp_path: 
     assert digest(out) == before
 
 
+@pytest.mark.slow
 def test_an_encoder_of_other_stems_is_named_or_refused(finished: Path, tmp_path: Path) -> None:
     make_stems(tmp_path / "stems", tracks=4)
     features(settings_of(tmp_path))

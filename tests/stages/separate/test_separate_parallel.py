@@ -79,6 +79,7 @@ def test_shares_one_after_the_other_give_the_bytes_of_one_process(
     assert StemCache(tmp_path / "stems").complete
 
 
+@pytest.mark.slow
 def test_a_worker_on_each_device_gives_the_bytes_of_one_process(
     folder: Path, settings: Settings, tmp_path: Path
 ) -> None:

@@ -69,7 +69,12 @@ def test_search_and_status_load_no_torch(indexed: Settings, tmp_path: Path) -> N
     song = indexed.separate.data_path / "song 1.flac"
     given = {"settings": plain(indexed), "song": str(song), "json": str(tmp_path / "found.json")}
     ran = subprocess.run(
-        [sys.executable, "-c", ALONE, json.dumps(given)], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", ALONE, json.dumps(given)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+        cwd=tmp_path,
     )
     assert ran.stdout.splitlines()[-2:] == ["done", ""]
     query, songs, _ = known_song(indexed, song) or pytest.fail("not known")

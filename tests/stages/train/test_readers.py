@@ -119,7 +119,7 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-@pytest.mark.parametrize("objective", ["same-song", "chain-ring"])
+@pytest.mark.parametrize("objective", ["same-song", pytest.param("chain-ring", marks=pytest.mark.slow)])
 def test_batches_hang_on_no_workers_and_on_no_beginning(shared: Path, objective: str) -> None:
     changes = {"objective": objective, "chain_effects": [1, 3] if objective == "chain-ring" else []}
     steps = [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]

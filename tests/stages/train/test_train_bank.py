@@ -55,7 +55,7 @@ def settings_of(shared: Path, name: str, **changes: object) -> Settings:
     "changes",
     [
         pytest.param({}, marks=pytest.mark.slow),
-        {"keep_mels": True, "workers": 1},
+        pytest.param({"keep_mels": True, "workers": 1}, marks=pytest.mark.slow),
         {"clip_duration_s": 0.6},
         pytest.param({"keep_mels": True, "clip_duration_s": 0.6}, marks=pytest.mark.slow),
     ],

@@ -39,7 +39,7 @@ def browser() -> "Iterator[Browser]":
         running.close()
 
 
-@pytest.fixture(params=[1400, 390])
+@pytest.fixture(params=[1400, pytest.param(390, marks=pytest.mark.slow)])
 def page(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> "Iterator[Page]":
     """A page that has loaded its first song; it fails for errors of scripts, and for requests elsewhere."""
     found = browser.new_page(viewport={"width": request.param, "height": 900})

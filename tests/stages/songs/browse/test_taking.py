@@ -149,6 +149,7 @@ def test_a_server_for_other_machines_takes_songs_only_where_it_is_told_to(settin
             assert bool(page.json("/api/about")["why_not"]) == (not take)
 
 
+@pytest.mark.slow
 def test_a_match_is_what_the_python_api_makes(
     server: Server, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

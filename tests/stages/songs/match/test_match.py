@@ -156,6 +156,7 @@ def test_a_chain_leaves_alone_what_a_song_has_not(
     assert "mono" in told
 
 
+@pytest.mark.slow
 def test_effects_that_a_search_finds_are_set_and_applied(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
