@@ -24,7 +24,7 @@ from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.demo_songs import is_whole, read_listing
+from mixstyle.stages.demo_songs_listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
 from mixstyle.stages.settings.places import place_of_stage
 from mixstyle.stages.settings.profile import Settings

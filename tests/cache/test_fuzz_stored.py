@@ -40,7 +40,7 @@ from mixstyle.cache.storage import tuning_cache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.tuning import Tuning
-from mixstyle.stages.demo_songs import read_listing
+from mixstyle.stages.demo_songs_listing import read_listing
 from mixstyle.stages.evaluate.embeddings import missing_rows, read_embeddings
 from mixstyle.stages.evaluate.models import MfccRow
 from mixstyle.stages.evaluate.tasks.metrics import MFCC

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.mixed_cache import settings_of
 
-from mixstyle.stages.demo_songs import demo_songs, stored_settings
+from mixstyle.stages.demo_songs import demo_songs
+from mixstyle.stages.demo_songs_listing import stored_settings
 from mixstyle.stages.demo_songs_status import demo_songs_status
 from mixstyle.stages.settings.profile import Settings
 

@@ -24,8 +24,8 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance, differences, parse_provenance
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.demo_songs import provenance_of as demo_songs_provenance
-from mixstyle.stages.demo_songs import stored_provenance, stored_settings
+from mixstyle.stages.demo_songs_listing import provenance_of as demo_songs_provenance
+from mixstyle.stages.demo_songs_listing import stored_provenance, stored_settings
 from mixstyle.stages.features.stage import stale_reasons
 from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.parallelism import provenance_of as separate_provenance
