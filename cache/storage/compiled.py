@@ -79,7 +79,9 @@ def _build(source: Path, flags: Sequence[str], library: Path) -> None:
         raise NotCompiledError(f"{compiler}: {one_line(error)}") from error
     if done.returncode != 0 or not library.is_file():
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr)
-        raise NotCompiledError(f"{compiler} cannot build it ({' '.join(first.split())[:200]})")
+        raise NotCompiledError(
+            f"{compiler} cannot build it ({' '.join(first.split())[:200] or f'status {done.returncode}'})"
+        )
 
 
 def _keep(library: Path, path: Path) -> Path | None:
