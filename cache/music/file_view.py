@@ -1,18 +1,15 @@
-"""A part of a file with other bytes before it, read as if it were a file of its own."""
+"""Bytes that are read as if they were a file of their own: a part of a file with other bytes before it, say."""
 
 import io
 import os
 from typing import BinaryIO
 
 
-class FileView(io.RawIOBase):
-    """`head`, then bytes start to stop of `file`, then `zeros` zero bytes; for reading alone. Closes `file` with it."""
+class SizedReader(io.RawIOBase):
+    """So many bytes, for reading alone, from any place on. Who inherits has `readinto` read at `_place` and move it."""
 
-    def __init__(self, file: BinaryIO, head: bytes, start: int, stop: int, zeros: int = 0) -> None:
-        self._file, self._head, self._start = file, head, start
-        self._filled = len(head) + max(0, stop - start)
-        self._size = self._filled + zeros
-        self._place = 0
+    def __init__(self, size: int) -> None:
+        self._size, self._place = size, 0
 
     def readable(self) -> bool:
         return True
@@ -27,6 +24,15 @@ class FileView(io.RawIOBase):
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         self._place = max(0, origin + offset)
         return self._place
+
+
+class FileView(SizedReader):
+    """`head`, then bytes start to stop of `file`, then `zeros` zero bytes; for reading alone. Closes `file` with it."""
+
+    def __init__(self, file: BinaryIO, head: bytes, start: int, stop: int, zeros: int = 0) -> None:
+        self._file, self._head, self._start = file, head, start
+        self._filled = len(head) + max(0, stop - start)
+        super().__init__(self._filled + zeros)
 
     def readinto(self, buffer: "memoryview | bytearray") -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """As many bytes as there are, up to the buffer's length."""

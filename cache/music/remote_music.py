@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import BinaryIO, cast
 
+from mixstyle.cache.music.file_view import SizedReader
 from mixstyle.cache.storage.remote_store import RemoteStore, Stored
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -129,26 +130,13 @@ class Looking:
         self._threads.shutdown(cancel_futures=True)
 
 
-class _Blocks(io.RawIOBase):
+class _Blocks(SizedReader):
     """A file whose blocks are asked for one by one; the last few are kept."""
 
     def __init__(self, store: RemoteStore, name: str, size: int) -> None:
-        self._store, self._name, self._size, self._place = store, name, size, 0
+        super().__init__(size)
+        self._store, self._name = store, name
         self._kept: dict[int, bytes] = {}
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = max(0, base + offset)
-        return self._place
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         view = memoryview(buffer)

@@ -10,6 +10,7 @@ from mixstyle.cache.stem_store.shards import (
     hashed_name,
     read_shard,
     sidecar_path,
+    tar_path,
     write_shard,
 )
 from mixstyle.cache.storage.place import Place, place_of
@@ -38,9 +39,9 @@ def look_for(place: Place, number: int) -> None:
     sidecar = sidecar_path(place.folder, number)
     place.look(sidecar.name)
     if place.is_remote and sidecar.exists():
-        names = [f"{sidecar.stem}.tar"]
+        names = [tar_path(place.folder, number).name]
         try:
-            names.append(f"{sidecar.stem}.{json.loads(sidecar.read_bytes())['sha256'][:16]}.tar")
+            names.append(hashed_name(number, json.loads(sidecar.read_bytes())["sha256"]))
         except (OSError, ValueError, KeyError, TypeError):
             return  # told where it is read
         place.look(*names)
@@ -59,7 +60,7 @@ def keep_shard(
 
     with place.writing() as folder:
         shard = write_shard(folder, number, tracks, fingerprint, tries, machine)
-        place.publish(shard.tar, hashed_name(shard), sidecar_path(folder, number), fits)
+        place.publish(shard.tar, hashed_name(number, shard.sha256), sidecar_path(folder, number), fits)
     if not place.is_remote:
         return shard
     if (kept := kept_shard(place, number)) is None:  # another process's, whose tar is not known here yet

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import sys
-import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from mixstyle.cache.stem_store.kept_shards import is_small
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
 from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, SETTINGS, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.storage.atomic import own_partial
 from mixstyle.cache.storage.place import RemotePlace, working_folder
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 
@@ -152,7 +152,7 @@ class ClipFolder:
         if len(data) > self.limit_bytes:
             return
         path = self._path(key)
-        temporary = _own_partial(path)  # lost, it is read again: it need not be flushed
+        temporary = own_partial(path)  # lost, it is read again: it need not be flushed
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(data + _trailer(data))
@@ -208,8 +208,3 @@ def kept_is_whole(path: Path) -> bool:
 def _trailer(data: bytes) -> bytes:
     """What a kept file ends in."""
     return _MAGIC + zlib.crc32(data).to_bytes(4, "little")
-
-
-def _own_partial(path: Path) -> Path:
-    """A temporary name that no other process or thread takes: several write the same files, each with equal bytes."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")

@@ -226,9 +226,9 @@ def all_made_with(stems_dir: Path, fingerprint: str) -> bool:
     return bool(found) and set(found) == {fingerprint}
 
 
-def hashed_name(shard: ShardInfo) -> str:
+def hashed_name(shard: int, sha256: str) -> str:
     """A tar's name in an object store, where what has a name never changes: its hash is in it."""
-    return f"stems-{shard.shard:06d}.{shard.sha256[:16]}.tar"
+    return tar_path(Path(), shard).with_suffix(f".{sha256[:16]}.tar").name
 
 
 def read_shard(stems_dir: Path, shard: int, sizes: Mapping[str, int] | None = None) -> ShardInfo | None:
@@ -252,7 +252,7 @@ def read_shard(stems_dir: Path, shard: int, sizes: Mapping[str, int] | None = No
         raise MixstyleError(
             f"{path}: a damaged sidecar ({type(error).__name__}: {one_line(error)})", code="damaged-file"
         ) from error
-    for tar in (found.tar, stems_dir / hashed_name(found)):
+    for tar in (found.tar, stems_dir / hashed_name(shard, found.sha256)):
         if _size_of(tar, sizes) == found.size:
             return replace(found, tar=tar)
     return None

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,6 +56,11 @@ def _temporary_name(name: str) -> str:
     if len(os.fsencode(whole)) <= LONGEST_NAME_BYTES:
         return whole
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.partial"
+
+
+def own_partial(path: Path) -> Path:
+    """A temporary name that no other process or thread takes, where several write the same file with equal bytes."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from mixstyle.cache.storage.atomic import publish, sha256_file
+from mixstyle.cache.storage.atomic import own_partial, publish, sha256_file
 from mixstyle.cache.storage.user_cache import user_cache
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
@@ -86,7 +86,7 @@ def _build(source: Path, flags: Sequence[str], library: Path) -> None:
 
 def _keep(library: Path, path: Path) -> Path | None:
     """Puts a library into the cache; None where it cannot be kept: the next process builds it again."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several processes may build at once
+    partial = own_partial(path)  # several processes may build at once
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copyfile(library, partial)

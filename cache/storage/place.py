@@ -17,7 +17,6 @@ So a process that is killed leaves objects that nothing names, and never a part 
 import hashlib
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from mixstyle.cache.storage.atomic import publish, sha256_file
+from mixstyle.cache.storage.atomic import own_partial, publish, sha256_file
 from mixstyle.cache.storage.remote_store import RemoteStore, Stored
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.cache.storage.writable import make_folder
@@ -242,7 +241,7 @@ class RemotePlace(Place):
 
     def _write(self, name: str, data: bytes) -> None:
         """Writes a copy. Several processes may, each under a temporary name of its own."""
-        temporary = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}.partial"
+        temporary = own_partial(self.folder / name)
         temporary.write_bytes(data)
         publish(temporary, self.folder / name)
 

@@ -10,7 +10,7 @@ there.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,7 +96,7 @@ class RemoteStore:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes start to stop of an object, all of it without `stop`. Never less than was asked for."""
         if stop is None:
-            return self._whole(name, self._known(name).size)
+            return b"".join(self._blocks(name, self._known(name).size))
         path = self.path(name)
 
         def ask() -> bytes:
@@ -110,8 +110,8 @@ class RemoteStore:
     def sha256(self, name: str, size: int) -> str:
         """64 hex digits of the first `size` bytes of an object, read block by block."""
         digest = hashlib.sha256()
-        for start in range(0, size, BLOCK_BYTES):
-            digest.update(self.read(name, start, min(size, start + BLOCK_BYTES)))
+        for block in self._blocks(name, size):
+            digest.update(block)
         return digest.hexdigest()
 
     def download(self, name: str, target: Path) -> None:
@@ -119,8 +119,7 @@ class RemoteStore:
         for _ in range(TRIES):
             before = self._known(name)
             with target.open("wb") as file:
-                for start in range(0, before.size, BLOCK_BYTES):
-                    file.write(self.read(name, start, min(before.size, start + BLOCK_BYTES)))
+                file.writelines(self._blocks(name, before.size))
             if before.size <= BLOCK_BYTES or self._known(name) == before:
                 return
         raise MixstyleError(f"{self._named(name)}: changes while it is read", code="remote")
@@ -202,9 +201,10 @@ class RemoteStore:
                     ) from error
         raise MixstyleError(f"{what}: cannot be {done} ({why})", code="remote")
 
-    def _whole(self, name: str, size: int) -> bytes:
-        starts = range(0, size, BLOCK_BYTES)
-        return b"".join(self.read(name, start, min(size, start + BLOCK_BYTES)) for start in starts)
+    def _blocks(self, name: str, size: int) -> Iterator[bytes]:
+        """The first `size` bytes of an object, block by block."""
+        for start in range(0, size, BLOCK_BYTES):
+            yield self.read(name, start, min(size, start + BLOCK_BYTES))
 
     def _known(self, name: str) -> Stored:
         found = self.stored(name)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from mixstyle.cache.storage.urls import url_of
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 
 State = Literal["not started", "not needed", "partly done", "done", "stale", "damaged", "cannot be read"]
-UNREADABLE = frozenset({"remote", "no-package", "bad-setting"})
+_UNREADABLE = frozenset({"remote", "no-package", "bad-setting"})
 """Codes of errors that tell nothing of an output behind a URL, but that it could not be looked at."""
 
 
@@ -32,6 +33,15 @@ class StageStatus:
 def is_begun(location: Path) -> bool:
     """Whether shards may be there: settings in a folder; of a URL only a look tells."""
     return bool(url_of(location)) or (location / "settings.json").exists()
+
+
+def not_opened(stage: str, error: MixstyleError) -> StageStatus:
+    """How a stage stands whose shards cannot be opened."""
+    run = f"mixstyle {stage}"
+    if error.code == "not-found":
+        return StageStatus(stage, "not started", run=run)
+    state = "cannot be read" if error.code in _UNREADABLE else "damaged"
+    return StageStatus(stage, state, problems=(str(error),), run=run)
 
 
 def unnamed_told(unnamed: Mapping[str, int]) -> list[str]:

@@ -25,12 +25,12 @@ from mixstyle.cache.features_layout import RowKeys, ShardRows
 from mixstyle.cache.features_store import FeatureStore, set_codec_threads
 from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
-from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, CachedTrack, StemCache
 from mixstyle.cache.stem_store.stream import verified_tracks
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.provenance import Provenance, differences, rename
-from mixstyle.cache.storage.urls import shown, url_of
+from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -41,6 +41,7 @@ from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.shares import check_share
+from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.features.on_ray import fill_on_ray
 from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
@@ -144,7 +145,7 @@ def _describe_bank(
     chosen = settings.remix
     if not chosen.blocks:
         return None
-    begun = bool(url_of(chosen.remix_dir)) or (chosen.remix_dir / SETTINGS).exists()
+    begun = is_begun(chosen.remix_dir)
     if not begun or not open_shards(settings, chosen.remix_dir).complete:
         place = shown(chosen.remix_dir)
         why = f"the bank in {place} is not whole yet, its clips have no descriptors" if begun else f"no bank in {place}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text, unnamed_told
+from mixstyle.stages.common.stage_status import StageStatus, is_begun, not_opened, size_text, unnamed_told
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -30,11 +30,7 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
     try:
         bank = open_shards(settings, chosen.remix_dir)
     except MixstyleError as error:
-        if error.code == "not-found":
-            return None, StageStatus("remix", "not started", run="mixstyle remix")
-        if error.code in UNREADABLE:
-            return None, StageStatus("remix", "cannot be read", problems=(str(error),), run="mixstyle remix")
-        return None, StageStatus("remix", "damaged", problems=(str(error),), run="mixstyle remix")
+        return None, not_opened("remix", error)
     clips = sum(len(track.clips) for track in bank.tracks)
     size = size_text(sum(shard.size for shard in bank.shards))
     shards, groups = counted(len(bank.shards), "shard", of=bank.n_shards), counted(len(bank.tracks), "group")

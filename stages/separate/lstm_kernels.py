@@ -15,6 +15,7 @@ from mixstyle.cache.storage.compiled import NotCompiledError, compiled
 from mixstyle.pipeline.separation.kernels.lstm import FLAGS, NAME, PROCESSOR, SOURCE, LstmKernel
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.notes import note
+from mixstyle.stages.separate.machine_kind import processor_facts
 
 
 def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
@@ -41,12 +42,7 @@ def suits(cpuinfo: Path) -> bool:
     limited = limit not in ("", "ALL", "DEFAULT") and "AMX" not in limit
     if limited or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set[str]())
-    return flags.issuperset(PROCESSOR)
+    return set(PROCESSOR) <= set(processor_facts(cpuinfo).get("flags", "").split())
 
 
 @cache

@@ -48,13 +48,17 @@ def tell_other(command: str, notes: Mapping[str, str], here: str) -> None:
         )
 
 
-def _processor(cpuinfo: Path) -> list[str]:
-    """Architecture, maker (libraries choose by it) and the flags that count, as far as Linux tells."""
-    found = [platform.machine()]
+def processor_facts(cpuinfo: Path) -> dict[str, str]:
+    """What Linux tells of the first processor, by its names; nothing where there is no such file."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
     except OSError:
-        return found
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _processor(cpuinfo: Path) -> list[str]:
+    """Architecture, maker (libraries choose by it) and the flags that count, as far as Linux tells."""
+    told = processor_facts(cpuinfo)
     flags = set(told.get("flags", "").split())
-    return [*found, *told.get("vendor_id", "").split(), *(flag for flag in _MATRIX if flag in flags)]
+    return [platform.machine(), *told.get("vendor_id", "").split(), *(flag for flag in _MATRIX if flag in flags)]

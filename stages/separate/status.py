@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import UNREADABLE, StageStatus, is_begun, size_text, unnamed_told
+from mixstyle.stages.common.stage_status import StageStatus, is_begun, not_opened, size_text, unnamed_told
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]
         cache = open_shards(settings, location)
         settings = reading_settings(settings, "separate", cache)
     except MixstyleError as error:
-        if error.code == "not-found":
-            return None, StageStatus("separate", "not started", run="mixstyle separate")
-        state = "cannot be read" if error.code in UNREADABLE else "damaged"
-        return None, StageStatus("separate", state, problems=(str(error),), run="mixstyle separate")
+        return None, not_opened("separate", error)
     folder = cache.stems_dir
     failures = failures_of(cache.shards)
     tracks = sum(len(shard.tracks) for shard in cache.shards)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import fsspec
 import pytest
 
 BUCKET = "mixes"
@@ -81,6 +82,21 @@ def environment(address: str) -> dict[str, str]:
     }
 
 
+@contextmanager
+def reached(address: str) -> Iterator[pytest.MonkeyPatch]:
+    """Has clients in this process reach the server at an address, until the end of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(address).items():
+            patch.setenv(name, value)
+        yield patch
+
+
+def objects(folder: str) -> dict[str, bytes]:
+    """The objects below a folder of the bucket, by the last part of their names."""
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    return {path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/{folder}")).items()}
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody listens on now, below those that the system hands out by itself."""
     taken = [socket.socket() for _ in range(count)]
@@ -95,12 +111,8 @@ def free_ports(count: int) -> list[int]:
 
 def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
     """Waits until the server takes objects."""
-    before, os_environ = dict(os.environ), os.environ
-    os_environ |= environment(address)
-    try:
-        import fsspec
-
-        end, last = time.monotonic() + START_S, ""
+    end, last = time.monotonic() + START_S, ""
+    with reached(address):
         while time.monotonic() < end:
             if process.poll() is not None:
                 break
@@ -116,7 +128,4 @@ def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
             except OSError as error:
                 last = str(error)
                 time.sleep(0.2)
-        raise RuntimeError(f"the S3 server does not answer ({last}): {log.read_text(errors='replace')[-2000:]}")
-    finally:
-        os_environ.clear()
-        os_environ.update(before)
+    raise RuntimeError(f"the S3 server does not answer ({last}): {log.read_text(errors='replace')[-2000:]}")

@@ -19,9 +19,8 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import fsspec
 from helpers.faulty_proxy import Faults, faulty
-from helpers.s3_server import BUCKET, environment, served
+from helpers.s3_server import BUCKET, objects, reached, served
 from helpers.store_workers import WAIT_S, check_objects, check_read, described, in_process, run, write_local
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -44,16 +43,12 @@ def main(
         with served(folder / "server") as server:
             for number in range(seed, seed + runs):
                 faults, url = Faults(number, share), f"s3://{BUCKET}/run-{number}"
-                with faulty(server, faults) as proxy:
-                    os.environ |= environment(proxy)
+                with faulty(server, faults) as proxy, reached(proxy):
                     told += Counter(one(url, folder / str(number), number, local))
                 met += faults.met
-                os.environ |= environment(server)
-                fs = fsspec.filesystem("s3", skip_instance_cache=True)
-                objects = {
-                    path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/run-{number}")).items()
-                }
-                told["objects that nothing names"] += check_objects(objects, local)
+                with reached(server):
+                    found = objects(f"run-{number}")
+                told["objects that nothing names"] += check_objects(found, local)
                 told["runs"] += 1
                 if told["runs"] % 10 == 0:
                     print(f"{time.monotonic() - start:.0f} s: {described(told)} {described(met)}", flush=True)

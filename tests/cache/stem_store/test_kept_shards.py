@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 from helpers.faulty_proxy import FAULTS, Faults, faulty
-from helpers.s3_server import BUCKET, environment, served
+from helpers.s3_server import BUCKET, environment, objects, reached, served
 from helpers.store_workers import WAIT_S, check_objects, check_read, in_process, run, work, write_local
 
 from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
@@ -21,24 +20,14 @@ from mixstyle.cache.storage.place import RemotePlace
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address:
-        before = dict(os.environ)
-        os.environ |= environment(address)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(remote_store, "WAIT_S", WAIT_S)
-            yield address
-        os.environ.clear()
-        os.environ.update(before)
+    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
+        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+        yield address
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> StemCache:
     return write_local(tmp_path_factory.mktemp("local") / "stems")
-
-
-def objects(name: str) -> dict[str, bytes]:
-    fs = fsspec.filesystem("s3", skip_instance_cache=True)
-    return {path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/{name}")).items()}
 
 
 @pytest.mark.slow
@@ -85,7 +74,7 @@ def test_what_is_marked_or_taken_away_on_one_machine_is_so_on_another(
     assert (kept_shard(one, 1), kept_shard(other, 1) is None) == (None, False)
     other.refresh()
     assert ((other.folder / again).exists(), kept_shard(other, 1)) == (True, None)
-    assert list(RemoteStemCache(url, tmp_path / "reader", 1e9).unnamed) == [hashed_name(local.shards[1])]
+    assert list(RemoteStemCache(url, tmp_path / "reader", 1e9).unnamed) == [hashed_name(1, local.shards[1].sha256)]
     assert work(url, tmp_path / "worker") == 1
     other.take_away(again)
     one.refresh()

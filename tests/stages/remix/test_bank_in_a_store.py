@@ -1,13 +1,12 @@
 """A bank kept behind s3://, mixed from stems behind s3://: the bytes of one in a folder, read by what reads banks."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 import yaml
-from helpers.s3_server import BUCKET, environment, served
+from helpers.s3_server import BUCKET, objects, reached, served
 from helpers.small_cache import make_cache
 from helpers.small_separator import hashes, write_separator
 
@@ -29,15 +28,11 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("bank")
     make_cache(folder / "stems", tracks=4, clips=2, clip_s=1.0, validation=2)
     write_separator(folder / "separator")
-    with served(folder / "s3") as address:
-        before = dict(os.environ)
-        os.environ |= environment(address)
+    with served(folder / "s3") as address, reached(address):
         fs = fsspec.filesystem("s3", skip_instance_cache=True)
         for path in (folder / "stems").iterdir():
             fs.pipe_file(f"{BUCKET}/stems/{path.name}", path.read_bytes())
         yield folder
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def profile(folder: Path, origin: Path, stems: str, bank: str, blocks: int = 2) -> Settings:
@@ -76,8 +71,7 @@ def test_a_bank_in_a_store_has_the_bytes_of_one_in_a_folder(origin: Path, tmp_pa
     there = profile(tmp_path / "there", origin, f"s3://{BUCKET}/stems", f"s3://{BUCKET}/bank")
     assert dry_run(there).disk_left_bytes > 0
     assert remix(here).shards_made == remix(there).shards_made == 2
-    fs = fsspec.filesystem("s3", skip_instance_cache=True)
-    found = {path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/bank")).items()}
+    found = objects("bank")
     local = StemCache(tmp_path / "bank")
     for name, data in hashes(tmp_path / "bank", ("*.json", "*.csv")).items():
         assert found.pop(name) == data, name

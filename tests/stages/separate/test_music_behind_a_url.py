@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 from helpers.faulty_proxy import Faults, faulty
-from helpers.s3_server import BUCKET, environment, served
+from helpers.s3_server import BUCKET, environment, reached, served
 from helpers.small_separator import hashes, profile, write_songs
 
 from mixstyle.cache.music import remote_music
@@ -42,16 +42,12 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory, music: Path) -> Iterator[str]:
     """The same files behind s3://, on a server on loopback."""
-    with served(tmp_path_factory.mktemp("s3")) as address:
-        before = dict(os.environ)
-        os.environ |= environment(address)
+    with served(tmp_path_factory.mktemp("s3")) as address, reached(address):
         fs = fsspec.filesystem("s3", skip_instance_cache=True)
         for path in music.rglob("*"):
             if path.is_file():
                 fs.pipe_file(f"{BUCKET}/music/{path.relative_to(music).as_posix()}", path.read_bytes())
         yield f"s3://{BUCKET}/music"
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def without_source(text: bytes) -> dict[str, Any]:

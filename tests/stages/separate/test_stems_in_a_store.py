@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from helpers.s3_server import BUCKET, environment, served
+from helpers.s3_server import BUCKET, objects, reached, served
 from helpers.small_separator import hashes, profile, write_songs
 from helpers.store_workers import WAIT_S, check_objects, work, write_local
 
@@ -24,24 +24,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address:
-        before = dict(os.environ)
-        os.environ |= environment(address)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(remote_store, "WAIT_S", WAIT_S)
-            yield address
-        os.environ.clear()
-        os.environ.update(before)
+    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
+        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+        yield address
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> StemCache:
     return write_local(tmp_path_factory.mktemp("local") / "stems")
-
-
-def objects(name: str) -> dict[str, bytes]:
-    fs = fsspec.filesystem("s3", skip_instance_cache=True)
-    return {path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/{name}")).items()}
 
 
 def on_machine(folder: Path, settings: Settings) -> Settings:
