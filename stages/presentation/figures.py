@@ -3,15 +3,16 @@
 Colours are Okabe and Ito's, which people with colour blindness tell apart.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-from matplotlib import font_manager
-from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
+from typing import TYPE_CHECKING, Any
 
 from mixstyle.cache.storage.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 144
 STEM_COLOURS = {"vocals": "#D55E00", "bass": "#0072B2", "drums": "#009E73", "other": "#CC79A7"}
@@ -40,7 +41,23 @@ STYLE: Any = {  # a dict that matplotlib's stubs want keyed by literals
 }
 
 
-def save(figure: Figure, path: Path) -> None:
+@contextmanager
+def saved_figure(path: Path, width_in: float, height_in: float, **style: Any) -> Iterator["Figure"]:
+    """A new figure in the house's style, which is saved at the end. style: what differs from `STYLE`.
+
+    matplotlib is imported here, where a figure is drawn: it takes long, and much that draws figures is also asked for
+    its version alone, by `mixstyle status`.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE | style):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        yield figure
+        save(figure, path)
+
+
+def save(figure: "Figure", path: Path) -> None:
     """Writes the figure as PNG, whole or not at all."""
     with atomic_write(path) as temporary:
         # Without the version of matplotlib inside, equal pictures are equal files.
@@ -59,5 +76,8 @@ def label(text: str, limit: int = 30) -> str:
 
 @lru_cache
 def _glyphs() -> frozenset[int]:
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
     font = FT2Font(font_manager.findfont("DejaVu Sans"))
     return frozenset(font.get_charmap())

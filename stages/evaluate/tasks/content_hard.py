@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.pipeline.mixing.chains import draw_chain
@@ -20,7 +18,7 @@ from mixstyle.stages.evaluate.tasks.page_parts import first_of, rows_with_a_pane
 from mixstyle.stages.evaluate.tasks.task import Column, Context, Cut, Embeddings, PageInput, Part, Task, some_of
 from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
-from mixstyle.stages.presentation.figures import SONG_COLOURS, SONG_MARKERS, STYLE, save
+from mixstyle.stages.presentation.figures import SONG_COLOURS, SONG_MARKERS, saved_figure
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 
 KEY, LEAKAGE = "content_hard", "leakage"
@@ -75,8 +73,7 @@ def _draw(page: PageInput, variant: Variant) -> PageFigure:
     path = page.folder / f"{variant.key}map.png"
     shown, chains = rows_with_a_panel(page.rows), page.options.hard_chains
     count = min(chains, MOST_MAPPED)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(4.0 * len(shown), 4.3), layout="constrained")
+    with saved_figure(path, 4.0 * len(shown), 4.3) as figure:
         for axes, row in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
             songs = len(page.embeddings[row]) // chains
             points, share = principal_components(comparable(page.embeddings[row], row)[: count * songs])
@@ -89,7 +86,6 @@ def _draw(page: PageInput, variant: Variant) -> PageFigure:
             axes.set_ylabel(f"second ({share[1]:.0%})")
             axes.set_xticks([])
             axes.set_yticks([])
-        save(figure, path)
     return PageFigure(path, "Map by chain", f"{count} chains on every song: a colour is a chain.")
 
 

@@ -2,17 +2,16 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mixstyle.pipeline.retrieval import bootstrap_groups, hits, ranks, unit
 from mixstyle.stages.presentation.estimates import FEW_SONGS
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 Values = NDArray[np.float64]
 FOLDS = 5
@@ -92,13 +91,20 @@ def retrieval_of_halves(
     return retrieval(queries, pool, np.array(songs[::clips][: len(queries)]))
 
 
-def classifier() -> Pipeline:
+def classifier() -> "Pipeline":
     """A linear probe: logistic regression on standardised dimensions."""
+    # imported where it is needed: `status` reads the tasks' versions alone, and these take seconds to import
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
 
 
-def out_of_fold(model: Pipeline, x: Values, y: NDArray[Any], groups: NDArray[np.integer]) -> NDArray[Any]:
+def out_of_fold(model: "Pipeline", x: Values, y: NDArray[Any], groups: NDArray[np.integer]) -> NDArray[Any]:
     """Predictions for each row by a model that was trained on other groups."""
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+
     folds = GroupKFold(min(FOLDS, len(np.unique(groups))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of constant dimensions, and of classes that a small fold has not

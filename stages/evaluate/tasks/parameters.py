@@ -4,13 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from scipy.stats import spearmanr
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import r2_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.pipeline.core.stems import STEMS
@@ -20,7 +13,7 @@ from mixstyle.stages.evaluate.tasks.metrics import comparable, mean_of, out_of_f
 from mixstyle.stages.evaluate.tasks.page_parts import BASELINES, colours_of, number
 from mixstyle.stages.evaluate.tasks.task import Column, Context, Cut, Embeddings, Item, PageInput, Part, Task
 from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, Variant, Way
-from mixstyle.stages.presentation.figures import GREY, STYLE, save
+from mixstyle.stages.presentation.figures import GREY, saved_figure
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 
 KEY = "parameters"
@@ -46,6 +39,12 @@ def parameters(songs: Sequence[CachedTrack], cut: Cut, clips: int, seed: int, na
 def parameters_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, dict[str, float]]:
     """How well ridge regression tells each effect's parameters, split by song: R2 and Spearman's rho, by
     `effect.parameter`; R2 is below 0 where the songs' mean would have told more."""
+    from scipy.stats import spearmanr
+    from sklearn.linear_model import RidgeCV
+    from sklearn.metrics import r2_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     x, songs = comparable(embeddings, row), np.array(part.songs)
     clips = len(songs) // len(EFFECTS)
     found = {}
@@ -70,8 +69,7 @@ def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
 def _draw(page: PageInput, key: str) -> PageFigure:
     path, rows, colours = page.folder / f"{key}.png", page.rows, colours_of(page.rows)
     names = list(page.metrics[key][rows[0]])
-    with rc_context(STYLE | {"axes.grid.axis": "x"}):
-        figure = Figure(figsize=(8.0, 0.27 * len(names) + 1.2), layout="constrained")
+    with saved_figure(path, 8.0, 0.27 * len(names) + 1.2, **{"axes.grid.axis": "x"}) as figure:
         axes = figure.subplots()
         for place, name in enumerate(names):
             values = [page.metrics[key][row][name]["spearman"] for row in rows]
@@ -86,7 +84,6 @@ def _draw(page: PageInput, key: str) -> PageFigure:
         axes.set_xlabel("Spearman's rho of the parameter told by a linear probe, on songs it has not seen")
         axes.set_xlim(-0.6, 1.02)
         figure.legend(loc="outside upper center", ncols=3, fontsize=9)
-        save(figure, path)
     return PageFigure(path, "Spearman's rho by parameter", "How well each parameter is told.")
 
 

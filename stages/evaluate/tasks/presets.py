@@ -6,9 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix, f1_score
 
 from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.pipeline.mixing.presets import PRESETS
@@ -18,7 +15,7 @@ from mixstyle.stages.evaluate.tasks.page_parts import number, rows_with_a_panel
 from mixstyle.stages.evaluate.tasks.task import Column, Context, Cut, Embeddings, PageInput, Part, Task, some_of
 from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
-from mixstyle.stages.presentation.figures import STYLE, save
+from mixstyle.stages.presentation.figures import saved_figure
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 
 KEY = "presets"
@@ -41,6 +38,8 @@ def presets_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, Any]:
 
     confusion: [5][5], shares of each preset's clips, by the nearest mean.
     """
+    from sklearn.metrics import confusion_matrix, f1_score
+
     x, songs = comparable(embeddings, row), np.array(part.songs)
     label = np.repeat(np.arange(len(PRESETS)), len(songs) // len(PRESETS))
     nearest = np.empty_like(label)
@@ -65,8 +64,7 @@ def _parts(context: Context, variant: Variant, key: str) -> list[Part]:
 
 def _draw(page: PageInput, variant: Variant) -> PageFigure:
     path, shown, names = page.folder / f"{variant.key}confusion.png", rows_with_a_panel(page.rows), list(PRESETS)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(3.7 * len(shown), 4.0), layout="constrained")
+    with saved_figure(path, 3.7 * len(shown), 4.0) as figure:
         for place, (axes, row) in enumerate(zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True)):
             shares = 100 * np.array(page.metrics[f"{variant.key}{KEY}"][row]["confusion"])
             axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
@@ -76,7 +74,6 @@ def _draw(page: PageInput, variant: Variant) -> PageFigure:
             axes.set_yticks(range(len(names)), names if place == 0 else [], fontsize=8.5)
             axes.grid(visible=False)
             axes.set_title(row)
-        save(figure, path)
     caption = "Shares of each preset's clips (rows) that were taken for each (columns), percent, by the nearest mean."
     return PageFigure(path, "Confusion", caption)
 

@@ -7,10 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from pedalboard.io import AudioFile
-from scipy.signal import resample_poly
 
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -31,7 +28,7 @@ from mixstyle.stages.evaluate.tasks.task import (
     TextTable,
 )
 from mixstyle.stages.presentation.estimates import percent_cell
-from mixstyle.stages.presentation.figures import GREY, STYLE, save
+from mixstyle.stages.presentation.figures import GREY, saved_figure
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 
 KEY = "robustness"
@@ -68,6 +65,8 @@ def _aligned(decoded: Audio, before: Audio) -> Audio:
 
 
 def _resampled(mix: Audio) -> Audio:
+    from scipy.signal import resample_poly
+
     up = resample_poly(mix, 160, 147, axis=1)
     return resample_poly(up, 147, 160, axis=1)[:, : mix.shape[1]].astype(np.float32)
 
@@ -147,8 +146,7 @@ def _table(metrics: Metrics) -> TextTable:
 
 def _draw(page: PageInput, changes: Sequence[str]) -> PageFigure:
     path, rows, colours = page.folder / "robustness.png", page.rows, colours_of(page.rows)
-    with rc_context(STYLE | {"axes.grid.axis": "x"}):
-        figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    with saved_figure(path, 8.0, 4.2, **{"axes.grid.axis": "x"}) as figure:
         axes = figure.subplots()
         height = 0.8 / len(rows)
         for place, change in enumerate(changes):
@@ -162,7 +160,6 @@ def _draw(page: PageInput, changes: Sequence[str]) -> PageFigure:
         axes.invert_yaxis()
         axes.set_xlabel("cosine to the clip as it is")
         figure.legend(loc="outside upper center", ncols=3, fontsize=9)
-        save(figure, path)
     return PageFigure(path, "Cosines", "Cosines.")
 
 

@@ -15,8 +15,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from mixstyle.cache.stem_store.stem_cache import CachedClip
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -41,7 +39,7 @@ from mixstyle.stages.evaluate.tasks.task import (
 from mixstyle.stages.evaluate.tasks.two_songs import part_of_two_songs
 from mixstyle.stages.evaluate.tasks.variants import AS_PROCESSED, THROUGH_MIX, TRUE_STEMS, WHOLE_SONGS, Variant, Way
 from mixstyle.stages.presentation.estimates import percent, percent_cell
-from mixstyle.stages.presentation.figures import STYLE, save
+from mixstyle.stages.presentation.figures import saved_figure
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 from mixstyle.stages.settings.evaluate import EvaluateSettings
 
@@ -102,8 +100,7 @@ def _table(metrics: Metrics, variant: Variant, key: str) -> TextTable:
 def _draw(page: PageInput, variant: Variant, key: str) -> PageFigure:
     found, colours, path = page.metrics[key], colours_of(page.rows), page.folder / f"{key}.png"
     numbers = [int(n) for n in found]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    with saved_figure(path, 7.2, 4.4) as figure:
         axes = figure.subplots()
         for row in page.rows:
             values, low, high = (
@@ -119,7 +116,6 @@ def _draw(page: PageInput, variant: Variant, key: str) -> PageFigure:
         axes.set_ylabel(f"R@1, {variant.words} (%)")
         axes.set_ylim(0, 100)
         figure.legend(loc="outside right center", fontsize=9)
-        save(figure, path)
     return PageFigure(path, "R@1 by the number of effects", "R@1 by the number of effects; bands are 95% intervals.")
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,10 @@ def test_tasks_that_need_a_separator_are_not_left_where_there_is_none(evaluated:
     assert evaluate_status(mixtures, cache).problems == ("left: robustness",)
     stems = dataclasses.replace(mixtures, separate=dataclasses.replace(settings.separate, input="stems"))
     assert evaluate_status(stems, cache).state == "done"
+
+
+def test_the_tasks_versions_are_read_without_what_measures_and_draws() -> None:
+    code = """import sys, mixstyle.stages.evaluate.provenance
+print(*(name for name in ("sklearn", "matplotlib", "pandas") if name in sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
