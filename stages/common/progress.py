@@ -1,6 +1,7 @@
 """Progress of long work: a rich bar with rate and ETA on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,11 @@ from mixstyle.pipeline.core.text import printable
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal (logs, DVC, CI)."""
+BEAT_S = 20.0
+"""Seconds without one after which a plain line tells that the work goes on, though nothing was counted meanwhile."""
+
+SLOW = 0.1
+"""Units a second below which a plain line tells the seconds that each takes."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +100,17 @@ class _Watched(Progress):
 class Bar:
     """What `progress` hands out: `advance` counts; `note` sets a remark beside the bar, `watch` a table above."""
 
-    def __init__(self, description: str, total: int, unit: str, done: int, shown: bool = True) -> None:
+    def __init__(
+        self, description: str, total: int, unit: str, done: int, shown: bool = True, brief: bool = False
+    ) -> None:
         self.description, self.total, self.unit = description, total, unit
         self._done = self._resumed = done
         self._note = ""
         self._start = self._last = time.monotonic()
         self._rich: _Watched | None = None
-        self._shown = shown
+        self._shown, self._brief = shown, brief
         self._told = -1
+        self._printing, self._ended = threading.Lock(), threading.Event()
         if shown and sys.stdout.isatty():
             self._rich = _Watched(
                 TextColumn("{task.description}", markup=False),
@@ -112,6 +121,7 @@ class Bar:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", markup=False),
                 console=Console(),
+                transient=brief,
             )
             self._task = self._rich.add_task(description, total=total, completed=done, unit=unit, note="")
 
@@ -143,32 +153,49 @@ class Bar:
     def _plain(self) -> None:
         if not self._shown:
             return
-        self._told = self._done
-        self._last = time.monotonic()
-        rate = self._rate()
-        counted = f"{self.description}: {self._done}/{self.total} {self.unit}"
-        if rate > 0:
-            counted += f", {rate:.2f} {self.unit}/s, {(self.total - self._done) / rate:.0f} s left"
-        elif self._done < self.total:
-            counted += ", no estimate yet"
-        say(counted + (f", {self._note}" if self._note else ""))
+        with self._printing:
+            self._told = self._done
+            self._last = time.monotonic()
+            rate = self._rate()
+            counted = f"{self.description}: {self._done}/{self.total} {self.unit}"
+            if rate > 0:
+                speed = f"{rate:.2f} {self.unit}/s" if rate >= SLOW else f"{1 / rate:.0f} s each"
+                counted += f", {speed}, {(self.total - self._done) / rate:.0f} s left"
+            elif self._done < self.total:
+                counted += f", {self._last - self._start:.0f} s so far, no estimate yet"
+            say(counted + (f", {self._note}" if self._note else ""))
+
+    def _beat(self) -> None:
+        """Prints a line whenever none was for BEAT_S: one unit of the work may take minutes."""
+        while not self._ended.wait(max(0.0, self._last + BEAT_S - time.monotonic())):
+            if time.monotonic() - self._last >= BEAT_S:
+                self._plain()
 
     def __enter__(self) -> "Bar":
         if self._rich:
             self._rich.start()
+        elif self._shown and self._done < self.total:
+            threading.Thread(target=self._beat, name="progress", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         if self._rich:
             self._rich.stop()
-        elif kind is None and self.total and self._told != self._done:
+        elif kind is None and self.total and self._told != self._done and not self._brief:
             self._plain()
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str = "it", done: int = 0, shown: bool = True) -> Iterator[Bar]:
-    """Yields a `Bar` over `total` units of which `done` were finished by an earlier run. shown: else it is silent."""
-    with Bar(description, total, unit, done, shown) as bar:
+def progress(
+    description: str, total: int, unit: str = "it", done: int = 0, shown: bool = True, brief: bool = False
+) -> Iterator[Bar]:
+    """Yields a `Bar` over `total` units of which `done` were finished by an earlier run.
+
+    shown: else it is silent. brief: work that most often takes seconds: nothing is left of its bar at the end, and no
+    plain line is printed but while it goes on.
+    """
+    with Bar(description, total, unit, done, shown, brief) as bar:
         yield bar

@@ -27,7 +27,7 @@ from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.stages.common.outputs import write_or_keep
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
 from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
@@ -115,7 +115,11 @@ def compare(
         check_song(song)
     names = distinct_names([first, second])
     with embedder_of(settings, measure=True) as embedder:
-        songs = [embedder.song(path) for path in (first, second)]
+        with progress("compare", 2, "songs", brief=True) as bar:
+            songs = []
+            for path in (first, second):
+                songs.append(embedder.song(path))
+                bar.advance()
         pairs = pairs_of_index(settings, embedder)
         found = comparison(embedder, songs[0], songs[1], pairs, names=(names[0], names[1]))
     show(found)

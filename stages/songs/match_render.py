@@ -93,7 +93,7 @@ def render_song(
         before, made = song.look.loudness, meter.result()
         gain = output_gain(before, made, level_db, reference_lufs)
         after = SongMeter(SAMPLE_RATE)
-        with progress("write", sum(spool.frames for spool in spools), "frames", shown=False) as bar:
+        with progress("write", sum(spool.frames for spool in spools), "frames", brief=True) as bar:
             for block in _write(spools[0], targets.song, targets.form, gain.gain_db):
                 after.add(block)
                 bar.advance(block.shape[1])

@@ -22,7 +22,7 @@ from mixstyle.pipeline.core.text import as_utf8, printable
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.stages.common.outputs import write_or_keep
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
@@ -124,7 +124,10 @@ def _embedded(settings: Settings, song: Path) -> tuple[Query, SongIndex, Path]:
     with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
         keep_models(models, embedder.fingerprint)
         songs, root = open_index(settings, embedder)
-        return embedder.song(song), songs, root
+        with progress("search", 1, "songs", brief=True) as bar:
+            found = embedder.song(song)
+            bar.advance()
+    return found, songs, root
 
 
 def check_k(k: int) -> None:

@@ -58,7 +58,10 @@ def write_stems(settings: Settings, songs: Sequence[Path], output: Path, form: A
 
     def write(song: Path, folder: Path, left_out: LeftOut) -> WrittenStems:
         whole = WholeSong(song)
-        left_out.note(song, whole.look.note)
+        with progress("stems: reading", 1, "songs", brief=True) as bar:
+            look = whole.look
+            bar.advance()
+        left_out.note(song, look.note)
         found = write_song(whole, separator, settings.separate, folder, form)
         say(f"stems: wrote {found}")
         return found

@@ -18,7 +18,7 @@ from mixstyle.pipeline.matching.render import strip_levels
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.left_out import LeftOut, each_song
 from mixstyle.stages.common.outputs import write_or_keep
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
@@ -96,7 +96,7 @@ def match(
     whole = WholeSong(mine)
     metric = metric_of_file(settings.embed.encoder) if search else None
     separator = _separator(settings, [mine, *references])
-    clips = _clips(settings, separator, [mine, *references])
+    clips = _clips("match", settings, separator, [mine, *references], whole)
     left_out = LeftOut("match")
     for path, one in zip([mine, *references], clips, strict=True):
         left_out.note(path, one.note)
@@ -135,7 +135,7 @@ def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: P
 
     def write(song: Path, target: MatchOutputs, left_out: LeftOut) -> None:
         whole = WholeSong(song)
-        clips = _clips(settings, separator, [song])[0]
+        clips = _clips("apply", settings, separator, [song], whole)[0]
         left_out.note(song, clips.note)
         strips, notes = fitting(chain, whole, clips)
         bus = chain.mix.without_stereo() if whole.look.mono else chain.mix
@@ -172,16 +172,25 @@ def _separator(settings: Settings, songs: Sequence[Path]) -> Separator | None:
     return separator
 
 
-def _clips(settings: Settings, separator: Separator | None, songs: Sequence[Path]) -> list[SongClips]:
-    """Clips of songs with the whole songs' loudness. Raises MixstyleError (no-music) with the reason."""
+def _clips(
+    command: str, settings: Settings, separator: Separator | None, songs: Sequence[Path], whole: WholeSong
+) -> list[SongClips]:
+    """Clips of songs with the whole songs' loudness, and a look at all of the one that is to be changed.
+
+    Raises MixstyleError (no-music) with the reason.
+    """
     chosen = settings.separate
     cached = cached_stems(chosen, separator, cutting_rule(chosen)) if separator is not None else None
     reader = SongReader(chosen, separator, measure=True, cached=cached)
     found: list[SongClips] = []
-    for song, clips in zip(songs, reader.read(songs, max(1, min(chosen.workers, len(songs)))), strict=True):
-        if isinstance(clips, UnreadableMusic):
-            raise MixstyleError(f"{song}: {clips}", code="no-music")
-        found.append(clips)
+    with progress(f"{command}: reading", len(songs) + 1, "songs", brief=True) as bar:
+        for song, clips in zip(songs, reader.read(songs, max(1, min(chosen.workers, len(songs)))), strict=True):
+            if isinstance(clips, UnreadableMusic):
+                raise MixstyleError(f"{song}: {clips}", code="no-music")
+            found.append(clips)
+            bar.advance()
+        _ = whole.look
+        bar.advance()
     return found
 
 
