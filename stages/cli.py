@@ -13,7 +13,8 @@ from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
 from mixstyle.stages import cli_checks, cli_songs, cli_steps
-from mixstyle.stages.common.commands import told
+from mixstyle.stages.common.commands import called_settings, told
+from mixstyle.stages.common.stopping import Stopping
 
 app = typer.Typer(
     name="mixstyle",
@@ -71,24 +72,34 @@ for command in (
 
 
 def main(run: Callable[[], Any] = app) -> None:
-    """Runs the command line; a user's mistake ends in one line on stderr and exit status 1."""
+    """Runs the command line; a user's mistake ends in one line on stderr and exit status 1, Ctrl-C and SIGTERM as
+    `Stopping` has it."""
     _escape_what_cannot_be_encoded()
-    try:
-        run()
-    except MixstyleError as error:
-        _print_error(told(error))
-        raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-        # what no code below took for its own: a full disk under a library, or under the output of this command
-        _print_error(f"{error.filename or 'cannot write'}: {error.strerror}")
-        if error.filename is None:
-            _drop_output()
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("mixstyle: stopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+    with Stopping() as stopping:
+        try:
+            run()
+        except MixstyleError as error:
+            if not stopping.number:  # else what broke on the way is no news
+                _print_error(told(_first_step(error)))
+            raise SystemExit(1) from None
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            # what no code below took for its own: a full disk under a library, or under the output of this command
+            _print_error(f"{error.filename or 'cannot write'}: {error.strerror}")
+            if error.filename is None:
+                _drop_output()
+            raise SystemExit(1) from None
+
+
+def _first_step(error: MixstyleError) -> MixstyleError:
+    """An error with the remedy that has to come first."""
+    settings = called_settings()
+    if settings is None:
+        return error
+    from mixstyle.stages.first_step import first_step  # not for every command's start
+
+    return first_step(error, settings)
 
 
 def _print_error(line: str) -> None:

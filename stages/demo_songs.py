@@ -25,7 +25,8 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +38,7 @@ from mixstyle.cache.storage.provenance import differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.synth.song import MIN_DURATION_S, render_song
+from mixstyle.stages.common.processes import leave_ctrl_c_to_parent, started_deaf_to_ctrl_c
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.demo_songs_listing import (
     FORMAT,
@@ -226,11 +228,14 @@ def _render_one(job: tuple[Path, int, int, float, bool]) -> dict[str, Any]:
     }
 
 
-def _follow_parent() -> None:
-    """Ends this worker when the process that started it is gone, so that a kill leaves no orphans."""
+def _follow_parent(stop: Connection) -> None:
+    """Ends this worker when the process that started it is gone, so that a kill leaves no orphans, or closes the other
+    end of `stop`, so that Ctrl-C does not wait for the end of a song."""
+    leave_ctrl_c_to_parent()
     parent = parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        sentinels = [parent.sentinel, stop]
+        threading.Thread(target=lambda: (connection.wait(sentinels), os._exit(1)), daemon=True).start()
 
 
 def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) -> Iterator[dict[str, Any]]:
@@ -238,8 +243,12 @@ def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) ->
     if workers <= 1:
         yield from map(_render_one, jobs)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _follow_parent) as pool:
+    context = get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    with started_deaf_to_ctrl_c():  # the executor starts its processes with the jobs
+        pool = ProcessPoolExecutor(workers, context, _follow_parent, (theirs,))
         waiting = {pool.submit(_render_one, job) for job in jobs}
+    with ours, theirs, pool:
         try:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -250,5 +259,8 @@ def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) ->
                 "a process that rendered songs died (out of memory?): run again to go on, with fewer workers",
                 code="worker-died",
             ) from error
+        except BaseException:
+            ours.close()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

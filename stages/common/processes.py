@@ -1,7 +1,10 @@
-"""What processes need that another process of ours started."""
+"""What processes need that another process of ours started, and how they are started."""
 
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def end_with_parent() -> None:
@@ -18,3 +21,24 @@ def _wait_and_end() -> None:
     while os.read(0, 1024):
         pass
     os._exit(1)
+
+
+def leave_ctrl_c_to_parent(*_: object) -> None:
+    """Ignores Ctrl-C, which a terminal sends to all of a command's processes: the parent ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def started_deaf_to_ctrl_c() -> Iterator[None]:
+    """Has processes that are started inside ignore Ctrl-C from their first moment, which is before any line of theirs.
+
+    In the main thread; this process ignores it for as long.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -17,6 +17,7 @@ from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
 from mixstyle.stages.common.worker_memory import collating
@@ -132,6 +133,7 @@ def _batches(
         batch_size=options.batch_clips,
         num_workers=options.workers,
         collate_fn=collating(collate_or_error),
+        worker_init_fn=leave_ctrl_c_to_parent,
         multiprocessing_context="fork" if options.workers else None,
     )
     for stems, descriptors in raised(loader):

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.processes import started_deaf_to_ctrl_c
 from mixstyle.stages.separate.parallelism import threads_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import RunStats
@@ -92,12 +93,13 @@ class _Worker:
         self.reported = False
         """Whether it sent its error itself, by an event."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"mixstyle.stages.{stage}.shard_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        with started_deaf_to_ctrl_c():  # it goes to this process, which ends them
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", f"mixstyle.stages.{stage}.shard_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
         self._place, self._events = place, events
         if self._process.stdin is None:
             raise RuntimeError("a process without pipes")

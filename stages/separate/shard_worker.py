@@ -4,7 +4,6 @@ actor of a cluster, which runs a `ShardMaker`."""
 import dataclasses
 import json
 import os
-import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
-from mixstyle.stages.common.processes import end_with_parent
+from mixstyle.stages.common.processes import end_with_parent, leave_ctrl_c_to_parent
 from mixstyle.stages.separate.shard_maker import (
     RunStats,
     ShardRun,
@@ -71,7 +70,7 @@ def shard_made(run: ShardRun[Any], locks: ShardLocks, number: int) -> dict[str, 
 
 def serve(work: Work) -> None:
     """Does the work that one line of standard input asks for, and tells of it by events on standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends us
+    leave_ctrl_c_to_parent()
     # What is printed here must not get among the events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

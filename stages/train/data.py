@@ -6,7 +6,6 @@ those are is a reader's to say (`mixstyle.stages.train.readers`); any number of 
 
 import contextlib
 import itertools
-import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -24,6 +23,7 @@ from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED, Chains, Objecti
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
+from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 from mixstyle.stages.common.worker_memory import as_made, collating
 
@@ -246,11 +246,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _start_worker(_: int) -> None:
-    """Ctrl-C is the main process's to handle: it saves, then ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 class Source(Protocol):
     """Makes the items of steps; a Dataset."""
 
@@ -301,7 +296,7 @@ def load_batches(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         collate_fn=collating(as_made),
-        worker_init_fn=_start_worker,
+        worker_init_fn=leave_ctrl_c_to_parent,
         # A fork shares the index of a large cache; workers use neither CUDA nor more than one thread.
         multiprocessing_context="fork" if workers else None,
     )

@@ -109,7 +109,7 @@ def in_processes(settings: Settings, rebuild: bool) -> None:
     """Runs the processes of `train.devices` or `train.processes` on this machine until they end.
 
     Raises MixstyleError with what the first one said that failed; the others are ended then. KeyboardInterrupt after
-    a Ctrl-C, when all have saved and ended.
+    a Ctrl-C or SIGTERM, when all have saved and ended.
     """
     count = settings.train.process_count
     with tempfile.TemporaryDirectory(prefix="mixstyle-train-") as folder:
@@ -144,30 +144,35 @@ def in_processes(settings: Settings, rebuild: bool) -> None:
 
 def _wait(processes: list["subprocess.Popen[bytes]"]) -> int | None:
     """Waits until all have ended well, or one has not: its number, one that was killed before one that complains."""
-    interrupted = False
+    interrupted: KeyboardInterrupt | None = None
     while True:
         try:
             codes = [process.poll() for process in processes]
-            if any(codes) and not interrupted:
+            if any(codes) and interrupted is None:
                 time.sleep(POLL_S)  # those that miss it complain at once, too
                 codes = [process.poll() for process in processes]
                 bad = [rank for rank, code in enumerate(codes) if code]
                 return min(bad, key=lambda rank: (codes[rank] or 0) > 0)
             if None not in codes:
-                if interrupted:
-                    raise KeyboardInterrupt
+                if interrupted is not None:
+                    raise interrupted
                 return None
             time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            if interrupted or None not in [process.poll() for process in processes]:
+        except KeyboardInterrupt as error:
+            if interrupted is not None or None not in [process.poll() for process in processes]:
                 raise
-            interrupted = True  # they have been told, too: a terminal tells all of its processes
+            interrupted = error
+            _ask_to_end(processes)  # a terminal has told them too, but who sent a signal to this process has not
 
 
-def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
+def _ask_to_end(processes: list["subprocess.Popen[bytes]"]) -> None:
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
+
+
+def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
+    _ask_to_end(processes)
     deadline = time.monotonic() + GRACE_S
     for process in processes:
         try:

@@ -244,10 +244,10 @@ class _Run:
                 mean = sum(losses) / max(len(losses), 1)
                 if ended:
                     losses.clear()
-                if any_rank(ctrl_c.pressed, self.device):
+                if any_rank(ctrl_c.pressed > 0, self.device):
                     self._save(LATEST, None)
                     wait_for_ranks()
-                    raise KeyboardInterrupt
+                    ctrl_c.stop()
         return mean
 
     def _train_step(self, batch: Batch) -> tuple[StepResult, float]:

@@ -262,26 +262,32 @@ def test_a_run_needs_descriptors_and_tells_where_no_validation_judges(
     assert summary.best_loss == pytest.approx(np.mean([float(r["train_loss"]) for r in rows_of(tmp_path / "run")]))
 
 
-def test_ctrl_c_saves_and_the_run_goes_on(shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_ctrl_c_saves_and_the_run_goes_on(
+    shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, number: int
+) -> None:
+    before = signal.signal(number, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(number, before))
     import mixstyle.pipeline.encoder.objectives.same_song as module
 
     calls = iter(range(100))
 
     def pressed(*arguments: object) -> object:
         if next(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
+            os.kill(os.getpid(), number)  # in the middle of a step
         return info_nce(*arguments)  # type: ignore[arg-type]
 
-    settings = settings_of(shared / "interrupted", save_every_steps=100, validate_every=100)
+    folder = shared / f"interrupted {number}"
+    settings = settings_of(folder, save_every_steps=100, validate_every=100)
     with monkeypatch.context() as patch:
         patch.setattr(module, "info_nce", pressed)
         with pytest.raises(KeyboardInterrupt):
             train(settings)
-    saved = load_checkpoint(shared / "interrupted" / "ckpt" / "latest.pt")["step"]
+    saved = load_checkpoint(folder / "ckpt" / "latest.pt")["step"]
     assert saved == 3, "the step that was begun is finished and saved"
-    train(settings_of(shared / "interrupted"))
+    train(settings_of(folder))
     first, second = (
-        load_checkpoint(shared / name / "ckpt" / "final_model.pt")["encoder"] for name in ("interrupted", "unbroken")
+        load_checkpoint(one / "ckpt" / "final_model.pt")["encoder"] for one in (folder, shared / "unbroken")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
 

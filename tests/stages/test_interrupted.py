@@ -1,0 +1,225 @@
+"""Commands that are stopped by Ctrl-C or by SIGTERM: one line and the status that shells know, nothing torn and no
+process left, and the same command then ends as one that was never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import soundfile
+import yaml
+from helpers.desk_songs import RATE, stems_of
+from helpers.small_encoder import SONG_S, write_encoder
+from helpers.small_separator import CLIP_S, write_separator, write_songs
+
+from mixstyle.cache.match_chain import MatchChain, write_chain
+from mixstyle.cache.storage import atomic
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.matching.desk import Filter, Strip
+from mixstyle.stages import cli
+from mixstyle.stages.common.progress import Bar
+from mixstyle.stages.common.stopping import LINE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+INT, TERM = signal.SIGINT, signal.SIGTERM
+CONFIG = ("--config", "p.yaml")
+INDEXED = (*CONFIG, "--index", "index")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Songs, their stems, an index, and the small networks that make them."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    write_songs(folder / "music", 2, seconds=SONG_S)
+    write_separator(folder / "separator", num_overlap=1)
+    for seed in range(2):
+        (folder / "true" / f"song {seed}").mkdir(parents=True)
+        for stem, audio in zip(STEMS, stems_of(seed, SONG_S).numpy(), strict=True):
+            soundfile.write(folder / "true" / f"song {seed}" / f"{stem}.flac", audio.T, RATE)
+    write_chain(folder / "chain.json", MatchChain((Strip((Filter("bell", 1000.0, 3.0, 1.0),)),) * 4, 0.0, -14.0))
+    none = {"validation_fraction": 0.0, "test_fraction": 0.0, "tracks_per_shard": 1}
+    small = {"device": "cpu", "threads": 1, "batch_chunks": 1, "workers": 1, "clips_per_track": 2, "clip_s": CLIP_S}
+    pair = {"separator_config": "separator/separator.yaml", "separator_checkpoint": "separator/separator.safetensors"}
+    remix = {"blocks": 2, "blocks_per_shard": 1, "contents": 2, "chains_per_block": 1, "own_share": 0.0}
+    sections = {
+        "demo_songs": {"songs": 2, "duration_s": 8.0, "stems": False, "workers": 1},
+        "separate": {"data_path": "music", "stems_dir": "stems", **small, **none, **pair},
+        "remix": {**remix, "clip_s": CLIP_S, "device": "cpu", "threads": 1, "batch_chunks": 1, "num_overlap": 1},
+        "features": {"device": "cpu", "workers": 1, "batch_clips": 1},
+        "train": {"clip_duration_s": CLIP_S},
+        "embed": {"encoder": str(write_encoder(folder / "encoder.safetensors")), "device": "cpu", "workers": 1},
+    }
+    (folder / "p.yaml").write_text(yaml.safe_dump(sections))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("separate", *CONFIG) == 0
+        assert run("index", "music", *INDEXED) == 0
+    return folder
+
+
+def run(*words: str) -> int:
+    """A command as it is typed; its status."""
+    with pytest.MonkeyPatch.context() as patch, signals_as_in_a_shell():
+        patch.setattr(sys, "argv", ["mixstyle", *words])
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+    return 0
+
+
+@contextmanager
+def signals_as_in_a_shell() -> Iterator[None]:
+    """A test run in the background ignores Ctrl-C; a command in the foreground does not."""
+    before = {INT: signal.signal(INT, signal.default_int_handler), TERM: signal.signal(TERM, signal.SIG_DFL)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def at(moment: str, number: int, patch: pytest.MonkeyPatch) -> None:
+    """Sends this process a signal as the first unit of work is counted, or as the first output gets its name."""
+    target, name = {"counted": (Bar, "advance"), "written": (atomic, "publish")}[moment]
+    done: Callable[..., object] = getattr(target, name)
+    calls = iter(range(1_000))
+
+    def interrupted(*arguments: object) -> object:
+        if next(calls) == 0:
+            os.kill(os.getpid(), number)
+            time.sleep(0)  # Python looks for signals between two of its instructions
+        return done(*arguments)
+
+    patch.setattr(target, name, interrupted)
+
+
+def children() -> set[int]:
+    """Processes of this one, but for those that multiprocessing keeps for itself."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+    ).stdout
+    lines = (line.split(maxsplit=1) for line in found.splitlines())
+    return {int(pid) for pid, words in lines if "resource_tracker" not in words and not words.startswith("ps ")}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+SONGS = ("music/song 0.flac", "music/song 1.flac")
+COMMANDS = {
+    "demo-songs": ("OUT", *CONFIG),
+    "separate": (*CONFIG, "--set", "separate.stems_dir=OUT"),
+    "remix": (*CONFIG, "--set", "remix.remix_dir=OUT"),
+    "features": (*CONFIG, "--set", "features.features_path=OUT/f.zarr", "--set", "remix.blocks=0"),
+    "describe": (*SONGS, *CONFIG, "--csv", "OUT/d.csv", "--json", "OUT/d.json"),
+    "stems": (*SONGS, *CONFIG, "-o", "OUT"),
+    "match": (SONGS[0], "-r", SONGS[1], *CONFIG, "-o", "OUT/m.wav", "--chain", "OUT/c.json", "--write-stems", "OUT/s"),
+    "apply": ("chain.json", *SONGS, *CONFIG, "-o", "OUT"),
+    "embed": (*SONGS, *CONFIG, "-o", "OUT/e.npy"),
+    "index": ("music", *CONFIG, "--index", "OUT"),
+    "search": ("true/song 0", *INDEXED, "--json", "OUT/s.json"),
+    "compare": (*SONGS, *INDEXED, "--json", "OUT/c.json"),
+    "evaluate-match": ("true", "OUT", *CONFIG, "--pairs", "2", "--effects", "1", "--clip-s", "0.5", "--no-separate"),
+}
+SLOW = ("demo-songs",)
+STOPPED = [
+    pytest.param(command, number, moment, marks=[pytest.mark.slow] if command in SLOW else [])
+    for place, command in enumerate(COMMANDS)
+    for moment, number in zip(("counted", "written"), (INT, TERM)[:: 1 if place % 2 else -1], strict=True)
+    if (command, moment) != ("features", "written")  # which Zarr writes
+]
+
+
+@pytest.mark.parametrize(("command", "number", "moment"), STOPPED)
+def test_a_stopped_command_says_a_line_and_goes_on(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    number: int,
+    moment: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    out = tmp_path / "out"
+    words = (command, *(word.replace("OUT", str(out)) for word in COMMANDS[command]))
+    before = children()
+    with monkeypatch.context() as patch:
+        at(moment, number, patch)
+        status = run(*words)
+    told = capsys.readouterr()
+    assert status == 128 + number, told
+    assert told.err.splitlines()[-1] == LINE
+    assert all(line.startswith("mixstyle: note: ") for line in told.err.splitlines()[:-1])
+    assert "Traceback" not in told.out
+    assert children() == before
+    assert not [path for path in content(out) if path.endswith(".partial")] if out.exists() else True
+    assert run(*words) == 0
+    stopped = content(out)
+    out.rename(tmp_path / "stopped")
+    assert run(*words) == 0
+    if command != "index":  # whose parts tell in how many goes they were made
+        assert stopped == content(out)
+
+
+def test_verify_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(folder)
+    with monkeypatch.context() as patch:
+        at("counted", TERM, patch)
+        assert run("verify", *CONFIG) == 128 + TERM
+    assert capsys.readouterr().err.splitlines() == [LINE]
+    assert run("verify", *CONFIG) == 0
+
+
+def test_what_breaks_on_the_way_to_a_stop_is_not_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A library may make an error of its own of the exception that stops the command."""
+    monkeypatch.chdir(folder)
+
+    def broken(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), INT)
+            time.sleep(1)
+        except KeyboardInterrupt as error:
+            raise ImportError("half of a library") from error
+
+    monkeypatch.setattr(Bar, "advance", broken)
+    assert run("verify", *CONFIG) == 128 + INT
+    assert capsys.readouterr().err.splitlines() == [LINE]
+
+
+def test_the_whole_group_is_stopped_as_by_a_terminal(tmp_path: Path) -> None:
+    """Several processes that all get the signal: one line, no traceback, no word of leaked semaphores, and at once."""
+    command = [sys.executable, "-P", "-m", "mixstyle.stages", "demo-songs", str(tmp_path / "out")]
+    command += ["--songs", "2", "--duration", "3600", "--no-stems", "--config", "demo"]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    with signals_as_in_a_shell():
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    workers = 0
+    deadline = time.monotonic() + 120
+    while workers < 3 and time.monotonic() < deadline:  # the two that render, and the tracker of their semaphores
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+        workers = len(found.split())
+        time.sleep(0.05)
+    assert workers == 3
+    os.killpg(process.pid, INT)
+    _, errors = process.communicate(timeout=60)  # an hour of music takes minutes
+    assert process.returncode == 128 + INT
+    assert errors.splitlines() == [LINE]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
