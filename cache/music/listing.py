@@ -22,6 +22,9 @@ EXTRA_STEMS = ("guitar", "piano")
 STEM_NAMES = frozenset({*STEMS, *EXTRA_STEMS})
 
 
+_SETTING = "separate.data_path="
+
+
 @dataclass(frozen=True)
 class Listing:
     """Tracks by their path (posix, relative to `root`; a list may also hold absolute ones).
@@ -62,17 +65,23 @@ def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"], version: in
         found = _song_folders(data_path) if kind == "stems" else _music_files(data_path, AUDIO_SUFFIXES_OF[version])
         listing = Listing(data_path, found, version=version)
     elif not data_path.exists():
-        raise MixstyleError(f"separate.data_path={data_path}: no such folder or list", code="not-found")
+        raise MixstyleError(f"{_SETTING}{data_path}: no such folder or list", code="not-found")
     elif data_path.suffix.lower() in (".txt", ".csv"):
         listing = replace(_read_list(data_path, kind), version=version)
     else:
-        raise MixstyleError(
-            f"separate.data_path={data_path}: should be a folder, a .txt list or a .csv list", code="bad-list"
-        )
+        raise MixstyleError(f"{_SETTING}{data_path}: should be a folder, a .txt list or a .csv list", code="bad-list")
     if not listing.sizes:
         looked_for = "folders with stems (vocals, bass, drums, other)" if kind == "stems" else "audio files"
-        raise MixstyleError(f"separate.data_path={shown(data_path)}: no {looked_for} there", code="no-music")
+        raise MixstyleError(f"{_SETTING}{shown(data_path)}: no {looked_for} there", code="no-music")
     return listing
+
+
+def list_folder(folder: Path, kind: Literal["mixtures", "stems"]) -> Listing:
+    """As `list_tracks`, of a folder that somebody named and no setting: the errors name it alone."""
+    try:
+        return list_tracks(folder, kind)
+    except MixstyleError as error:
+        raise MixstyleError(error.message.removeprefix(_SETTING), code=error.code) from error
 
 
 def describe_change(before: Listing, now: Listing) -> str:
@@ -138,7 +147,7 @@ def _below_url(root: Path, kind: Literal["mixtures", "stems"], version: int) -> 
     """Tracks below a URL and their bytes, as `_music_files` and `_song_folders` have them."""
     if root.suffix.lower() in (".txt", ".csv"):
         raise MixstyleError(
-            f"separate.data_path={shown(root)}: a list is read from this machine alone; copy it here, or name the "
+            f"{_SETTING}{shown(root)}: a list is read from this machine alone; copy it here, or name the "
             "folder of music",
             code="bad-list",
         )
@@ -221,11 +230,9 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise MixstyleError(
-            f"separate.data_path={path}: cannot be read as UTF-8 text ({error})", code="bad-list"
-        ) from error
+        raise MixstyleError(f"{_SETTING}{path}: cannot be read as UTF-8 text ({error})", code="bad-list") from error
     if path.suffix.lower() == ".csv":
-        rows = csv_rows(text, f"separate.data_path={path}")
+        rows = csv_rows(text, f"{_SETTING}{path}")
     else:
         rows = [{"path": line} for line in text.splitlines() if not _is_comment(line, path.parent)]
     root = path.parent

@@ -34,6 +34,7 @@ _READS = {
     "evaluate": (*_STEMS, "evaluate"),
     "export": (*_STEMS, "report"),
     "index": ("separate", "embed"),
+    "fetch-separator": (),
 }
 """Sections of the settings that a command reads."""
 MUSIC = "separate.data_path"
@@ -95,6 +96,12 @@ def completed(words: Sequence[str], settings: Any) -> str:
     if found is not None and found[1] is settings:
         return found[0].command(words)
     return shlex.join(["mixstyle", *words, *(["--config", settings.profile] if settings.profile else [])])
+
+
+def called_settings() -> Any:
+    """The settings that this run was called with; None before they are known."""
+    found = _called.get()
+    return found[1] if found is not None else None
 
 
 def told(error: MixstyleError) -> str:

@@ -53,6 +53,7 @@ def configured_separator(
     """
     if chosen.input == "stems":
         return None
+    check_separator(chosen)
     separator = load_separator(
         shipped(chosen.separator_config),
         shipped(chosen.separator_checkpoint),
@@ -63,6 +64,19 @@ def configured_separator(
     if to_separate:
         tell_small(separator)
     return separator
+
+
+def check_separator(chosen: SeparatorSettings) -> None:
+    """Raises MixstyleError (not-found) with the command that brings it, where the public separator is not there yet."""
+    checkpoint = shipped(chosen.separator_checkpoint)
+    if checkpoint.is_file() or checkpoint.name != PUBLIC.rpartition("/")[2]:
+        return
+    elsewhere = () if checkpoint.parent == SEPARATOR.parent else ("--output", str(checkpoint))
+    raise MixstyleError(
+        f"{checkpoint}: the separator is not there yet; to get it,",
+        code="not-found",
+        remedy=("fetch-separator", PUBLIC, *elsewhere),
+    )
 
 
 def tell_small(separator: Separator) -> None:

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.music.listing import list_tracks
+from mixstyle.cache.music.listing import list_folder
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
@@ -85,9 +86,9 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     if not stems.is_dir():
         raise MixstyleError(f"{stems}: no such folder", code="not-found")
     check_folder(output)
-    songs = sorted(list_tracks(stems, "stems").sizes)
+    songs = sorted(list_folder(stems, "stems").sizes)
     if len(songs) < 2:
-        raise MixstyleError(f"{stems}: {len(songs)} songs with stems, and 2 are needed", code="no-music")
+        raise MixstyleError(f"{stems}: {counted(len(songs), 'song')} with stems, and 2 are needed", code="no-music")
     tools = _tools(settings, task)
     if not has_matchering():
         say("evaluate-match: the package matchering is not installed; its row is left out (pip install matchering)")

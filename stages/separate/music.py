@@ -1,8 +1,11 @@
 """The music that the settings name, and what to do where it is not there."""
 
+from pathlib import Path
+
 from mixstyle.cache.music.listing import Listing, list_tracks
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 TRY = ("data/demo", 16)
 """Where songs to try a profile on are rendered, and how many."""
@@ -24,9 +27,26 @@ def listed_music(settings: Settings, version: int) -> Listing:
             raise MixstyleError(error.message, code=error.code, remedy=("demo-songs",)) from error
         folder, songs = TRY
         made = f"{folder}/{'stems' if chosen.input == 'stems' else 'songs'}"
+        if _is_music(Path(made), chosen, version):
+            raise MixstyleError(
+                f"{error.message}; name your music with --data-path; to take the rendered songs,",
+                code=error.code,
+                remedy=("separate", "--data-path", made),
+            ) from error
         raise MixstyleError(
             f"{error.message}; name your music with --data-path, or take rendered songs with --data-path {made}; "
             "to render those,",
             code=error.code,
             remedy=("demo-songs", folder, "--songs", str(songs)),
         ) from error
+
+
+def _is_music(place: Path, chosen: SeparateSettings, version: int) -> bool:
+    """Whether songs to try were rendered there."""
+    if place == chosen.data_path:
+        return False
+    try:
+        list_tracks(place, chosen.input, version)
+    except MixstyleError:
+        return False
+    return True

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixstyle.cache.music.listing import list_tracks, track_files
+from mixstyle.cache.music.listing import list_folder, track_files
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.stages.settings.profile import Settings
@@ -52,7 +52,4 @@ def folder_to_index(settings: Settings) -> str:
 
 def music_of(folder: Path) -> list[str]:
     """The music files below a folder, by their paths within it. Raises MixstyleError (no-music)."""
-    try:
-        return list(list_tracks(folder, "mixtures").sizes)
-    except MixstyleError as error:
-        raise MixstyleError(error.message.replace("separate.data_path=", ""), code=error.code) from error
+    return list(list_folder(folder, "mixtures").sizes)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.music.cutting import CuttingRule
-from mixstyle.cache.music.listing import list_tracks
+from mixstyle.cache.music.listing import list_folder
 from mixstyle.cache.music.reader import frames_at_44100
 from mixstyle.cache.music.stem_folders import probe_stems, read_stem_windows, stem_files
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.evaluate.tasks.task import Audio
 
 ENOUGH = 16
@@ -40,10 +41,15 @@ def rendered_songs(folder: Path, most: int) -> list[str]:
         raise MixstyleError(
             f"evaluate.rendered_dir={folder}: has no folder stems", code="no-music", remedy=_render(folder)
         )
-    found = sorted(list_tracks(folder / "stems", "stems").sizes)[:most]
+    try:
+        found = sorted(list_folder(folder / "stems", "stems").sizes)[:most]
+    except MixstyleError as error:
+        if error.code != "no-music":
+            raise
+        found = []
     if len(found) < 2:
         raise MixstyleError(
-            f"evaluate.rendered_dir={folder}: {len(found)} songs, and 2 are needed",
+            f"evaluate.rendered_dir={folder}: {counted(len(found), 'song')}, and 2 are needed",
             code="no-music",
             remedy=_render(folder),
         )
