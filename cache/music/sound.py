@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from mixstyle.cache.music import ffmpeg
+from mixstyle.cache.music.caf_data import caf_header
 from mixstyle.cache.music.file_view import FileView
 from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
 from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
@@ -233,8 +234,10 @@ def _by_libsndfile(path: Path) -> _Opened:
         wav = wav_data(file, start) if head[:4] in (b"RIFF", b"RF64") else None
         if wav is not None and not wav.filled_in:
             file.seek(start)
-            before = file.read(wav.start - 4 - start)
-            return _seen(path, before + UNKNOWN.to_bytes(4, "little"), wav.start, wav.stop)
+            before = file.read(wav.start - 4 - start) + UNKNOWN.to_bytes(4, "little")
+            return _seen(path, wav.header if head[:4] == b"RF64" else before, wav.start, wav.stop)
+        if head[:4] == b"caff" and (caf := caf_header(file, start, stop)) is not None:
+            return _seen(path, caf[0], caf[1], stop)
         if head[:4] in _MAGIC:
             if start > 0:
                 return _seen(path, b"", start, stop)

@@ -18,6 +18,13 @@ class WavData:
     stop: int
     filled_in: bool
 
+    @property
+    def header(self) -> bytes:
+        """Of a RIFF file with this format, whose samples follow up to the end."""
+        unknown = UNKNOWN.to_bytes(4, "little")
+        form = b"fmt " + len(self.form).to_bytes(4, "little") + self.form + bytes(len(self.form) % 2)
+        return b"RIFF" + unknown + b"WAVE" + form + b"data" + unknown
+
 
 def wav_data(file: BinaryIO, start: int) -> WavData | None:
     """The samples of the RIFF or RF64 file that begins at `start`; None where it has no format or no samples' chunk.
@@ -25,7 +32,8 @@ def wav_data(file: BinaryIO, start: int) -> WavData | None:
     A length of 0 with something behind that is no other chunk was never filled in: then the samples go on to the end.
     """
     size = file.seek(0, os.SEEK_END)
-    place, form, long_length = start + 12, b"", 0
+    place, form = start + 12, b""
+    long_length: int | None = None  # of RF64
     while place + 8 <= size:
         file.seek(place)
         name, length = struct.unpack("<4sI", file.read(8))
@@ -37,7 +45,7 @@ def wav_data(file: BinaryIO, start: int) -> WavData | None:
                 return None
         elif name == b"data" and form:
             begin = place + 8
-            length = long_length or length if length == UNKNOWN else length
+            length = long_length if length == UNKNOWN and long_length is not None else length
             filled_in = length > 0 or begin == size or _is_chunk(file, begin, size)
             return WavData(form, begin, min(size, begin + length) if filled_in else size, filled_in)
         place += 8 + length + length % 2

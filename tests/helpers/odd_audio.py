@@ -63,3 +63,12 @@ def without_data_size(wav: bytes) -> bytes:
     """A WAV whose writer died before it filled in the sizes."""
     place = wav.index(b"data")
     return wav[:4] + bytes(4) + wav[8 : place + 4] + bytes(4) + wav[place + 8 :]
+
+
+def without_long_size(data: bytes) -> bytes:
+    """An RF64 whose writer died (EBU Tech 3306: sizes in `ds64`), or a CAF as a pipe gets it (a data size of -1)."""
+    if data[:4] == b"RF64":
+        place = data.index(b"ds64") + 8
+        return data[:place] + bytes(24) + data[place + 24 :]
+    place = data.index(b"data") + 4
+    return data[:place] + b"\xff" * 8 + data[place + 8 :]

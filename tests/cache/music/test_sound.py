@@ -12,6 +12,7 @@ from helpers.odd_audio import (
     with_last_granule,
     without_first_frame,
     without_length,
+    without_long_size,
     write_mp3,
 )
 
@@ -131,6 +132,22 @@ def test_a_flac_of_unknown_length_is_counted(tmp_path: Path, subtype: str) -> No
     for start, stop in ((0, 10_000), (150_000, 160_000), (len(audio) - 9_000, len(audio))):
         expected = read_window(tmp_path / "told.flac", start, stop)
         np.testing.assert_array_equal(read_window(piped, start, stop), expected)
+
+
+@pytest.mark.parametrize(("container", "subtype"), [("RF64", "PCM_16"), ("RF64", "FLOAT"), ("CAF", "PCM_24")])
+def test_sizes_that_were_never_filled_in_are_those_up_to_the_end(tmp_path: Path, container: str, subtype: str) -> None:
+    audio = noise(RATE + 123)
+    suffix = container.lower()
+    with (tmp_path / f"told.{suffix}").open("wb") as file:
+        soundfile.write(file, audio, RATE, format=container, subtype=subtype)
+    whole_file = (tmp_path / f"told.{suffix}").read_bytes()
+    end = whole_file.index(b"data") + (16 if container == "CAF" else 8)
+    end += len(audio) * 2 * {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}[subtype]
+    died = tmp_path / f"died.{suffix}"
+    died.write_bytes(without_long_size(whole_file[:end]))  # without what libsndfile has behind the samples
+    assert probe(died).frames == len(audio)
+    expected = read_window(tmp_path / f"told.{suffix}", 0, len(audio))
+    np.testing.assert_array_equal(read_window(died, 0, len(audio)), expected)
 
 
 def test_a_flac_of_unknown_length_that_breaks_off_has_the_frames_that_are_whole(tmp_path: Path) -> None:

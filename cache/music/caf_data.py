@@ -1,0 +1,29 @@
+"""CAF files whose samples go on to the end: a length of -1, as writers leave it that write to a pipe, or that died.
+
+Apple Core Audio Format Specification 1.0: `caff`, version and flags, then chunks of a name of 4 bytes, a length of 8
+(signed, big-endian) and that many bytes. Only the data chunk may have -1, and is the last one then.
+"""
+
+import struct
+from typing import BinaryIO
+
+_CHUNK = struct.Struct(">4sq")
+
+
+def caf_header(file: BinaryIO, start: int, stop: int) -> tuple[bytes, int] | None:
+    """What comes before the samples, with their length filled in, and where they begin; None where it is known.
+
+    start, stop: the file's bytes.
+    """
+    place = start + 8
+    while place + _CHUNK.size <= stop:
+        file.seek(place)
+        name, length = _CHUNK.unpack(file.read(_CHUNK.size))
+        begin = place + _CHUNK.size
+        if name == b"data" and length == -1:
+            file.seek(start)
+            return file.read(place - start) + _CHUNK.pack(name, stop - begin), begin
+        if length < 0:
+            return None
+        place = begin + length
+    return None
