@@ -2,26 +2,38 @@
 
 `uv run python docs/make_reliability.py`. A case of a test counts once, or as often as it says by
 `record_property("tried", n)`. Nothing is written where a test fails, is not there, or is skipped without a reason.
+
+The tests run in one go of pytest, which has this module as a plugin: each case is written down (`JOURNAL`) as it ends.
+Where that is broken off, or a case failed, the same command runs what is not written down yet, as long as neither code
+nor tests changed.
 """
 
 import argparse
 import datetime
+import hashlib
+import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = ROOT / "docs" / "reliability_faults.yaml"
 PAGE = ROOT / "docs" / "reliability.md"
+JOURNAL = ROOT / "build" / "reliability.jsonl"
+"""What ran so far: a line with the digest of code and tests, then one a case."""
+READ = ("api", "pipeline", "stages", "cache", "configs", "tests")
+"""Folders that what tests come to follows from."""
+DONE, WRITTEN = "MIXSTYLE_RELIABILITY_DONE", "MIXSTYLE_RELIABILITY_JOURNAL"
+"""Variables that tell the plugin which cases not to run again, a line each in a file, and where to write."""
 TRIED = "tried"
 """The property of a test that counts for itself."""
 HEAD = "| fault | how it is made | times tried | what happens |\n|---|---|---|---|"
@@ -43,12 +55,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case of a test came to. test: its node id without parameters. skipped: why; "" where it ran."""
+    """What a case of a test came to. case: its node id. skipped: why; "" where it ran."""
 
-    test: str
+    case: str
     tried: int = 1
     skipped: str = ""
     failed: bool = False
+
+    @property
+    def test(self) -> str:
+        """Its node id without parameters."""
+        return self.case.partition("[")[0]
 
 
 def read_faults(path: Path = FAULTS) -> dict[str, list[Fault]]:
@@ -73,21 +90,62 @@ def tests_of(sections: Mapping[str, Sequence[Fault]]) -> list[str]:
     return sorted({test for rows in sections.values() for row in rows for test in row.tests})
 
 
-def outcomes_of(*reports: Path) -> list[Outcome]:
-    """The cases of reports of pytest's (--junitxml, family xunit1); of one that stands in several the last counts."""
-    cases = {(case.get("file"), case.get("name")): case for path in reports for case in ET.parse(path).iter("testcase")}
-    return [_outcome(case) for case in cases.values()]
+def outcomes_of(journal: Path, of: str) -> list[Outcome]:
+    """The cases of a journal; of one that stands there several times the last counts.
+
+    of: the digest of code and tests; of a journal of other ones nothing is taken. A line that was cut short is left
+    out.
+    """
+    if not journal.is_file():
+        return []
+    first, *lines = journal.read_text(encoding="utf-8").split("\n")
+    if first != json.dumps({"of": of}):
+        return []
+    cases = (Outcome(**json.loads(line)) for line in lines if line.endswith("}"))
+    return list({one.case: one for one in cases}.values())
 
 
-def _outcome(case: ET.Element) -> Outcome:
-    tried = [element.get("value", "") for element in case.iter("property") if element.get("name") == TRIED]
-    skipped = case.find("skipped")
-    return Outcome(
-        f"{case.get('file')}::{case.get('name', '').partition('[')[0]}",
-        int(tried[-1]) if tried else 1,
-        "" if skipped is None else (skipped.get("message") or "no reason"),
-        any(case.find(kind) is not None for kind in ("failure", "error")),
-    )
+def digest_of_code() -> str:
+    """Of the code and the tests, by their files' names and content."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in READ for path in (ROOT / folder).rglob("*")):
+        if path.is_file() and path.suffix not in (".pyc", ".so") and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(ROOT)}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+class Journal:
+    """The plugin of pytest's main process: writes down each case as it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begun: dict[str, Outcome] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        one = self._begun.pop(report.nodeid, Outcome(report.nodeid))
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            one = replace(one, skipped=reason.removeprefix("Skipped: ") or "no reason")
+        tried = [value for name, value in report.user_properties if name == TRIED]
+        one = replace(one, failed=one.failed or report.failed, tried=int(str(tried[-1])) if tried else one.tried)
+        if report.when != "teardown":
+            self._begun[report.nodeid] = one
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(one)) + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Takes the journal, where this is pytest's main process."""
+    if WRITTEN in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(Journal(Path(os.environ[WRITTEN])), "reliability-journal")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out what was written down before this go."""
+    if DONE in os.environ:
+        done = set(Path(os.environ[DONE]).read_text(encoding="utf-8").splitlines())
+        items[:] = [item for item in items if item.nodeid not in done]
 
 
 def of_row(row: Fault, outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -123,7 +181,10 @@ def page(sections: Mapping[str, Sequence[Fault]], outcomes: Sequence[Outcome], t
         "in `docs/reliability_faults.yaml`. *Times tried* counts the cases that ran and passed, and within a case the "
         "bits, files or values that it damaged, where it counts them.",
         "```sh\nuv run python docs/make_reliability.py\n```",
-        f"runs them and writes this page. {told}",
+        f"runs them and writes this page; where it is broken off, the same command goes on. {told}",
+        "Two longer commands break things at random for as long as one likes, and compare what comes out in the end: "
+        "`uv run python tests/torture/store_faults.py` for object stores, `uv run python tests/torture/ray_kills.py` "
+        "for clusters. What they met stands [where these are described](scale.md).",
     ]
     for name, rows in sections.items():
         lines = [f"| {row.fault} | {row.made} | {times(of_row(row, outcomes))} | {row.happens} |" for row in rows]
@@ -131,11 +192,15 @@ def page(sections: Mapping[str, Sequence[Fault]], outcomes: Sequence[Outcome], t
     return "\n\n".join(parts) + "\n"
 
 
-def run_tests(tests: Sequence[str], report: Path, workers: str) -> int:
-    """Runs tests of pytest, slow ones too, and writes their report; the status of pytest."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-n", workers]
-    command += [f"--junitxml={report}", "-o", "junit_family=xunit1", *tests]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""}, check=False).returncode
+def run_tests(tests: Sequence[str], journal: Path, done: Iterable[str], workers: str) -> int:
+    """Runs tests of pytest, slow ones too, but for the cases that are done; the status of pytest."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-n", workers, "-p", "make_reliability", *tests]
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "done.txt"
+        listed.write_text("\n".join(done), encoding="utf-8")
+        paths = os.pathsep.join([str(ROOT / "docs"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        ours = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": paths, DONE: str(listed), WRITTEN: str(journal)}
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **ours}, check=False).returncode
 
 
 def told() -> str:
@@ -143,29 +208,34 @@ def told() -> str:
     return f"Last done on {datetime.date.today():%d %B %Y}: {platform.system()}, Python {platform.python_version()}."
 
 
+NOTHING_RAN = 5
+"""The status of pytest where all cases are done."""
+
+
 def main() -> None:
     """Runs the tests and writes the page; ends with status 1 and one line where a test does not hold."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-n", "--workers", default="auto", help="processes that run tests, as pytest -n")
-    parser.add_argument(
-        "--reports", type=Path, nargs="+", default=(), help="reports (--junitxml, family xunit1) of runs before"
-    )
+    parser.add_argument("--anew", action="store_true", help="runs all, also what a run that was broken off has done")
     given = parser.parse_args()
-    sections = read_faults()
-    with tempfile.TemporaryDirectory() as folder:
-        reports, status = list(given.reports), 0
-        if not reports:
-            reports = [Path(folder) / "report.xml"]
-            status = run_tests(tests_of(sections), reports[0], given.workers)
-        try:
-            if not all(report.is_file() for report in reports):
-                raise NotHeldError("pytest wrote no report")
-            text = page(sections, outcomes_of(*reports), told())
-            if status:
-                raise NotHeldError(f"pytest ended with status {status}")
-        except NotHeldError as error:
-            sys.exit(f"{PAGE.relative_to(ROOT)} was not written: {error}")
+    sections, of = read_faults(), digest_of_code()
+    before = [] if given.anew else [one for one in outcomes_of(JOURNAL, of) if not one.failed]
+    if before:
+        print(f"{len(before)} cases were run before; the others follow", flush=True)
+    JOURNAL.parent.mkdir(exist_ok=True)
+    lines = [json.dumps({"of": of}), *(json.dumps(asdict(one)) for one in before)]
+    JOURNAL.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    status = run_tests(tests_of(sections), JOURNAL, [one.case for one in before], given.workers)
+    try:
+        if digest_of_code() != of:
+            raise NotHeldError("code or tests were changed meanwhile")
+        text = page(sections, outcomes_of(JOURNAL, of), told())
+        if status not in (0, NOTHING_RAN):
+            raise NotHeldError(f"pytest ended with status {status}")
+    except NotHeldError as error:
+        sys.exit(f"{PAGE.relative_to(ROOT)} was not written: {error}")
     PAGE.write_text(text, encoding="utf-8")
+    JOURNAL.unlink()
     print(f"{PAGE.relative_to(ROOT)}: {sum(map(len, sections.values()))} faults")
 
 

@@ -42,7 +42,7 @@ class ModelFiles:
         path = self._path
         if not path.is_file():
             return None
-        with contextlib.suppress(MixstyleError, KeyError, TypeError):
+        with contextlib.suppress(MixstyleError, KeyError, TypeError, ValueError):
             stored = read_json(path)
             if stored["version"] == VERSION and stored["case"] == self.case:
                 return dict(stored["facts"])

@@ -3,6 +3,7 @@ or refused in a line."""
 
 import gzip
 import json
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.fuzz import Edit, case, changed, damaged, edits, fuzzed, values
+from helpers.fuzz import CASES, Edit, case, changed, damaged, drawn, edits, fuzzed, grown_bytes, values
 from helpers.paths import ROOT
 from helpers.small_separator import write_separator
 from helpers.stored_kinds import (
@@ -32,12 +33,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.cache.models.checkpoints import build_encoder, describe_encoder, load_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import STATE, SongIndex
 from mixstyle.cache.stem_store.failures import Failure, read_failures, write_failures
 from mixstyle.cache.storage import tuning_cache
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.tuning import Tuning
 from mixstyle.stages.demo_songs_listing import read_listing
@@ -98,6 +101,13 @@ def separator_pickle(folder: Path) -> Stored:
     return Stored(path, lambda: read_state_dict(path))
 
 
+def chain(folder: Path) -> Stored:
+    path = folder / "chain.json"
+    strip = Strip((Filter("bell", 1000.0, 3.0, 1.0),), pan_percent=10.0, side_db=(0.0, 1.0, 2.0))
+    write_chain(path, MatchChain((strip, Strip(), Strip(), Strip()), 1.5, -14.0, ("a note",), mix=strip))
+    return Stored(path, lambda: read_chain(path))
+
+
 def nearest_state(folder: Path) -> Stored:
     """What the search structure was made of: it is made again from the songs, whatever stands here."""
     expected = nearest(folder).read()
@@ -118,7 +128,7 @@ def embeddings(folder: Path) -> Stored:
 BYTES = [
     *(nearest_state, embeddings),
     *(profile, sidecar, settings, manifest, songs, failures, part, nearest, shard, mels),
-    *(checkpoint, export, separator_yaml, separator_weights, separator_pickle),
+    *(checkpoint, export, separator_yaml, separator_weights, separator_pickle, chain),
 ]
 
 
@@ -143,6 +153,31 @@ def test_damaged_bytes_are_read_or_refused_in_a_line(
     record_property("tried", tried)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
+def test_damaged_files_leave_no_memory_in_use(tmp_path: Path, record_property: Tried) -> None:
+    kinds = [profile, sidecar, settings, manifest, songs, failures, part, shard, checkpoint, export, chain]
+    kinds += [separator_yaml, separator_weights, separator_pickle]
+    made = []
+    for make in kinds:
+        folder = tmp_path / make.__name__
+        folder.mkdir()
+        stored = make(folder)
+        stored.read()
+        made.append((stored, stored.path.read_bytes()))
+
+    def one(number: int) -> None:
+        stored, whole = made[number % len(made)]
+        stored.path.write_bytes(damaged(whole, drawn(number)))
+        with case():
+            stored.read()
+
+    cases = max(900, CASES)
+    # 600 cases of files of 1 to 300 kB: what kept one in ten of those of 50 kB and more would be seen
+    assert grown_bytes(one, cases // 3, cases) < 10e6
+    record_property("tried", cases)
+
+
 @pytest.mark.parametrize("junk", [b"", b"junk", b"[]", b"\x93NUMPY", b"\xff" * 64], ids=range(5))
 def test_junk_in_what_follows_from_the_rest_is_told_or_made_again(tmp_path: Path, junk: bytes) -> None:
     state = nearest_state(tmp_path)
@@ -164,7 +199,7 @@ def test_junk_in_what_follows_from_the_rest_is_told_or_made_again(tmp_path: Path
     assert caught.value.code == "damaged-file"
 
 
-@pytest.mark.parametrize("make", [sidecar, settings, songs], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [sidecar, settings, songs, chain], ids=lambda make: make.__name__)
 def test_json_of_odd_content_is_read_or_refused_in_a_line(
     make: Callable[[Path], Stored], tmp_path: Path, record_property: Tried
 ) -> None:

@@ -109,7 +109,9 @@ def test_all_that_is_stored_is_what_was_written(settings: Settings, tmp_path: Pa
     assert {name: after[name] for name in before} == before
 
 
-def test_each_damage_is_named_and_taken_away(settings: Settings, tmp_path: Path) -> None:
+def test_each_damage_is_named_and_taken_away(
+    settings: Settings, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """One profile, one damage after the other; what was taken away is put back."""
     found = {}
     whole = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -125,6 +127,7 @@ def test_each_damage_is_named_and_taken_away(settings: Settings, tmp_path: Path)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     assert found == dict.fromkeys(DAMAGES, (("damaged-file", ("verify", "--repair")), [True], 0))
+    record_property("tried", len(DAMAGES))
 
 
 def test_what_was_taken_away_is_made_again(settings: Settings, tmp_path: Path) -> None:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.fuzz import CASES, case, damaged, drawn, edits, fuzzed, grown_bytes
-from helpers.odd_audio import RATE, id3v2, noise, without_data_size, without_first_frame, without_length, write_mp3
+from helpers.odd_audio import (
+    RATE,
+    id3v2,
+    noise,
+    without_data_size,
+    without_first_frame,
+    without_length,
+    without_long_size,
+    write_mp3,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -43,6 +52,10 @@ def intact(folder: Path, kind: str) -> bytes:
     if kind.endswith("mp3"):
         data = write_mp3(path, audio, variable=True).read_bytes()
         return id3v2(300) + without_first_frame(data) if kind.startswith("bare") else data
+    if kind in ("pipe.caf", "died.rf64"):
+        with path.open("wb") as file:
+            soundfile.write(file, audio, RATE, format="CAF" if kind == "pipe.caf" else "RF64", subtype="PCM_16")
+        return without_long_size(path.read_bytes())
     if kind in ("pipe.flac", "died.wav"):
         soundfile.write(path, audio, RATE)
         return (without_length if kind == "pipe.flac" else without_data_size)(path.read_bytes())
@@ -66,7 +79,7 @@ def use(path: Path) -> None:
         assert (found.there < length) == bool(found.reason)
 
 
-FORMATS = [*KINDS, "mp3", "bare.mp3", "pipe.flac", "died.wav", "webm"]
+FORMATS = [*KINDS, "mp3", "bare.mp3", "pipe.flac", "pipe.caf", "died.wav", "died.rf64", "webm"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

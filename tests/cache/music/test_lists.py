@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ def test_a_csv_that_would_lose_rows_is_refused_by_its_line(tmp_path: Path, text:
     assert "\n" not in str(caught.value)
 
 
-def test_every_row_that_a_writer_of_csv_makes_is_read(tmp_path: Path) -> None:
+def test_every_row_that_a_writer_of_csv_makes_is_read(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     rng = np.random.default_rng(0)
     letters = list("abc \"',;#é日\t|\\")
     names = sorted({"".join(rng.choice(letters, 12)).strip() + ".wav" for _ in range(200)})
@@ -45,6 +48,7 @@ def test_every_row_that_a_writer_of_csv_makes_is_read(tmp_path: Path) -> None:
     writer.writerow(["artist", "path"])
     writer.writerows([f'A "{place}", B', name] for place, name in enumerate(names))
     assert sorted(listed(tmp_path, "list.csv", text.getvalue())) == names
+    record_property("tried", len(names))
 
 
 def test_a_name_that_begins_with_a_number_sign_is_no_comment(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ def test_clips_kept_by_versions_before_are_read(stems: Path, tmp_path: Path, mon
     assert asked == []
 
 
-def test_several_readers_may_begin_with_one_empty_folder(stems: Path, tmp_path: Path) -> None:
+def test_several_readers_may_begin_with_one_empty_folder(
+    stems: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     url, failed = f"file://{stems}", []
     for attempt in range(ROUNDS):
         start = threading.Barrier(READERS)
@@ -126,6 +129,7 @@ def test_several_readers_may_begin_with_one_empty_folder(stems: Path, tmp_path: 
             reader.join()
     assert failed == []
     assert not list(tmp_path.rglob("*.partial"))
+    record_property("tried", ROUNDS * READERS)
 
 
 def test_a_full_disk_costs_what_would_be_kept_and_no_more(

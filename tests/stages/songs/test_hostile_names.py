@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -178,9 +179,13 @@ def test_rows_of_before_that_are_not_finite_are_songs_without_an_embedding(setti
 
 
 def test_many_songs_that_are_left_out_take_few_lines(
-    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     many = 300
+    record_property("tried", many)
     (tmp_path / "music").mkdir()
     for place in range(many):
         (tmp_path / "music" / f"{place:05}.mp3").symlink_to(tmp_path / "gone")
