@@ -35,6 +35,7 @@ from mixstyle.cache.models.separator_records import SeparatorRecord, separators_
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.errors import UNREADABLE_BY_TORCH, MixstyleError, one_line
 from mixstyle.pipeline.core.finite import first_not_finite
+from mixstyle.pipeline.core.torch_files import load_plain, why_unreadable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
@@ -113,7 +114,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         content = _load(path, torch.device(device))
     except UNREADABLE_BY_TORCH as error:
-        raise MixstyleError(f"{path}: not a whole checkpoint ({one_line(error)})", code="damaged-file") from error
+        raise MixstyleError(f"{path}: not a whole checkpoint ({why_unreadable(error)})", code="damaged-file") from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise MixstyleError(
@@ -243,4 +244,4 @@ def check_zip(path: Path) -> None:
 
 def _load(path: Path, device: torch.device) -> Any:
     check_zip(path)
-    return torch.load(path, map_location=device, weights_only=True)
+    return load_plain(path, device)

@@ -56,13 +56,14 @@ def check_folder(folder: Path, output: Path | None = None) -> None:
 def check_file(path: Path) -> None:
     """Looks whether a file can be written; leaves nothing. Raises MixstyleError (cannot-write)."""
     try:
-        is_folder = stat.S_ISDIR(path.stat().st_mode)
+        mode = path.stat().st_mode
     except FileNotFoundError:
-        is_folder = False
+        mode = stat.S_IFREG
     except OSError as error:  # a name that is too long, say
         raise cannot_write(path, error) from error
-    if is_folder:
-        raise MixstyleError(f"{path}: is a folder, and a file is to be written there", code="cannot-write")
+    if not stat.S_ISREG(mode):  # a device would be replaced by a file, where the user may do that
+        what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise MixstyleError(f"{path}: is {what}, and a file is to be written there", code="cannot-write")
     check_folder(path.parent, path)
 
 

@@ -3,7 +3,6 @@ that opens files, both only for reading and neither able to run code."""
 
 import hashlib
 import pickle
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from mixstyle.pipeline.core.errors import UNREADABLE_BY_TORCH, MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.core.torch_files import load_plain, why_unreadable
 from mixstyle.pipeline.separation.architectures.registry import architecture_of
 
 WRAPPERS = ("best_state", "state", "state_dict", "model_state_dict")
@@ -129,17 +129,17 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             raise MixstyleError(f"{path}: not a safetensors file ({error})", code="damaged-file") from error
     try:
         with torch.serialization.safe_globals(_plain_values()):
-            data = torch.load(path, map_location="cpu", weights_only=True)
+            data = load_plain(path)
     except pickle.UnpicklingError as error:
-        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
-        holds = f"holds {foreign[1]}, " if foreign else "is damaged, or holds what is "
         raise MixstyleError(
-            f"{path}: refused: the checkpoint {holds}more than tensors and numbers and would run code when loaded; "
-            "convert it to .safetensors where you trust it",
+            f"{path}: refused: the checkpoint would run code when loaded ({why_unreadable(error)}); convert it to "
+            ".safetensors where you trust it",
             code="damaged-file",
         ) from error
     except UNREADABLE_BY_TORCH as error:
-        raise MixstyleError(f"{path}: not a readable checkpoint ({one_line(error)})", code="damaged-file") from error
+        raise MixstyleError(
+            f"{path}: not a readable checkpoint ({why_unreadable(error)})", code="damaged-file"
+        ) from error
     for _ in WRAPPERS:  # some programs wrap twice
         inner = next((data[k] for k in WRAPPERS if isinstance(data, dict) and isinstance(data.get(k), dict)), None)
         if inner is None:

@@ -122,7 +122,7 @@ class SongReader:
         if path.is_dir():
             _, found = cut_files(decoder, given_stems(path), path.name, self._stems)
             return _decoded(name, found, given=True)
-        if not path.is_file():
+        if not path.exists():  # what is there and no file is told by what reads it
             raise MixstyleError(f"{path}: no such file", code="not-found")
         known = self._known(decoder, path, name)
         if known is not None:

@@ -61,7 +61,7 @@ class WholeSong:
         self._files = given_stems(music) if isinstance(music, Path) and self.given else None
         if self._files is not None:
             self._told(lambda: probe_stems(self._files or {}))
-        if isinstance(music, Path) and not self.given and not music.is_file():
+        if isinstance(music, Path) and not self.given and not music.exists():
             raise MixstyleError(f"{music}: no such file", code="not-found")
 
     @cached_property

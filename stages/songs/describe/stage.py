@@ -29,7 +29,6 @@ from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.first_step import first_step
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
@@ -197,7 +196,6 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
     try:
         return cached_songs(settings.features.features_path)
     except MixstyleError as error:
-        error = first_step(error, settings)
         line = error.told(completed(error.remedy, settings)) if error.remedy else str(error)
         say(f"describe: no percentiles: {line}")
         return None

@@ -3,7 +3,9 @@
 import copy
 import functools
 import json
+import pickle
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from mixstyle.cache.models.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.separation.msst import read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
 
 
@@ -122,3 +125,26 @@ def test_separators_with_weights_that_are_not_finite_are_refused(tmp_path: Path)
     next(iter(state.values())).view(-1)[0] = torch.nan
     save_file(state, checkpoint)
     assert refused(lambda: load_separator(config, checkpoint)) == "not-finite"
+
+
+@pytest.mark.parametrize("read", [load_checkpoint, read_state_dict], ids=lambda read: read.__name__)
+def test_files_that_hold_a_program_are_refused_without_a_word_of_torchs(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    """torch warns of them on lines of its own, and tells how to run what is in them."""
+    path = tmp_path / "x.pt"
+
+    def script() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))  # pyright: ignore[reportAttributeAccessIssue]
+
+    for write in (script, lambda: torch.save(torch.nn.Linear(2, 2), path), lambda: path.write_bytes(pickle.dumps({}))):
+        write()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(MixstyleError) as caught:
+                read(path)
+        assert caught.value.code == "damaged-file"
+        assert "\x1b" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)

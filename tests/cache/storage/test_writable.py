@@ -1,5 +1,6 @@
 """Outputs that cannot be written are refused in one line, before work and after it."""
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,8 +53,12 @@ def test_a_name_that_no_file_may_have_is_refused_before_the_work(tmp_path: Path)
     check_file(tmp_path / ("n" * 255))
 
 
-def test_a_file_is_not_written_over_a_folder(tmp_path: Path) -> None:
-    refused(tmp_path, folder=False)
+def test_a_file_is_not_written_over_a_folder_a_pipe_or_a_device(tmp_path: Path) -> None:
+    """Who may do so would have a file in the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
+        refused(path, folder=False)
 
 
 def test_writing_on_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:

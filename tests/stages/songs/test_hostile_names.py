@@ -15,6 +15,7 @@ import soundfile
 from helpers.small_encoder import embedding_profile
 from helpers.small_separator import RATE, song
 
+from mixstyle.cache.music.sound import UnreadableMusic
 from mixstyle.cache.song_index import SongIndex
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.left_out import MOST_LINES
@@ -23,6 +24,7 @@ from mixstyle.stages.songs.describe.stage import describe_songs
 from mixstyle.stages.songs.embed import embed, embedder_of
 from mixstyle.stages.songs.index import LEFT_OUT, index
 from mixstyle.stages.songs.search import search
+from mixstyle.stages.songs.whole_song import WholeSong
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -206,3 +208,14 @@ def test_weights_that_are_not_finite_leave_every_song_out(settings: Settings) ->
         with pytest.raises(MixstyleError) as caught:
             embedder.song(settings.separate.data_path / BRACKETS)
     assert caught.value.code == "not-finite"
+
+
+def test_a_pipe_among_songs_is_left_out_and_not_waited_for(settings: Settings, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    with embedder_of(settings) as embedder:
+        (found,) = embedder.songs([tmp_path / "pipe.wav"], 1)
+    assert isinstance(found, UnreadableMusic)
+    assert str(found).startswith("not a file")
+    with pytest.raises(MixstyleError) as caught:
+        _ = WholeSong(tmp_path / "pipe.wav").look
+    assert caught.value.code == "no-music"
