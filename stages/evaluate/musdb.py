@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.music.listing import list_folder
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.commands import helped_by
@@ -58,6 +59,7 @@ def _evaluated(
     rebuild: bool,
 ) -> dict[str, Any]:
     test, train = musdb / "test", musdb / "train"
+    check_folder(output)
     list_folder(test if test.is_dir() else musdb, "stems")  # whose error names the folder that was given
     given = _given(settings, test if test.is_dir() else musdb, output, ALL)
     separate(given, rebuild)

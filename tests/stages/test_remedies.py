@@ -278,7 +278,9 @@ def test_commands_are_quoted_and_keep_what_the_other_command_reads() -> None:
 def test_a_process_of_ours_tells_what_its_parent_was_called_with(tmp_path: Path) -> None:
     code = "from mixstyle.stages import cli; cli.main()"
     called = commands.CalledWith("theirs.yaml")
-    (tmp_path / "ours.yaml").write_text("separate: {stems_dir: stems}\n")
+    (tmp_path / "ours.yaml").write_text("separate: {stems_dir: stems, data_path: music}\n")
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "song.wav").touch()
     told = subprocess.run(
         [sys.executable, "-c", code, "features", "--config", "ours.yaml"],
         env={**os.environ, commands.ENVIRONMENT: f'{{"config": "{called.config}"}}'},
