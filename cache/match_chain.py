@@ -24,7 +24,7 @@ from typing import Any
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.matching.desk import Strip
+from mixstyle.pipeline.matching.desk import Strip, number
 
 KIND, VERSION = "mixstyle-match", 3
 _READ = (1, 2, 3)
@@ -81,23 +81,36 @@ def read_chain(path: Path) -> MatchChain:
     """
     if not path.is_file():
         raise MixstyleError(f"{path}: no such file", code="not-found")
-    data = read_json(path)
+    data = read_json(path, changed="after a change by hand, delete its line content_sha256")
     if not isinstance(data, dict) or data.get("kind") != KIND:
         raise MixstyleError(f"{path}: is no chain of mixstyle match", code="wrong-file")
     if data.get("version") not in _READ:
         told = f"{path}: has version {data.get('version')}, and this mixstyle reads {VERSION}"
         raise MixstyleError(told, code="unknown-version")
     try:
-        if set(data["stems"]) != set(STEMS):
+        if missing := [name for name in ("stems", "level_db", "reference_lufs") if name not in data]:
+            raise ValueError(f"{missing[0]} is missing")
+        if not isinstance(data["stems"], dict) or set(data["stems"]) != set(STEMS):
             raise ValueError(f"stems should be {', '.join(STEMS)}")
-        strips = tuple(Strip.from_json(data["stems"][stem]) for stem in STEMS)
-        mix = Strip.from_json(data["mix"]) if "mix" in data else Strip()
+        strips = tuple(_strip(stem, data["stems"][stem]) for stem in STEMS)
+        mix = _strip("mix", data["mix"]) if "mix" in data else Strip()
         if mix.inserts:
             raise ValueError("mix: has no effects")
-        level_db, reference_lufs = float(data["level_db"]), float(data["reference_lufs"])
+        level_db, reference_lufs = (number(name, data[name]) for name in ("level_db", "reference_lufs"))
         if not -MOST_LEVEL_DB <= level_db <= MOST_LEVEL_DB or not -70 <= reference_lufs <= 10:
             raise ValueError(f"level_db={level_db}, reference_lufs={reference_lufs}: out of bounds")
-        notes = tuple(str(note) for note in data.get("notes", ()))
+        notes = data.get("notes", [])
+        if not isinstance(notes, list):
+            raise ValueError(f"notes={notes!r} should be a list")
+        notes = tuple(str(note) for note in notes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MixstyleError(f"{path}: cannot be used as a chain ({error})", code="wrong-file") from error
     return MatchChain(strips, level_db, reference_lufs, notes, data.get("made", {}), data.get("measured", {}), mix)
+
+
+def _strip(name: str, data: Mapping[str, Any]) -> Strip:
+    """A strip of JSON. Raises ValueError, with its name."""
+    try:
+        return Strip.from_json(data)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error

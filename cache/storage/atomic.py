@@ -112,8 +112,8 @@ def _dumped(value: Any, **layout: Any) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False, **layout) + "\n"
 
 
-def read_json(path: Path) -> Any:
-    """The JSON in `path`, without the checksum that it may carry.
+def read_json(path: Path, changed: str = "") -> Any:
+    """The JSON in `path`, without the checksum that it may carry. changed: what to do where a person changed it.
 
     Raises MixstyleError, naming the file, where it cannot be read, is no JSON, or is not what its checksum says.
     """
@@ -126,7 +126,10 @@ def read_json(path: Path) -> Any:
         place = _PLACE.search(data)
         plain = data[: place.start(1)] + _ZEROS.encode() + data[place.end(1) :] if place else b""
         if place is None or hashlib.sha256(plain).hexdigest() != place[1].decode():
-            raise MixstyleError(f"{path}: damaged: its content is not what its checksum says", code="damaged-file")
+            hint = f"; {changed}" if changed else ""
+            raise MixstyleError(
+                f"{path}: damaged: its content is not what its checksum says{hint}", code="damaged-file"
+            )
     return value
 
 

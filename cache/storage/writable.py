@@ -45,7 +45,7 @@ def check_folder(folder: Path, output: Path | None = None) -> None:
     output: what the message names, if not the folder. Raises MixstyleError (cannot-write).
     """
     try:
-        place = folder.absolute()
+        place = folder.resolve()  # also of `..` after a folder that is not there
         while not place.exists():
             place = place.parent
         _write_probe(place)

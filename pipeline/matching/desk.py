@@ -173,15 +173,17 @@ class Strip:
 
         Raises ValueError or TypeError for anything else.
         """
-        data = {"effects": [], **data}
-        if set(data) - {_SIDE_EQUALISER} != set(Strip().to_json()):
-            raise ValueError(f"a strip should name {', '.join(Strip().to_json())}, not {', '.join(data)}")
+        _named(data, [name for name in Strip().to_json() if name != "effects"], ("effects", _SIDE_EQUALISER))
         filters, on_side = (
-            tuple(Filter(**one) for one in data.get(name, ())) for name in ("equaliser", _SIDE_EQUALISER)
+            tuple(_filter_of_json(one) for one in _list(data, name)) for name in ("equaliser", _SIDE_EQUALISER)
         )
-        low, mid, high = (float(value) for value in data["side_db"])
-        inserts = tuple(insert_of_json(one) for one in data["effects"])
-        return cls(filters, float(data["pan_percent"]), (low, mid, high), float(data["gain_db"]), inserts, on_side)
+        sides = [number("side_db", value) for value in _list(data, "side_db")]
+        if len(sides) != 3:
+            raise ValueError(f"side_db should hold 3 values, not {len(sides)}")
+        low, mid, high = sides
+        inserts = tuple(insert_of_json(one) for one in _list(data, "effects"))
+        pan_percent, gain_db = (number(name, data[name]) for name in ("pan_percent", "gain_db"))
+        return cls(filters, pan_percent, (low, mid, high), gain_db, inserts, on_side)
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,35 @@ def _told_filters(filters: Sequence[Filter]) -> list[str]:
 
 def _filters_json(filters: Sequence[Filter]) -> list[dict[str, Any]]:
     return [{"kind": one.kind, "frequency_hz": one.frequency_hz, "gain_db": one.gain_db, "q": one.q} for one in filters]
+
+
+def number(name: str, value: object) -> float:
+    """A number of JSON. Raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name}={value!r} should be a number")
+    return float(value)
+
+
+def _filter_of_json(data: Mapping[str, Any]) -> Filter:
+    _named(data, ("kind", "frequency_hz", "gain_db"), ("q",))
+    values = {name: number(name, value) for name, value in data.items() if name != "kind"}
+    return Filter(data["kind"], **values)
+
+
+def _list(data: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = data.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{name}={value!r} should be a list")
+    return value
+
+
+def _named(data: object, needed: Sequence[str], others: Sequence[str]) -> None:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{data!r} should have the names {', '.join(needed)}")
+    if missing := [name for name in needed if name not in data]:
+        raise ValueError(f"{missing[0]} is missing")
+    if unknown := [name for name in data if name not in (*needed, *others)]:
+        raise ValueError(f"there is no {unknown[0]}; there are {', '.join((*needed, *others))}")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -46,6 +46,8 @@ def checked_insert(effect: Effect) -> Effect:
         raise ValueError(f"{effect.name} has the parameters {', '.join(parameters)}")
     for name, value in effect.parameters.items():
         low, high = parameters[name].low, parameters[name].high
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{effect.name}: {name}={value!r} should be a number")
         if not low <= value <= high:
             raise ValueError(f"{effect.name}: {name}={value!r} should lie between {low:g} and {high:g}")
     return effect

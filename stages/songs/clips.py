@@ -30,6 +30,8 @@ from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.cached_stems import CachedStems
 
+MONO_DB = -80.0
+"""Left less right this far below left plus right is mono: 16 bits with dither are not quieter."""
 MANY_SONGS = 20
 """From so many on, batch and streams are measured where that was not done before; a GPU is always worth it."""
 
@@ -39,7 +41,7 @@ class DecodedSong:
     """A song before separation. requests: its clips. stems: of the clips, where there is nothing to separate.
 
     given: whether the stems were given, not separated. loudness: of all of the song, where it was measured. note: what
-    the file holds less than its header says, or empty.
+    the file holds less than its header says, or empty. mono: whether its clips were so before they were separated.
     """
 
     name: str
@@ -50,6 +52,7 @@ class DecodedSong:
     given: bool = False
     loudness: SongLoudness | None = None
     note: str = ""
+    mono: bool = False
 
     def only(self, place: int) -> "DecodedSong":
         """The song with one of its clips."""
@@ -62,7 +65,7 @@ class SongClips:
     """Clips of a song as stems, n tensors [4, 2, T] alike; starts: their first frames at 44.1 kHz.
 
     given: whether the stems were given, not separated. loudness: of all of the song, where it was measured. note: what
-    the file holds less than its header says, or empty.
+    the file holds less than its header says, or empty. mono: whether its clips were so before they were separated.
     """
 
     name: str
@@ -72,6 +75,7 @@ class SongClips:
     given: bool
     loudness: SongLoudness | None = None
     note: str = ""
+    mono: bool = False
 
     @property
     def clip_s(self) -> float:
@@ -214,7 +218,14 @@ def _decoded(name: str, found: CutSong, given: bool) -> DecodedSong:
     requests = tuple(found.usable.values())
     stems = tuple(request.clip.clone() for request in requests) if given else ()
     starts = tuple(request.start for request in requests)
-    return DecodedSong(name, found.duration_s, starts, requests, stems, given, found.loudness, found.note)
+    mono = not given and _is_mono([request.clip for request in requests])
+    return DecodedSong(name, found.duration_s, starts, requests, stems, given, found.loudness, found.note, mono)
+
+
+def _is_mono(clips: Sequence[Tensor]) -> bool:
+    """Of mixes [2, T]. What a separator makes of a mono song is not quite mono."""
+    mid, side = (sum(float((c[0] + sign * c[1]).double().square().sum()) for c in clips) for sign in (1, -1))
+    return side <= 10 ** (MONO_DB / 10) * mid
 
 
 def _with_stems(song: DecodedSong, stems: Sequence[Tensor]) -> Read:
@@ -223,4 +234,4 @@ def _with_stems(song: DecodedSong, stems: Sequence[Tensor]) -> Read:
         raise ValueError("a mixture needs a separator")
     if not all(torch.isfinite(clip).all() for clip in found):
         return UnreadableMusic("separator failed: its output holds NaN or infinite samples")
-    return SongClips(song.name, song.duration_s, song.starts, found, song.given, song.loudness, song.note)
+    return SongClips(song.name, song.duration_s, song.starts, found, song.given, song.loudness, song.note, song.mono)

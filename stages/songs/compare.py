@@ -242,12 +242,22 @@ def draw(found: Comparison) -> Figure:
     return figure
 
 
+COLOURS = "Purples"
+"""Of distances: from nearly white to a dark purple."""
+
+
+def _ink(share: float) -> str:
+    """The colour of a figure on the colour that stands for this share of the largest value."""
+    return "white" if share > 0.62 else "black"
+
+
 def _matrix(axes: Axes, found: Comparison) -> None:
     values = np.array([[found.distance(stem, group) for group in GROUPS] for stem in STEMS])
-    axes.imshow(np.nan_to_num(values), cmap="Purples", vmin=0, vmax=max(3.0, float(np.nanmax(values))), aspect="auto")
+    top = max(3.0, float(np.nanmax(values)))
+    axes.imshow(np.nan_to_num(values), cmap=COLOURS, vmin=0, vmax=top, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         text = "-" if np.isnan(value) else f"{value:.1f}"
-        axes.text(column, row, text, ha="center", va="center", color="white" if value > 2 else "black")
+        axes.text(column, row, text, ha="center", va="center", color=_ink(value / top))
     axes.set_xticks(range(len(GROUPS)), GROUPS)
     axes.set_yticks(range(len(STEMS)), STEMS)
     axes.set_title("Distance, in standard deviations")

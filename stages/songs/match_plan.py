@@ -139,7 +139,8 @@ def make_plan(
         raise MixstyleError("no reference is given", code="bad-option")
     separated = not all(one.given for one in (clips, *references))
     bounds = _bounds(separator) if separated else WIDE
-    mine, profiles = measure_profile(clips.stems), [measure_profile(one.stems) for one in references]
+    mine, *profiles = (_profile(one) for one in (clips, *references))
+    mine = replace(mine, mono=mine.mono or song.look.mono)
     theirs = mean_profile(profiles)
     found = estimate(mine, theirs, amount, keep, bounds)
     searched = None
@@ -184,6 +185,12 @@ def make_plan(
         separator,
         options,
     )
+
+
+def _profile(clips: SongClips) -> MixProfile:
+    """Mono where the song is, whatever a separator has made of it."""
+    found = measure_profile(clips.stems)
+    return replace(found, mono=found.mono or clips.mono)
 
 
 def check_asked(amount: float, keep: Collection[str]) -> None:

@@ -82,7 +82,7 @@ def render_song(
     with refusals_told(targets.song), ExitStack() as stack:
         count = 1 + (len(STEMS) + 1 if targets.stems else 0)
         spools = [stack.enter_context(_Spool(targets.song.absolute().parent)) for _ in range(count)]
-        meter = SongMeter(SAMPLE_RATE)
+        meter = SongMeter(SAMPLE_RATE, fine=True)
         runner = SongRunner(strips, levels=levels, mix=mix_strip, only_mix=targets.stems is None)
         separate = targets.stems is not None or any(strip.changes for strip in strips)
         for mix, stems in _made(song, separator, options, runner, separate):
@@ -92,7 +92,7 @@ def render_song(
                 spool.add(part)
         before, made = song.look.loudness, meter.result()
         gain = output_gain(before, made, level_db, reference_lufs)
-        after = SongMeter(SAMPLE_RATE)
+        after = SongMeter(SAMPLE_RATE, fine=True)
         with progress("write", sum(spool.frames for spool in spools), "frames", brief=True) as bar:
             for block in _write(spools[0], targets.song, targets.form, gain.gain_db):
                 after.add(block)

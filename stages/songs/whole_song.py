@@ -24,11 +24,9 @@ from mixstyle.pipeline.separation.streaming import Level, separate_blocks
 from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.settings.separate import SeparateSettings
-from mixstyle.stages.songs.clips import given_stems
+from mixstyle.stages.songs.clips import MONO_DB, given_stems
 from mixstyle.stages.songs.given import is_stem_folder
 
-MONO_DB = -80.0
-"""Left less right this far below left plus right is mono: 16 bits with dither are not quieter."""
 CLIPPED_RUN = 3
 """So many samples in a row at the very same highest level were cut off: music does not hold a level."""
 CLIPPED_LEVEL = 0.5

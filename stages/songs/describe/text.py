@@ -13,7 +13,7 @@ from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.presence import is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.presentation.descriptor_names import shown
-from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
+from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows, print_lines
 from mixstyle.stages.songs.describe.song import DescribedSong, ordinal
 
 
@@ -21,8 +21,7 @@ def print_song(song: DescribedSong, songs: int) -> None:
     """Prints a song's table and sentences. songs: how many cached ones its percentiles are among."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     console.print(_table(song, songs))
-    for line in sentences(song, songs):
-        console.print(Text(printable(line)))
+    print_lines(console, sentences(song, songs))
 
 
 def sentences(song: DescribedSong, songs: int) -> list[str]:

@@ -5,12 +5,11 @@ import sys
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
+from mixstyle.stages.presentation.descriptor_tables import print_lines
 from mixstyle.stages.songs.match_plan import Plan, Values
 from mixstyle.stages.songs.match_render import RenderedSong
 
@@ -35,11 +34,9 @@ SHOWN = (
 def print_match(plan: Plan, after: Values, rendered: RenderedSong) -> None:
     """Prints a line a stem, the notes, the table and the levels."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    for line in lines(plan, rendered):
-        console.print(Text(printable(line)))
+    print_lines(console, lines(plan, rendered))
     console.print(_table(plan, after))
-    for line in levels(plan, after, rendered):
-        console.print(Text(printable(line)))
+    print_lines(console, levels(plan, after, rendered))
 
 
 def lines(plan: Plan, rendered: RenderedSong) -> list[str]:

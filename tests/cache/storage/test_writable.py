@@ -96,3 +96,11 @@ def test_locks_in_a_folder_that_takes_no_files_are_refused(tmp_path: Path, place
         with pytest.raises(MixstyleError) as caught, lock:
             pass
         assert caught.value.code == "cannot-write"
+
+
+def test_a_path_back_from_a_folder_that_is_not_there_is_looked_at_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").touch()
+    with pytest.raises(MixstyleError) as error:
+        check_file(tmp_path / "not there" / ".." / "song.wav" / "d.json")
+    assert error.value.code == "cannot-write"
+    assert [path.name for path in tmp_path.iterdir()] == ["song.wav"]

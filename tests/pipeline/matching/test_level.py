@@ -17,8 +17,8 @@ def heard(lufs: float, peak: float) -> SongLoudness:
         (heard(-16, -6), heard(-18, -8), 0.0, -14.0, 2.0, ""),
         (heard(-16, -6), heard(-15, -5), 2.0, -14.0, 1.0, ""),
         (heard(-10, -1.5), heard(-10, -1.5), -2.0, -14.0, -3.5, "loudness"),  # half of -4 LU: still 2 LU too loud
-        (heard(-20, -3), heard(-20, -3), 10.0, -10.0, 1.99, "ceiling"),
-        (heard(-8, 0.8), heard(-8, 0.8), 0.0, None, -1.81, "ceiling"),
+        (heard(-20, -3), heard(-20, -3), 10.0, -10.0, 1.95, "ceiling"),
+        (heard(-8, 0.8), heard(-8, 0.8), 0.0, None, -1.85, "ceiling"),
     ],
 )
 def test_gain(

@@ -62,3 +62,17 @@ def test_a_stem_that_is_missing_counts_by_its_loudness_alone(settings: Settings,
     assert not found.has(1, "vocals")
     assert np.isnan(found.distance("vocals", "stereo"))
     assert found.distance("vocals", "dynamics") > 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.62, 0.63, 0.8, 1.0])
+def test_figures_can_be_read_on_their_colours(share: float) -> None:
+    """WCAG 2.2: text of that size needs a contrast of 3."""
+    import matplotlib
+
+    from mixstyle.stages.songs.compare import COLOURS, _ink
+
+    rgb = np.array(matplotlib.colormaps[COLOURS](share)[:3])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    ink = 1.0 if _ink(share) == "white" else 0.0
+    assert (max(luminance, ink) + 0.05) / (min(luminance, ink) + 0.05) >= 3

@@ -14,6 +14,7 @@ import torch
 from helpers.desk_songs import KNOWN, RATE, stems_of, through
 from helpers.small_encoder import SONG_S
 from helpers.small_separator import profile, write_separator, write_songs
+from helpers.small_separator import song as noise_and_tone
 from scipy import signal
 from torch import Tensor
 
@@ -154,6 +155,17 @@ def test_a_chain_leaves_alone_what_a_song_has_not(
     told = capsys.readouterr().out
     assert "vocals: the song has none" in told
     assert "mono" in told
+
+
+@pytest.mark.parametrize("mono", ["song", "reference"])
+def test_pan_and_width_stay_where_a_separated_song_is_mono(settings: Settings, tmp_path: Path, mono: str) -> None:
+    """What the separator makes of a mono song is not: the rule goes by the song."""
+    for name, other in (("song", 1), ("reference", 2)):
+        audio = noise_and_tone(other, SONG_S)
+        soundfile.write(tmp_path / f"{name}.wav", audio.mean(1) if name == mono else audio, RATE)
+    plan, _ = match(settings, tmp_path / "song.wav", [tmp_path / "reference.wav"], MatchOutputs(tmp_path / "o.wav"))
+    assert any("mono" in note for note in plan.chain.notes)
+    assert all(strip == strip.without_stereo() for strip in (*plan.chain.strips, plan.chain.mix))
 
 
 @pytest.mark.slow
