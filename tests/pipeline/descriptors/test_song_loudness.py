@@ -256,11 +256,11 @@ def test_json_gives_it_back() -> None:
 def test_a_fine_meter_reads_clipped_music_as_an_ideal_interpolator_does() -> None:
     """Against 16 times oversampling by FFT, of dull noise that was clipped hard."""
     noise = np.random.default_rng(5).normal(size=(2, 30_000))
-    dull = scipy.signal.lfilter([0.25], [1, -0.75], noise)
+    dull = np.asarray(scipy.signal.lfilter([0.25], [1, -0.75], noise))
     band = scipy.signal.firwin(255, 19_000, fs=44_100)  # as lossy codecs leave it
     padded = np.pad(np.clip(2 * dull, -0.5, 0.5), ((0, 0), (1000, 1000)))
-    clipped = scipy.signal.lfilter(band, 1, padded).astype(np.float32)
-    ideal_db = 20 * np.log10(np.abs(scipy.signal.resample(clipped, 16 * clipped.shape[1], axis=1)).max())
+    clipped = np.asarray(scipy.signal.lfilter(band, 1, padded), np.float32)
+    ideal_db = 20 * np.log10(np.abs(np.asarray(scipy.signal.resample(clipped, 16 * clipped.shape[1], axis=1))).max())
     found = []
     for fine in (False, True):
         meter = SongMeter(44_100, fine=fine)
