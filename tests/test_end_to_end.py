@@ -185,9 +185,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     [
         (("separate", "--config", "nowhere"), "nowhere"),
         (("separate", "--config", "empty.yaml", "--data-path", "no/such/folder"), "no/such/folder"),
-        (("features", "--config", "empty.yaml"), "mixstyle separate"),
-        (("remix", "--config", "empty.yaml", "--set", "remix.blocks=1"), "mixstyle separate"),
-        (("train", "--config", "empty.yaml"), "mixstyle separate"),
+        (("features", "--config", "empty.yaml"), "separate.data_path"),
+        (("remix", "--config", "empty.yaml", "--set", "remix.blocks=1"), "separate.data_path"),
+        (("train", "--config", "empty.yaml"), "separate.data_path"),
         (("train", "--config", "empty.yaml", "--temperature", "0"), "train.temperature"),
         (("report", "--config", "empty.yaml"), "mixstyle"),
         (("demo-songs", "out", "--config", "empty.yaml", "--duration", "1"), "duration_s"),
