@@ -200,7 +200,9 @@ def run_tests(tests: Sequence[str], journal: Path, done: Iterable[str], workers:
         listed.write_text("\n".join(done), encoding="utf-8")
         paths = os.pathsep.join([str(ROOT / "docs"), *filter(None, [os.environ.get("PYTHONPATH")])])
         ours = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": paths, DONE: str(listed), WRITTEN: str(journal)}
-        return subprocess.run(command, cwd=ROOT, env={**os.environ, **ours}, check=False).returncode
+        # Of a worker of another pytest (a test of this function) nothing is handed on: this one is a main process.
+        given = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        return subprocess.run(command, cwd=ROOT, env={**given, **ours}, check=False).returncode
 
 
 def told() -> str:
