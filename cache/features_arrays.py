@@ -5,7 +5,6 @@ makes it whole.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,18 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.features_damage import UNREADABLE
 from mixstyle.cache.features_layout import BY_SHARD, Strays, sync
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 
 class StoreArrays:
-    """The arrays of the group at `path`."""
+    """The arrays of the group in the folder of a place."""
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
-        self.path = path
+    def __init__(self, place: Place, group: zarr.Group) -> None:
+        self.place = place
         self._group = group
         self._opened: dict[str, zarr.Array] = {}
-        self._strays = Strays(path)
+        self._strays = Strays(place.folder)
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -68,11 +68,11 @@ class StoreArrays:
             return found
 
     def write_chunk(self, name: str, place: slice, values: NDArray[Any], chunk: int) -> None:
-        """Writes one chunk, makes it durable and reads it back; sweeps what a killed writer of it left.
+        """Writes one chunk, makes it durable, reads it back and keeps it; sweeps what a killed writer of it left.
 
         Raises MixstyleError ("cannot-write") where the disk gives back something else.
         """
-        folder = self.path / name / "c"
+        folder = self.place.folder / name / "c"
         for stray in self._strays.of(name, chunk):
             stray.unlink(missing_ok=True)
         self._array(name)[place] = values
@@ -81,34 +81,42 @@ class StoreArrays:
         back = np.asarray(self._array(name)[place])
         if not np.array_equal(back, values, equal_nan=values.dtype.kind == "f"):
             raise MixstyleError(
-                f"{self.path}: {name} of shard {chunk} reads back otherwise than it was written; check the disk",
+                f"{self.place.name}: {name} of shard {chunk} reads back otherwise than it was written; check the disk",
                 code="cannot-write",
             )
+        file = _chunk_name(name, chunk)
+        if (self.place.folder / file).is_file():
+            self.place.keep(file)
+        else:  # a chunk of nothing but the fill value
+            self.place.take_away(file)
 
     def remove_chunk(self, name: str, chunk: int) -> None:
         """Removes a chunk, whole or damaged; readers find the array's fill value."""
-        folder = self.path / name / "c"
-        for path in (folder / str(chunk) / "0", folder / str(chunk)):
-            if path.is_file():
-                path.unlink()
-                sync(path.parent)
+        file = _chunk_name(name, chunk)
+        self.place.take_away(file)
+        sync((self.place.folder / file).parent)
 
     def _array(self, name: str) -> zarr.Array:
         if name not in self._opened:
             try:
                 array = self._group[name]
             except UNREADABLE as error:
-                raise damaged_store(self.path, f"{name} cannot be read") from error
+                raise damaged_store(self.place.name, f"{name} cannot be read") from error
             if not isinstance(array, zarr.Array):
-                raise damaged_store(self.path, f"{name} is no array")
+                raise damaged_store(self.place.name, f"{name} is no array")
             self._opened[name] = array
         return self._opened[name]
 
     def _unread(self, name: str, error: Exception) -> MixstyleError:
         remedy = ("features",) if name in BY_SHARD else ("features", "--rebuild")
-        return damaged_store(self.path, f"{name} cannot be read ({one_line(error)})", remedy)
+        return damaged_store(self.place.name, f"{name} cannot be read ({one_line(error)})", remedy)
 
 
-def damaged_store(path: Path, what: str, remedy: Sequence[str] = ("features", "--rebuild")) -> MixstyleError:
+def _chunk_name(name: str, chunk: int) -> str:
+    """The file of a chunk of an array that a shard fills, by its number."""
+    return f"{name}/c/{chunk}/0" if name == "descriptors" else f"{name}/c/{chunk}"  # it alone has two dimensions
+
+
+def damaged_store(name: str, what: str, remedy: Sequence[str] = ("features", "--rebuild")) -> MixstyleError:
     """What to raise over a damaged store."""
-    return MixstyleError(f"{path}: damaged: {what}", code="damaged-file", remedy=remedy)
+    return MixstyleError(f"{name}: damaged: {what}", code="damaged-file", remedy=remedy)

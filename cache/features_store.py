@@ -20,10 +20,12 @@ name, group, stem, unit, formula, source, moves_with_level), `made_with` (the se
 `keys_sha256` (of what the manifest knows) and `checksum` (of the other attributes). Every chunk ends in its CRC-32C.
 
 The store is made under a temporary name and renamed when whole. After that no metadata changes, so its
-consolidated metadata stay true and `xarray.open_zarr(path)` reads it. What a shard fills is chunked by shard:
-one writer a chunk (`mixstyle.cache.storage.locks` sees to it) loses nothing, whatever number of processes write. Chunks
-appear by rename and are fsynced and read back before `done`. Text is variable-length UTF-8, the one text type that
-Zarr v3 specifies.
+consolidated metadata stay true and `xarray.open_zarr(path)` reads it. Behind a URL (`mixstyle.cache.features_place`)
+each file is an object of the same name and bytes, and the group's `zarr.json` is the last of those of an empty store.
+
+What a shard fills is chunked by shard: one writer a chunk (`mixstyle.cache.storage.locks` sees to it) loses nothing,
+whatever number of processes write. Chunks appear by rename and are fsynced and read back before `done`. Text is
+variable-length UTF-8, the one text type that Zarr v3 specifies.
 """
 
 import contextlib
@@ -56,6 +58,7 @@ from mixstyle.cache.features_damage import (
 from mixstyle.cache.features_layout import (
     BY_SHARD,
     KEYS,
+    ROOT,
     RowKeys,
     ShardRows,
     allocate,
@@ -64,6 +67,9 @@ from mixstyle.cache.features_layout import (
     sync,
     sync_tree,
 )
+from mixstyle.cache.features_place import features_place
+from mixstyle.cache.storage.place import Place
+from mixstyle.cache.storage.remote_tree import RemoteTree
 from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
@@ -89,11 +95,14 @@ def set_codec_threads(writers: int) -> int:
 
 
 class FeatureStore:
-    """A store on disk; `FeatureStore.create` makes one and `FeatureStore.open` reads or goes on filling one."""
+    """A store on disk or behind a URL; `create` makes one, `open` reads or goes on filling one.
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
-        self.path = path
-        self._arrays = StoreArrays(path, group)
+    place: where it is kept. path: its folder, or that of its copy on this machine. name: as people call it.
+    """
+
+    def __init__(self, place: Place, group: zarr.Group) -> None:
+        self.place, self.path, self.name = place, place.folder, place.name
+        self._arrays = StoreArrays(place, group)
         attributes = dict(group.attrs)
         self.rows_per_shard = _whole(attributes["rows_per_shard"])
         self.descriptors_version = _whole(attributes["descriptors_version"])
@@ -106,7 +115,7 @@ class FeatureStore:
     @classmethod
     def create(
         cls,
-        path: Path,
+        where: Path | Place,
         *,
         descriptors: "Sequence[Descriptor]",
         descriptors_version: int,
@@ -115,6 +124,8 @@ class FeatureStore:
         made_with: Mapping[str, Any],
     ) -> "FeatureStore":
         """Makes an empty store with every row in place, or opens the one that another process made meanwhile."""
+        place = features_place(where)
+        path = place.folder
         if len({len(getattr(keys, name)) for name in KEYS}) != 1 or not keys.clip_id:
             raise ValueError("keys should hold as many clip ids as track ids, paths and splits, and at least one")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,42 +151,54 @@ class FeatureStore:
             sync_tree(scratch)
             scratch.chmod(0o755)  # mkdtemp's folders are closed to others
             # Where another process was first, its store stands and ours is dropped.
-            with contextlib.suppress(OSError):
-                scratch.rename(path)
+            if isinstance(place, RemoteTree):
+                place.begin(scratch)
+            else:
+                with contextlib.suppress(OSError):
+                    scratch.rename(path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         sync(path.parent)
-        return cls.open(path, write=True)
+        return cls.open(place, write=True)
 
     @classmethod
-    def open(cls, path: Path | str, *, write: bool = False) -> "FeatureStore":
-        """Opens a store. Raises MixstyleError where there is none, or one of another format or version."""
-        path = Path(path)
-        if path.is_file():
-            raise _not_a_store(path)
-        if not path.is_dir():
-            raise MixstyleError(f"{path}: no feature store", code="step-missing", remedy=("features",))
+    def open(cls, where: Path | str | Place, *, write: bool = False) -> "FeatureStore":
+        """Opens a store: in a folder, behind a URL, or at a place. One behind a URL is copied as it is now (`refresh`).
+
+        Raises MixstyleError where there is none, or one of another format or version, and as `RemoteStore` does.
+        """
+        place = features_place(where)
+        place.refresh()
+        path = place.folder
+        if path.is_file() or place.foreign:
+            raise _not_a_store(place)
+        if not is_there(place):
+            raise MixstyleError(f"{place.name}: no feature store", code="step-missing", remedy=("features",))
         try:
             group = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3, use_consolidated=False)
             attributes = dict(group.attrs)
         except UNREADABLE as error:
-            raise _unopened(path, one_line(error)) from error
+            raise _unopened(place, one_line(error)) from error
         if attributes.get("format") != FORMAT:
-            raise _unopened(path, "its attributes do not name the format")
+            raise _unopened(place, "its attributes do not name the format")
         if attributes.get("version") != VERSION:
             raise MixstyleError(
-                f"{path}: version {attributes.get('version')} of the format, and this mixstyle reads {VERSION}",
+                f"{place.name}: version {attributes.get('version')} of the format, and this mixstyle reads {VERSION}",
                 code="unknown-version",
                 remedy=("features", "--rebuild"),
             )
         try:
             problem = metadata_problem(path, attributes)
-            store = None if problem else cls(path, group)
+            store = None if problem else cls(place, group)
         except (*UNREADABLE, MixstyleError) as error:
-            raise damaged_store(path, f"its metadata cannot be read ({one_line(error)})") from error
+            raise damaged_store(place.name, f"its metadata cannot be read ({one_line(error)})") from error
         if store is None:
-            raise damaged_store(path, problem)
+            raise damaged_store(place.name, problem)
         return store
+
+    def refresh(self) -> None:
+        """Takes in what others have kept since, behind a URL; a folder is read as it is anyway."""
+        self.place.refresh()
 
     # What a shard fills
 
@@ -194,7 +217,11 @@ class FeatureStore:
         n = place.stop - place.start
         if rows.values.shape != (n, len(self.names)) or len(rows.start_s) != n or len(rows.reason) != n:
             raise ValueError(f"shard {shard} has {n} rows of {len(self.names)} descriptors, not {rows.values.shape}")
-        self.forget_shard(shard)
+        with self.place.turn():
+            self._write_shard(shard, place, rows)
+
+    def _write_shard(self, shard: int, place: slice, rows: ShardRows) -> None:
+        self._forget_shard(shard)
         self._arrays.write_chunk("descriptors", place, np.asarray(rows.values, np.float32), shard)
         self._arrays.write_chunk("start_s", place, np.asarray(rows.start_s, np.float64), shard)
         self._arrays.write_chunk("reason", place, as_text(rows.reason), shard)
@@ -206,6 +233,10 @@ class FeatureStore:
 
     def forget_shard(self, shard: int) -> None:
         """Marks a shard as not done and removes what is there of it, whole or damaged."""
+        with self.place.turn():
+            self._forget_shard(shard)
+
+    def _forget_shard(self, shard: int) -> None:
         for name in reversed(BY_SHARD):  # done first
             self._arrays.remove_chunk(name, shard)
 
@@ -228,7 +259,7 @@ class FeatureStore:
             try:
                 values, start_s, reason = [part[place] for part in whole] if whole else self._rows(place)
             except MixstyleError as error:
-                damaged[shard] = error.message.removeprefix(f"{self.path}: ")
+                damaged[shard] = error.message.removeprefix(f"{self.name}: ")
                 continue
             found = rows_digest(values, start_s, as_strings(reason), from_stems[shard])
             if not from_stems[shard] or (digests is not None and digests[shard] != found):
@@ -248,12 +279,12 @@ class FeatureStore:
     def check_keys(self) -> None:
         """Raises MixstyleError ("damaged-file") where what is known of each row is not what was written."""
         if self._cut((*KEYS, "descriptor")):
-            raise damaged_store(self.path, "a chunk of the clips' names is cut")
+            raise damaged_store(self.name, "a chunk of the clips' names is cut")
         columns = [as_strings(self._arrays.read(name)) for name in KEYS]
         stored = self._arrays.attributes.get("keys_sha256")
         whole = stored == keys_digest(columns) if stored else all("" not in column for column in columns)
         if not whole or as_strings(self._arrays.read("descriptor")) != self.names:
-            raise damaged_store(self.path, "the clips that it names are not those that were written")
+            raise damaged_store(self.name, "the clips that it names are not those that were written")
 
     def _cut(self, names: Sequence[str]) -> list[int]:
         """Chunks of some arrays that are cut, where no checksum tells."""
@@ -317,7 +348,7 @@ class FeatureStore:
         try:
             return self._row_of[clip_id]
         except KeyError:
-            raise MixstyleError(f"{self.path}: no clip {clip_id!r} in the feature store", code="not-found") from None
+            raise MixstyleError(f"{self.name}: no clip {clip_id!r} in the feature store", code="not-found") from None
 
     def rows(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Descriptors `[n, D]` of some rows, in their order; only the shards that hold them are read."""
@@ -343,8 +374,15 @@ class FeatureStore:
 
     def write_statistics(self, center: NDArray[np.float32], scale: NDArray[np.float32]) -> None:
         """Stores the training split's statistics; equal stores get equal bytes, whoever writes."""
-        self._arrays.write_chunk("center", slice(0, len(self.names)), center, 0)
-        self._arrays.write_chunk("scale", slice(0, len(self.names)), scale, 0)
+        with self.place.turn():
+            self._arrays.write_chunk("center", slice(0, len(self.names)), center, 0)
+            self._arrays.write_chunk("scale", slice(0, len(self.names)), scale, 0)
+
+    def forget_statistics(self) -> None:
+        """Removes the training split's statistics, whole or damaged."""
+        with self.place.turn():
+            for name in ("center", "scale"):
+                self._arrays.remove_chunk(name, 0)
 
     def stored_statistics(self, *, checked: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Center and scale `[D]` as stored, or None before every shard is done; checked: raises where damaged."""
@@ -383,16 +421,23 @@ class FeatureStore:
         return pandas.concat([pandas.DataFrame({**keys, "start_s": start_s}), values], axis=1)
 
 
-def _unopened(path: Path, why: str) -> MixstyleError:
+def is_there(place: Place) -> bool:
+    """Whether a store may be at a place, by its last look: a folder with something in it."""
+    if place.is_remote:
+        return (place.folder / ROOT).is_file()
+    return place.folder.is_dir()
+
+
+def _unopened(place: Place, why: str) -> MixstyleError:
     """What to raise where a folder does not open as a store: a damaged one, if it has the arrays of one."""
-    if all((path / name).is_dir() for name in ("descriptors", "shard_sha256", "done")):
-        return damaged_store(path, f"its metadata are missing or cannot be read ({why})")
-    return _not_a_store(path)
+    if all((place.folder / name).is_dir() for name in ("descriptors", "shard_sha256", "done")):
+        return damaged_store(place.name, f"its metadata are missing or cannot be read ({why})")
+    return _not_a_store(place)
 
 
-def _not_a_store(path: Path) -> MixstyleError:
+def _not_a_store(place: Place) -> MixstyleError:
     return MixstyleError(
-        f"{path}: not a feature store; move it away, or set features.features_path to another place, then",
+        f"{place.name}: not a feature store; move it away, or set features.features_path to another place, then",
         code="wrong-file",
         remedy=("features",),
     )

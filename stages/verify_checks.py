@@ -26,7 +26,7 @@ from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprin
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.demo_songs_listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
-from mixstyle.stages.settings.places import place_of_stage
+from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 
 REPORTED = "metrics.json"
@@ -53,7 +53,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield from _clips(place_of_stage(settings, "separate"), "separate")
     yield from _clips(place_of_stage(settings, "remix"), "remix")
     for path in (settings.features.features_path, settings.remix.features_path):
-        yield from _features(path)
+        yield from _features(place_of_features(settings, path))
     for path in sorted(settings.train.mels_dir.glob("*/mels.zarr")):
         yield _removable(path, functools.partial(_check_mels, path), ("train",))
     for path in sorted((settings.train.stems_cache_dir / "clips").glob("??/*")):
@@ -197,42 +197,44 @@ def _all_shards(path: Path) -> Iterator[None]:
 # Descriptors and spectrograms
 
 
-def _features(path: Path) -> Iterator[Check]:
-    if not path.is_dir() or not any(path.iterdir()):
+def _features(place: Place) -> Iterator[Check]:
+    place.refresh()
+    if not place.folder.is_dir() or not any(place.folder.iterdir()):
         return
-    lock = functools.partial(_all_shards, path)
     yield Check(
-        path,
-        functools.partial(_check_store, path),
+        Path(place.name),
+        functools.partial(_check_store, place),
         ("features",),
-        functools.partial(_repair_store, path),
-        lock,
+        functools.partial(_repair_store, place),
+        functools.partial(_all_shards, place.folder),
     )
 
 
-def _check_store(path: Path) -> None:
-    store = FeatureStore.open(path)
+def _check_store(place: Place) -> None:
+    store = FeatureStore.open(place)
     damaged = store.damaged_shards()
     if damaged:
         told = "; ".join(f"shard {shard}: {why}" for shard, why in list(damaged.items())[:3])
         more = f"; and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        raise _damaged(path, told + more)
+        raise _damaged(Path(place.name), told + more)
     if store.complete and store.statistics_differ():
-        raise _damaged(path, "its statistics are not those of its rows")
+        raise _damaged(Path(place.name), "its statistics are not those of its rows")
 
 
-def _repair_store(path: Path) -> None:
+def _repair_store(place: Place) -> None:
     """Takes damaged shards out of a store; all of it where it is damaged as a whole."""
     try:
-        store = FeatureStore.open(path, write=True)
+        store = FeatureStore.open(place, write=True)
         damaged = store.damaged_shards()
-    except MixstyleError:
-        _remove(path)
+    except MixstyleError as error:
+        if error.code == "remote":
+            raise
+        place.clear()
         return
     for shard in damaged:
         store.forget_shard(shard)
     if not damaged:
-        _remove(path / "center" / "c", path / "scale" / "c")
+        store.forget_statistics()
 
 
 def _check_mels(path: Path) -> None:

@@ -151,6 +151,23 @@ class ShardLocks:
             fcntl.lockf(self._handle, fcntl.LOCK_UN, length, start)
 
 
+@contextlib.contextmanager
+def turn(file: Path) -> Iterator[None]:
+    """Waits until no other process of this machine holds the lock file, and holds it until the end of the block.
+
+    Not to be nested in one process. Raises MixstyleError as `locked` does.
+    """
+    handle = _opened(file.absolute())
+    try:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX)
+        except OSError:
+            _warn(file)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _opened(lock: Path) -> int:
     """A handle of a lock file. Raises MixstyleError (cannot-write) where its folder takes no files, or no bytes."""
     make_folder(lock.parent)

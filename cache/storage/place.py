@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -48,6 +48,8 @@ class Place:
     """A folder of this machine. name: what people call it."""
 
     is_remote = False
+    foreign = False
+    """Whether others' objects are there and none of ours, by the last look."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -85,6 +87,18 @@ class Place:
     def keep_first(self, name: str) -> bool:
         """Keeps a small file of the folder where none is kept; False where there is another: the folder has it now."""
         return True
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Keeps other processes of this machine from the working folder, where there is one."""
+        return nullcontext()
+
+    def clear(self) -> None:
+        """Removes all that is kept."""
+        # Renamed first: a run killed while deleting must not leave half of it under its name.
+        condemned = self.folder.with_name(f".{self.folder.name}.condemned")
+        shutil.rmtree(condemned, ignore_errors=True)
+        self.folder.rename(condemned)
+        shutil.rmtree(condemned)
 
     def mark(self, name: str) -> None:
         """Makes an empty file."""

@@ -22,9 +22,14 @@ def mixed_path(output: Path) -> Path:
 
 def note_mixed(output: Path, made: Mapping[str, str]) -> None:
     """Adds parts, each with the kind of machine that made it; of a part that was made again the last one counts."""
+    note_mixed_in(mixed_path(output), made)
+
+
+def note_mixed_in(path: Path, made: Mapping[str, str]) -> None:
+    """The same, in a file of another name."""
     if not made:
         return
-    path, kinds = mixed_path(output), dict[str, str]()
+    kinds = dict[str, str]()
     try:
         stored: Any = read_json(path) if path.is_file() else {}
         kinds = {part: kind for kind, parts in stored.get("machines", {}).items() for part in parts}

@@ -6,7 +6,7 @@ from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
 from mixstyle.cache.storage.urls import url_of, without_file_scheme
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.settings.places import open_shards
+from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -15,7 +15,7 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
     train = settings.train
     if not train.stems_url:
         cache = open_shards(settings, settings.separate.stems_dir)
-        return cache, _described(cache, settings.features.features_path, "separate")
+        return cache, _described(cache, settings, settings.features.features_path, "separate")
     remote = open_shards(settings, Path(without_file_scheme(train.stems_url)))
     if not remote.complete:
         raise MixstyleError(
@@ -23,7 +23,7 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
             "finish them where they are made, and copy the rest to it",
             code="remote",
         )
-    return remote, _described(remote, settings.features.features_path, "separate")
+    return remote, _described(remote, settings, settings.features.features_path, "separate")
 
 
 def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:
@@ -32,20 +32,20 @@ def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:
     if not url_of(folder) and not (folder / SETTINGS).is_file():
         raise MixstyleError(f"{folder}: no bank here yet", code="step-missing", remedy=("remix",))
     cache = open_shards(settings, folder)
-    return cache, _described(cache, settings.remix.features_path, "remix")
+    return cache, _described(cache, settings, settings.remix.features_path, "remix")
 
 
-def _described(cache: StemCache, path: Path, made_by: str) -> FeatureStore:
+def _described(cache: StemCache, settings: Settings, path: Path, made_by: str) -> FeatureStore:
     if not cache.complete:
         raise MixstyleError(
             f"{cache.name}: {len(cache.shards)} of {cache.n_shards} shards are there; to finish them,",
             code="step-missing",
             remedy=(made_by,),
         )
-    store = FeatureStore.open(path)
+    store = FeatureStore.open(place_of_features(settings, path))
     if not store.complete or store.shard_sha256 != [shard.sha256 for shard in cache.shards]:
         raise MixstyleError(
-            f"{store.path}: does not hold the descriptors of all stems in {cache.name}",
+            f"{store.name}: does not hold the descriptors of all stems in {cache.name}",
             code="step-missing",
             remedy=("features",),
         )
@@ -53,7 +53,7 @@ def _described(cache: StemCache, path: Path, made_by: str) -> FeatureStore:
         shard, why = next(iter(damaged.items()))
         more = f" and {len(damaged) - 1} other shards" if len(damaged) > 1 else ""
         raise MixstyleError(
-            f"{store.path}: shard {shard}{more} of the descriptors are damaged ({why}); to compute them again,",
+            f"{store.name}: shard {shard}{more} of the descriptors are damaged ({why}); to compute them again,",
             code="damaged-file",
             remedy=("features",),
         )

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
+from mixstyle.cache.features_place import MACHINES
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.stages.cluster.actor import request_of
-from mixstyle.stages.cluster.mixed import note_mixed
+from mixstyle.stages.cluster.mixed import mixed_path, note_mixed_in
 from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.separate.machine_kind import KEY, machine_kind
@@ -36,15 +37,25 @@ def fill_on_ray(
 
     def request(device: str, workers: int) -> Mapping[str, Any]:
         own = replace(chosen, device=device, workers=workers)
-        made = {"stems_dir": cache.name, "path": str(store.path), KEY: machine_kind(at)}
+        made = {"stems_dir": cache.name, "path": store.name, KEY: machine_kind(at)}
         return request_of("mixstyle.stages.features.row_maker:RowMaker", replace(settings, features=own), made)
 
     by_number, done, clips = {shard.shard: shard for shard in todo}, [], 0
     made = made_on(options, "features", list(by_number), request, on_gpu=at.type == "cuda", threads=chosen.workers)
     with progress("features", len(todo), "shards") as bar:
         for number, answer in made:
-            note_mixed(store.path, {f"{number:06d}": answer[KEY]} if KEY in answer else {})
+            _note_kind(store, {f"{number:06d}": answer[KEY]} if KEY in answer else {})
             done.append(by_number[number])
             clips += answer["clips"]
             bar.advance()
     return done, clips
+
+
+def _note_kind(store: FeatureStore, made: Mapping[str, str]) -> None:
+    """Notes shards that a machine of another kind filled."""
+    if not made:
+        return
+    remote = store.place.is_remote
+    note_mixed_in(store.path / MACHINES if remote else mixed_path(store.path), made)
+    if remote:
+        store.place.keep(MACHINES)

@@ -10,7 +10,7 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.stages.features.stage import fill
 from mixstyle.stages.separate.machine_kind import other_kind
-from mixstyle.stages.settings.places import open_shards
+from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -21,13 +21,13 @@ class RowMaker:
     """
 
     def __init__(self, settings: Settings, options: Mapping[str, Any], stack: ExitStack) -> None:
-        path = Path(options["path"])
+        place = place_of_features(settings, Path(options["path"]))
         self._chosen, self._device = settings.features, resolve_device(settings.features.device)
         set_codec_threads(1)
         self._cache = open_shards(settings, Path(options["stems_dir"]))
         self._shards = {shard.shard: shard for shard in self._cache.shards}
-        self._store = FeatureStore.open(path, write=True)
-        self._locks = stack.enter_context(ShardLocks(path, "mixstyle features"))
+        self._store = FeatureStore.open(place, write=True)
+        self._locks = stack.enter_context(ShardLocks(place.folder, "mixstyle features"))
         self.machine = other_kind(options, self._device)
 
     def make(self, part: int) -> dict[str, Any]:

@@ -8,7 +8,6 @@ statistics.
 """
 
 import contextlib
-import shutil
 import threading
 import time
 from collections import deque
@@ -29,6 +28,7 @@ from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, CachedTrac
 from mixstyle.cache.stem_store.stream import verified_tracks
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance, differences, rename
 from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import check_folder
@@ -43,7 +43,7 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.features.on_ray import fill_on_ray
-from mixstyle.stages.settings.places import open_shards
+from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
 
 Encoded = tuple[CachedClip, bytes]
@@ -131,7 +131,7 @@ def features(
     left of the share.
     """
     check_share(shard_index, num_shards)
-    check_folder(settings.features.features_path.parent)
+    check_folder(place_of_features(settings, settings.features.features_path).folder.parent)
     set_codec_threads(num_shards)
     share = (shard_index, num_shards)
     summary = _describe(settings, settings.separate.stems_dir, settings.features.features_path, rebuild, share, ray)
@@ -162,9 +162,10 @@ def _describe(
     device = resolve_device(chosen.device)
     cache = open_shards(settings, stems_dir)
     shards = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
-    with ShardLocks(path, "mixstyle features") as locks:
+    place = place_of_features(settings, path)
+    with ShardLocks(place.folder, "mixstyle features") as locks:
         with locks.mutex():
-            store = _fresh_store(path, cache, rebuild, num_shards > 1, locks)
+            store = _fresh_store(place, cache, rebuild, num_shards > 1, locks)
             _forget_damaged(store, shards, locks)
             # those on a cluster claim theirs one by one
             todo = _taken_shards(store, shards, locks) if ray is None else _undone(store, shards)
@@ -175,6 +176,7 @@ def _describe(
             todo, computed = fill_on_ray(ray, settings, store, cache, todo, device)
         elapsed_s = max(time.monotonic() - started, 1e-9)
         with locks.mutex():
+            store.refresh()
             if store.complete and (todo or store.stored_statistics() is None):
                 store.write_statistics(*store.statistics())
     summary = _summary(store, cache, len(todo), computed / elapsed_s)
@@ -187,7 +189,7 @@ def _forget_damaged(store: FeatureStore, share: Sequence[ShardInfo], locks: Shar
     wanted = {shard.shard for shard in share}
     for shard, why in store.damaged_shards().items():
         if shard in wanted and locks.take([shard]):
-            say(f"features: {store.path}: shard {shard} is damaged ({why}); it is computed again")
+            say(f"features: {store.name}: shard {shard} is damaged ({why}); it is computed again")
             store.forget_shard(shard)
 
 
@@ -212,7 +214,7 @@ def _summary(store: FeatureStore, cache: StemCache, shards_computed: int, clips_
     there = np.isfinite(store.values()).all(axis=1)
     in_done = np.repeat(done, store.rows_per_shard)[: store.n_rows]
     return FeaturesSummary(
-        store.path,
+        Path(store.name),
         store.n_shards,
         shards_computed,
         cache.n_shards - len(cache.shards),
@@ -226,7 +228,7 @@ def _summary(store: FeatureStore, cache: StemCache, shards_computed: int, clips_
 
 def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> None:
     clips = counted(summary.clips, "clip")
-    done = f"features: {clips} with {len(DESCRIPTORS)} descriptors in {summary.features_path}"
+    done = f"features: {clips} with {len(DESCRIPTORS)} descriptors in {shown(summary.features_path)}"
     failed = f", {summary.clips_failed} without (their reasons are in the store)" if summary.clips_failed else ""
     rate = f"; {summary.clips_per_s:.1f} clips/s, {summary.times_real_time:.0f} x real time"
     left = summary.shards_waiting or summary.shards_elsewhere
@@ -240,14 +242,15 @@ def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> Non
         say(f"features: {summary.shards_elsewhere} of {summary.shards} shards are left to other processes")
 
 
-def _fresh_store(path: Path, cache: StemCache, rebuild: bool, shared: bool, locks: ShardLocks) -> FeatureStore:
+def _fresh_store(place: Place, cache: StemCache, rebuild: bool, shared: bool, locks: ShardLocks) -> FeatureStore:
     """The store, made where there is none and anew with `rebuild`; one that does not fit or is damaged is refused else.
 
     shared: other processes fill it too, and were given `rebuild` as well. To be called behind the mutex.
     """
-    if path.exists() and not is_empty_folder(path):  # one is there in a profile without a bank
+    place.refresh()
+    if is_begun_at(place):
         try:
-            store = FeatureStore.open(path, write=True)
+            store = FeatureStore.open(place, write=True)
             store.check_keys()
             wrong = stale_reasons(store, cache)
             trouble = f"was made from other stems or descriptors ({'; '.join(wrong)})" if wrong else ""
@@ -259,16 +262,12 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, shared: bool, lock
                 return store
             if not rebuild:
                 raise MixstyleError(
-                    f"{path}: {trouble}; undo the change, or", code="stale", remedy=("features", "--rebuild")
+                    f"{place.name}: {trouble}; undo the change, or", code="stale", remedy=("features", "--rebuild")
                 )
         with locks.all():  # nobody is filling it
-            # Renamed first: a run killed while deleting must not leave half a store under its name.
-            condemned = path.with_name(f".{path.name}.condemned")
-            shutil.rmtree(condemned, ignore_errors=True)
-            path.rename(condemned)
-            shutil.rmtree(condemned)
+            place.clear()
     return FeatureStore.create(
-        path,
+        place,
         descriptors=DESCRIPTORS,
         descriptors_version=DESCRIPTORS_VERSION,
         keys=_keys(cache),
@@ -277,9 +276,11 @@ def _fresh_store(path: Path, cache: StemCache, rebuild: bool, shared: bool, lock
     )
 
 
-def is_empty_folder(path: Path) -> bool:
-    """Whether there is a folder with nothing in it."""
-    return path.is_dir() and not any(path.iterdir())
+def is_begun_at(place: Place) -> bool:
+    """Whether something is at the place of a store, by its last look; an empty folder is left by a profile without a
+    bank. Behind a URL there is nothing before all of a store's metadata are there."""
+    folder = place.folder
+    return place.foreign or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir())))
 
 
 def _keys(cache: StemCache) -> RowKeys:

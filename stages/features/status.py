@@ -1,12 +1,13 @@
 """What `mixstyle status` tells of the descriptors."""
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.common.stage_status import StageStatus, not_opened
+from mixstyle.stages.settings.places import place_of_features
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mixstyle.cache.stem_store.stem_cache import StemCache
 
 
-_ORDER = ("done", "not started", "partly done", "stale", "damaged")
+_ORDER = ("done", "not started", "partly done", "stale", "cannot be read", "damaged")
 """States, the worst last."""
 
 
@@ -25,10 +26,10 @@ def features_status(
 
     cache, bank: the stems and the bank's clips that are there, None where there are none to compare with.
     """
-    store, own = _store_status(settings.features.features_path, cache)
+    store, own = _store_status(place_of_features(settings, settings.features.features_path), cache)
     if not settings.remix.blocks:
         return store, own
-    _, mixed = _store_status(settings.remix.features_path, bank)
+    _, mixed = _store_status(place_of_features(settings, settings.remix.features_path), bank)
     worst = max(own, mixed, key=lambda found: _ORDER.index(found.state))
     if {own.state, mixed.state} == {"done", "not started"}:
         worst = dataclasses.replace(worst, state="partly done")
@@ -36,15 +37,20 @@ def features_status(
     return store, dataclasses.replace(worst, done=done, problems=(*own.problems, *mixed.problems))
 
 
-def _store_status(path: Path, cache: "StemCache | None") -> "tuple[FeatureStore | None, StageStatus]":
+def _store_status(place: Place, cache: "StemCache | None") -> "tuple[FeatureStore | None, StageStatus]":
     """One store, and how far it is."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    folder = place.folder
+    try:
+        place.refresh()
+    except MixstyleError as error:
+        return None, not_opened("features", error)
+    if not place.foreign and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         return None, StageStatus("features", "not started", run="mixstyle features")
     from mixstyle.cache.features_store import FeatureStore
     from mixstyle.stages.features.stage import stale_reasons
 
     try:
-        store = FeatureStore.open(path)
+        store = FeatureStore.open(place)
         shards = store.done
         done = f"{counted(int(shards.sum()), 'shard', of=len(shards))}, {len(store.names)} descriptors"
         stale = stale_reasons(store, cache) if cache else []
@@ -55,7 +61,7 @@ def _store_status(path: Path, cache: "StemCache | None") -> "tuple[FeatureStore 
         problem = f"made from other stems or descriptors: {'; '.join(stale)}"
         return store, StageStatus("features", "stale", done, (problem,), "mixstyle features --rebuild")
     if damaged:
-        problems = tuple(f"{path}: shard {shard} is damaged ({why})" for shard, why in damaged.items())
+        problems = tuple(f"{place.name}: shard {shard} is damaged ({why})" for shard, why in damaged.items())
         return store, StageStatus("features", "damaged", done, problems, "mixstyle features")
     if not shards.all():
         return store, StageStatus("features", "partly done", done, run="mixstyle features")

@@ -13,6 +13,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -85,7 +86,8 @@ def remix(
     folder = place.folder
     if not chosen.blocks:
         for output in (folder, chosen.features_path):  # dvc looks for them
-            output.mkdir(parents=True, exist_ok=True)
+            if not url_of(output):
+                output.mkdir(parents=True, exist_ok=True)
         say(f"remix: no bank was asked for (remix.blocks=0): {place.name} stays as it is")
         return RemixSummary(0)
     keep_freed_memory()

@@ -1,10 +1,11 @@
-"""Where the settings keep shards: in folders, or behind URLs with working folders on this machine."""
+"""Where the settings keep shards and descriptors: in folders, or behind URLs with working folders on this machine."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from mixstyle.cache.features_place import features_place
 from mixstyle.cache.stem_store.kept_shards import stems_place
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -46,6 +47,11 @@ def open_shards(settings: Settings, location: Path) -> StemCache:
     """
     url, train = url_of(location), settings.train
     return RemoteStemCache(url, train.stems_cache_dir, 1e9 * train.stems_cache_gb) if url else StemCache(location)
+
+
+def place_of_features(settings: Settings, location: Path) -> Place:
+    """Where a descriptor store is kept. Nothing is looked at yet."""
+    return features_place(location, settings.train.stems_cache_dir)
 
 
 class FirstElsewhereError(Exception):

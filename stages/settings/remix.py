@@ -26,8 +26,8 @@ class RemixSettings:
 
     remix_dir: LocationOrUrl = setting(Path("cache/remix"))
     """The folder that the bank goes to, as shards of stems, or a URL."""
-    features_path: Location = setting(Path("cache/remix.zarr"))
-    """The Zarr store that `mixstyle features` puts the descriptors of the bank's clips into."""
+    features_path: LocationOrUrl = setting(Path("cache/remix.zarr"))
+    """The Zarr store that `mixstyle features` puts the descriptors of the bank's clips into, or its URL."""
     blocks: int = setting(0, unit="blocks", ge=0, shapes_output=True)
     """Blocks of the bank; each has `chains_per_block` effect chains on the same contents. 0 makes no bank."""
     contents: int = setting(6, unit="clips", ge=2, shapes_output=True)

@@ -1,12 +1,12 @@
 """The songs of a store of descriptors, and where a song's values lie among theirs."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.presence import is_meaningful
@@ -16,19 +16,20 @@ from mixstyle.stages.songs.describe.song import CachedSongs
 AGAIN = ("features", "--rebuild")
 
 
-def cached_songs(path: Path) -> CachedSongs:
-    """The songs of the store at `path`, medians over their clips.
+def cached_songs(place: Place) -> CachedSongs:
+    """The songs of the store at a place, medians over their clips.
 
     Raises MixstyleError where there is none ("step-missing"), or where it is damaged, of other descriptors than those
     of this mixstyle ("misfit"), or empty.
     """
-    if not path.exists():
-        raise MixstyleError(f"{path} is not there", code="step-missing", remedy=("features",))
-    store = FeatureStore.open(path)
+    place.refresh()
+    if not place.folder.exists():
+        raise MixstyleError(f"{place.name} is not there", code="step-missing", remedy=("features",))
+    store = FeatureStore.open(place)
     if store.damaged_shards():
-        raise MixstyleError(f"{path} is damaged", code="damaged-file", remedy=("features",))
+        raise MixstyleError(f"{place.name} is damaged", code="damaged-file", remedy=("features",))
     if store.descriptors_version != DESCRIPTORS_VERSION or store.names != [d.name for d in DESCRIPTORS]:
-        raise MixstyleError(f"{path} holds other descriptors", code="misfit", remedy=AGAIN)
+        raise MixstyleError(f"{place.name} holds other descriptors", code="misfit", remedy=AGAIN)
     values = store.values()
     good = set(np.flatnonzero(np.isfinite(values).all(axis=1)).tolist())
     tracks: dict[str, list[int]] = {}
@@ -36,7 +37,7 @@ def cached_songs(path: Path) -> CachedSongs:
         if row in good:
             tracks.setdefault(track, []).append(row)
     if not tracks:
-        raise MixstyleError(f"{path} has no song yet", code="step-missing", remedy=("features",))
+        raise MixstyleError(f"{place.name} has no song yet", code="step-missing", remedy=("features",))
     songs = np.stack([song_descriptors(values[rows]) for rows in tracks.values()])
     separate = store.made_with.get("separate", {})
     return CachedSongs(songs, str(separate.get("separator", "")), separate.get("cutting_version", 1))

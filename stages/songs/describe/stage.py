@@ -30,6 +30,7 @@ from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.cutting import cutting_rule
+from mixstyle.stages.settings.places import place_of_features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
@@ -194,7 +195,7 @@ def _described(name: str, clips: SongClips, cached: CachedSongs | None) -> Descr
 def _cached_songs(settings: Settings) -> CachedSongs | None:
     """The songs of the profile's store; None, and a line that says why, where there are none to compare with."""
     try:
-        return cached_songs(settings.features.features_path)
+        return cached_songs(place_of_features(settings, settings.features.features_path))
     except MixstyleError as error:
         line = error.told(completed(error.remedy, settings)) if error.remedy else str(error)
         say(f"describe: no percentiles: {line}")

@@ -1,0 +1,78 @@
+"""A tree of small files behind a URL, copied as a whole to a working folder of this machine.
+
+What reads such an output reads the copy, and needs no server for it: processes that were forked read it too. What
+writes it writes a file of the copy first, and keeps that as an object of the same name. The processes of a machine
+share the copy and take turns at it (`RemoteTree.turn`): outside of turns it holds nothing that is not kept, but for
+what a killed process has left, which the next look removes.
+"""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from mixstyle.cache.storage.locks import turn
+from mixstyle.cache.storage.place import AT_ONCE, RemotePlace
+from mixstyle.cache.storage.writable import make_folder
+
+
+class RemoteTree(RemotePlace):
+    """Objects below a URL. folder: the copy. is_ours: which names belong to the output; nothing else is touched.
+
+    root: the name without which there is no output, whatever else is there; it is kept last and removed first.
+    """
+
+    def __init__(self, url: str, folder: Path, is_ours: Callable[[str], bool], root: str) -> None:
+        super().__init__(url, folder, is_ours)
+        self._is_ours, self._root = is_ours, root
+
+    def turn(self) -> AbstractContextManager[object]:
+        return turn(self.folder.with_name(f".{self.folder.name}.turn"))
+
+    def refresh(self) -> None:
+        """Brings the copy up to what is kept; where there is no root, the copy is empty."""
+        with self.turn():
+            there = self.store.listed()
+            ours = {name: stored for name, stored in there.items() if self._is_ours(name)}
+            self.foreign = bool(there) and not ours
+            self._there = ours if self._root in ours else {}
+            self._sizes = {name: stored.size for name, stored in self._there.items()}
+            make_folder(self.folder)
+            for path in [path for path in self.folder.rglob("*") if path.is_file()]:
+                name = path.relative_to(self.folder).as_posix()
+                if name not in self._there:
+                    path.unlink(missing_ok=True)
+                    self._copied.pop(name, None)
+            for folder in {(self.folder / name).parent for name in self._there}:
+                folder.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                list(threads.map(self._copy, self._there))
+
+    def begin(self, made: Path) -> bool:
+        """Keeps a tree that was made elsewhere on this machine, the root by a conditional put at the end.
+
+        False where another one was faster: it stays, and the copy is that one.
+        """
+        names = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
+        with self.turn():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.copytree(made, self.folder)
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                list(threads.map(self.keep, [name for name in names if name != self._root]))
+            first = self.keep_first(self._root)
+        if not first:
+            self.refresh()
+        return first
+
+    def clear(self) -> None:
+        with self.turn():
+            ours = [name for name in self.store.listed() if self._is_ours(name)]
+            self.store.remove(sorted(ours, key=lambda name: (name != self._root, name)))
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._there, self._sizes, self._copied = {}, {}, {}
+
+    def take_away(self, *names: str) -> None:
+        super().take_away(*(name for name in names if name in self._there))  # each removal is a request
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
