@@ -12,7 +12,8 @@ import zarr
 from numpy.typing import NDArray
 
 from mixstyle.cache.features_damage import UNREADABLE
-from mixstyle.cache.features_layout import BY_SHARD, Strays, sync
+from mixstyle.cache.features_layout import Strays, sync
+from mixstyle.cache.features_names import BY_SHARD
 from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 

@@ -11,15 +11,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from mixstyle.cache.features_names import KEYS
+
 KEY_CHUNK_ROWS = 65_536
 """Rows in a chunk of what the manifest knows: few files, since one process writes them once."""
-
-ROOT = "zarr.json"
-"""The group's metadata: without them there is no store."""
-KEYS = ("clip_id", "track_id", "path", "split")
-BY_SHARD = ("descriptors", "start_s", "reason", "shard_sha256", "rows_sha256", "done")
-"""What a shard fills; a shard's part can be made again."""
-ARRAYS = (*KEYS, *BY_SHARD, "descriptor", "center", "scale")
 
 
 @dataclass(frozen=True)

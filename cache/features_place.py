@@ -12,7 +12,7 @@ read and written. Nothing is renamed there:
 
 from pathlib import Path
 
-from mixstyle.cache.features_layout import ARRAYS, ROOT
+from mixstyle.cache.features_names import ARRAYS, ROOT
 from mixstyle.cache.storage.place import Place, working_folder
 from mixstyle.cache.storage.remote_tree import RemoteTree
 from mixstyle.cache.storage.urls import url_of

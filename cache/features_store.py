@@ -56,9 +56,6 @@ from mixstyle.cache.features_damage import (
     rows_digest,
 )
 from mixstyle.cache.features_layout import (
-    BY_SHARD,
-    KEYS,
-    ROOT,
     RowKeys,
     ShardRows,
     allocate,
@@ -67,6 +64,7 @@ from mixstyle.cache.features_layout import (
     sync,
     sync_tree,
 )
+from mixstyle.cache.features_names import BY_SHARD, KEYS, ROOT
 from mixstyle.cache.features_place import features_place
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.remote_tree import RemoteTree

@@ -3,16 +3,15 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import StageStatus, not_opened
-from mixstyle.stages.settings.places import place_of_features
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
     from mixstyle.cache.features_store import FeatureStore
     from mixstyle.cache.stem_store.stem_cache import StemCache
+    from mixstyle.cache.storage.place import Place
 
 
 _ORDER = ("done", "not started", "partly done", "stale", "cannot be read", "damaged")
@@ -26,6 +25,8 @@ def features_status(
 
     cache, bank: the stems and the bank's clips that are there, None where there are none to compare with.
     """
+    from mixstyle.stages.settings.places import place_of_features
+
     store, own = _store_status(place_of_features(settings, settings.features.features_path), cache)
     if not settings.remix.blocks:
         return store, own
@@ -37,7 +38,7 @@ def features_status(
     return store, dataclasses.replace(worst, done=done, problems=(*own.problems, *mixed.problems))
 
 
-def _store_status(place: Place, cache: "StemCache | None") -> "tuple[FeatureStore | None, StageStatus]":
+def _store_status(place: "Place", cache: "StemCache | None") -> "tuple[FeatureStore | None, StageStatus]":
     """One store, and how far it is."""
     folder = place.folder
     try:

@@ -94,10 +94,11 @@ def in_process(job: Callable[[], object]) -> int:
         os._exit(status)
 
 
-def run(url: str, folder: Path, seed: int) -> dict[str, int]:
+def run(url: str, folder: Path, seed: int, work: Callable[[str, Path], object] = work) -> dict[str, int]:
     """Two workers at once on an empty place, one of which is killed in half of the runs, and then a third that ends it.
 
-    Gives how many were killed, and how many gave up on the server, which leaves the same work as a kill.
+    work: what a worker does with the URL and a folder of its own. Gives how many were killed, and how many gave up on
+    the server, which leaves the same work as a kill.
     """
     rng, told = random.Random(seed), {"killed": 0, "gave up": 0}
     pids = [in_process(lambda place=folder / name: work(url, place)) for name in ("a", "b")]

@@ -1,6 +1,7 @@
 """Keeps shards behind s3:// through a proxy that breaks requests and answers, and compares what comes out in the end.
 
     uv run python tests/torture/store_faults.py --runs 200
+    uv run python tests/torture/store_faults.py --runs 100 --what features
 
 A real server on loopback (SeaweedFS); each run is seeded: two workers at once, one killed in half of the runs, a third
 that finishes. While they work and afterwards a reader reads through the same proxy: what it gets is right, or an error.
@@ -13,24 +14,54 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers.descriptor_workers import DescriptorWorkers
 from helpers.faulty_proxy import Faults, faulty
 from helpers.s3_server import BUCKET, objects, reached, served
-from helpers.store_workers import WAIT_S, check_objects, check_read, described, in_process, run, write_local
+from helpers.store_workers import WAIT_S, check_objects, check_read, described, in_process, run, work, write_local
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage import remote_store
+
+
+class What(StrEnum):
+    """What is kept: shards of stems, or the descriptors of some."""
+
+    STEMS = "stems"
+    FEATURES = "features"
+
+
+class StemWorkers:
+    """What workers and readers of stems do. root: where a folder's run goes."""
+
+    def __init__(self, root: Path) -> None:
+        self._local: StemCache = write_local(root)
+
+    def work(self, url: str, folder: Path) -> int:
+        """Makes what is not there."""
+        return work(url, folder)
+
+    def check_read(self, url: str, folder: Path) -> int:
+        """Reads what is there now."""
+        return check_read(url, folder, self._local)
+
+    def check_objects(self, name: str) -> int:
+        """Holds what is kept in the end against the folder; how many objects nothing names."""
+        return check_objects(objects(name), self._local)
 
 
 def main(
     runs: Annotated[int, typer.Option(help="Seeded runs.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the first run; each later one has the next.")] = 0,
     share: Annotated[float, typer.Option(help="Of requests that meet a fault.")] = 0.15,
+    what: Annotated[What, typer.Option(help="What is kept.")] = What.STEMS,
 ) -> None:
     """Prints counts, and ends with an error at the first difference."""
     remote_store.WAIT_S = WAIT_S
@@ -39,23 +70,28 @@ def main(
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        local = write_local(folder / "local")
+        workers = (StemWorkers if what is What.STEMS else DescriptorWorkers)(folder / "local")
         with served(folder / "server") as server:
             for number in range(seed, seed + runs):
                 faults, url = Faults(number, share), f"s3://{BUCKET}/run-{number}"
                 with faulty(server, faults) as proxy, reached(proxy):
-                    told += Counter(one(url, folder / str(number), number, local))
+                    told += Counter(one(url, folder / str(number), number, workers.work, workers.check_read))
                 met += faults.met
                 with reached(server):
-                    found = objects(f"run-{number}")
-                told["objects that nothing names"] += check_objects(found, local)
+                    told["objects that nothing names"] += workers.check_objects(f"run-{number}")
                 told["runs"] += 1
                 if told["runs"] % 10 == 0:
                     print(f"{time.monotonic() - start:.0f} s: {described(told)} {described(met)}", flush=True)
     print(f"equal in the end: {described(told)}; requests by fault: {described(met)}")
 
 
-def one(url: str, folder: Path, number: int, local: StemCache) -> dict[str, int]:
+def one(
+    url: str,
+    folder: Path,
+    number: int,
+    work: Callable[[str, Path], object],
+    check_read: Callable[[str, Path], object],
+) -> dict[str, int]:
     """A run, with a reader beside it and after it."""
 
     def look() -> None:
@@ -63,11 +99,11 @@ def one(url: str, folder: Path, number: int, local: StemCache) -> dict[str, int]
         signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
         place = 0
         while not ended:
-            check_read(url, folder / f"reader{place}", local)
+            check_read(url, folder / f"reader{place}")
             place += 1
 
     reader = in_process(look)
-    told = run(url, folder, number)
+    told = run(url, folder, number, work)
     os.kill(reader, signal.SIGTERM)
     if os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]) != 0:
         raise SystemExit(f"run {number}: the reader saw something that was not written")

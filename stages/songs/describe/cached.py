@@ -1,10 +1,12 @@
 """The songs of a store of descriptors, and where a song's values lie among theirs."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixstyle.cache.features_place import features_place
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -16,12 +18,13 @@ from mixstyle.stages.songs.describe.song import CachedSongs
 AGAIN = ("features", "--rebuild")
 
 
-def cached_songs(place: Place) -> CachedSongs:
-    """The songs of the store at a place, medians over their clips.
+def cached_songs(where: Path | Place) -> CachedSongs:
+    """The songs of a store, in a folder, behind a URL or at a place: medians over their clips.
 
     Raises MixstyleError where there is none ("step-missing"), or where it is damaged, of other descriptors than those
     of this mixstyle ("misfit"), or empty.
     """
+    place = features_place(where)
     place.refresh()
     if not place.folder.exists():
         raise MixstyleError(f"{place.name} is not there", code="step-missing", remedy=("features",))
