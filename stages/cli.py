@@ -97,7 +97,7 @@ def _first_step(error: MixstyleError) -> MixstyleError:
     settings = called_settings()
     if settings is None:
         return error
-    from mixstyle.stages.first_step import first_step  # not for every command's start
+    from mixstyle.stages.steps.first_step import first_step  # not for every command's start
 
     return first_step(error, settings)
 

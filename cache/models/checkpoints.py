@@ -124,21 +124,21 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 
 def newest_checkpoint(
-    folder: Path, device: torch.device | str = "cpu", torn: list[str] | None = None
-) -> tuple[Path, dict[str, Any], list[str]] | None:
-    """The newest whole checkpoint to go on from, its content, and a line for each one passed over that is torn, lacks
-    something or has weights that are not finite.
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[tuple[Path, dict[str, Any]] | None, list[str]]:
+    """The newest whole checkpoint to go on from and its content, None where there is none; and a line for each one
+    passed over that is torn, lacks something or has weights that are not finite.
 
     `latest.pt` where it is whole; else the one of most steps among the newest whole one of an epoch, the last and the
-    best one. None where there is no whole one. torn: takes these lines, then too.
+    best one.
     """
-    torn = [] if torn is None else torn
+    torn: list[str] = []
     latest = _first_whole([folder / LATEST], device, torn)
     if latest:
-        return *latest, torn
+        return latest, torn
     places = ([path for _, path in sorted(_epochs(folder), reverse=True)], [folder / FINAL], [folder / BEST])
     others = [found for paths in places if (found := _first_whole(paths, device, torn))]
-    return (*max(others, key=lambda one: one[1]["step"]), torn) if others else None
+    return max(others, key=lambda one: one[1]["step"], default=None), torn
 
 
 def is_whole(path: Path) -> bool:

@@ -8,10 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixstyle.cache.storage.provenance import Provenance
-from mixstyle.pipeline.separation.separator import Separator
+
+if TYPE_CHECKING:  # torch is not needed to read a record
+    from mixstyle.pipeline.separation.separator import Separator
 
 KEY = "separators"
 """In an encoder's content, and in the notes of a provenance."""
@@ -29,7 +31,7 @@ class SeparatorRecord:
     num_overlap: int | None = None
 
     @classmethod
-    def of(cls, separator: Separator) -> "SeparatorRecord":
+    def of(cls, separator: "Separator") -> "SeparatorRecord":
         return cls(separator.name, separator.fingerprint, separator.file.num_overlap)
 
     @classmethod
@@ -39,7 +41,7 @@ class SeparatorRecord:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def is_of(self, separator: Separator) -> bool:
+    def is_of(self, separator: "Separator") -> bool:
         """Whether it is the same network: at any overlap, which moves its stems little. By name where that is all."""
         if not self.fingerprint:
             return self.name == separator.name
@@ -58,7 +60,7 @@ FIRST_SHIPPED = SeparatorRecord("scnet_tiny", "99fe0fa1f611a14c", 2)
 """The small separator that came with mixstyle 0.1; encoders of that time have no record."""
 
 
-def separators_note(separators: Sequence[Separator]) -> dict[str, str]:
+def separators_note(separators: "Sequence[Separator]") -> dict[str, str]:
     """The note in the provenance of stems that tells which separators made them."""
     return {KEY: json.dumps([SeparatorRecord.of(one).to_json() for one in separators], sort_keys=True)}
 

@@ -22,7 +22,8 @@ EXTRA_STEMS = ("guitar", "piano")
 STEM_NAMES = frozenset({*STEMS, *EXTRA_STEMS})
 
 
-_SETTING = "separate.data_path="
+SETTING = "separate.data_path="
+"""What errors put before the path of a listing, where a setting named it."""
 
 
 @dataclass(frozen=True)
@@ -51,37 +52,36 @@ class Listing:
         return digest.hexdigest()[:16]
 
 
-def list_tracks(data_path: Path, kind: Literal["mixtures", "stems"], version: int = LISTING_VERSION) -> Listing:
+def list_tracks(
+    data_path: Path, kind: Literal["mixtures", "stems"], version: int = LISTING_VERSION, named_by: str = SETTING
+) -> Listing:
     """Lists a folder (all below it, links followed, each folder once) or a URL, a .txt list or a .csv list.
 
     A list's relative paths are relative to its folder. Lines of a .txt that begin with `#` are comments, unless a file
     of that name is there. A CSV has a column `path`, and may have `artist` and `licence`. With kind `stems` a track is
-    a folder that holds stems. version: of the rule which files are music. Raises MixstyleError where there is nothing
-    to list.
+    a folder that holds stems. version: of the rule which files are music. named_by: what errors put before the path.
+    Raises MixstyleError where there is nothing to list.
     """
     if url_of(data_path):
-        listing = Listing(data_path, _below_url(data_path, kind, version), version=version)
+        listing = Listing(data_path, _below_url(data_path, kind, version, named_by), version=version)
     elif data_path.is_dir():
         found = _song_folders(data_path) if kind == "stems" else _music_files(data_path, AUDIO_SUFFIXES_OF[version])
         listing = Listing(data_path, found, version=version)
     elif not data_path.exists():
-        raise MixstyleError(f"{_SETTING}{data_path}: no such folder or list", code="not-found")
+        raise MixstyleError(f"{named_by}{data_path}: no such folder or list", code="not-found")
     elif data_path.suffix.lower() in (".txt", ".csv"):
-        listing = replace(_read_list(data_path, kind), version=version)
+        listing = replace(_read_list(data_path, kind, named_by), version=version)
     else:
-        raise MixstyleError(f"{_SETTING}{data_path}: should be a folder, a .txt list or a .csv list", code="bad-list")
+        raise MixstyleError(f"{named_by}{data_path}: should be a folder, a .txt list or a .csv list", code="bad-list")
     if not listing.sizes:
         looked_for = "folders with stems (vocals, bass, drums, other)" if kind == "stems" else "audio files"
-        raise MixstyleError(f"{_SETTING}{shown(data_path)}: no {looked_for} there", code="no-music")
+        raise MixstyleError(f"{named_by}{shown(data_path)}: no {looked_for} there", code="no-music")
     return listing
 
 
 def list_folder(folder: Path, kind: Literal["mixtures", "stems"]) -> Listing:
     """As `list_tracks`, of a folder that somebody named and no setting: the errors name it alone."""
-    try:
-        return list_tracks(folder, kind)
-    except MixstyleError as error:
-        raise MixstyleError(error.message.removeprefix(_SETTING), code=error.code) from error
+    return list_tracks(folder, kind, named_by="")
 
 
 def describe_change(before: Listing, now: Listing) -> str:
@@ -143,11 +143,11 @@ def with_spot_checks(listing: Listing, paths: Iterable[str], kind: Literal["mixt
         return replace(listing, spot=dict(zip(paths, threads.map(looked, paths), strict=True)))
 
 
-def _below_url(root: Path, kind: Literal["mixtures", "stems"], version: int) -> dict[str, int]:
+def _below_url(root: Path, kind: Literal["mixtures", "stems"], version: int, named_by: str) -> dict[str, int]:
     """Tracks below a URL and their bytes, as `_music_files` and `_song_folders` have them."""
     if root.suffix.lower() in (".txt", ".csv"):
         raise MixstyleError(
-            f"{_SETTING}{shown(root)}: a list is read from this machine alone; copy it here, or name the "
+            f"{named_by}{shown(root)}: a list is read from this machine alone; copy it here, or name the "
             "folder of music",
             code="bad-list",
         )
@@ -226,13 +226,13 @@ def _song_folders(root: Path) -> dict[str, int]:
     return sizes
 
 
-def _read_list(path: Path, kind: Literal["mixtures", "stems"]) -> Listing:
+def _read_list(path: Path, kind: Literal["mixtures", "stems"], named_by: str) -> Listing:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise MixstyleError(f"{_SETTING}{path}: cannot be read as UTF-8 text ({error})", code="bad-list") from error
+        raise MixstyleError(f"{named_by}{path}: cannot be read as UTF-8 text ({error})", code="bad-list") from error
     if path.suffix.lower() == ".csv":
-        rows = csv_rows(text, f"{_SETTING}{path}")
+        rows = csv_rows(text, f"{named_by}{path}")
     else:
         rows = [{"path": line} for line in text.splitlines() if not _is_comment(line, path.parent)]
     root = path.parent

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from mixstyle.cache.music import ffmpeg
+from mixstyle.cache.music.aiff_data import aiff_header
 from mixstyle.cache.music.caf_data import caf_header
 from mixstyle.cache.music.file_view import FileView
 from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
@@ -238,6 +239,8 @@ def _by_libsndfile(path: Path) -> _Opened:
             return _seen(path, wav.header if head[:4] == b"RF64" else before, wav.start, wav.stop)
         if head[:4] == b"caff" and (caf := caf_header(file, start, stop)) is not None:
             return _seen(path, caf[0], caf[1], stop)
+        if head[:4] == b"FORM" and (aiff := aiff_header(file, start, stop)) is not None:
+            return _seen(path, aiff[0], aiff[1], stop)
         if head[:4] in _MAGIC:
             if start > 0:
                 return _seen(path, b"", start, stop)

@@ -5,8 +5,6 @@ the effects, their order and their parameters, and the loudness of the whole. Wh
 the field asks whether an embedding knows effects (Koo et al., ICASSP 2023; Yeh et al., "Fx-Encoder++", ISMIR 2025).
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from mixstyle.pipeline.core.stems import STEMS
@@ -17,16 +15,6 @@ STEM_LUFS = (-18.0, -14.0)
 """Stems are brought to a loudness drawn from between these before their effects."""
 MIX_LUFS = -14.0
 """And the mix to this one after them."""
-
-
-STEM_LOUDNESS_VERSION = 2
-"""Counts up when other stems are brought to a loudness, or in another way. 2: those that are present by the rule of
-`presence`, 30 LU below the mix; 1: those less than 30 LU below the loudest."""
-
-
-def chain_versions(effects: Mapping[str, int], stem_loudness: int = STEM_LOUDNESS_VERSION) -> dict[str, int]:
-    """The versions of all that effect chains consist of, from those of the effects."""
-    return {**effects, "stem_loudness": stem_loudness}
 
 
 def draw_chain(rng: np.random.Generator, effects: int) -> MixChain:

@@ -21,8 +21,6 @@ from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.mix_chain import MixChain
 
 Kind = Literal["chain", "own"]
-DRAW_VERSION = 1
-"""Counts up when equal settings and songs give another grid."""
 NO_CHAIN = MixChain(((),) * len(STEMS))
 """What is done to an own mix: nothing."""
 _GOLDEN = (5**0.5 - 1) / 2

@@ -21,8 +21,6 @@ from mixstyle.pipeline.separation.kernels.lstm import NAME, LstmKernel
 from mixstyle.pipeline.separation.msst import SeparatorFile, digest, read_separator_config, read_state_dict
 
 Precision = Literal["fp32", "bf16", "fp16"]
-INFERENCE_VERSION = 2
-"""Counts changes to the forward pass that move the last bits of the stems."""
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.pipeline.mixing.effects import effect_versions
+from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.stages.evaluate.provenance import separator_hash
 from mixstyle.stages.evaluate.tasks.task import Item, Items, Part
 from mixstyle.stages.remix.bank import fill_bank

@@ -12,8 +12,8 @@ from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import FIRST, Provenance, differences, guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
+from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.stages.common.assets import shipped, shipped_encoder
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.evaluate.tasks.registry import TASKS

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
-from mixstyle.cache.storage.urls import url_of, without_file_scheme
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.urls import without_file_scheme
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
 
@@ -29,7 +30,7 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
 def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The bank and its descriptors, both finished and belonging together; else MixstyleError says what to run."""
     folder = settings.remix.remix_dir
-    if not url_of(folder) and not (folder / SETTINGS).is_file():
+    if not is_begun(folder):
         raise MixstyleError(f"{folder}: no bank here yet", code="step-missing", remedy=("remix",))
     cache = open_shards(settings, folder)
     return cache, _described(cache, settings, settings.remix.features_path, "remix")

@@ -14,7 +14,8 @@ from mixstyle.stages.cluster.actor import request_of
 from mixstyle.stages.cluster.mixed import mixed_path, note_mixed_in
 from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.common.progress import progress
-from mixstyle.stages.separate.machine_kind import KEY, machine_kind
+from mixstyle.stages.separate.machine_kind import machine_kind
+from mixstyle.stages.separate.provenance import MACHINE
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -37,14 +38,14 @@ def fill_on_ray(
 
     def request(device: str, workers: int) -> Mapping[str, Any]:
         own = replace(chosen, device=device, workers=workers)
-        made = {"stems_dir": cache.name, "path": store.name, KEY: machine_kind(at)}
+        made = {"stems_dir": cache.name, "path": store.name, MACHINE: machine_kind(at)}
         return request_of("mixstyle.stages.features.row_maker:RowMaker", replace(settings, features=own), made)
 
     by_number, done, clips = {shard.shard: shard for shard in todo}, [], 0
     made = made_on(options, "features", list(by_number), request, on_gpu=at.type == "cuda", threads=chosen.workers)
     with progress("features", len(todo), "shards") as bar:
         for number, answer in made:
-            _note_kind(store, {f"{number:06d}": answer[KEY]} if KEY in answer else {})
+            _note_kind(store, {f"{number:06d}": answer[MACHINE]} if MACHINE in answer else {})
             done.append(by_number[number])
             clips += answer["clips"]
             bar.advance()

@@ -24,12 +24,10 @@ from mixstyle.cache.features_layout import RowKeys, ShardRows
 from mixstyle.cache.features_store import FeatureStore, set_codec_threads
 from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
-from mixstyle.cache.stem_store.stem_cache import RENAMED, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.cache.stem_store.stream import verified_tracks
-from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
-from mixstyle.cache.storage.provenance import Provenance, differences, rename
 from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
@@ -43,6 +41,7 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.features.on_ray import fill_on_ray
+from mixstyle.stages.features.provenance import provenance_of, stale_reasons
 from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
 
@@ -72,42 +71,6 @@ class FeaturesSummary:
     """Seconds of audio described in a second, all stems of a clip together."""
     bank: "FeaturesSummary | None" = None
     """The same of the bank's clips, where there is one."""
-
-
-def provenance_of(cache: StemCache) -> Provenance:
-    """What every row of the store depends on: the settings behind the stems, and the descriptors."""
-    columns = {"names": [d.name for d in DESCRIPTORS], "units": [d.unit for d in DESCRIPTORS]}
-    return Provenance(
-        "features",
-        settings={_made_by(cache): cache.settings},
-        versions={"descriptors_version": DESCRIPTORS_VERSION},
-        made_from={"descriptors_columns": fingerprint(columns)},
-    )
-
-
-def _made_by(cache: StemCache) -> str:
-    """The command that made the clips; settings behind them stand under its name."""
-    return "remix" if cache.provenance.stage == "remix" else "separate"
-
-
-def _stored(store: FeatureStore) -> Provenance:
-    """What the store was made with, under the names that separate's settings have now."""
-    stored = dict(store.made_with)
-    behind = {name: rename(stored[name], RENAMED) for name in ("separate", "remix") if name in stored}
-    return Provenance("features", {**stored, **behind})
-
-
-def stale_reasons(store: FeatureStore, cache: StemCache) -> list[str]:
-    """Why a store does not fit the stems that are there now: settings that changed, else shards with other bytes."""
-    changed = differences(_stored(store), provenance_of(cache))
-    if changed:
-        return [line.removeprefix("features.") for line in changed]
-    known = store.shard_sha256
-    return [
-        f"{shard.tar.name} holds other stems now"
-        for shard in cache.shards
-        if known[shard.shard] and known[shard.shard] != shard.sha256
-    ]
 
 
 def features(

@@ -48,7 +48,7 @@ def _store_status(place: "Place", cache: "StemCache | None") -> "tuple[FeatureSt
     if not place.foreign and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         return None, StageStatus("features", "not started", run="mixstyle features")
     from mixstyle.cache.features_store import FeatureStore
-    from mixstyle.stages.features.stage import stale_reasons
+    from mixstyle.stages.features.provenance import stale_reasons
 
     try:
         store = FeatureStore.open(place)

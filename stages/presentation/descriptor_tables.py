@@ -1,23 +1,11 @@
 """Tables of descriptors on a terminal: a row a kind, a column a stem."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.presentation.descriptor_names import KINDS, shown_unit
-
-PLAIN_WIDTH = 110
-"""Of tables where there is no terminal."""
-
-
-def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Prints sentences, each on one line however long, as logs need them."""
-    for line in lines:
-        console.print(Text(printable(line)), soft_wrap=True)
 
 
 def add_descriptor_rows(table: Table, cell: Callable[[int | None], str]) -> None:

@@ -18,27 +18,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixstyle.cache.models.separator_records import separators_note
+from mixstyle.cache.models.separator_records import SeparatorRecord, separators_note
 from mixstyle.cache.stem_store.manifest import track_id_of
-from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, all_made_with, encode_clip
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.mixing.chains import chain_versions
-from mixstyle.pipeline.mixing.effects import effect_versions
 from mixstyle.pipeline.separation.chunks import ClipRequest
-from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
+from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.remix.mixes import Group, donors_together, groups_digest, processed
+from mixstyle.stages.remix.provenance import LATER, STEMS_CHANGED, MadeWith, bank_provenance
 from mixstyle.stages.separate.cutting import is_silent
 from mixstyle.stages.separate.lstm_kernels import lstm_kernel
-from mixstyle.stages.separate.machine_kind import KEY as MACHINE
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
-from mixstyle.stages.separate.parallelism import Streams, choose_streams, device_of
+from mixstyle.stages.separate.parallelism import choose_streams, device_of
+from mixstyle.stages.separate.provenance import MACHINE, Streams
 from mixstyle.stages.separate.shard_maker import (
     RunStats,
     ShardRun,
@@ -54,12 +52,6 @@ SILENCE_LUFS = -60.0
 """A content below it is left out where the stems' own settings name no other loudness."""
 
 
-LATER = {"song_share": 0.0}
-"""What settings that came later count as, in banks that were begun before."""
-STEMS_CHANGED = {"stems": "the cached stems are others than those it was mixed from"}
-"""How a change of the stems is told."""
-
-
 @dataclass(frozen=True)
 class Separation:
     """Separators on one device, the first of which is that of the settings, and how chunks go through them.
@@ -72,69 +64,43 @@ class Separation:
     device: str
     precision: str
 
+    @property
+    def made_with(self) -> MadeWith:
+        """What a bank's provenance tells of it."""
+        records = tuple(map(SeparatorRecord.of, self.separators))
+        return MadeWith(records, self.streams, self.device, self.precision)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What a bank's provenance notes beside: which separators, and on what kind of machine."""
+        first = self.separators[0]
+        machine = machine_kind(first.device, lstm_kernel=first.lstm_kernel)
+        return {**separators_note(self.separators), MACHINE: machine}
+
 
 def open_separation(
     chosen: SeparateSettings,
     more: Sequence[tuple[Path, Path]] = (),
     *,
     measure: bool = True,
-    to_run: bool = True,
 ) -> Separation:
     """The separator of the settings and `more` of them (YAML, checkpoint), with streams as for `separate`.
 
-    chosen: its stems_dir is the bank's folder. measure: as for `choose_streams`. to_run: else separators are loaded on
-    the CPU, to be compared with what is stored alone, and nothing is measured. Raises MixstyleError as
+    chosen: its stems_dir is the bank's folder. measure: as for `choose_streams`. Raises MixstyleError as
     `load_separator` does.
     """
     chosen = replace(chosen, input="mixtures")
     device = device_of(chosen)
-    where, precision = (device, chosen.precision) if to_run else (torch.device("cpu"), "fp32")
     found = []
     for config, checkpoint in [(chosen.separator_config, chosen.separator_checkpoint), *more]:
-        named = replace(chosen, separator_config=config, separator_checkpoint=checkpoint, precision=precision)
-        separator = configured_separator(named, where, to_separate=to_run)
+        named = replace(chosen, separator_config=config, separator_checkpoint=checkpoint)
+        separator = configured_separator(named, device)
         if separator is not None:  # never, of mixtures
             found.append(separator)
-    streams = choose_streams(chosen, found[0], device, measure=measure and to_run)
+    streams = choose_streams(chosen, found[0], device, measure=measure)
     for separator in found[1:]:
         separator.use_lstm_kernel(lstm_kernel() if found[0].lstm_kernel else None)
     return Separation(tuple(found), streams, device.type, chosen.precision)
-
-
-def bank_provenance(
-    stage: str,
-    settings: Mapping[str, Any],
-    made_from: Mapping[str, Any],
-    cache: StemCache,
-    separation: Separation,
-    versions: Mapping[str, int],
-) -> Provenance:
-    """All that a bank's bytes follow from. settings, made_from, versions: what is told besides the stems, the effects,
-    the separators and how chunks go through them."""
-    streams, first = separation.streams, separation.separators[0]
-    separators = [separator.fingerprint for separator in separation.separators]
-    return Provenance(
-        stage,
-        {
-            **settings,
-            "precision": separation.precision,
-            "num_overlap": separation.separators[0].file.num_overlap,
-            "device": separation.device,
-            "batch_chunks": streams.batch_chunks,
-            # a GPU's results do not hang on the CPU's threads
-            "threads_per_stream": streams.threads_per_stream if separation.device == "cpu" else None,
-            **streams.kernel_setting,
-        },
-        {"format": SHARD_VERSION, "inference_version": INFERENCE_VERSION, **versions},
-        {
-            **made_from,
-            "stems": cache.fingerprint,
-            "separator": separators[0],
-            "separators": separators,
-            "effect_versions": chain_versions(effect_versions()),
-        },
-        {**separators_note(separation.separators), MACHINE: machine_kind(first.device, lstm_kernel=first.lstm_kernel)},
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +195,9 @@ def fill_bank(
             "tracks_per_shard": groups_per_shard,
         }
         made_from = {"tracks": len(groups), "groups": groups_digest(groups)}
-        provenance = bank_provenance(stage, {**(notes or {}), **size}, made_from, cache, separation, {})
+        provenance = bank_provenance(
+            stage, {**(notes or {}), **size}, made_from, cache, separation.made_with, notes=separation.notes
+        )
         with locks.mutex():
             run = open_bank(
                 Place(folder), groups, cache, separation, provenance, workers=chosen.workers, rebuild=rebuild

@@ -14,8 +14,8 @@ from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.provenance import Provenance, differences, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.remix.bank import LATER
-from mixstyle.stages.separate.machine_kind import KEY as MACHINE
+from mixstyle.stages.remix.provenance import LATER
+from mixstyle.stages.separate.provenance import MACHINE
 
 SIZE = {"blocks": "", "tracks": ""}
 """What changes with the number of blocks alone, and is not told."""

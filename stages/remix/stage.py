@@ -6,25 +6,25 @@ machine or on many, make the same bytes; which of them makes a shard is settled 
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
-from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
-from mixstyle.pipeline.mixing.mix_grid import DRAW_VERSION, GridSettings
+from mixstyle.pipeline.mixing.mix_grid import GridSettings
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.shares import check_share
-from mixstyle.stages.remix.bank import BankRun, Separation, announce, bank_provenance, open_bank, open_separation
+from mixstyle.stages.remix.bank import BankRun, announce, open_bank, open_separation
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.growth import grow, has_to_grow
+from mixstyle.stages.remix.provenance import provenance_of, separation_settings, separator_pairs
 from mixstyle.stages.separate.dry_run import existing_folder
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
@@ -34,11 +34,9 @@ from mixstyle.stages.separate.shard_maker import (
 )
 from mixstyle.stages.separate.stage import as_mixstyle_errors
 from mixstyle.stages.separate.ways import way_of
-from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.places import begun_once, in_working_folder, open_shards, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remix import RemixSettings
-from mixstyle.stages.settings.separate import SeparateSettings
 
 COMMAND = "mixstyle remix"
 BYTES_A_CLIP_SECOND = 280_000
@@ -120,7 +118,7 @@ def _open_run(settings: Settings, place: Place, locks: ShardLocks, rebuild: bool
     chosen = settings.remix
     separation = open_separation(separation_settings(settings), separator_pairs(chosen))
     groups = GridGroups(grid_settings(chosen), cache, len(separation.separators))
-    provenance = provenance_of(settings, cache, separation)
+    provenance = provenance_of(settings, cache, separation.made_with, separation.notes)
     if not rebuild:
         if has_to_grow(place.folder, provenance):
             if place.is_remote:
@@ -166,40 +164,6 @@ def grid_settings(chosen: RemixSettings) -> GridSettings:
         level_range_db=chosen.level_range_db,
         seed=chosen.seed,
     )
-
-
-def separation_settings(settings: Settings) -> SeparateSettings:
-    """The separator of `separate`, run as the section `remix` says."""
-    chosen = settings.remix
-    return replace(
-        settings.separate,
-        input="mixtures",
-        stems_dir=chosen.remix_dir,
-        num_overlap=chosen.num_overlap or settings.separate.num_overlap,
-        device=chosen.device,
-        devices=chosen.devices,
-        precision=chosen.precision,
-        batch_chunks=chosen.batch_chunks,
-        streams=chosen.streams,
-        threads=chosen.threads,
-        workers=chosen.workers,
-    )
-
-
-def separator_pairs(chosen: RemixSettings) -> list[tuple[Path, Path]]:
-    """The further separators: YAML and checkpoint of each."""
-    return [(config, checkpoint) for config, checkpoint in chosen.separators]
-
-
-def provenance_of(settings: Settings, cache: StemCache, separation: Separation) -> Provenance:
-    """All that the bank's bytes follow from."""
-    chosen = settings.remix
-    shape = {
-        "clips_per_track": chosen.contents,
-        "tracks_per_shard": chosen.chains_per_block * chosen.blocks_per_shard,
-        "tracks": chosen.blocks * chosen.chains_per_block,
-    }
-    return bank_provenance("remix", {**shaping(chosen), **shape}, {}, cache, separation, {"draw_version": DRAW_VERSION})
 
 
 def _check_room(run: BankRun, share: range) -> None:

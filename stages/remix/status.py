@@ -1,5 +1,6 @@
 """What `mixstyle status` tells of the bank."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mixstyle.cache.storage.urls import shown
@@ -10,6 +11,7 @@ from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
     from mixstyle.cache.stem_store.stem_cache import StemCache
+    from mixstyle.stages.remix.provenance import MadeWith
 
 NO_BANK = "the profile has no bank (remix.blocks=0)"
 
@@ -58,17 +60,26 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
 def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple[list[str], str, bool]:
     """Settings and inputs that differ from those of the bank; or why that cannot be told; whether it only grows."""
     from mixstyle.cache.storage.provenance import differences
-    from mixstyle.stages.remix.bank import LATER, STEMS_CHANGED, open_separation
     from mixstyle.stages.remix.growth import has_to_grow
-    from mixstyle.stages.remix.stage import provenance_of, separation_settings, separator_pairs
+    from mixstyle.stages.remix.provenance import LATER, STEMS_CHANGED, provenance_of
 
     try:
-        # a fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched
-        pairs = separator_pairs(settings.remix)
-        separation = open_separation(separation_settings(settings), pairs, to_run=False)
-        now = provenance_of(settings, cache, separation)
+        now = provenance_of(settings, cache, _made_with_now(settings))
     except MixstyleError as error:
         return [], str(error), False
     if has_to_grow(settings.remix.remix_dir, now):
         return [], "", True
     return differences(bank.provenance, now, absent=LATER, told=STEMS_CHANGED), "", False
+
+
+def _made_with_now(settings: Settings) -> "MadeWith":
+    """The separators of the bank as they are known now."""
+    from mixstyle.stages.remix.provenance import MadeWith, separation_settings, separator_pairs
+    from mixstyle.stages.separate.compared import device_type_of, separator_now, streams_now
+
+    chosen = separation_settings(settings)
+    device = device_type_of(chosen)
+    named = [(chosen.separator_config, chosen.separator_checkpoint), *separator_pairs(settings.remix)]
+    several = [replace(chosen, separator_config=config, separator_checkpoint=path) for config, path in named]
+    records = [record for one in several if (record := separator_now(one)) is not None]  # of mixtures: all of them
+    return MadeWith(tuple(records), streams_now(chosen, records[0], device), device, chosen.precision)

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.processes import started_deaf_to_ctrl_c
-from mixstyle.stages.separate.parallelism import threads_of
 from mixstyle.stages.separate.pipeline import Waits
+from mixstyle.stages.separate.provenance import threads_of
 from mixstyle.stages.separate.shard_maker import RunStats
 from mixstyle.stages.settings.profile import Settings, plain
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 
 from mixstyle.stages.common.notes import note
+from mixstyle.stages.separate.provenance import MACHINE
 
-KEY = "machine"
-"""Of the note in `settings.json`, and of the entry in a sidecar."""
 _MATRIX = ("avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_fp16", "amx_int8")
 """Flags of /proc/cpuinfo that choose among the kernels of matrix products, beside what torch tells."""
 
@@ -36,14 +35,14 @@ def other_kind(notes: Mapping[str, str], device: torch.device, lstm_kernel: str 
     """This machine's kind where it is another than a folder was begun on, and empty where it is the same, or where
     none was noted. notes: of the folder's provenance."""
     here = machine_kind(device, lstm_kernel=lstm_kernel)
-    return here if notes.get(KEY, here) != here else ""
+    return here if notes.get(MACHINE, here) != here else ""
 
 
 def tell_other(command: str, notes: Mapping[str, str], here: str) -> None:
     """Warns, once a run, that shards are made on a machine of another kind. here: of `other_kind`."""
     if here:
         note(
-            f"warning: {command}: begun on {notes[KEY]}, and this is {here}: what is made here may differ in its "
+            f"warning: {command}: begun on {notes[MACHINE]}, and this is {here}: what is made here may differ in its "
             "last bits; it is noted with each shard"
         )
 

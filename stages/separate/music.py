@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from mixstyle.cache.music.listing import Listing, list_tracks
+from mixstyle.cache.music.listing import Listing, list_tracks, with_spot_checks
+from mixstyle.cache.stem_store.manifest import ordered
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
 TRY = ("data/demo", 16)
 """Where songs to try a profile on are rendered, and how many."""
+SPOT_CHECKS = 64
+"""Tracks whose files' ends are compared on every run, to notice a folder that was filled anew."""
 
 
 def listed_music(settings: Settings, version: int) -> Listing:
@@ -39,6 +42,11 @@ def listed_music(settings: Settings, version: int) -> Listing:
             code=error.code,
             remedy=("demo-songs", folder, "--songs", str(songs)),
         ) from error
+
+
+def spot_checked(listing: Listing, chosen: SeparateSettings) -> Listing:
+    """The listing with the hashes of the ends of some tracks' files, the first ones of the manifest."""
+    return with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
 
 
 def _is_music(place: Path, chosen: SeparateSettings, version: int) -> bool:

@@ -6,45 +6,21 @@ they stand in its `settings.json`, and every later run and every other machine t
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mixstyle.cache.music.listing import Listing
-from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
-from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
-from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuning, tunings_folder
-from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
+from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
+from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
-from mixstyle.stages.settings.base import shaping
+from mixstyle.stages.separate.provenance import Streams, known_streams, settings_of_folder, threads_of
 from mixstyle.stages.settings.separate import SeparateSettings
-
-
-@dataclass(frozen=True)
-class Streams:
-    """How many batches are in the network at once, the CPU threads of each, and how many chunks a batch has.
-
-    lstm_kernel: the kernel of the network's LSTMs that the folder was begun with, where that is not torch's own.
-    """
-
-    streams: int
-    threads_per_stream: int
-    batch_chunks: int
-    lstm_kernel: str = ""
-
-    @property
-    def kernel_setting(self) -> dict[str, str]:
-        """The kernel for a provenance: nothing where it is torch's own, as in folders of before there was another."""
-        return {"lstm_kernel": self.lstm_kernel} if self.lstm_kernel else {}
 
 
 def device_of(chosen: SeparateSettings) -> torch.device:
@@ -60,11 +36,6 @@ def device_of(chosen: SeparateSettings) -> torch.device:
     return devices[0]
 
 
-def threads_of(chosen: SeparateSettings) -> int:
-    """Threads of the network on a CPU: those that the settings name, else every core this process may use."""
-    return chosen.threads or usable_cores()
-
-
 def choose_streams(
     chosen: SeparateSettings, separator: Separator | None, device: torch.device, measure: bool = True
 ) -> Streams:
@@ -73,77 +44,18 @@ def choose_streams(
     Sets the separator's LSTM kernel: that which the folder was begun with, else the fastest.
     measure: False runs nothing; where no earlier run has measured either, it is one chunk and one thread.
     """
-    threads = threads_of(chosen)
-    on_cpu = device.type == "cpu"
-    per_stream = max(1, threads // chosen.streams) if chosen.streams else 0
-    batch = chosen.batch_chunks
     if separator is None:
         return Streams(1, 1, 1)
-    stored = _settings_of_folder(chosen, separator, device)
+    threads = threads_of(chosen)
+    stored = settings_of_folder(chosen, separator.fingerprint, device.type)
     kernel = set_lstm_kernel(separator, stored.get("lstm_kernel", "") if stored else None)
-    if not per_stream or not batch:
-        per_stream = per_stream or stored.get("threads_per_stream") or 0
-        batch = batch or stored.get("batch_chunks") or 0
-    if not on_cpu or (threads == 1 and not per_stream):
-        per_stream = 1
+    per_stream, batch = known_streams(chosen, stored, device.type)
     if not per_stream or not batch:
         tuning = _tuned(separator, threads, per_stream, batch, measure)
         if tuning is not None:
             per_stream, batch = tuning.threads_per_stream, tuning.batch_chunks
     per_stream, batch = per_stream or 1, batch or 1
     return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch, kernel)
-
-
-def provenance_of(
-    chosen: SeparateSettings,
-    listing: Listing,
-    separator: Separator | None,
-    device: torch.device,
-    streams: Streams,
-    cutting_version: int,
-    notes: Mapping[str, str] | None = None,
-) -> Provenance:
-    """All that the bytes of the shards follow from; not where they go, nor how many processes and streams make them."""
-    table = chosen.tracks_csv
-    if table is not None and not table.is_file():
-        raise MixstyleError(f"separate.tracks_csv={table}: no such file", code="not-found")
-    settings = shaping(chosen)
-    if table is not None:
-        settings["tracks_csv"] = f"{table} ({sha256_file(table)[:16]})"
-    if chosen.measure_songs:  # only where it differs from what folders were begun with before it existed
-        settings["measure_songs"] = True
-    versions = {"format": SHARD_VERSION}
-    later = {"cutting_version": cutting_version, "listing_version": listing.version}
-    versions |= {name: version for name, version in later.items() if version > 1}
-    if separator is not None:
-        settings |= {
-            "num_overlap": separator.file.num_overlap,
-            "device": device.type,
-            "batch_chunks": streams.batch_chunks,
-            # a GPU's results do not hang on the CPU's threads
-            "threads_per_stream": streams.threads_per_stream if device.type == "cpu" else None,
-            **streams.kernel_setting,
-        }
-        versions["inference_version"] = INFERENCE_VERSION
-    made_from = {
-        "listing": listing.digest,
-        "tracks": len(listing.sizes),
-        "separator": separator.fingerprint if separator else "stems",
-    }
-    return Provenance("separate", settings, versions, made_from, notes or {})
-
-
-def _settings_of_folder(chosen: SeparateSettings, separator: Separator, device: torch.device) -> dict[str, Any]:
-    """The settings of the folder, where they are those of the same network in the same precision; else nothing."""
-    path = chosen.stems_dir / SETTINGS
-    if not path.exists():
-        return {}
-    try:
-        stored = read_provenance(path, RENAMED).flat
-    except MixstyleError:  # reported where the settings are compared
-        return {}
-    now = {"separator": separator.fingerprint, "precision": chosen.precision, "device": device.type}
-    return stored if all(stored.get(name) == value for name, value in now.items()) else {}
 
 
 def _tuned(

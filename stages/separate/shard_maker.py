@@ -20,8 +20,8 @@ from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.separate.parallelism import Streams
 from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, Waits
+from mixstyle.stages.separate.provenance import Streams
 
 MOST_TRIES = 2
 """Runs that make a shard, where decoders crashed in it."""

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from mixstyle.cache.models.separator_records import separators_note
+from mixstyle.cache.models.separator_records import SeparatorRecord, separators_note
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.formats import LISTING_VERSION
-from mixstyle.cache.music.listing import describe_change, with_spot_checks
+from mixstyle.cache.music.listing import describe_change
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import (
     ListedTrack,
@@ -26,7 +26,6 @@ from mixstyle.cache.stem_store.manifest import (
     SplitSettings,
     load_manifest,
     make_manifest,
-    ordered,
     store_manifest,
 )
 from mixstyle.cache.stem_store.shards import all_made_with
@@ -46,11 +45,11 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.separate.clips import Decoding, rules_of
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
-from mixstyle.stages.separate.machine_kind import KEY as MACHINE
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
-from mixstyle.stages.separate.music import listed_music
-from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
+from mixstyle.stages.separate.music import listed_music, spot_checked
+from mixstyle.stages.separate.parallelism import choose_streams, device_of
 from mixstyle.stages.separate.pipeline import Waits
+from mixstyle.stages.separate.provenance import MACHINE, provenance_of
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.shard_maker import (
     RunStats,
@@ -67,8 +66,6 @@ from mixstyle.stages.settings.separate import SeparateSettings
 
 __all__ = ["DryRun", "SeparateSummary", "SeparationRun", "dry_run", "make_shard", "open_run", "separate"]
 
-SPOT_CHECKS = 64
-"""Tracks whose files' ends are compared on every run, to notice a folder that was filled anew."""
 COMMAND = "mixstyle separate"
 
 
@@ -186,7 +183,7 @@ def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool) -> Se
     device = device_of(chosen)
     version = LISTING_VERSION if rebuild else listing_version_of(chosen.stems_dir)
     listing = listed_music(settings, version)
-    listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
+    listing = spot_checked(listing, chosen)
     separator = configured_separator(chosen, device)
     streams = choose_streams(chosen, separator, device)
     folder = chosen.stems_dir
@@ -198,9 +195,10 @@ def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool) -> Se
     if separator is not None:
         notes |= {**separators_note([separator]), MACHINE: machine_kind(device, lstm_kernel=separator.lstm_kernel)}
     begun = (folder / SETTINGS).exists()
+    record = SeparatorRecord.of(separator) if separator is not None else None
     made_with = guard(
         folder / SETTINGS,
-        provenance_of(chosen, listing, separator, device, streams, cutting_version, notes),
+        provenance_of(chosen, listing, record, device.type, streams, cutting_version, notes),
         rebuild=rebuild,
         remove=place.outputs(("stems-", ".stems-", manifest_path.name, failure_log_path(folder).name)),
         renamed=RENAMED,

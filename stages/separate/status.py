@@ -1,6 +1,5 @@
 """What `mixstyle status` tells of the cached stems."""
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -54,28 +53,22 @@ def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]
 
 def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     """Settings that differ from those of the stems; or why that cannot be told (music that is not there, say)."""
-    # only where there are stems to compare: these take a second to import
-    import torch
-
-    from mixstyle.cache.music.listing import describe_change, list_tracks, with_spot_checks
-    from mixstyle.cache.stem_store.manifest import load_manifest, ordered
+    # only where there are stems to compare
+    from mixstyle.cache.music.listing import describe_change, list_tracks
+    from mixstyle.cache.stem_store.manifest import load_manifest
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.cache.storage.urls import shown
-    from mixstyle.stages.common.separators import configured_separator
-    from mixstyle.stages.separate.parallelism import choose_streams, device_of, provenance_of
+    from mixstyle.stages.separate.compared import device_type_of, separator_now, streams_now
+    from mixstyle.stages.separate.music import spot_checked
+    from mixstyle.stages.separate.provenance import provenance_of
     from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
-    from mixstyle.stages.separate.stage import SPOT_CHECKS
 
     chosen = settings.separate
     try:
         listing = list_tracks(chosen.data_path, chosen.input, listing_version_of(chosen.stems_dir))
-        listing = with_spot_checks(listing, ordered(listing, chosen.seed)[:SPOT_CHECKS], chosen.input)
-        device = device_of(chosen)
-        # The separator's fingerprint hangs on neither device nor precision: a GPU that is at work stays untouched.
-        separator = configured_separator(
-            dataclasses.replace(chosen, precision="fp32"), torch.device("cpu"), to_separate=False
-        )
-        streams = choose_streams(chosen, separator, device, measure=False)
+        listing = spot_checked(listing, chosen)
+        device, separator = device_type_of(chosen), separator_now(chosen)
+        streams = streams_now(chosen, separator, device)
         cutting = cutting_version_of(chosen.stems_dir)
         now = provenance_of(chosen, listing, separator, device, streams, cutting)
         before = load_manifest(chosen.stems_dir / "plan.jsonl.gz")

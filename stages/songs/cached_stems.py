@@ -19,7 +19,8 @@ from mixstyle.cache.storage.provenance import read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
-from mixstyle.pipeline.separation.separator import INFERENCE_VERSION, Separator
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.settings.separate import SeparateSettings
 

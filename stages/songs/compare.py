@@ -1,7 +1,6 @@
 """`mixstyle compare`: how two songs' mixes differ, in a sentence, as a distance, stem by stem and by descriptors."""
 
 import math
-import sys
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -29,9 +27,10 @@ from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
-from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows
+from mixstyle.stages.presentation.descriptor_tables import add_descriptor_rows
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
 from mixstyle.stages.presentation.heard import HeardDifference, heard_differences, in_words, is_heard
+from mixstyle.stages.presentation.terminal import output
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -196,7 +195,7 @@ def _rows(found: Comparison) -> list[tuple[Any, ...]]:
 
 def show(found: Comparison) -> None:
     """Prints what is heard, the distance, a table of stems, and one of descriptors."""
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = output()
     names = [printable(name) for name in found.names]
     console.print(Text(f"{names[1]}, against {names[0]}: {in_words(found.heard)}"))
     near = f"; closer than {percent(found.closer_than)} of the index's pairs of songs"

@@ -10,7 +10,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cluster.actor import request_of
 from mixstyle.stages.cluster.mixed import note_mixed
 from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
-from mixstyle.stages.separate.machine_kind import KEY, machine_kind
+from mixstyle.stages.separate.machine_kind import machine_kind
+from mixstyle.stages.separate.provenance import MACHINE
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embedder import Embedder
 
@@ -37,7 +38,7 @@ def embedded_on_ray(
 
     def request(device: str, threads: int) -> Mapping[str, Any]:
         own = replace(settings, embed=replace(settings.embed, device=device), separate=replace(chosen, threads=threads))
-        made = {"root": str(root), "cutting_version": cutting_version, KEY: machine_kind(embedder.device)}
+        made = {"root": str(root), "cutting_version": cutting_version, MACHINE: machine_kind(embedder.device)}
         return request_of("mixstyle.stages.songs.index_rows:SongMaker", own, made)
 
     bunches = [wanted[place : place + SONGS_AT_ONCE] for place in range(0, len(wanted), SONGS_AT_ONCE)]
@@ -47,6 +48,6 @@ def embedded_on_ray(
             raise MixstyleError(
                 "index: a machine of the cluster has another encoder or separator under the same names", code="misfit"
             )
-        if KEY in answer:
-            note_mixed(settings.embed.index_dir, {song.path: answer[KEY] for song, _ in answer["songs"]})
+        if MACHINE in answer:
+            note_mixed(settings.embed.index_dir, {song.path: answer[MACHINE] for song, _ in answer["songs"]})
         yield from answer["songs"]

@@ -8,8 +8,8 @@ from mixstyle.cache.models.separator_records import separators_of_stems
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.encoder.objectives.registry import grid_objectives
-from mixstyle.pipeline.mixing.chains import chain_versions
 from mixstyle.pipeline.mixing.effects import EFFECTS, effect_versions, first_versions
+from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.train import TrainSettings

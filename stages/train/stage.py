@@ -360,14 +360,14 @@ class _Run:
         return track_numbers(track.track_id for track in self.data.tracks)
 
     def _resume(self) -> None:
-        folder, torn = self.options.checkpoint_dir, []
-        found = newest_checkpoint(folder, self.device, torn)
+        folder = self.options.checkpoint_dir
+        found, torn = newest_checkpoint(folder, self.device)
         if found is None:
             if torn:  # a training from the start would write over models that somebody may still want
                 told = f"{torn[0]}; {cannot_go_on(folder)}; to do so,"
                 raise MixstyleError(told, code="damaged-file", remedy=REBUILD)
             return
-        path, content, torn = found
+        path, content = found
         for line in torn:
             self._say(f"train: warning: passed over {line}")
         try:

@@ -30,14 +30,13 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
         unversioned,
     )
 
-    damaged: list[str] = []
-    newest = newest_checkpoint(folder, torn=damaged)
-    if newest is None and damaged:
-        problems = (*damaged, cannot_go_on(folder))
+    newest, torn = newest_checkpoint(folder)
+    if newest is None and torn:
+        problems = (*torn, cannot_go_on(folder))
         return StageStatus("train", "damaged", problems=problems, run="mixstyle train --rebuild")
     if newest is None:
         return nothing
-    path, content, torn = newest
+    path, content = newest
     if reads_bank(options):
         cache, store = _bank(settings)
     step, total = content["step"], _total_steps(settings, cache)

@@ -196,6 +196,40 @@ def test_what_breaks_on_the_way_to_a_stop_is_not_told(
     assert capsys.readouterr().err.splitlines() == [LINE]
 
 
+EARLY = """
+import os, runpy, signal, sys
+from importlib.metadata import entry_points
+
+class AtImport:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[-1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, AtImport())
+if sys.argv[1] == "script":
+    (script,) = entry_points(group="console_scripts", name="mixstyle")
+    script.load()()
+else:
+    runpy.run_module("mixstyle.stages", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("way", ["script", "module"])
+@pytest.mark.parametrize("module", ["typer", "mixstyle.stages.cli_steps"])
+def test_ctrl_c_while_python_imports_is_told_in_a_line(way: str, module: str) -> None:
+    """Sent as a module begins to be imported, which is its last word here."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", EARLY, way, module],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (128 + INT, "", "mixstyle: stopped\n")
+
+
 def test_the_whole_group_is_stopped_as_by_a_terminal(tmp_path: Path) -> None:
     """Several processes that all get the signal: one line, no traceback, no word of leaked semaphores, and at once."""
     command = [sys.executable, "-P", "-m", "mixstyle.stages", "demo-songs", str(tmp_path / "out")]

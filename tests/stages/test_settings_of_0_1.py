@@ -18,6 +18,7 @@ from helpers.small_separator import write_separator, write_songs
 
 from mixstyle.cache.features_layout import RowKeys
 from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.models.separator_records import SeparatorRecord
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.stem_store.stem_cache import RENAMED as SEPARATE_RENAMED
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -26,9 +27,9 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.demo_songs_listing import provenance_of as demo_songs_provenance
 from mixstyle.stages.demo_songs_listing import stored_provenance, stored_settings
-from mixstyle.stages.features.stage import stale_reasons
-from mixstyle.stages.separate.parallelism import Streams
-from mixstyle.stages.separate.parallelism import provenance_of as separate_provenance
+from mixstyle.stages.features.provenance import stale_reasons
+from mixstyle.stages.separate.provenance import Streams
+from mixstyle.stages.separate.provenance import provenance_of as separate_provenance
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -77,10 +78,11 @@ def test_separate(settings: Settings, tmp_path: Path) -> None:
     }
     version = cutting_version_of(tmp_path)
     assert version == 1, "a folder that was begun with the old rule is finished with it"
-    now = separate_provenance(chosen, listing, separator, torch.device("cpu"), Streams(1, 1, 1), version)
+    record = SeparatorRecord.of(separator)
+    now = separate_provenance(chosen, listing, record, "cpu", Streams(1, 1, 1), version)
     old = stored("separate", inputs, SEPARATE_RENAMED)
     assert differences(old, now) == []
-    newer = separate_provenance(chosen, listing, separator, torch.device("cpu"), Streams(1, 1, 2), version)
+    newer = separate_provenance(chosen, listing, record, "cpu", Streams(1, 1, 2), version)
     assert differences(old, newer) == ["separate.batch_chunks: 1 -> 2"]
 
 

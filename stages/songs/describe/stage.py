@@ -39,6 +39,7 @@ from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
+from mixstyle.stages.steps.first_step import first_step
 
 VERSION = 1
 """Of the JSON file."""
@@ -197,6 +198,7 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
     try:
         return cached_songs(place_of_features(settings, settings.features.features_path))
     except MixstyleError as error:
+        error = first_step(error, settings)
         line = error.told(completed(error.remedy, settings)) if error.remedy else str(error)
         say(f"describe: no percentiles: {line}")
         return None

@@ -1,10 +1,8 @@
 """The table of a song's descriptors, and a sentence a stem."""
 
 import math
-import sys
 from functools import partial
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,13 +11,14 @@ from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.presence import is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.presentation.descriptor_names import shown
-from mixstyle.stages.presentation.descriptor_tables import PLAIN_WIDTH, add_descriptor_rows, print_lines
+from mixstyle.stages.presentation.descriptor_tables import add_descriptor_rows
+from mixstyle.stages.presentation.terminal import output, print_lines
 from mixstyle.stages.songs.describe.song import DescribedSong, ordinal
 
 
 def print_song(song: DescribedSong, songs: int) -> None:
     """Prints a song's table and sentences. songs: how many cached ones its percentiles are among."""
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = output()
     console.print(_table(song, songs))
     print_lines(console, sentences(song, songs))
 

@@ -1,20 +1,15 @@
 """What `match` prints: what is set, what was left alone, and descriptors before, after and of the reference."""
 
-import sys
-
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
-from mixstyle.stages.presentation.descriptor_tables import print_lines
+from mixstyle.stages.presentation.terminal import WIDE_WIDTH, output, print_lines
 from mixstyle.stages.songs.match_plan import Plan, Values
 from mixstyle.stages.songs.match_render import RenderedSong
 
-PLAIN_WIDTH = 150
-"""Of the table where there is no terminal: three values a stem."""
 SHOWN = (
     "relative_loudness_lu",
     "octave_63hz_db",
@@ -33,7 +28,7 @@ SHOWN = (
 
 def print_match(plan: Plan, after: Values, rendered: RenderedSong) -> None:
     """Prints a line a stem, the notes, the table and the levels."""
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = output(WIDE_WIDTH)
     print_lines(console, lines(plan, rendered))
     console.print(_table(plan, after))
     print_lines(console, levels(plan, after, rendered))

@@ -52,9 +52,9 @@ def test_bytes_that_are_no_checkpoint_are_told_in_one_line(data: bytes, tmp_path
     assert refused(lambda: load_checkpoint(path)) in ("damaged-file", "unknown-version")
     assert refused(lambda: load_encoder(path)) in ("damaged-file", "unknown-version")
     save_checkpoint(tmp_path / "checkpoint_epoch_1.pt", content_of())
-    found = newest_checkpoint(tmp_path)
+    found, torn = newest_checkpoint(tmp_path)
     assert found is not None
-    assert (found[0].name, len(found[2])) == ("checkpoint_epoch_1.pt", 1)
+    assert (found[0].name, len(torn)) == ("checkpoint_epoch_1.pt", 1)
 
 
 def nan_weight(content: dict[str, Any]) -> None:
@@ -68,12 +68,12 @@ def test_training_goes_on_from_an_older_checkpoint_where_the_newest_lacks_someth
     save_checkpoint(tmp_path / "checkpoint_epoch_1.pt", whole)
     for name in ("optimizer", "encoder", "step", "training_seconds"):
         save_checkpoint(tmp_path / "latest.pt", {key: value for key, value in whole.items() if key != name})
-        found = newest_checkpoint(tmp_path)
+        found, torn = newest_checkpoint(tmp_path)
         assert found is not None
-        assert (found[0].name, name in found[2][0]) == ("checkpoint_epoch_1.pt", True)
+        assert (found[0].name, name in torn[0]) == ("checkpoint_epoch_1.pt", True)
     nan_weight(whole)
     save_checkpoint(tmp_path / "latest.pt", whole)
-    found = newest_checkpoint(tmp_path)
+    found, _ = newest_checkpoint(tmp_path)
     assert found is not None
     assert found[0].name == "checkpoint_epoch_1.pt"
 

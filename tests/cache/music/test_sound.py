@@ -150,6 +150,36 @@ def test_sizes_that_were_never_filled_in_are_those_up_to_the_end(tmp_path: Path,
     np.testing.assert_array_equal(read_window(died, 0, len(audio)), expected)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_an_aiff_is_read_as_its_writer_left_it_when_it_died(tmp_path: Path, subtype: str) -> None:
+    audio, told, died = noise(RATE + 123), tmp_path / "told.aiff", tmp_path / "died.aiff"
+    with soundfile.SoundFile(told, "w", RATE, 2, subtype=subtype, format="AIFF") as file:
+        file.write(audio)
+        file.flush()
+        died.write_bytes(told.read_bytes())
+    left, whole_file = died.read_bytes(), told.read_bytes()
+    sound = left.index(b"SSND")
+    assert left[sound + 4 : sound + 8] == (8).to_bytes(4, "big"), "no length, and samples behind it"
+    expected = read_window(told, 0, len(audio))
+    frames, zeros = left.index(b"COMM") + 10, bytes(4)
+    for name, places in {"as left": (), "zeros": (4, sound + 4), "and no frames": (4, sound + 4, frames)}.items():
+        data = bytearray(left)
+        for place in places:
+            data[place : place + 4] = zeros
+        died.write_bytes(data)
+        assert probe(died).frames == len(audio), name
+        np.testing.assert_array_equal(read_window(died, 0, len(audio)), expected)
+    died.write_bytes(left[: len(left) // 2])
+    there = (len(left) // 2 - sound - 16) // (2 * {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}[subtype])
+    assert probe(died).frames == there
+    empty = tmp_path / "empty.aiff"
+    soundfile.write(empty, audio[:0], RATE, subtype=subtype)
+    with pytest.raises(UnreadableMusic, match="no audio"):
+        probe(empty)
+    told.write_bytes(whole_file)
+    assert probe(told).frames == len(audio)
+
+
 def test_a_flac_of_unknown_length_that_breaks_off_has_the_frames_that_are_whole(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "told.flac", noise(SECONDS * RATE), RATE)
     data = without_length((tmp_path / "told.flac").read_bytes())

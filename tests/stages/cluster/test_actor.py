@@ -16,7 +16,8 @@ from mixstyle.stages.cluster.actor import Actor, raised, request_of
 from mixstyle.stages.cluster.mixed import mixed_path, note_mixed
 from mixstyle.stages.cluster.ray_pool import RayOptions, Share, cluster
 from mixstyle.stages.features.stage import features
-from mixstyle.stages.separate.machine_kind import KEY, machine_kind
+from mixstyle.stages.separate.machine_kind import machine_kind
+from mixstyle.stages.separate.provenance import MACHINE
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -81,8 +82,8 @@ def test_a_machine_of_another_kind_is_told_and_noted_with_its_shards(
     settings = begun(local, tmp_path)
     path = settings.separate.stems_dir / "settings.json"
     stored = read_json(path)
-    here = stored["notes"][KEY]
-    write_json(path, {**stored, "notes": {**stored["notes"], KEY: "another kind"}}, checksum=True)
+    here = stored["notes"][MACHINE]
+    write_json(path, {**stored, "notes": {**stored["notes"], MACHINE: "another kind"}}, checksum=True)
     actor, answer = opened(SEPARATE, settings)
     assert answer["machine"] == here == machine_kind(embedder_of(local).device)
     assert raised(actor.make(0)) == {"clips": 6, "machine": here}
@@ -95,7 +96,7 @@ def test_rows_are_those_of_a_local_run(local: Settings, tmp_path: Path, opened: 
     store = FeatureStore.open(local.features.features_path, write=True)
     expected = store.values().copy()
     store.forget_shard(1)
-    options = {"stems_dir": str(local.separate.stems_dir), "path": str(store.path), KEY: "another kind"}
+    options = {"stems_dir": str(local.separate.stems_dir), "path": str(store.path), MACHINE: "another kind"}
     actor, answer = opened("mixstyle.stages.features.row_maker:RowMaker", local, options)
     assert answer["machine"]
     assert raised(actor.make(1))["clips"] == 6
@@ -108,7 +109,7 @@ def test_songs_are_those_of_a_local_run(local: Settings, opened: Any) -> None:
     (root / "broken.wav").write_bytes(b"RIFF no music")
     try:
         files = files_of(root)
-        options = {"root": str(root), "cutting_version": 2, KEY: machine_kind(embedder_of(local).device)}
+        options = {"root": str(root), "cutting_version": 2, MACHINE: machine_kind(embedder_of(local).device)}
         actor, answer = opened("mixstyle.stages.songs.index_rows:SongMaker", local, options)
         made = raised(actor.make([(path, *files[path]) for path in files]))
     finally:

@@ -14,7 +14,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.mixing.chains import chain_versions
+from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.stages.evaluate import provenance as module
 from mixstyle.stages.evaluate.provenance import SETTINGS, changes, prepare, provenance_of
 from mixstyle.stages.evaluate.tasks.registry import TASKS

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixstyle.stages.separate.machine_kind import KEY, machine_kind, other_kind
+from mixstyle.stages.separate.machine_kind import machine_kind, other_kind
+from mixstyle.stages.separate.provenance import MACHINE
 
 CPU = torch.device("cpu")
 
@@ -29,5 +30,5 @@ def test_instruction_sets_and_makers_tell_machines_apart(tmp_path: Path, monkeyp
 
 
 def test_a_folder_without_a_note_is_of_any_kind() -> None:
-    assert other_kind({}, CPU) == other_kind({KEY: machine_kind(CPU)}, CPU) == ""
-    assert other_kind({KEY: "another"}, CPU) == machine_kind(CPU)
+    assert other_kind({}, CPU) == other_kind({MACHINE: machine_kind(CPU)}, CPU) == ""
+    assert other_kind({MACHINE: "another"}, CPU) == machine_kind(CPU)

@@ -168,7 +168,7 @@ def test_a_torn_checkpoint_is_passed_over(shared: Path, unbroken: Path, capsys: 
     train(settings_of(shared / "torn", num_epochs=2))
     latest = shared / "torn" / "ckpt" / "latest.pt"
     latest.write_bytes(latest.read_bytes()[:-2000])
-    found = newest_checkpoint(latest.parent)
+    found, _ = newest_checkpoint(latest.parent)
     assert found is not None
     assert found[0].name == "checkpoint_epoch_2.pt"
     train(settings_of(shared / "torn", num_epochs=3))
@@ -185,7 +185,7 @@ def test_training_goes_on_from_its_best_model_where_nothing_else_is_whole(shared
             os.truncate(path, path.stat().st_size - 2000)
     train(settings)
     same_end(folder, unbroken)
-    found = newest_checkpoint(folder / "ckpt")
+    found, _ = newest_checkpoint(folder / "ckpt")
     assert found is not None
     assert found[0].name == "latest.pt", "it is whole again"
 

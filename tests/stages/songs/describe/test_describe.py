@@ -204,6 +204,10 @@ def test_without_a_store_there_are_no_percentiles_and_it_says_why(
     assert "none.zarr" in printed
     assert "mixstyle features" in printed
     assert (tmp_path / "x.png").exists()
+    music = write_songs(tmp_path / "music", 1, seconds=0.5)
+    begun = replace(bare, separate=replace(bare.separate, stems_dir=tmp_path / "no stems", data_path=music))
+    describe_songs(begun, [], tmp_path / "song")
+    assert "run: mixstyle separate" in capsys.readouterr().out, "which comes before features"
     describe_songs(bare, [], tmp_path / "song", html_path=tmp_path / "x.html")
     text = (tmp_path / "x.html").read_text()
     assert base64.b64encode((tmp_path / "x.png").read_bytes()).decode() in text

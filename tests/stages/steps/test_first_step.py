@@ -14,8 +14,8 @@ from helpers.small_separator import song
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages import cli
 from mixstyle.stages.common.separators import PUBLIC
-from mixstyle.stages.first_step import first_step
 from mixstyle.stages.settings.profile import load_settings
+from mixstyle.stages.steps.first_step import first_step
 
 PROFILES = ("demo", "cpu", "fma", "fma-remix")
 MUSIC = {"demo": "data/demo/songs", "cpu": "data/music", "fma": "data/fma", "fma-remix": "data/fma"}

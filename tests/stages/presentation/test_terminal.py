@@ -1,10 +1,10 @@
-"""Sentences beside the tables of descriptors."""
+"""How sentences are printed."""
 
 import io
 
 from rich.console import Console
 
-from mixstyle.stages.presentation.descriptor_tables import print_lines
+from mixstyle.stages.presentation.terminal import print_lines
 
 
 def test_a_sentence_is_one_line_however_narrow_the_output() -> None:
