@@ -219,7 +219,12 @@ class FeatureStore:
             self._write_shard(shard, place, rows)
 
     def _write_shard(self, shard: int, place: slice, rows: ShardRows) -> None:
-        self._forget_shard(shard)
+        if self.place.is_remote:
+            # Chunks are put over what is there: another machine may have filled the shard since the last look, with
+            # equal bytes, and readers must not meet a done shard of which something is removed.
+            self._arrays.remove_chunk("done", shard)
+        else:
+            self._forget_shard(shard)
         self._arrays.write_chunk("descriptors", place, np.asarray(rows.values, np.float32), shard)
         self._arrays.write_chunk("start_s", place, np.asarray(rows.start_s, np.float64), shard)
         self._arrays.write_chunk("reason", place, as_text(rows.reason), shard)

@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mixstyle.cache.storage.atomic import atomic_write, read_json, write_json
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.text import as_utf8
 
@@ -42,7 +43,7 @@ Number = TypeVar("Number", np.float32, np.int32)
 VERSION = 2
 NEAREST_VERSION = 1
 """Of the search structure, which holds embeddings alone."""
-SETTINGS, NEAREST, STATE = "settings.json", "nearest.faiss", "nearest.json"
+NEAREST, STATE = "nearest.faiss", "nearest.json"
 _AGAIN = ("verify", "--repair")
 _SHA256 = "mixstyle_sha256"
 _FIELDS = ("path", "bytes", "modified_ns", "duration_s", "embedding", "descriptors", "reason")
@@ -87,11 +88,15 @@ class SongIndex:
     """The songs in an index, by path; `add` and `keep` change it on the disk.
 
     drop: called with the error of a part that is damaged, which is then removed: its songs are to be embedded again.
-    Without it such a part is raised as MixstyleError ("damaged-file").
+    Without it such a part is raised as MixstyleError ("damaged-file"). place: where parts are kept, if not in the
+    folder alone.
     """
 
-    def __init__(self, folder: Path, drop: Callable[[MixstyleError], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, drop: Callable[[MixstyleError], None] | None = None, place: Place | None = None
+    ) -> None:
         self.folder = folder
+        self._place = place or Place(folder)
         self._songs: dict[str, IndexedSong] = {}
         self._parts: list[Path] = []
         for part in sorted(folder.glob("songs-*.parquet")):
@@ -101,7 +106,7 @@ class SongIndex:
                 if drop is None or error.code != "damaged-file":
                     raise
                 drop(error)
-                part.unlink()
+                self._place.take_away(part.name)
             else:
                 self._parts.append(part)
         self._nearest: faiss.Index | None = None
@@ -144,8 +149,7 @@ class SongIndex:
             return
         merged = self._write(list(kept.values()))
         # Stopped half way, this leaves older rows that the merged part outranks, and songs that the next run forgets.
-        for part in self._parts:
-            part.unlink(missing_ok=True)
+        self._place.take_away(*(part.name for part in self._parts))
         self._parts, self._songs, self._nearest, self._usable = [merged], kept, None, None
 
     def embeddings(self) -> NDArray[np.float32]:
@@ -235,10 +239,12 @@ class SongIndex:
                 },
             }
         ).replace_schema_metadata({"mixstyle_index": str(VERSION), _SHA256: _digest(songs)})
-        with atomic_write(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-            if pq.read_metadata(temporary).num_rows != len(songs):
-                raise MixstyleError(f"{path}: could not be read back; is the disk full?", code="cannot-write")
+        with self._place.turn():
+            with atomic_write(path) as temporary:
+                pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+                if pq.read_metadata(temporary).num_rows != len(songs):
+                    raise MixstyleError(f"{path}: could not be read back; is the disk full?", code="cannot-write")
+            self._place.keep(path.name)
         return path
 
 

@@ -87,7 +87,7 @@ AllowMixed = Annotated[
     ),
 ]
 Encoder = Annotated[Path | None, typer.Option(help="A checkpoint or exported encoder; the shipped one if not given.")]
-Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in.")]
+Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in, or its URL.")]
 
 
 def settings_of(config: str, overrides: list[str] | None, *, training: bool = True, **options: Any) -> "Settings":

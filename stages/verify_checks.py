@@ -28,6 +28,7 @@ from mixstyle.stages.demo_songs_listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.index_reach import place_of_index
 
 REPORTED = "metrics.json"
 
@@ -63,7 +64,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
         yield from _clips(Place(folder), "evaluate")
     yield from _evaluation(settings.evaluate.evaluate_dir)
     yield from _report(settings.report.report_dir)
-    yield from _index(settings.embed.index_dir)
+    yield from _index(place_of_index(settings))
     for path in {settings.embed.encoder, settings.report.checkpoint, *settings.evaluate.checkpoints} - {None}:
         if path is not None and path.is_file():
             again = ("export", str(path)) if path.suffix == ".safetensors" else ()  # a checkpoint named by hand
@@ -281,7 +282,9 @@ def _json_of(folder: Path, stage: str) -> Iterator[Check]:
 # Songs
 
 
-def _index(folder: Path) -> Iterator[Check]:
+def _index(place: Place) -> Iterator[Check]:
+    place.refresh()
+    folder, named = place.folder, functools.partial(_named, place)
     path = folder / "settings.json"
     if not path.is_file():
         return
@@ -291,9 +294,10 @@ def _index(folder: Path) -> Iterator[Check]:
         music = "--help"
     again = ("index", music)
     lock = functools.partial(locked, folder, "mixstyle verify --repair")
-    yield Check(path, functools.partial(_check_settings, path), (*again, "--rebuild"))
+    yield Check(named(path.name), functools.partial(_check_settings, path), (*again, "--rebuild"))
     for part in sorted(folder.glob("songs-*.parquet")):
-        yield Check(part, functools.partial(read_part, part), again, functools.partial(_remove, part), lock)
+        check = functools.partial(read_part, part)
+        yield Check(named(part.name), check, again, functools.partial(place.take_away, part.name), lock)
     if (folder / NEAREST).is_file():
         repair = functools.partial(_remove, folder / STATE, folder / NEAREST)
         yield Check(folder / NEAREST, functools.partial(_check_nearest, folder), again, repair, lock)

@@ -223,8 +223,8 @@ class RemotePlace(Place):
         try:
             yield
         except MixstyleError as error:
-            message = error.message.replace(str(self.folder), self.name)
-            raise MixstyleError(message, code=error.code, remedy=error.remedy) from error
+            said = [text.replace(str(self.folder), self.name) for text in (error.message, *error.remedy)]
+            raise MixstyleError(said[0], code=error.code, remedy=said[1:]) from error
 
     def _sweep(self) -> None:
         """Removes what killed processes of this machine were writing."""

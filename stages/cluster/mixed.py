@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.storage.atomic import read_json, write_json
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 
 VERSION = 1
@@ -22,13 +23,22 @@ def mixed_path(output: Path) -> Path:
 
 def note_mixed(output: Path, made: Mapping[str, str]) -> None:
     """Adds parts, each with the kind of machine that made it; of a part that was made again the last one counts."""
-    note_mixed_in(mixed_path(output), made)
+    if made:
+        _note(mixed_path(output), made)
 
 
-def note_mixed_in(path: Path, made: Mapping[str, str]) -> None:
-    """The same, in a file of another name."""
-    if not made:
-        return
+def note_mixed_at(place: Place, name: str, made: Mapping[str, str]) -> None:
+    """The same of an output at a place: beside a folder, and under a name in what is kept behind a URL."""
+    if not place.is_remote:
+        note_mixed(place.folder, made)
+    elif made:
+        with place.turn():
+            _note(place.folder / name, made)
+            place.keep(name)
+
+
+def _note(path: Path, made: Mapping[str, str]) -> None:
+    """Adds parts to a file."""
     kinds = dict[str, str]()
     try:
         stored: Any = read_json(path) if path.is_file() else {}

@@ -11,7 +11,7 @@ from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.stages.cluster.actor import request_of
-from mixstyle.stages.cluster.mixed import mixed_path, note_mixed_in
+from mixstyle.stages.cluster.mixed import note_mixed_at
 from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.separate.machine_kind import machine_kind
@@ -45,18 +45,8 @@ def fill_on_ray(
     made = made_on(options, "features", list(by_number), request, on_gpu=at.type == "cuda", threads=chosen.workers)
     with progress("features", len(todo), "shards") as bar:
         for number, answer in made:
-            _note_kind(store, {f"{number:06d}": answer[MACHINE]} if MACHINE in answer else {})
+            note_mixed_at(store.place, MACHINES, {f"{number:06d}": answer[MACHINE]} if MACHINE in answer else {})
             done.append(by_number[number])
             clips += answer["clips"]
             bar.advance()
     return done, clips
-
-
-def _note_kind(store: FeatureStore, made: Mapping[str, str]) -> None:
-    """Notes shards that a machine of another kind filled."""
-    if not made:
-        return
-    remote = store.place.is_remote
-    note_mixed_in(store.path / MACHINES if remote else mixed_path(store.path), made)
-    if remote:
-        store.place.keep(MACHINES)

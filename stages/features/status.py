@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
+from mixstyle.cache.features_place import features_place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import StageStatus, not_opened
@@ -25,12 +26,11 @@ def features_status(
 
     cache, bank: the stems and the bank's clips that are there, None where there are none to compare with.
     """
-    from mixstyle.stages.settings.places import place_of_features
-
-    store, own = _store_status(place_of_features(settings, settings.features.features_path), cache)
+    copies = settings.train.stems_cache_dir
+    store, own = _store_status(features_place(settings.features.features_path, copies), cache)
     if not settings.remix.blocks:
         return store, own
-    _, mixed = _store_status(place_of_features(settings, settings.remix.features_path), bank)
+    _, mixed = _store_status(features_place(settings.remix.features_path, copies), bank)
     worst = max(own, mixed, key=lambda found: _ORDER.index(found.state))
     if {own.state, mixed.state} == {"done", "not started"}:
         worst = dataclasses.replace(worst, state="partly done")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings.base import STRICT, Device, Location, setting
+from mixstyle.stages.settings.base import STRICT, Device, Location, LocationOrUrl, setting
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -15,8 +15,8 @@ class EmbedSettings:
     """A checkpoint or an exported encoder; null takes the shipped one."""
     device: Device = setting("auto")
     """Where separator and encoder run: auto, cpu, cuda or cuda:N."""
-    index_dir: Location = setting(Path("index"))
-    """What `index` fills, and `search` and `browse` look into."""
+    index_dir: LocationOrUrl = setting(Path("index"))
+    """What `index` fills, and `search` and `browse` look into: a folder, or a URL such as s3://bucket/index."""
     workers: int = setting(2, unit="processes", ge=1)
     """Processes that decode music ahead of the separator."""
     dropped_mb: int = setting(200, unit="MB", ge=1, le=4000)

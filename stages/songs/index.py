@@ -1,6 +1,7 @@
 """`mixstyle index`: a folder of songs embedded into an index, what is new or has changed alone."""
 
 import csv
+import functools
 import io
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mixstyle.cache.index_place import LEFT_OUT, SETTINGS, index_place
 from mixstyle.cache.music.cutting import CUTTING_VERSION
-from mixstyle.cache.song_index import NEAREST, SETTINGS, STATE, IndexedSong, SongIndex
+from mixstyle.cache.song_index import NEAREST, STATE, IndexedSong, SongIndex
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted
@@ -25,14 +28,13 @@ from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import Embedder
 from mixstyle.stages.songs.given import ANY_FOLDER, folder_to_index
 from mixstyle.stages.songs.index_on_ray import embedded_on_ray
+from mixstyle.stages.songs.index_reach import in_folder, place_of_index, reached_index
 from mixstyle.stages.songs.index_rows import row_of_song
 from mixstyle.stages.songs.indexed import files_of, is_kept
 from mixstyle.stages.songs.provenance import INPUTS, embedding_models, index_provenance, keep_models, read_index
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
-LEFT_OUT = "failures.csv"
-"""In the index's folder: path and reason of the songs without an embedding."""
 
 
 def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptions | None = None) -> SongIndex:
@@ -47,40 +49,53 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
         )
     if not folder.is_dir():
         raise MixstyleError(f"{folder}: no such folder", code="not-found")
-    place = settings.embed.index_dir
-    root = folder.resolve()
+    place = place_of_index(settings)
+    place.refresh()
+    with place.told():
+        return _indexed(in_folder(settings, place), place, folder, rebuild, ray)
+
+
+def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray: RayOptions | None) -> SongIndex:
+    """The same, by settings that name the folder of the place."""
+    here, root = place.folder, folder.resolve()
+    begun = (here / SETTINGS).exists()
     files = files_of(root)
     version = CUTTING_VERSION if rebuild else cutting_version_of_index(settings)
     models = embedding_models(settings)
-    with locked(place, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
-        outputs = [*place.glob("songs-*.parquet"), place / NEAREST, place / STATE, place / LEFT_OUT]
-        again = ("index", str(folder), "--rebuild")
-        guard(
-            place / SETTINGS,
+    with locked(here, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
+        outputs = [*place.outputs(("songs-", LEFT_OUT)), here / NEAREST, here / STATE]
+        settle = functools.partial(
+            guard,
+            here / SETTINGS,
             index_provenance(embedder.fingerprint, root),
-            rebuild=rebuild,
             remove=outputs,
             told=INPUTS,
-            remedy=again,
+            remedy=("index", str(folder), "--rebuild"),
             anew=True,
         )
+        settle(rebuild=rebuild)
+        if begun:
+            place.keep(SETTINGS)
+        elif not place.keep_first(SETTINGS):  # another machine began it at the same moment
+            settle(rebuild=False)
         keep_models(models, embedder.fingerprint)
-        songs = SongIndex(place, lambda error: say(f"index: {error.message}; its songs are embedded again"))
+        songs = SongIndex(here, lambda error: say(f"index: {error.message}; its songs are embedded again"), place)
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
         say(f"index: {counted(len(files), 'song')} in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")
         if ray is None:
             made = _embedded(embedder, root, wanted, files, settings.embed.workers)
         else:
-            made = embedded_on_ray(ray, settings, embedder, root, wanted, files, version)
+            made = embedded_on_ray(ray, settings, embedder, root, wanted, files, version, place)
         _add(songs, made, len(wanted), left_out)
         songs.keep(files)
         songs.write_nearest()
-        _write_left_out(place / LEFT_OUT, songs.failed)
+        with place.turn():
+            _write_left_out(place, songs.failed)
     for song in songs.failed:
         left_out.tell(song.path, song.reason)
-    left_out.end(str(place / LEFT_OUT))
-    say(f"index: {counted(len(songs.usable), 'song')} in {place}")
+    left_out.end(f"{place.name}/{LEFT_OUT}")
+    say(f"index: {counted(len(songs.usable), 'song')} in {place.name}")
     if not songs.usable:
         raise MixstyleError(f"{folder}: none of its {len(files)} music files can be used", code="no-music")
     return songs
@@ -122,8 +137,14 @@ def _music_of(place: Path) -> Path:
         raise MixstyleError(error.message, code=error.code, remedy=again) from error
 
 
-def opened_index(place: Path, embedder: Embedder | None, first: Sequence[str] = ()) -> tuple[SongIndex, Path]:
-    """As `open_index`, of a folder. first: the command that makes an index; without it, one of any folder."""
+def opened_index(where: Path, embedder: Embedder | None, first: Sequence[str] = ()) -> tuple[SongIndex, Path]:
+    """As `open_index`, of a folder or a URL. first: the command that makes an index; without it, one of any folder."""
+    kept = index_place(where)
+    if kept.is_remote:
+        kept.refresh()
+        with kept.told():
+            return opened_index(kept.folder, embedder, first)
+    place = kept.folder
     _check_there(place, first)
     root = _music_of(place)
     if embedder is not None:
@@ -139,12 +160,13 @@ def opened_index(place: Path, embedder: Embedder | None, first: Sequence[str] = 
 
 def pairs_of_index(settings: Settings, embedder: Embedder) -> NDArray[np.float32] | None:
     """Cosines of the index's pairs of songs, ascending; None where there is no index of this encoder and separator."""
-    place = settings.embed.index_dir
     try:
-        made_from = read_provenance(place / SETTINGS).made_from if (place / SETTINGS).is_file() else {}
-        if any(made_from.get(name) != embedder.fingerprint[name] for name in ("encoder", "separator")):
-            return None
-        return SongIndex(place).pair_cosines()
+        with reached_index(settings) as here:
+            place = here.embed.index_dir
+            made_from = read_provenance(place / SETTINGS).made_from if (place / SETTINGS).is_file() else {}
+            if any(made_from.get(name) != embedder.fingerprint[name] for name in ("encoder", "separator")):
+                return None
+            return SongIndex(place).pair_cosines()
     except MixstyleError:
         return None  # told by the commands that are about the index
 
@@ -175,13 +197,14 @@ def _add(songs: SongIndex, made: Iterable[tuple[IndexedSong, str]], count: int, 
             songs.add(waiting)  # also what Ctrl-C cuts short
 
 
-def _write_left_out(path: Path, failed: Sequence[IndexedSong]) -> None:
+def _write_left_out(place: Place, failed: Sequence[IndexedSong]) -> None:
     """The songs that were left out, a row each; no file where there are none."""
     if not failed:
-        path.unlink(missing_ok=True)
+        place.take_away(LEFT_OUT)
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["path", "reason"])
     writer.writerows([as_utf8(song.path), as_utf8(song.reason)] for song in failed)
-    write_text(path, text.getvalue())
+    write_text(place.folder / LEFT_OUT, text.getvalue())
+    place.keep(LEFT_OUT)

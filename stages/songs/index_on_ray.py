@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.index_place import MACHINES
 from mixstyle.cache.song_index import IndexedSong
+from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cluster.actor import request_of
-from mixstyle.stages.cluster.mixed import note_mixed
+from mixstyle.stages.cluster.mixed import note_mixed_at
 from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.separate.machine_kind import machine_kind
 from mixstyle.stages.separate.provenance import MACHINE
@@ -27,10 +29,12 @@ def embedded_on_ray(
     wanted: list[str],
     files: dict[str, tuple[int, int]],
     cutting_version: int,
+    place: Place,
 ) -> Iterator[tuple[IndexedSong, str]]:
     """Songs as the index has them, and what is to be noted of each, as they come.
 
-    embedder: of this machine; what others embed by has to be the same. Raises MixstyleError ("misfit") where it is not.
+    place: of the index. embedder: of this machine; what others embed by has to be the same. Raises MixstyleError
+    ("misfit") where it is not.
     """
     if not wanted:
         return
@@ -49,5 +53,5 @@ def embedded_on_ray(
                 "index: a machine of the cluster has another encoder or separator under the same names", code="misfit"
             )
         if MACHINE in answer:
-            note_mixed(settings.embed.index_dir, {song.path: answer[MACHINE] for song, _ in answer["songs"]})
+            note_mixed_at(place, MACHINES, {song.path: answer[MACHINE] for song, _ in answer["songs"]})
         yield from answer["songs"]

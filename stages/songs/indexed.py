@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixstyle.cache.index_place import SETTINGS
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.transient import is_transient
-from mixstyle.cache.song_index import SETTINGS, IndexedSong, SongIndex
+from mixstyle.cache.song_index import IndexedSong, SongIndex
 from mixstyle.cache.storage.provenance import differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness

@@ -27,6 +27,7 @@ from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, sh
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.given import check_song
+from mixstyle.stages.songs.index_reach import reached_index
 from mixstyle.stages.songs.indexed import KnownSong, known_song
 from mixstyle.stages.songs.names import refuse_clashes
 from mixstyle.stages.songs.provenance import embedding_models, keep_models
@@ -101,8 +102,9 @@ def search(
             check_file(path)
     refuse_clashes([json_path, csv_path], [song])
     check_song(song)
-    query, songs, root = known_song(settings, song) or _embedded(settings, song)
-    found = matches(songs, query, k, without=song, root=root, stem=stem)
+    with reached_index(settings) as here:
+        query, songs, root = known_song(here, song) or _embedded(here, song)
+        found = matches(songs, query, k, without=song, root=root, stem=stem)
     _print(song, query, found, len(songs.usable), stem)
     if json_path is not None:
         write_or_keep(json_path, lambda path: write_json(path, matches_as_json(query, found, len(songs.usable), stem)))

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from mixstyle.cache.storage.provenance import Provenance, differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.common.stage_status import StageStatus, not_opened
 from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.given import folder_to_index
+from mixstyle.stages.songs.index_reach import reached_index
 from mixstyle.stages.songs.provenance import (
     INPUTS,
     embedding_fingerprint,
@@ -31,6 +32,14 @@ SETTINGS = "settings.json"
 
 def index_status(settings: Settings) -> StageStatus:
     """Which songs are in the index, and whether they are those of its music folder as the settings embed them now."""
+    try:
+        with reached_index(settings) as here:
+            return _status(here)
+    except MixstyleError as error:
+        return dataclasses.replace(not_opened("index", error), optional=True)
+
+
+def _status(settings: Settings) -> StageStatus:
     place = settings.embed.index_dir
     status = functools.partial(StageStatus, "index", optional=True)
     if not (place / SETTINGS).is_file():

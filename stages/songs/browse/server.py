@@ -17,7 +17,7 @@ from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from mixstyle.cache.song_index import SETTINGS
+from mixstyle.cache.index_place import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted, printable
 from mixstyle.stages.common.progress import say
@@ -32,6 +32,7 @@ from mixstyle.stages.songs.browse.matching import Matching
 from mixstyle.stages.songs.browse.songs import Library, Songs, Track
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.index import check_index, cutting_version_of_index, open_index
+from mixstyle.stages.songs.index_reach import reached_index
 
 WHY_NOT = (
     "this server is open to other machines, so it takes no songs and no matches; start it with --take-songs to allow it"
@@ -49,9 +50,10 @@ class Server:
     machines can reach it. Raises MixstyleError where there is no index, or the port is taken."""
 
     def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 8050, take_songs: bool = False) -> None:
-        check_index(settings)  # before the networks are loaded
-        self._embedder = embedder_of(settings, cutting_version=cutting_version_of_index(settings))
-        index, root = open_index(settings, self._embedder)
+        with reached_index(settings) as here:
+            check_index(here)  # before the networks are loaded
+            self._embedder = embedder_of(here, cutting_version=cutting_version_of_index(here))
+            index, root = open_index(here, self._embedder)
         host = host.strip("[]")
         self.songs = Songs(index, root)
         self.folder = Path(tempfile.mkdtemp(prefix="mixstyle-browse-"))
