@@ -21,6 +21,7 @@ from mixstyle.pipeline.mixing.mix_grid import GridSettings
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.shares import check_share
+from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.remix.bank import BankRun, announce, open_bank, open_separation
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.growth import grow, has_to_grow
@@ -89,6 +90,8 @@ def remix(
         say(f"remix: no bank was asked for (remix.blocks=0): {place.name} stays as it is")
         return RemixSummary(0)
     keep_freed_memory()
+    if not is_begun(chosen.remix_dir):  # what is refused leaves no folder behind, nor a lock in it
+        GridGroups(grid_settings(chosen), open_stems(settings))
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks, place.told():
         run = open_run(settings, locks, rebuild, anew=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)

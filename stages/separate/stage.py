@@ -33,7 +33,7 @@ from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import guard
-from mixstyle.cache.storage.urls import shown
+from mixstyle.cache.storage.urls import shown, url_of
 from mixstyle.cache.storage.writable import FULL
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
@@ -43,7 +43,9 @@ from mixstyle.stages.common.commands import OWN_MUSIC, own_music
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.shares import check_share
+from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.separate.clips import Decoding, rules_of
+from mixstyle.stages.separate.compared import separator_now
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.music import listed_music, spot_checked
@@ -138,6 +140,7 @@ def separate(
     chosen, start = settings.separate, time.perf_counter()
     place = place_of_stage(settings, "separate")
     keep_freed_memory()
+    _check_inputs(settings)
     with as_mixstyle_errors(place.folder), ShardLocks(place.folder, COMMAND) as locks, place.told():
         run = open_run(settings, rebuild, locks, anew=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)
@@ -154,6 +157,20 @@ def separate(
         )
     _print(summary, run, run_stats, failure_log)
     return summary
+
+
+def _check_inputs(settings: Settings) -> None:
+    """Looks for music and separator where nothing is begun: what is refused leaves no folder behind, nor a lock in it.
+
+    Raises MixstyleError as `separate` does.
+    """
+    chosen = settings.separate
+    if is_begun(chosen.stems_dir):
+        return
+    device_of(chosen)
+    if not url_of(chosen.data_path):  # which takes long to list
+        listed_music(settings, LISTING_VERSION)
+    separator_now(chosen)
 
 
 def open_run(

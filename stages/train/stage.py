@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import (
     BEST,
@@ -34,6 +35,7 @@ from mixstyle.cache.models.checkpoints import (
     save_checkpoint,
     track_numbers,
 )
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.provenance import guard
@@ -103,6 +105,9 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     folder = settings.train.checkpoint_dir
     for output in (folder, settings.train.log_dir):
         check_folder(output)
+    if not folder.exists():  # what is refused leaves no folder behind, nor a lock in it
+        check_objective(settings.train)
+        open_inputs(settings)
     with as_rank(settings.train) as joined:
         if not joined and settings.train.process_count > 1:
             began = time.monotonic()
@@ -118,6 +123,11 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
         return _Run(settings, rebuild=False).go()
 
 
+def open_inputs(settings: Settings) -> tuple[StemCache, FeatureStore]:
+    """The clips that are trained on and their descriptors. Raises MixstyleError as `open_described_stems` does."""
+    return (open_described_bank if reads_bank(settings.train) else open_described_stems)(settings)
+
+
 class _Run:
     """One run: what it reads, the network, and where it stands. On each rank; the first one writes."""
 
@@ -129,8 +139,7 @@ class _Run:
         self.device = device_of_rank(options)
         if options.threads:
             torch.set_num_threads(options.threads)
-        opened = open_described_bank if reads_bank(options) else open_described_stems
-        self.cache, self.store = cache, store = opened(settings)
+        self.cache, self.store = cache, store = open_inputs(settings)
         self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
         self.mel, config = shapes(options, len(store.names), cache)
         self.data, self.validation = self._datasets()

@@ -48,6 +48,44 @@ def remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return told
 
 
+COMMANDS = {
+    "separate": (),
+    **LATER,
+    "index": ("music",),
+    "embed": ("a.wav", "-o", "out/e.npy"),
+    "search": ("a.wav",),
+    "compare": ("a.wav", "b.wav"),
+    "describe": ("a.wav", "--csv", "out/d.csv"),
+    "stems": ("a.wav", "-o", "out"),
+    "match": ("a.wav", "-r", "b.wav", "-o", "out/m.wav"),
+    "apply": ("c.json", "a.wav", "-o", "out"),
+    "evaluate-match": ("music", "out"),
+    "evaluate-musdb": ("music", "out"),
+}
+"""All that write, with arguments of which nothing is there."""
+
+
+@pytest.mark.parametrize("without_music", [False, True], ids=["no folder", "a folder without music"])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_refused_command_leaves_nothing_behind(
+    profile: str, without_music: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if without_music:
+        for folder in (MUSIC[profile], "music", "true"):
+            Path(folder).mkdir(parents=True)
+            (Path(folder) / "notes.txt").write_text("no music")
+    before = sorted(tmp_path.rglob("*"))
+    for step, words in COMMANDS.items():
+        if step == "remix" and profile not in BANKS:
+            continue  # it makes the empty folders that dvc looks for
+        monkeypatch.setattr(sys, "argv", ["mixstyle", step, *words, "--config", profile])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 1, step
+        assert sorted(tmp_path.rglob("*")) == before, step
+
+
 def add_music(profile: str) -> None:
     Path(MUSIC[profile]).mkdir(parents=True)
     soundfile.write(Path(MUSIC[profile]) / "song.wav", song(0, 0.5), 44_100)
