@@ -191,11 +191,14 @@ def _sync_folder(folder: Path) -> None:
 def _write_flac(path: Path, samples: np.ndarray) -> int:
     """Writes int16 [2, T] as FLAC, verified by its frame count; returns its size in bytes."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w+b") as raw, libsndfile_refusals(raw) as kept:
-        soundfile.write(cast(Any, kept), samples.T, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-    if soundfile.info(partial).frames != samples.shape[-1]:
-        raise MixstyleError(f"{path} came out shorter than it should be: is the disk full?", code="cannot-write")
-    _settle(partial, path)
+    try:
+        with partial.open("w+b") as raw, libsndfile_refusals(raw) as kept:
+            soundfile.write(cast(Any, kept), samples.T, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+        if soundfile.info(partial).frames != samples.shape[-1]:
+            raise MixstyleError(f"{path} came out shorter than it should be: is the disk full?", code="cannot-write")
+        _settle(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)  # on a full disk it would take the room that is made
     return path.stat().st_size
 
 

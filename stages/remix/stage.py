@@ -13,6 +13,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.urls import url_of
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -91,6 +92,7 @@ def remix(
         return RemixSummary(0)
     keep_freed_memory()
     if not is_begun(chosen.remix_dir):  # what is refused leaves no folder behind, nor a lock in it
+        check_folder(folder)
         GridGroups(grid_settings(chosen), open_stems(settings))
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks, place.told():
         run = open_run(settings, locks, rebuild, anew=num_shards == 1)

@@ -34,7 +34,7 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import guard
 from mixstyle.cache.storage.urls import shown, url_of
-from mixstyle.cache.storage.writable import FULL
+from mixstyle.cache.storage.writable import FULL, check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.text import counted
@@ -167,6 +167,7 @@ def _check_inputs(settings: Settings) -> None:
     chosen = settings.separate
     if is_begun(chosen.stems_dir):
         return
+    check_folder(chosen.stems_dir)
     device_of(chosen)
     if not url_of(chosen.data_path):  # which takes long to list
         listed_music(settings, LISTING_VERSION)
