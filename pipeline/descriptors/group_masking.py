@@ -57,16 +57,23 @@ def masking(m: "Measured") -> "Tensor":
     """[B, 4, 5]: level of the others over the stem, share of its tiles that they mask, and each of them alone."""
     import torch
 
+    mean, sums = _mean_and_sums(m) if m.masked is None else (m.masked[..., 0], m.masked[..., 1:])
+    shares = sums[..., 1:] / sums[..., :1].clamp(min=torch.finfo(sums.dtype).tiny)
+    nothing = shares.new_tensor([MASKING_LIMIT_DB, 1.0, 1.0, 1.0, 1.0])
+    masked = torch.where((m.spectrum_silent | (sums[..., 0] == 0))[..., None], nothing, shares)
+    return masked + 0 * mean.sum(-1)[:, None, None]  # NaN in any stem leaves nothing to compare
+
+
+def _mean_and_sums(m: "Measured") -> "tuple[Tensor, Tensor]":
+    """[B, 4], the mean of a stem's tiles, and [B, 4, 6], `_sums` over both grids."""
+    import torch
+
     grids = (m.coarse_tiles, m.fine_tiles)
     bands = sum(g.shape[-1] for g in grids)
     mean = torch.stack([g.mean(-2).sum(-1) for g in grids]).sum(0) / bands
     threshold = (10 ** (ACTIVE_DB / 10) * mean)[..., None, None]
     parts = [_sums(g, threshold) / g.shape[-2] for g in grids]  # every band counts the same
-    sums = torch.stack(parts).sum(0)
-    shares = sums[..., 1:] / sums[..., :1].clamp(min=torch.finfo(sums.dtype).tiny)
-    nothing = shares.new_tensor([MASKING_LIMIT_DB, 1.0, 1.0, 1.0, 1.0])
-    masked = torch.where((m.spectrum_silent | (sums[..., 0] == 0))[..., None], nothing, shares)
-    return masked + 0 * mean.sum(-1)[:, None, None]  # NaN in any stem leaves nothing to compare
+    return mean, torch.stack(parts).sum(0)
 
 
 def _sums(tiles: "Tensor", threshold: "Tensor") -> "Tensor":

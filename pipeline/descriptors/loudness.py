@@ -115,6 +115,11 @@ def step_power(weighted: Tensor, sample_rate: int) -> Tensor:
     return mean_square(whole.unflatten(-1, (steps, step)))
 
 
+def count_steps(samples: int, sample_rate: int) -> int:
+    """How many steps of 100 ms the blocks of a signal are made of, as `step_power` has them; raises as it does."""
+    return _steps(samples, step_samples(sample_rate))
+
+
 def _steps(samples: int, step: int) -> int:
     """How many steps of so many samples blocks are made of."""
     if samples < BLOCK_STEPS * step:

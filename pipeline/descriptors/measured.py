@@ -1,6 +1,7 @@
 """What the descriptors are made of: the powers, loudnesses and spectra of all stems of some clips."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +39,14 @@ class Measured:
     coarse_tiles: Tensor
     fine_tiles: Tensor
     """[B, 4, frames, ERB bands]: mean squares below and above the crossover."""
+    masked: Tensor | None = None
+    """[B, 4, 7], where they were counted already: the mean of a stem's tiles, and the sums of `group_masking`."""
+
+    def each(self) -> "Iterator[Measured]":
+        """The clips one by one, each a batch of 1."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        for clip in range(len(self.stems)):
+            yield replace(self, **{name: value[clip : clip + 1] for name, value in tensors.items()})
 
     @property
     def power(self) -> Tensor:
@@ -68,8 +77,8 @@ def _measure_stem(stem: Tensor, sample_rate: int) -> dict[str, Tensor]:
     """Measures one stem [B, 2, T] of several clips."""
     samples = stem.shape[-1]
     mid_side = sum_and_difference(stem)
-    powers = _nan_unless_finite(mean_square(stem))
-    ms_powers = _nan_unless_finite(mean_square(mid_side[..., MARGIN : MARGIN + samples]))
+    powers = nan_unless_finite(mean_square(stem))
+    ms_powers = nan_unless_finite(mean_square(mid_side[..., MARGIN : MARGIN + samples]))
     return {
         "left": powers[..., 0],
         "right": powers[..., 1],
@@ -80,7 +89,7 @@ def _measure_stem(stem: Tensor, sample_rate: int) -> dict[str, Tensor]:
     }
 
 
-def _nan_unless_finite(power: Tensor) -> Tensor:
+def nan_unless_finite(power: Tensor) -> Tensor:
     """Infinity would pass for a ratio at its limit."""
     return power + (power - power)
 

@@ -131,11 +131,15 @@ class _Plan:
     """Fine bins that flatness looks at."""
 
 
+def check_rate(sample_rate: int) -> None:
+    """Raises ValueError for a rate at which nothing stands for the highest bands."""
+    if min(MASKING_TOP_HZ, OCTAVES_HZ[-1] / 2**0.5) >= sample_rate / 2:
+        raise ValueError(f"sample_rate={sample_rate} is too low: descriptors reach up to {MASKING_TOP_HZ:g} Hz")
+
+
 @lru_cache(maxsize=16)
 def _plan(sample_rate: int, device: str) -> _Plan:
-    nyquist = sample_rate / 2
-    if min(MASKING_TOP_HZ, OCTAVES_HZ[-1] / 2**0.5) >= nyquist:
-        raise ValueError(f"sample_rate={sample_rate} is too low: descriptors reach up to {MASKING_TOP_HZ:g} Hz")
+    check_rate(sample_rate)
     fine, coarse = hann(FINE_WINDOW), hann(COARSE_WINDOW)
     per_fine = mean_square_per_bin(fine)[:, None]
     per_coarse = mean_square_per_bin(coarse)[:, None]
