@@ -5,6 +5,7 @@ and docs/descriptors.md is that table with the method. Everything is float32 on 
 not depend on which other clips are in the batch.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,10 @@ from mixstyle.pipeline.descriptors.table import DECLARED, DESCRIPTORS, DESCRIPTO
 if TYPE_CHECKING:
     from mixstyle.pipeline.descriptors.kernels.measure import MeasureKernel
 
-__all__ = ["DESCRIPTORS", "DESCRIPTORS_VERSION", "Descriptor", "describe"]
+__all__ = ["DESCRIPTORS", "DESCRIPTORS_VERSION", "Describe", "Descriptor", "describe"]
+
+Describe = Callable[[Tensor], Tensor]
+"""Descriptors [B, D] of stems [B, 4, 2, T] at SAMPLE_RATE: `describe`, or it with a kernel."""
 
 _CLIPS_AT_ONCE = {"cpu": 1}  # on CPUs one stem's frames then stay in the cache
 _CLIPS_AT_ONCE_ELSEWHERE = 16

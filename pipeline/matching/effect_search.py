@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.compute import Describe, describe
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 from mixstyle.pipeline.matching.desk import Bounds
 from mixstyle.pipeline.matching.estimate import shaped
@@ -61,7 +61,7 @@ _KINDS = [
 @dataclass(frozen=True)
 class StemTask:
     """A stem to search for. clips: excerpts [2, T], T alike. power, values: of the reference's stem, values as
-    `stem_values` gives them. stereo: whether pan and width may be set."""
+    `stem_values` gives them. stereo: whether pan and width may be set. describe: descriptors [B, D] of stems."""
 
     place: int
     clips: Sequence[Samples]
@@ -69,6 +69,7 @@ class StemTask:
     values: NDArray[np.float64]
     bounds: Bounds
     stereo: bool
+    describe: Describe = describe
 
 
 def search_stem(
@@ -128,9 +129,9 @@ def price(inserts: Inserts) -> float:
     return PRICE * sum((1 + _strength(one)) / 2 for one in inserts)
 
 
-def stem_values(clips: Sequence[Samples]) -> NDArray[np.float64]:
+def stem_values(clips: Sequence[Samples], describe: Describe = describe) -> NDArray[np.float64]:
     """Descriptors of a stem alone, medians over its clips [2, T]: those that `_KINDS` names."""
-    return _values([clips])[0]
+    return _values([clips], describe)[0]
 
 
 def _distances(task: StemTask, metric: DescriptorMetric, candidates: Sequence[Inserts]) -> NDArray[np.float64]:
@@ -140,17 +141,17 @@ def _distances(task: StemTask, metric: DescriptorMetric, candidates: Sequence[In
         strip, _ = shaped(stem_power(clips), task.power, task.bounds.share, task.bounds, stereo=task.stereo)
         made.append([StripRunner(strip).run(clip).astype(np.float32) for clip in clips])
     columns = [COLUMN[f"{STEMS[task.place]}_{kind}"] for kind in _KINDS]
-    return metric.distances(_values(made), task.values, columns)
+    return metric.distances(_values(made, task.describe), task.values, columns)
 
 
-def _values(made: Sequence[Sequence[Samples]]) -> NDArray[np.float64]:
+def _values(made: Sequence[Sequence[Samples]], describe: Describe) -> NDArray[np.float64]:
     """[N, kinds] of N versions of a stem, n clips each: four at once, in the places of four stems."""
     rows = []
     for first in range(0, len(made), len(STEMS)):
         some = made[first : first + len(STEMS)]
         filled = [*some, *[some[0]] * (len(STEMS) - len(some))]
         batch = torch.from_numpy(np.stack([np.stack(clips) for clips in filled], 1).astype(np.float32))
-        medians = np.median(describe(batch, SAMPLE_RATE).numpy(), axis=0)
+        medians = np.median(describe(batch).numpy(), axis=0)
         rows += [[float(medians[COLUMN[f"{stem}_{kind}"]]) for kind in _KINDS] for stem in STEMS[: len(some)]]
     return np.array(rows)
 

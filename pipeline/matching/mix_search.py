@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.descriptors.compute import Describe, describe
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.pipeline.matching.desk import Bounds, Strip
 from mixstyle.pipeline.matching.effect_search import EVALUATIONS, Inserts, StemTask, price, search_stem, stem_values
@@ -40,7 +40,8 @@ Separate = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 @dataclass(frozen=True)
 class MixTask:
     """A song to bring to its references. clips: its, and each reference's. profiles: of the song and of the references'
-    mean. amount, keep, bounds: as `estimate` takes them. separate: how a mix is heard; None for true stems."""
+    mean. amount, keep, bounds: as `estimate` takes them. separate: how a mix is heard; None for true stems. describe:
+    descriptors [B, D] of stems [B, 4, 2, T]."""
 
     clips: Clips
     references: Sequence[Clips]
@@ -50,6 +51,7 @@ class MixTask:
     keep: Collection[str]
     bounds: Bounds
     separate: Separate | None
+    describe: Describe = describe
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def search_effects(
     found = _found(task, metric, seed, evaluations, lambda share: told(ON_STEMS * share))
     for name, inserts in combinations(found).items():
         candidates[name] = _with_effects(task, inserts), sum(price(one) for one in inserts)
-    wanted = np.mean([_values([excerpt(clip) for clip in clips]) for clips in task.references], axis=0)
+    wanted = np.mean([_values(task, [excerpt(clip) for clip in clips]) for clips in task.references], axis=0)
     columns = _columns(task)
     heard = []
     for strips in (one.strips for one, _ in candidates.values()):
@@ -129,9 +131,12 @@ def _found(
     searched = [place for place, stem in enumerate(STEMS) if both[place] and stem not in task.keep and task.amount > 0]
     for done, place in enumerate(searched):
         clips = [excerpt(clip)[place].numpy() for clip in task.clips]
-        wanted = [stem_values([excerpt(clip)[place].numpy() for clip in clips_of]) for clips_of in task.references]
+        of_references = [[excerpt(clip)[place].numpy() for clip in clips_of] for clips_of in task.references]
+        wanted = [stem_values(clips_of, task.describe) for clips_of in of_references]
         stereo = not (task.mine.mono or task.reference.mono)
-        one = StemTask(place, clips, task.reference.stems[place], np.mean(wanted, axis=0), task.bounds, stereo)
+        one = StemTask(
+            place, clips, task.reference.stems[place], np.mean(wanted, axis=0), task.bounds, stereo, task.describe
+        )
         rng = np.random.default_rng([seed, place])
         inserts = search_stem(one, metric, rng, evaluations, lambda share, at=done: told((at + share) / len(searched)))
         found[place] = tuple(weaker(effect, task.amount) for effect in inserts)
@@ -159,12 +164,12 @@ def _heard(task: MixTask, strips: Sequence[Strip]) -> NDArray[np.float64]:
     for clip in task.clips:
         stems = excerpt(clip).numpy()
         made.append(torch.from_numpy(SongRunner(strips, levels=levels).run(stems.sum(0), stems)[1]))
-    return _values(made if task.separate is None else task.separate([stems.sum(0) for stems in made]))
+    return _values(task, made if task.separate is None else task.separate([stems.sum(0) for stems in made]))
 
 
-def _values(clips: Clips) -> NDArray[np.float64]:
+def _values(task: MixTask, clips: Clips) -> NDArray[np.float64]:
     """Medians over clips [D]."""
-    return np.median([describe(stems[None])[0].double().numpy() for stems in clips], axis=0)
+    return np.median([task.describe(stems[None])[0].double().numpy() for stems in clips], axis=0)
 
 
 def _columns(task: MixTask) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.evaluate.tasks.variants import Way
 
 

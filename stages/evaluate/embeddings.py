@@ -16,7 +16,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised

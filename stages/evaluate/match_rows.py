@@ -20,7 +20,6 @@ from torch import Tensor
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
-from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
@@ -34,6 +33,7 @@ from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner, strip_levels
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.separators import is_small
 
 AS_IS, LOUDNESS, MATCHERING = "as it is", "loudness only", "matchering, on the mix"
@@ -162,7 +162,7 @@ def _matched(
     found = estimate(*profiles, bounds=bounds)
     if search:
         separate = tools.separator.separate if tools.separator is not None and bounds != WIDE else None
-        task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate)
+        task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate, describe)
         found = search_effects(task, found, tools.metric).estimate
     levels = strip_levels(found.strips, [mine.numpy()])
     plain, _ = SongRunner(found.strips, levels=levels).run(mine.sum(0).numpy(), mine.numpy())

@@ -6,6 +6,9 @@ from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import Provenance, differences, rename
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, DESCRIPTORS_VERSION
 
+KERNEL = "descriptor_kernel"
+"""In a store's `made_with`: what measured its clips, where that is not torch's own code. No reason to make it anew."""
+
 
 def provenance_of(cache: StemCache) -> Provenance:
     """What every row of the store depends on: the settings behind the stems, and the descriptors."""
@@ -25,7 +28,7 @@ def _made_by(cache: StemCache) -> str:
 
 def _stored(store: FeatureStore) -> Provenance:
     """What the store was made with, under the names that separate's settings have now."""
-    stored = dict(store.made_with)
+    stored = {name: value for name, value in store.made_with.items() if name != KERNEL}
     behind = {name: rename(stored[name], RENAMED) for name in ("separate", "remix") if name in stored}
     return Provenance("features", {**stored, **behind})
 

@@ -35,13 +35,16 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
+from mixstyle.pipeline.descriptors.kernels.measure import NAME as KERNEL_NAME
+from mixstyle.pipeline.descriptors.kernels.measure import MeasureKernel
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import completed
+from mixstyle.stages.common.descriptor_kernel import kernel_of
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.features.on_ray import fill_on_ray
-from mixstyle.stages.features.provenance import provenance_of, stale_reasons
+from mixstyle.stages.features.provenance import KERNEL, provenance_of, stale_reasons
 from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
 
@@ -71,6 +74,11 @@ class FeaturesSummary:
     """Seconds of audio described in a second, all stems of a clip together."""
     bank: "FeaturesSummary | None" = None
     """The same of the bank's clips, where there is one."""
+
+
+def _kernel(store: FeatureStore, device: torch.device) -> MeasureKernel | None:
+    """What goes on with a store: what it was begun with, where that is to be had here."""
+    return kernel_of(str(store.made_with.get(KERNEL, "")), device)
 
 
 def features(
@@ -128,7 +136,7 @@ def _describe(
     place = place_of_features(settings, path)
     with ShardLocks(place.folder, "mixstyle features") as locks:
         with locks.mutex():
-            store = _fresh_store(place, cache, rebuild, num_shards > 1, locks)
+            store = _fresh_store(place, cache, device, rebuild, num_shards > 1, locks)
             _forget_damaged(store, shards, locks)
             # those on a cluster claim theirs one by one
             todo = _taken_shards(store, shards, locks) if ray is None else _undone(store, shards)
@@ -205,7 +213,9 @@ def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> Non
         say(f"features: {summary.shards_elsewhere} of {summary.shards} shards are left to other processes")
 
 
-def _fresh_store(place: Place, cache: StemCache, rebuild: bool, shared: bool, locks: ShardLocks) -> FeatureStore:
+def _fresh_store(
+    place: Place, cache: StemCache, device: torch.device, rebuild: bool, shared: bool, locks: ShardLocks
+) -> FeatureStore:
     """The store, made where there is none and anew with `rebuild`; one that does not fit or is damaged is refused else.
 
     shared: other processes fill it too, and were given `rebuild` as well. To be called behind the mutex.
@@ -229,13 +239,14 @@ def _fresh_store(place: Place, cache: StemCache, rebuild: bool, shared: bool, lo
                 )
         with locks.all():  # nobody is filling it
             place.clear()
+    kernel = {KERNEL: KERNEL_NAME} if kernel_of(None, device) else {}
     return FeatureStore.create(
         place,
         descriptors=DESCRIPTORS,
         descriptors_version=DESCRIPTORS_VERSION,
         keys=_keys(cache),
         rows_per_shard=cache.rows_per_shard,
-        made_with=provenance_of(cache).flat,
+        made_with={**provenance_of(cache).flat, **kernel},
     )
 
 
@@ -289,7 +300,7 @@ def fill(
     total = sum(len(track.clips) for tracks in tracks_of.values() for track in tracks)
     if not todo:
         return 0
-    describer = _Describer(cache, device)
+    describer = _Describer(cache, device, _kernel(store, device))
     with progress("features", total, "clips") as bar, describer.pool(workers) as pool:
         # The pool runs ahead over the ends of shards too, so that no thread waits while a shard is written.
         values = _ahead(pool, describer, _batches(cache, todo, tracks_of, batch_clips), 2 * workers)
@@ -331,8 +342,8 @@ class _Describer:
     threads inside an operation would fight with those that decode; and the values hang on no number of cores.
     """
 
-    def __init__(self, cache: StemCache, device: torch.device) -> None:
-        self._cache, self._device = cache, device
+    def __init__(self, cache: StemCache, device: torch.device, kernel: MeasureKernel | None) -> None:
+        self._cache, self._device, self._kernel = cache, device, kernel
         # One batch at a time on a GPU, whose memory is not shared out by the number of threads here.
         self._turn = contextlib.nullcontext() if device.type == "cpu" else threading.Lock()
 
@@ -351,7 +362,7 @@ class _Describer:
         """Descriptors [n, D] of n clips."""
         stems = torch.from_numpy(np.stack([self._cache.decode(clip, flac) for clip, flac in clips]))
         with self._turn, torch.inference_mode():
-            return describe(stems.to(self._device)).cpu().numpy()
+            return describe(stems.to(self._device), kernel=self._kernel).cpu().numpy()
 
 
 def _ahead(

@@ -25,13 +25,13 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
-from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.encoder.embed_clips import embed_clips, song_embedding
 from mixstyle.pipeline.separation.msst import digest
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.separators import other_separator
 from mixstyle.stages.settings.refusals import build

@@ -17,7 +17,7 @@ from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB
-from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.presence import has_stem
 from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
@@ -31,6 +31,7 @@ from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import MixProfile, joined_loudness, mean_profile, measure_profile
 from mixstyle.pipeline.matching.render import Levels, SongRunner, strip_levels
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.separators import is_small
 from mixstyle.stages.presentation.values import rounded
@@ -147,7 +148,7 @@ def make_plan(
     if metric is not None:
         separate = separator.separate if separated and separator is not None else None
         stems = [one.stems for one in references]
-        task = MixTask(clips.stems, stems, mine, theirs, amount, keep, bounds, separate)
+        task = MixTask(clips.stems, stems, mine, theirs, amount, keep, bounds, separate, describe)
         searched = _searched(task, found, metric, options.seed)
         found = searched.estimate
     loudness = tuple(one.loudness for one in references if one.loudness is not None)

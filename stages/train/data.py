@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.objectives.base import UNTOUCHED, Chains, Objective
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 from mixstyle.stages.common.worker_memory import as_made, collating

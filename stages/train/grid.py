@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.chain_head import group_parameters
 from mixstyle.pipeline.encoder.levels import gains_db, levelled_descriptors
 from mixstyle.pipeline.mixing.mix_chain import MixChain
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.train.data import Batch, Purpose, Request, by_slot, one_thread
 from mixstyle.stages.train.readers import Position
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixstyle.pipeline.core.stems import CHANNELS
-from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.encoder.batch_norm import BatchNorm2d
 from mixstyle.pipeline.encoder.chain_head import ChainHead, GroupHead, chain_loss, group_loss
 from mixstyle.pipeline.encoder.distributed import by_role, gather_rows, own_rows, world
@@ -29,6 +28,7 @@ from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.encoder.objectives.base import GridObjective
 from mixstyle.pipeline.encoder.objectives.registry import all_objectives
 from mixstyle.pipeline.mixing.mix_chain import mix_chain_vector
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.data import ROLES, Batch
 

@@ -454,7 +454,7 @@ INLINE dv all64(double x) { return x - (dv){0}; }
 
 INLINE dv filtered(const Section *f, dv x, dv state[2]) {
     const dv y = f->b0 * x + state[0];
-    state[0] = f->b1 * x - f->a1 * y + state[1];
+    state[0] = f->b1 * x + state[1] - f->a1 * y; /* in this order only one product waits for y */
     state[1] = f->b2 * x - f->a2 * y;
     return y;
 }

@@ -1,4 +1,4 @@
-"""What the descriptors are made of by `measure.c`, in one pass over a clip's stems, for processors with AVX2 or AVX-512.
+"""What the descriptors are made of by `measure.c`, in one pass over a clip's stems, on processors with AVX2 or AVX-512.
 
 torch makes and reads frames, spectra and K-weighted signals as whole tensors: memory is what it waits for. The kernel
 takes a stem through in tiles that stay in the cache. It is built by `mixstyle.cache.storage.compiled` where a C
@@ -106,9 +106,9 @@ class MeasureKernel:
         raise TypeError("a library is loaded by each process for itself")
 
     def measure(self, stems: Tensor, sample_rate: int) -> Measured:
-        """What `measured.measure` gives for clips [B, 4, 2, T] float32, on the CPU; on as many threads as torch may use.
+        """What `measured.measure` gives for clips [B, 4, 2, T] float32 on the CPU, on as many threads as torch may use.
 
-        Their number does not move the result, nor do the other clips.
+        Their number does not move the result, nor do the other clips. Raises ValueError as it does.
         """
         stems = stems.contiguous()
         clips, S, _, samples = stems.shape

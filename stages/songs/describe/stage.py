@@ -21,10 +21,11 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.core.text import as_utf8
-from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import completed
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
