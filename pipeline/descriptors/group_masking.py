@@ -57,14 +57,14 @@ def masking(m: "Measured") -> "Tensor":
     """[B, 4, 5]: level of the others over the stem, share of its tiles that they mask, and each of them alone."""
     import torch
 
-    mean, sums = _mean_and_sums(m) if m.masked is None else (m.masked[..., 0], m.masked[..., 1:])
+    mean, sums = tile_sums(m) if m.masked is None else (m.masked[..., 0], m.masked[..., 1:])
     shares = sums[..., 1:] / sums[..., :1].clamp(min=torch.finfo(sums.dtype).tiny)
     nothing = shares.new_tensor([MASKING_LIMIT_DB, 1.0, 1.0, 1.0, 1.0])
     masked = torch.where((m.spectrum_silent | (sums[..., 0] == 0))[..., None], nothing, shares)
     return masked + 0 * mean.sum(-1)[:, None, None]  # NaN in any stem leaves nothing to compare
 
 
-def _mean_and_sums(m: "Measured") -> "tuple[Tensor, Tensor]":
+def tile_sums(m: "Measured") -> "tuple[Tensor, Tensor]":
     """[B, 4], the mean of a stem's tiles, and [B, 4, 6], `_sums` over both grids."""
     import torch
 

@@ -1,5 +1,7 @@
 """Clips for the tests of the descriptors, and their values by name."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,3 +51,58 @@ def sine(hz: float, seconds: float = 1.0, amplitude: float = 0.5) -> np.ndarray:
 
 def both(channel: np.ndarray) -> np.ndarray:
     return np.stack([channel, channel])
+
+
+SAMPLES = RATE
+"""Of the clips of `HARD`."""
+
+
+def _impulse(amplitude: float, at: int) -> Tensor:
+    stems = torch.zeros(1, 4, 2, SAMPLES)
+    stems[0, 0, 0, at] = amplitude
+    return stems
+
+
+def _square(period: int) -> Tensor:
+    wave = torch.where(torch.arange(SAMPLES) % period < period // 2, 1.0, -1.0)
+    return wave.expand(1, 4, 2, -1).clone()
+
+
+HARD: dict[str, Callable[[], Tensor]] = {
+    "silence": lambda: torch.zeros(1, 4, 2, SAMPLES),
+    "mono": lambda: music(SAMPLES)[:, :, :1].expand(-1, -1, 2, -1),
+    "silent left": lambda: music(SAMPLES) * torch.tensor([0.0, 1.0])[:, None],
+    "silent stem": lambda: music(SAMPLES) * torch.tensor([1.0, 0.0, 1.0, 1.0])[:, None, None],
+    "one stem": lambda: music(SAMPLES) * torch.tensor([0.0, 0.0, 1.0, 0.0])[:, None, None],
+    "constant": lambda: torch.full((1, 4, 2, SAMPLES), 0.5),
+    "opposite constants": lambda: torch.tensor([1.0, -1.0])[:, None].expand(1, 4, 2, SAMPLES),
+    "full-scale square": lambda: _square(100),
+    "square at half the rate": lambda: _square(2),
+    "one sample": lambda: _impulse(1.0, 12_345),
+    "first sample": lambda: _impulse(1.0, 0),
+    "last sample": lambda: _impulse(-1.0, SAMPLES - 1),
+    "one faint sample": lambda: _impulse(2.0**-15, 12_345),
+    "faintest sample": lambda: _impulse(1e-38, 12_345),
+    "faint noise": lambda: music(SAMPLES) * 1e-6,
+    "loud noise": lambda: music(SAMPLES) * 1e4,
+    "cancelling stems": lambda: torch.tensor([1.0, -1, 1, -1])[:, None, None] * music(SAMPLES)[:, :1],
+    "shortest clip": lambda: music(17_640),
+}
+"""Clips [1, 4, 2, T] that break such things: silence, constants, single samples."""
+
+
+def within_limits(values: Tensor) -> None:
+    """Asserts that values [D] of one of `HARD` are finite and within what docs/descriptors.md allows."""
+    for name, value in named(values).items():
+        assert np.isfinite(value), name
+        low, high = {
+            "dbfs": (-120, 100),
+            "lufs": (-70, 100),
+            "lu": (-60, 60),
+            "octave": (-60, 60),
+            "share": (0, 1),
+            "correlation": (-1, 1),
+        }.get(name.rsplit("_", 1)[1], (-80, 60))
+        if "crest" in name:  # one sample of many: 10 log10(2 T)
+            low, high = 0, 10 * np.log10(2 * SAMPLES) + 1e-3
+        assert low <= value <= high + 1e-5, name

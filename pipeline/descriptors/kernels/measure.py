@@ -29,6 +29,7 @@ from mixstyle.pipeline.descriptors.bands_and_floors import (
     MASKING_LIMIT_DB,
     MASKING_TOP_HZ,
 )
+from mixstyle.pipeline.descriptors.group_masking import tile_sums
 from mixstyle.pipeline.descriptors.k_weighting import k_weighting_filters, step_samples
 from mixstyle.pipeline.descriptors.loudness import count_steps, gated_loudness
 from mixstyle.pipeline.descriptors.measured import Measured, measure, nan_unless_finite
@@ -62,7 +63,8 @@ VERSION = 1
 NAME = f"c {VERSION}"
 """What outputs note that were made with it."""
 LARGEST_DIFFERENCE = 1e-4
-"""From torch's values of a made-up clip, of the value or of 1, whichever is larger."""
+"""From torch's values of a made-up clip, as a part of the largest of a kind."""
+_COMPARED = ("left", "right", "mid", "side", "peak", "lufs", "mix_lufs", "flatness_db", "bands")
 
 _POINTER, _INTEGER, _DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
@@ -88,6 +90,8 @@ class MeasureKernel:
     """The built library. Raises OSError where it is another one."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
+
         def function(name: str, result: Any, *arguments: Any) -> Any:
             found = getattr(library, name)
             found.restype, found.argtypes = result, arguments
@@ -170,12 +174,12 @@ class MeasureKernel:
         stems[:, 1, 1] = stems[:, 1, 0]  # mono
         stems[:, 2] = 0
         wanted, found = measure(stems, SAMPLE_RATE), self.measure(stems, SAMPLE_RATE)
-        for name in ("left", "right", "mid", "side", "peak", "lufs", "mix_lufs", "flatness_db", "bands"):
-            worst = _difference(getattr(found, name), getattr(wanted, name))
-            if not worst < LARGEST_DIFFERENCE:
-                raise OSError(f"the descriptors' kernel computes wrongly on this machine ({name} by {worst:.1e})")
-        for name in ("coarse_tiles", "fine_tiles"):
-            worst = _difference(getattr(found, name).mean(2), getattr(wanted, name).mean(2))
+        compared = {name: (getattr(found, name), getattr(wanted, name)) for name in _COMPARED}
+        compared |= {n: (getattr(found, n).mean(2), getattr(wanted, n).mean(2)) for n in ("coarse_tiles", "fine_tiles")}
+        mean, sums = tile_sums(found)
+        compared["masked"] = found.masked, torch.cat([mean[..., None], sums], -1)
+        for name, (ours, theirs) in compared.items():
+            worst = ((ours - theirs).abs().max() / theirs.abs().max()).item()
             if not worst < LARGEST_DIFFERENCE:
                 raise OSError(f"the descriptors' kernel computes wrongly on this machine ({name} by {worst:.1e})")
 
@@ -187,11 +191,6 @@ class MeasureKernel:
         except IndexError:
             return torch.empty(size)
         return scratch if len(scratch) >= size else torch.empty(size)
-
-
-def _difference(found: Tensor, wanted: Tensor) -> float:
-    """The largest, as a part of the largest value there is."""
-    return ((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)).item()
 
 
 def _each(run: Callable[[Part], None], parts: Sequence[Part]) -> None:

@@ -9,7 +9,7 @@ from helpers.small_bank import make_bank
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.train.data import load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader, blocks_of, contents_of
 
