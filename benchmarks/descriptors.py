@@ -1,5 +1,7 @@
 """The descriptors' speed beside StemFX's extractor and a plain loop, in one process, on the same clips of 10 s.
 
+Ours is there twice: by the kernel, C that is built at its first use where a C compiler is there, and by torch's code.
+
     uv pip install --no-deps stemfx==0.2.0   # what it is measured against; without it its row is left out
     uv run python benchmarks/descriptors.py cache/cpu/stems
 
@@ -17,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,9 +40,13 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.descriptors.spectrum import COARSE_HOP, COARSE_WINDOW, DECIMATION, FINE_HOP, FINE_WINDOW
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.synth.song import MIN_DURATION_S, render_song
+from mixstyle.stages.common import descriptor_kernel as commands
+from mixstyle.stages.common.descriptor_kernel import descriptor_kernel
 
 CLIP = 10 * SAMPLE_RATE
 CLIPS = 8
+OURS: dict[str, Callable[[Tensor], Tensor]] = {"kernel": commands.describe, "torch": describe}
+"""What commands describe with, torch's code where there is no kernel; and torch's code."""
 
 
 def main(
@@ -56,10 +63,14 @@ def main(
     for threads in (1,) if quick else sorted({1, min(2, cores)}):
         if peer is not None:
             ways[f"StemFX 0.2.0, {threads} threads"] = threads, lambda: [peer(clip) for clip in clips]
-        ways[f"ours, batch 1, {threads} threads"] = threads, lambda: [describe(clip[None]) for clip in clips]
-        ways[f"ours, batch 8, {threads} threads"] = threads, lambda: describe(clips)
+        for name, ours in OURS.items():
+            if name == "torch" or descriptor_kernel() is not None:
+                ways |= {
+                    f"{name}, batch 1, {threads} threads": (threads, partial(one_by_one, ours, clips)),
+                    f"{name}, batch 8, {threads} threads": (threads, partial(ours, clips)),
+                }
     if cores > 1:
-        ways["ours, 2 batches side by side, as `features` does"] = 1, lambda: side_by_side(clips)
+        ways["kernel, 2 batches side by side, as `features` does"] = 1, lambda: side_by_side(clips)
     ways["plain loop (pyloudnorm, numpy), 1 thread"] = 1, lambda: [plain(clip.numpy()) for clip in clips[:2]]
     seconds = {name: [] for name in ways}
     before = torch.get_num_threads()
@@ -78,8 +89,9 @@ def main(
     console.print(_table(found, clip_s))
     torch.set_num_threads(1)
     _print_agreement(console, clips)
-    _print_floor(console, clips, found["ours, batch 8, 1 threads"])
-    _print_sharing(console, clips, found["ours, batch 8, 1 threads"])
+    ours_s = found.get("kernel, batch 8, 1 threads", found["torch, batch 8, 1 threads"])
+    _print_floor(console, clips, ours_s)
+    _print_sharing(console, clips, ours_s)
     torch.set_num_threads(before)
 
 
@@ -102,9 +114,10 @@ def _table(found: dict[str, float], clip_s: float) -> Table:
 
 
 def _print_agreement(console: Console, clips: Tensor) -> None:
-    """Our gated loudness against pyloudnorm's, of all stems that pass its gate."""
+    """Our gated loudness against pyloudnorm's, of all stems that pass its gate; and both ways' values."""
     columns = [i for i, d in enumerate(DESCRIPTORS) if d.kind == "loudness_lufs"]
-    ours = describe(clips)[:, columns].numpy()
+    found = {name: ours(clips) for name, ours in OURS.items()}
+    ours = found["kernel"][:, columns].numpy()
     meter = pyloudnorm.Meter(SAMPLE_RATE)
     clips64 = clips.numpy().astype(np.float64)
     theirs = np.array([[meter.integrated_loudness(stem.T) for stem in clip] for clip in clips64])
@@ -112,6 +125,9 @@ def _print_agreement(console: Console, clips: Tensor) -> None:
     console.print(
         f"gated loudness: at most {np.abs(ours - theirs)[heard].max():.4f} LU from pyloudnorm's, {heard.sum()} stems"
     )
+    off = (found["kernel"] - found["torch"]).abs().amax(0)
+    name, lufs = DESCRIPTORS[int(off.argmax())].name, off[columns].max().item()
+    console.print(f"kernel against torch: at most {off.max().item():.1e} of a unit ({name}), {lufs:.1e} LU of loudness")
 
 
 def _print_floor(console: Console, clips: Tensor, ours_s: float) -> None:
@@ -155,7 +171,13 @@ def seconds_of(work: Callable[[], Any], times: int = 7) -> float:
 def side_by_side(clips: Tensor) -> None:
     """Half of the clips in each of two threads, each with one of torch's."""
     with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(describe, clips.chunk(2)))
+        list(pool.map(OURS["kernel"], clips.chunk(2)))
+
+
+def one_by_one(ours: Callable[[Tensor], Tensor], clips: Tensor) -> None:
+    """Batches of a clip each."""
+    for clip in clips:
+        ours(clip[None])
 
 
 def clips_of(stems_dir: Path | None, frames: int, songs: int) -> Tensor:

@@ -19,6 +19,7 @@ from torch import nn
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.stages.common.descriptor_kernel import descriptor_kernel
 from mixstyle.stages.features.stage import features
 
 
@@ -94,8 +95,10 @@ def test_si_sdr(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_descriptors_prints_every_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     benchmark("descriptors", monkeypatch).main(None, 1, True)
     out = capsys.readouterr().out
-    for row in ("ours, batch 1, 1 threads", "ours, batch 8, 1 threads", "plain loop", "floor, one thread", "sharing"):
+    for row in ("torch, batch 1, 1 threads", "torch, batch 8, 1 threads", "plain loop", "floor, one thread", "sharing"):
         assert row in out
+    assert ("kernel, batch 8, 1 threads" in out) == (descriptor_kernel() is not None)
+    assert float(out.split("kernel against torch: at most ")[1].split()[0]) < 1e-3  # of a unit
     assert "StemFX" in out  # its rows, or the line that says it is missing
     found = float(out.split("gated loudness: at most ")[1].split()[0])
     assert found < 0.05  # LU
