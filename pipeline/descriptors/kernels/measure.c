@@ -3,8 +3,8 @@
 
    A stem goes through in tiles that stay in the cache: energies and peaks, decimation, and the short frames' transforms
    are all made of a tile while it is there. Transforms have a frame in each lane of the vectors, so that they need no
-   shuffles: tiles are transposed, 2 LANES frames are transformed at once, the first LANES of them as real and the others
-   as imaginary part. Frames of one signal are paired, never mid with side: what float32 rounds of a loud mid would
+   shuffles: tiles are transposed, 2 LANES frames are transformed at once, the first LANES of them as real and the
+   others as imaginary part. Frames of one signal are paired, never mid with side: what float32 rounds of a loud mid would
    stand in a quiet side. Everything is float32 but sums over a clip and the K-weighting, which are float64. */
 
 #include <immintrin.h>
@@ -189,7 +189,10 @@ INLINE void transform(const float *blocks, const Analysis *plan, int R, int64_t 
             const v *const x = between + (which ? mirror : first) * row;
             v *const a = r[which], *const b = i[which];
             for (int n = 0; n < R2; n++) {
-                for (int m = 0; m < 4; m++) a[m * R2 + n] = x[2 * (m * R2 + n)], b[m * R2 + n] = x[2 * (m * R2 + n) + 1];
+                for (int m = 0; m < 4; m++) {
+                    const int at = m * R2 + n;
+                    a[at] = x[2 * at], b[at] = x[2 * at + 1];
+                }
                 first_half(a, b, R2, n, plan->inner);
             }
             last_half(a, b, R2);
@@ -227,7 +230,8 @@ INLINE void add_tiles(const Analysis *plan, const v *powers, int64_t frames, flo
         store(columns[band] + LANES, b);
     }
     for (int64_t frame = 0; frame < frames; frame++)
-        for (int64_t band = 0; band < plan->erb_count; band++) tiles[frame * plan->erb_count + band] = columns[band][frame];
+        for (int64_t band = 0; band < plan->erb_count; band++)
+            tiles[frame * plan->erb_count + band] = columns[band][frame];
 }
 
 /* log2 of normal positive numbers: exponent, and 2 atanh(t) / ln 2 with t = (m - 1) / (m + 1), within 1e-7 */
@@ -264,7 +268,8 @@ INLINE void add_flatness(const Plan *plan, const v *powers, v flat[2]) {
 static void add_bands(const Analysis *plan, const v *sums, int64_t frames, double *bands) {
     for (int64_t bin = 0; bin < plan->bins; bin++) {
         const double mean = total(sums[bin]) / frames;
-        for (int64_t band = 0; band < plan->band_count; band++) bands[band] += plan->bands[band * plan->bins + bin] * mean;
+        for (int64_t band = 0; band < plan->band_count; band++)
+            bands[band] += plan->bands[band * plan->bins + bin] * mean;
     }
 }
 
@@ -364,7 +369,9 @@ static int64_t decimated(int64_t samples) {
     return ((frames + FRAMES - 1) / FRAMES * FRAMES + 1) * COARSE_HOP;
 }
 
-int64_t measure_scratch(int64_t samples) { return 2 * BLOCKS + BETWEEN + POWERS + 2 * SUMS + 2 * EDGE + 2 * decimated(samples); }
+int64_t measure_scratch(int64_t samples) {
+    return 2 * BLOCKS + BETWEEN + POWERS + 2 * SUMS + 2 * EDGE + 2 * decimated(samples);
+}
 
 /* One stem: left and right [samples]. values: mean squares of l, r, l + r and l - r, the peak, flatness in dB. bands:
    [2][band_count], of l + r and l - r. tiles: [frames, bands] of the long and of the short frames. scratch: aligned. */
@@ -388,7 +395,7 @@ void measure_stem(const float *left, const float *right, int64_t samples, const 
 
     for (int64_t frame = 0; frame < frames; frame += FRAMES) {
         const int64_t from = (frame - 1) * FINE_HOP, count = (FRAMES + 1) * FINE_HOP;
-        const int64_t begin = frame * FINE_HOP, end = begin + FRAMES * FINE_HOP < samples ? begin + FRAMES * FINE_HOP : samples;
+        const int64_t begin = frame * FINE_HOP, after = begin + FRAMES * FINE_HOP, end = after < samples ? after : samples;
         const float *l = left + from, *r = right + from;
         if (from < 0 || from + count > samples) {
             reflected(edge_l, left, samples, from, count, frames * FINE_HOP);
@@ -450,7 +457,11 @@ typedef struct {
     dv b0, b1, b2, a1, a2;
 } Section;
 
-INLINE dv all64(double x) { return x - (dv){0}; }
+#if LANES == 16
+INLINE dv all64(double x) { return (dv)_mm512_set1_pd(x); }
+#else
+INLINE dv all64(double x) { return (dv)_mm256_set1_pd(x); }
+#endif
 
 INLINE dv filtered(const Section *f, dv x, dv state[2]) {
     const dv y = f->b0 * x + state[0];
@@ -533,10 +544,10 @@ void measure_loudness(const float *stems, int64_t samples, const double *section
     _mm_setcsr(control);
 }
 
-/* How much stems cover each other in tiles [stem][frames, bands] of two grids: [stem][7], the mean of a stem's tiles, and
-   then, over those of its tiles that lie above active times that and for each grid divided by its frames: their number,
-   the sum of the others' levels in dB within +-limit_db, in how many the others exceed it, and in how many each other
-   does. */
+/* How much stems cover each other in tiles [stem][frames, bands] of two grids: [stem][7], the mean of a stem's tiles,
+   and then, over those of its tiles that lie above active times that and for each grid divided by its frames: their
+   number, the sum of the others' levels in dB within +-limit_db, in how many the others exceed it, and in how many each
+   other does. */
 void measure_masking(const float *coarse, const float *fine, const int64_t *sizes, double active, double limit_db,
                      double *out) {
     enum { STEMS = 4, COUNTS = 6 };
