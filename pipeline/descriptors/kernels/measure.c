@@ -4,8 +4,8 @@
    A stem goes through in tiles that stay in the cache: energies and peaks, decimation, and the short frames' transforms
    are all made of a tile while it is there. Transforms have a frame in each lane of the vectors, so that they need no
    shuffles: tiles are transposed, 2 LANES frames are transformed at once, the first LANES of them as real and the
-   others as imaginary part. Frames of one signal are paired, never mid with side: what float32 rounds of a loud mid would
-   stand in a quiet side. Everything is float32 but sums over a clip and the K-weighting, which are float64. */
+   others as imaginary part. Frames of one signal are paired, never mid with side: what float32 rounds of a loud mid
+   would stand in a quiet side. Everything is float32 but sums over a clip and the K-weighting, which are float64. */
 
 #include <immintrin.h>
 #include <math.h>
@@ -395,7 +395,8 @@ void measure_stem(const float *left, const float *right, int64_t samples, const 
 
     for (int64_t frame = 0; frame < frames; frame += FRAMES) {
         const int64_t from = (frame - 1) * FINE_HOP, count = (FRAMES + 1) * FINE_HOP;
-        const int64_t begin = frame * FINE_HOP, after = begin + FRAMES * FINE_HOP, end = after < samples ? after : samples;
+        const int64_t begin = frame * FINE_HOP, after = begin + FRAMES * FINE_HOP;
+        const int64_t end = after < samples ? after : samples;
         const float *l = left + from, *r = right + from;
         if (from < 0 || from + count > samples) {
             reflected(edge_l, left, samples, from, count, frames * FINE_HOP);
