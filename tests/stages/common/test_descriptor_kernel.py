@@ -8,7 +8,7 @@ import torch
 from helpers.descriptor_signals import RATE, music
 
 from mixstyle.pipeline.descriptors import compute
-from mixstyle.pipeline.descriptors.kernels.measure import NAME
+from mixstyle.pipeline.descriptors.kernels.measure import FLAGS, NAME
 from mixstyle.stages.common import descriptor_kernel as module
 from mixstyle.stages.common.notes import begin_notes
 
@@ -56,7 +56,7 @@ def test_everywhere_else_torchs_code_gives_its_own_bits(case: str, monkeypatch: 
 def test_without_a_compiler_it_says_so_once_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if torch.backends.cpu.get_cpu_capability() not in module.FLAGS:
+    if torch.backends.cpu.get_cpu_capability() not in FLAGS:
         pytest.skip("a processor without AVX2")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
