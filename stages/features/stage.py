@@ -29,7 +29,7 @@ from mixstyle.cache.stem_store.stream import verified_tracks
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.urls import shown
-from mixstyle.cache.storage.writable import check_folder
+from mixstyle.cache.storage.writable import check_folder, refusals_told
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -134,7 +134,7 @@ def _describe(
     cache = open_shards(settings, stems_dir)
     shards = [shard for shard in cache.shards if shard.shard % num_shards == shard_index]
     place = place_of_features(settings, path)
-    with ShardLocks(place.folder, "mixstyle features") as locks:
+    with refusals_told(place.folder), ShardLocks(place.folder, "mixstyle features") as locks:
         with locks.mutex():
             store = _fresh_store(place, cache, device, rebuild, num_shards > 1, locks)
             _forget_damaged(store, shards, locks)
