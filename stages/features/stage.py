@@ -32,6 +32,7 @@ from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import check_folder, refusals_told
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
@@ -102,6 +103,7 @@ def features(
     left of the share.
     """
     check_share(shard_index, num_shards)
+    keep_freed_memory()
     check_folder(place_of_features(settings, settings.features.features_path).folder.parent)
     set_codec_threads(num_shards)
     share = (shard_index, num_shards)
@@ -360,8 +362,15 @@ class _Describer:
 
     def __call__(self, clips: Sequence[Encoded]) -> NDArray[np.float32]:
         """Descriptors [n, D] of n clips."""
-        stems = torch.from_numpy(np.stack([self._cache.decode(clip, flac) for clip, flac in clips]))
-        with self._turn, torch.inference_mode():
+        with torch.inference_mode():
+            if self._kernel is not None:  # gives equal bits for clips alone, which then need not be copied together
+                return np.concatenate([self._of(self._cache.decode(clip, flac)[None]) for clip, flac in clips])
+            return self._of(np.stack([self._cache.decode(clip, flac) for clip, flac in clips]))
+
+    def _of(self, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Descriptors [n, D] of stems [n, 4, 2, T]."""
+        stems = torch.from_numpy(clips)
+        with self._turn:
             return describe(stems.to(self._device), kernel=self._kernel).cpu().numpy()
 
 
