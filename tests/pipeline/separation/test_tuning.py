@@ -44,10 +44,10 @@ def timed(folder: Path, cost_s: Callable[[int], float]) -> Separator:
 
 
 def test_it_takes_the_batch_that_is_fastest(tmp_path: Path) -> None:
-    # 50 ms a batch and 2 ms a chunk: 52, 27, 15, 8, 5, 4 ms a chunk for 1, 2, 4, 8, 16, 32
-    found = tune(timed(tmp_path, lambda n: 0.05 + 0.002 * n), threads=1, threads_per_stream=1)
+    # 100 ms a batch and 1 ms a chunk: 101, 51, 26, 14, 7, 4 ms a chunk for 1, 2, 4, 8, 16, 32
+    found = tune(timed(tmp_path, lambda n: 0.1 + 0.001 * n), threads=1, threads_per_stream=1)
     assert found.batch_chunks == LARGEST_BATCH
-    assert found.chunk_s["1 streams x 1 threads, batch 1"] == pytest.approx(0.052, rel=0.5)  # a sleep may be late
+    assert found.chunk_s["1 streams x 1 threads, batch 1"] == pytest.approx(0.101, rel=0.5)  # a sleep may be late
     # larger batches take longer for each chunk: the single one
     assert tune(timed(tmp_path, lambda n: 0.03 * n**1.3), threads=1, threads_per_stream=1).batch_chunks == 1
 

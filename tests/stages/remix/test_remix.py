@@ -18,7 +18,7 @@ from helpers.small_separator import hashes, write_separator
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.stage_status import size_text
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.features.status import features_status
