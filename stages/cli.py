@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mixstyle.cache.storage.kept_folder import by_url
 from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
@@ -103,7 +104,7 @@ def _first_step(error: MixstyleError) -> MixstyleError:
 
 
 def _print_error(line: str) -> None:
-    print(printable(f"mixstyle: error: {line}"), file=sys.stderr)
+    print(printable(by_url(f"mixstyle: error: {line}")), file=sys.stderr)
 
 
 def _escape_what_cannot_be_encoded() -> None:

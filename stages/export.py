@@ -13,6 +13,7 @@ from mixstyle.pipeline.encoder.encoder import with_descriptor_share
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.presentation.model_card import model_card
+from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -32,6 +33,8 @@ def export(
     if output.suffix != SUFFIX:
         raise MixstyleError(f"{output}: should end in {SUFFIX}", code="bad-option")
     check_file(output)
+    if checkpoint is None:
+        settings = with_trained(settings, BEST)
     source = checkpoint or settings.train.checkpoint_dir / BEST
     check_checkpoint(source, settings.train.checkpoint_dir)
     loaded = load_encoder(source)

@@ -20,12 +20,14 @@ from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.atomic import read_json
+from mixstyle.cache.storage.kept_folder import KeptFolder, RemoteFolder
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.demo_songs_listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
+from mixstyle.stages.settings.kept import training_folder
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.index_reach import place_of_index
@@ -59,7 +61,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
         yield _removable(path, functools.partial(_check_mels, path), ("train",))
     for path in sorted((settings.train.stems_cache_dir / "clips").glob("??/*")):
         yield _removable(path, functools.partial(_check_kept, path), ("train",))
-    yield from _training(settings.train.checkpoint_dir)
+    yield from _training(training_folder(settings))
     for folder in sorted(settings.evaluate.bank_dir.glob("*/")):
         yield from _clips(Place(folder), "evaluate")
     yield from _evaluation(settings.evaluate.evaluate_dir)
@@ -250,7 +252,11 @@ def _check_kept(path: Path) -> None:
 # Training, evaluation, report
 
 
-def _training(folder: Path) -> Iterator[Check]:
+def _training(kept: KeptFolder) -> Iterator[Check]:
+    folder = kept.folder
+    if isinstance(kept, RemoteFolder):
+        yield from _kept_files(kept, "train")
+        return
     if (folder / "settings.json").is_file():
         path = folder / "settings.json"
         yield Check(path, functools.partial(_check_settings, path), ("train", "--rebuild"))
@@ -258,6 +264,25 @@ def _training(folder: Path) -> Iterator[Check]:
     for path in checkpoints_in(folder):
         check = functools.partial(load_checkpoint, path)
         yield Check(path, check, ("train",), functools.partial(_remove, path), lock)
+
+
+def _kept_files(kept: RemoteFolder, stage: str) -> Iterator[Check]:
+    """The files of a folder behind a URL. They were checked before they were sent: their hashes tell the rest."""
+    kept.look()
+    lock = functools.partial(locked, kept.folder, "mixstyle verify --repair")
+    if kept.damage is not None:
+        error = kept.damage
+
+        def damaged() -> None:
+            raise error
+
+        yield Check(Path(kept.name), damaged, (stage,) if kept.files else (stage, "--rebuild"), None)
+    for name in sorted(kept.files):
+        check, repair = functools.partial(kept.check, name), functools.partial(kept.forget, name)
+        if name == "settings.json":
+            yield Check(Path(kept.name) / name, check, (stage, "--rebuild"))
+        else:
+            yield Check(Path(kept.name) / name, check, (stage,), repair, lock)
 
 
 def _evaluation(folder: Path) -> Iterator[Check]:

@@ -91,6 +91,9 @@ class RemoteFolder(KeptFolder):
 
     def look(self) -> None:
         """Reads the manifests. `files` is empty where there is none, or where none can be read: `damage` tells that."""
+        listed: Iterable[str] = ()
+        numbers: list[int] = []
+        read: list[dict[str, KeptFile]] = []
         for left in range(TRIES, 0, -1):
             listed = self.store.listed(deep=False)
             numbers = _numbers(listed)

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from mixstyle.cache.storage.kept_folder import by_url
 from mixstyle.pipeline.core.text import printable
 
 PLAIN_INTERVAL_S = 10.0
@@ -69,7 +70,7 @@ def tell(what: str, done: float | None = None) -> None:
 
 def say(line: str) -> None:
     """Prints one plain line at once, so that logs show it when it happens; what cannot be printed, with backslashes."""
-    print(printable(line), flush=True)
+    print(printable(by_url(line)), flush=True)
 
 
 class _Rate(ProgressColumn):

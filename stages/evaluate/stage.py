@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
@@ -45,6 +46,7 @@ from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import FEW_SONGS
 from mixstyle.stages.presentation.pages import EVALUATION, links_of
 from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
+from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
 
 METRICS_VERSION = 3
@@ -59,6 +61,8 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
 
     Raises MixstyleError where stems, descriptors or checkpoints are missing or do not fit.
     """
+    if not settings.evaluate.checkpoints:
+        settings = with_trained(settings, BEST)
     options, folder = settings.evaluate, settings.evaluate.evaluate_dir
     for output in (folder, options.bank_dir):
         check_folder(output)

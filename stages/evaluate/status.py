@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
             done = f"{made:%Y-%m-%d %H:%M}; {len(measured)} of {len(asked)} tasks, {metrics['songs']} held-out songs"
     except (MixstyleError, KeyError, TypeError) as error:
         return status("damaged", problems=(f"{path}: {error}",), run="mixstyle evaluate --rebuild")
+    if not options.checkpoints:
+        try:
+            settings = with_trained(settings, "best_model.pt")
+        except MixstyleError as error:
+            return status("cannot be read", done, (str(error),))
     checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir)
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if cache is None or missing is not None:

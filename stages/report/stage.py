@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.models.checkpoints import MIXED_FROM, LoadedEncoder
+from mixstyle.cache.models.checkpoints import BEST, MIXED_FROM, LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json, write_text
@@ -37,6 +37,7 @@ from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_f
 from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_of, provenance_of
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, chance_of, html
+from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import LOSS
@@ -69,6 +70,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     `report.split` has fewer than 2 tracks.
     """
     del rebuild
+    settings = with_trained(settings, BEST, LOSS)
     chosen = settings.report
     device = resolve_device(chosen.device)
     check_folder(chosen.report_dir)

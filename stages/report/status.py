@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def report_status(settings: Settings, cache: "StemCache | None", store: "Feature
     except (MixstyleError, KeyError, TypeError) as error:
         return StageStatus("report", "damaged", problems=(f"{metrics_path}: {error}",), run="mixstyle report")
     try:
-        now = provenance_of(settings, cache, store) if cache and store else stored
+        now = provenance_of(with_trained(settings, "best_model.pt"), cache, store) if cache and store else stored
     except MixstyleError as error:  # the checkpoint is gone
         return StageStatus("report", "stale", done, (error.message,), "mixstyle report")
     if changed := differences(stored, now, told=INPUTS):

@@ -11,6 +11,7 @@ from mixstyle.stages.settings.base import (
     ContradictionError,
     Device,
     Location,
+    LocationOrUrl,
     NamedDevice,
     Number,
     Several,
@@ -29,8 +30,8 @@ class TrainSettings:
     others: docs/training.md, "What is published where, and what we do".
     """
 
-    checkpoint_dir: Location = setting(Path("checkpoints"))
-    """The folder that checkpoints and the log of losses go to."""
+    checkpoint_dir: LocationOrUrl = setting(Path("checkpoints"))
+    """The folder that checkpoints and the log of losses go to, or its URL."""
     log_dir: Location = setting(Path("logs"))
     """The folder that TensorBoard's files go to."""
     device: Device = setting("auto")

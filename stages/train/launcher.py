@@ -15,11 +15,14 @@ import torch
 import torch.distributed as dist
 import yaml
 
+from mixstyle.cache.storage.kept_folder import KeptFolder
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks
+from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks, wait_for_ranks
 from mixstyle.stages.common.commands import called_environment
 from mixstyle.stages.common.processes import end_with_parent
+from mixstyle.stages.common.progress import say
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.train import TrainSettings
 
@@ -80,6 +83,19 @@ def device_of_rank(options: TrainSettings) -> torch.device:
             f"train.processes: process {place + 1} has no GPU, there are {torch.cuda.device_count()}", code="no-device"
         )
     return torch.device("cuda", place)
+
+
+def fetch_for_ranks(folder: KeptFolder, leads: bool, rebuild: bool) -> None:
+    """Fetches a training's folder that is behind a URL: one process of each machine does, and the others wait.
+
+    rebuild: all of it is to be made anew. What cannot be had of the rest is told by the first process (leads).
+    """
+    if folder.is_remote and _number("LOCAL_RANK", 0) == 0:
+        left_out: list[str] = []
+        folder.fetch(left_out=left_out, anew=rebuild)
+        for line in left_out if leads else ():
+            say(f"train: warning: left out {line}")
+    wait_for_ranks()
 
 
 def _number(name: str, default: int) -> int:
@@ -190,7 +206,7 @@ def _why(settings: Settings, rank: int, code: int, told: Path) -> str:
     sys.stderr.writelines(f"{line}\n" for line in lines)
     return (
         f"train: process {rank + 1} of {settings.train.process_count} {how}; the same command goes on from the last "
-        f"checkpoint in {settings.train.checkpoint_dir}"
+        f"checkpoint in {shown(settings.train.checkpoint_dir)}"
     )
 
 

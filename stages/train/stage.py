@@ -44,11 +44,12 @@ from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
+from mixstyle.stages.settings.kept import training_folder, with_training_folder
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.ctrl_c import CtrlC
 from mixstyle.stages.train.data import Batch, Items, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
-from mixstyle.stages.train.launcher import as_rank, device_of_rank, in_processes
+from mixstyle.stages.train.launcher import as_rank, device_of_rank, fetch_for_ranks, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
 from mixstyle.stages.train.mels import kept_mels
 from mixstyle.stages.train.monitor import watch_songs
@@ -102,7 +103,7 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     where stems or descriptors are missing or do not fit, settings have changed, a process ended, or a loss is not
     finite (the batch is then written down).
     """
-    folder = settings.train.checkpoint_dir
+    folder = training_folder(settings).folder
     for output in (folder, settings.train.log_dir):
         check_folder(output)
     if not folder.exists():  # what is refused leaves no folder behind, nor a lock in it
@@ -132,10 +133,11 @@ class _Run:
     """One run: what it reads, the network, and where it stands. On each rank; the first one writes."""
 
     def __init__(self, settings: Settings, rebuild: bool) -> None:
-        self.settings, self.options = settings, settings.train
-        options = self.options
+        self.settings, self.kept = settings, training_folder(settings)
+        self.options = options = with_training_folder(settings, self.kept.folder).train
         check_objective(options)
         self.leads = world()[0] == 0
+        fetch_for_ranks(self.kept, self.leads, rebuild)
         self.device = device_of_rank(options)
         if options.threads:
             torch.set_num_threads(options.threads)
@@ -162,6 +164,7 @@ class _Run:
         self.step, self.best_loss, self.seconds = 0, math.inf, 0.0
         if self.leads:
             self._guard(rebuild)  # last: settings that cannot work leave no trace
+            self._send()
         wait_for_ranks()
 
     def go(self) -> TrainSummary:
@@ -171,6 +174,7 @@ class _Run:
             for name in (LATEST, FINAL):
                 if self.leads and not is_whole(folder / name):
                     self._save(name, None)
+            self._send()
             self._say(f"train: nothing to do, {self.step} steps are done ({folder / FINAL})")
             return TrainSummary(self.step, self._epoch, None, self.best_loss, folder / FINAL, 0.0, 0.0)
         parameters = sum(p.numel() for p in self.encoder.parameters())
@@ -194,6 +198,7 @@ class _Run:
                 log.close()
         self._save(LATEST, loss)
         self._save(FINAL, loss)
+        self._send()
         wait_for_ranks()
         wall_s = time.monotonic() - began
         self._say(
@@ -248,6 +253,7 @@ class _Run:
                     self._end_epoch(losses, validation)
                 elif self.step % options.save_every_steps == 0:
                     self._save(LATEST, None)
+                    self._send()
                 bar.note(f"loss {loss:.3f}")
                 bar.advance()
                 mean = sum(losses) / max(len(losses), 1)
@@ -255,6 +261,7 @@ class _Run:
                     losses.clear()
                 if any_rank(ctrl_c.pressed > 0, self.device):
                     self._save(LATEST, None)
+                    self._send()
                     wait_for_ranks()
                     ctrl_c.stop()
         return mean
@@ -306,6 +313,7 @@ class _Run:
         if epoch % options.checkpoint_every == 0 and self.step % self.steps_per_epoch == 0:
             self._save(epoch_name(epoch), judged)
         self._save(LATEST, judged)
+        self._send()
 
     @property
     def _epoch(self) -> int:
@@ -334,6 +342,11 @@ class _Run:
         begun = self.step - self.step % self.steps_per_epoch
         rows = read_loss(self.options.checkpoint_dir / LOSS)
         return [float(row["train_loss"]) for row in rows if begun < int(row["step"]) <= self.step]
+
+    def _send(self) -> None:
+        """Keeps what was saved, where that is behind a URL."""
+        if self.leads:
+            self.kept.send()
 
     def _save(self, name: str, loss: float | None) -> None:
         if not self.leads:

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.stage_status import StageStatus
+from mixstyle.stages.common.stage_status import StageStatus, not_opened
+from mixstyle.stages.settings.kept import trained_folder
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -14,8 +15,13 @@ if TYPE_CHECKING:
 def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureStore | None") -> StageStatus:
     """How far the training is. cache, store: what it reads, None where there is nothing to compare with."""
     options = settings.train
-    folder = options.checkpoint_dir
     nothing = StageStatus("train", "not started", run="mixstyle train")
+    kept, damaged = trained_folder(settings), list[str]()
+    try:
+        kept.fetch("settings.json", "latest.pt", "best_model.pt", "final_model.pt", left_out=damaged)
+    except MixstyleError as error:
+        return not_opened("train", error)
+    folder = kept.folder
     if not folder.is_dir():
         return nothing
     from mixstyle.cache.models.checkpoints import FINAL, newest_checkpoint
@@ -31,6 +37,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     )
 
     newest, torn = newest_checkpoint(folder)
+    torn = [*damaged, *torn]
     if newest is None and torn:
         problems = (*torn, cannot_go_on(folder))
         return StageStatus("train", "damaged", problems=problems, run="mixstyle train --rebuild")

@@ -1,0 +1,34 @@
+"""Where the settings keep folders that may be behind URLs, with working folders on this machine."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mixstyle.cache.storage.kept_folder import KeptFolder, kept_folder, read_folder
+from mixstyle.stages.settings.profile import Settings
+
+
+def training_folder(settings: Settings) -> KeptFolder:
+    """The training's folder, to be written. Nothing is looked at yet."""
+    return kept_folder(settings.train.checkpoint_dir, settings.train.stems_cache_dir)
+
+
+def trained_folder(settings: Settings) -> KeptFolder:
+    """The same, to be read."""
+    return read_folder(settings.train.checkpoint_dir, settings.train.stems_cache_dir)
+
+
+def with_training_folder(settings: Settings, folder: Path) -> Settings:
+    """The settings with the folder of this machine in which the training's files are."""
+    if settings.train.checkpoint_dir == folder:
+        return settings
+    return replace(settings, train=replace(settings.train, checkpoint_dir=folder))
+
+
+def with_trained(settings: Settings, *names: str) -> Settings:
+    """The settings with a folder of this machine that holds the training's files of these names, as they are kept.
+
+    Raises MixstyleError where they cannot be had from the store.
+    """
+    folder = trained_folder(settings)
+    folder.fetch(*names)
+    return with_training_folder(settings, folder.folder)
