@@ -282,7 +282,7 @@ def _print(path: Path, query: Query, found: list[Match], songs: int, stem: str) 
     pairs = "closer than: share of the index's pairs of songs that are farther apart"
     caption = f"{pairs}; values: the query's / the song's"
     if stem:
-        told = f"distance: of the {stem}'s own descriptors, in robust standard deviations over songs with {stem}"
+        told = f"distance: of the stem's own descriptors, in robust standard deviations over songs with {stem}"
         caption = f"{told}\n{caption}"
     level = f" ({query.loudness.loudness_lufs:.1f} LUFS)" if query.loudness else ""
     what = f"{stem} mixed like that of" if stem else "mixed like"
