@@ -35,14 +35,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     An exception inside removes the temporary file and leaves `path` as it was. Check what was written inside the
     block. Two processes must not write one path at once; `mixstyle.cache.storage.locks` keeps them apart. Raises
-    MixstyleError (cannot-write) where the system refuses.
+    MixstyleError (cannot-write) where the system refuses, and ("in-use") where the temporary file is gone, as `publish`.
     """
     path = Path(path)
     make_folder(path.parent)
     temporary = path.with_name(_temporary_name(path.name))
     try:
         with refusals_told(path, temporary):
-            yield temporary
+            try:
+                yield temporary
+            except FileNotFoundError as error:
+                if str(temporary) not in str(error):
+                    raise
+                raise _written_by_another(path) from error
             publish(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -73,10 +78,14 @@ def publish(temporary: Path, path: Path) -> None:
         _flush(temporary)
         temporary.replace(path)
     except FileNotFoundError as error:
-        raise MixstyleError(
-            f"{path}: another process wrote it at the same time; let one at a time write there", code="in-use"
-        ) from error
+        raise _written_by_another(path) from error
     _flush(path.parent)
+
+
+def _written_by_another(path: Path) -> MixstyleError:
+    return MixstyleError(
+        f"{path}: another process wrote it at the same time; let one at a time write there", code="in-use"
+    )
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mixstyle.cache.storage.atomic import atomic_write, read_json, write_bytes, write_json, write_text
+from mixstyle.cache.storage.atomic import atomic_write, read_json, sha256_file, write_bytes, write_json, write_text
 from mixstyle.pipeline.core.errors import MixstyleError
 
 
@@ -54,3 +54,21 @@ def test_json_of_equal_values_has_equal_bytes(tmp_path: Path) -> None:
         read_json(tmp_path / "a")
     assert caught.value.code == "damaged-file"
     assert str(tmp_path / "a") in str(caught.value)
+
+
+@pytest.mark.parametrize("read_back", [True, False])
+def test_a_temporary_file_that_another_process_took_is_told(tmp_path: Path, read_back: bool) -> None:
+    """Two runs where nothing can be locked: the other one's rename took the file, before it is read back or named."""
+    path = tmp_path / "a.bin"
+    with pytest.raises(MixstyleError) as caught, atomic_write(path) as temporary:
+        temporary.write_bytes(b"mine")
+        temporary.replace(path)
+        if read_back:
+            sha256_file(temporary)
+    assert caught.value.code == "in-use"
+    assert path.read_bytes() == b"mine"
+
+
+def test_another_file_that_is_missing_is_not_taken_for_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.bin"):
+        (tmp_path / "elsewhere").read_bytes()

@@ -1,0 +1,125 @@
+"""Kills commands at random, damages what they stored and takes disk, locks and clock from them; compares what they make
+in the end with what an unbroken run made.
+
+    uv run python tests/torture/kills.py --folder /tmp/torture --trials 200
+    uv run python tests/torture/kills.py --folder /tmp/torture --minutes 60 --soak
+
+Every trial follows from the seed and its number, and writes a line to `FOLDER/journal.jsonl`; broken off, the same
+command goes on. `--soak` also draws the memory of a training that runs all the while (`FOLDER/memory.csv` and `.png`).
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from torture.commands import BY_NAME, STAGES, Run, Stage, import_all, write_inputs
+from torture.soak import Memory
+from torture.trials import KINDS, Outcome, Workplace, trial
+
+NEEDS = {
+    "remix": ("separate",),
+    "features": ("separate", "remix"),
+    "train": ("features",),
+    "evaluate": ("train",),
+    "report": ("train",),
+    "export": ("train",),
+    "index": ("export",),
+    "embed": ("export",),
+}
+
+
+def with_needed(names: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Stages and those that they read the outputs of, in the order in which they run."""
+    wanted = set(names)
+    while more := {need for name in wanted for need in NEEDS.get(name, ())} - wanted:
+        wanted |= more
+    return tuple(stage for stage in STAGES if stage.name in wanted)
+
+
+def prepared(folder: Path, stages: tuple[Stage, ...]) -> Workplace:
+    """Makes what trials are compared with, where it is not there yet."""
+    took = folder / "took_s.json"
+    if not took.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        work, took_s = write_inputs(folder), {}
+        for stage in stages:
+            begun, run = time.monotonic(), Run(work, (stage.name, *stage.words))
+            if run.wait() != 0:
+                raise SystemExit(f"{stage.name}, unbroken: {run.said()}")
+            took_s[stage.name] = round(time.monotonic() - begun, 2)
+            run.forget()
+        work.rename(folder / "reference")
+        took.write_text(json.dumps(took_s))
+    return Workplace(folder, json.loads(took.read_text()))
+
+
+def written(journal: Path) -> dict[int, Outcome]:
+    """The trials of a journal by their numbers; a line that was cut short is left out."""
+    lines = journal.read_text().split("\n")[:-1] if journal.is_file() else []
+    entries = (json.loads(line) for line in lines if line.endswith("}"))
+    return {entry.pop("trial"): Outcome(**{k: v for k, v in entry.items() if k != "took_s"}) for entry in entries}
+
+
+def told(done: dict[int, Outcome]) -> str:
+    """Counts of trials by kind and stage, and what did not hold."""
+    counted = Counter((one.kind, one.stage) for one in done.values() if one.met != "not hit")
+    lines = [f"{sum(n for (of, _), n in counted.items() if of == kind)} {kind}" for kind in KINDS]
+    parts = [", ".join(lines)]
+    for kind in KINDS:
+        of = {stage: n for (name, stage), n in counted.items() if name == kind}
+        parts += [f"  {kind}: " + ", ".join(f"{stage} {n}" for stage, n in sorted(of.items()))] if of else []
+    failed = {number: one for number, one in done.items() if one.problem}
+    parts += [f"{len(failed)} did not hold"]
+    parts += [f"  {number}: {one.kind}, {one.stage}, {one.what}: {one.problem}" for number, one in failed.items()]
+    return "\n".join(parts)
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="To work in; broken off, the same goes on there.")],
+    trials: Annotated[int, typer.Option(help="In all.")] = 200,
+    minutes: Annotated[float, typer.Option(help="Ends after so many, whatever is left.")] = 1e9,
+    seed: Annotated[int, typer.Option(help="Of the trials.")] = 0,
+    stages: Annotated[str, typer.Option(help="Commands to break, with commas; all if not given.")] = "",
+    kinds: Annotated[str, typer.Option(help="Kinds of trials, with commas; all if not given.")] = "",
+    soak: Annotated[bool, typer.Option(help="A training runs beside; its memory is drawn.")] = False,
+) -> None:
+    """Prints counts, and ends with an error where something did not hold."""
+    chosen = tuple(BY_NAME[name] for name in stages.split(",")) if stages else STAGES
+    named = tuple(kinds.split(",")) if kinds else tuple(KINDS)
+    import_all()
+    begun = time.monotonic()
+    place = prepared(folder.absolute(), with_needed(tuple(stage.name for stage in chosen)))
+    journal = place.work.parent / "journal.jsonl"
+    done = written(journal)
+    memory = Memory(place) if soak else None
+    for number in range(10**9 if soak else trials):
+        if time.monotonic() - begun > 60 * minutes:
+            break
+        if number in done:
+            continue
+        start = time.monotonic()
+        done[number] = trial(place, chosen, number, seed, named)
+        entry = {"trial": number, **asdict(done[number]), "took_s": round(time.monotonic() - start, 1)}
+        with journal.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        print(json.dumps(entry), flush=True)
+        if memory is not None:
+            memory.look()
+    if memory is not None:
+        print(memory.ended())
+    print(told(done))
+    if any(one.problem for one in done.values()):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,76 @@
+"""The memory of a training that goes on for as long as a soak does: its own and its workers'."""
+
+import csv
+import re
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+from torture.commands import BY_NAME, Run
+from torture.trials import Workplace
+
+LEAST = 12
+"""Values that a trend is told of."""
+
+
+class Memory:
+    """A training of very many epochs, started anew where it ended, and the proportional set size of its processes."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._folder = place.work.parent / "soak"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._work = self._folder / "work"
+        shutil.copytree(place.reference, self._work)
+        shutil.rmtree(self._work / "checkpoints")
+        music = self._folder / "music"
+        music.symlink_to(place.work.parent / "music")
+        stage = BY_NAME["train"]
+        more = ("--num-epochs", "1000000", "--set", "train.save_every_steps=500", "--set", "train.checkpoint_every=0")
+        self._run = Run(self._work, (stage.name, *stage.words, *more))
+        self._begun = time.monotonic()
+        self.rows: list[tuple[float, float, int]] = []
+
+    def look(self) -> None:
+        """Takes a value down."""
+        if self._run.poll() is not None:
+            raise SystemExit(f"the training ended with {self._run.status}: {self._run.said()[-500:]}")
+        found = self._run.processes()
+        self.rows.append((round(time.monotonic() - self._begun, 1), round(sum(map(pss_mb, found)), 1), len(found)))
+
+    def ended(self) -> str:
+        """Ends the training; writes the values and their picture; what they tell."""
+        self._run.kill_group()
+        folder = self._folder.parent
+        with (folder / "memory.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["seconds", "pss_mb", "processes"])
+            writer.writerows(self.rows)
+        draw(self.rows, folder / "memory.png")
+        if len(self.rows) < LEAST:
+            return f"memory: {len(self.rows)} values, too few for a trend"
+        thirds = len(self.rows) // 3
+        early, late = (
+            statistics.median(mb for _, mb, _ in rows) for rows in (self.rows[thirds:-thirds], self.rows[-thirds:])
+        )
+        return f"memory of the training: {early:.0f} MB in the second third, {late:.0f} MB in the last"
+
+
+def pss_mb(pid: int) -> float:
+    """Proportional set size of a process; 0 where it is gone."""
+    try:
+        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def draw(rows: list[tuple[float, float, int]], path: Path) -> None:
+    """A line of MB over minutes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([seconds / 60 for seconds, _, _ in rows], [mb for _, mb, _ in rows])
+    axes.set(xlabel="minutes", ylabel="PSS of the training, MB", ylim=(0, None))
+    figure.savefig(path, dpi=120)
