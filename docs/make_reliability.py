@@ -182,9 +182,10 @@ def page(sections: Mapping[str, Sequence[Fault]], outcomes: Sequence[Outcome], t
         "bits, files or values that it damaged, where it counts them.",
         "```sh\nuv run python docs/make_reliability.py\n```",
         f"runs them and writes this page; where it is broken off, the same command goes on. {told}",
-        "Two longer commands break things at random for as long as one likes, and compare what comes out in the end: "
-        "`uv run python tests/torture/store_faults.py` for object stores, `uv run python tests/torture/ray_kills.py` "
-        "for clusters. What they met stands [where these are described](scale.md).",
+        "Three longer commands break things at random for as long as one likes, and compare what comes out in the end: "
+        "`uv run python tests/torture/kills.py --folder FOLDER` for the commands of one machine, `uv run python "
+        "tests/torture/store_faults.py` for object stores, `uv run python tests/torture/ray_kills.py` for clusters. "
+        "What they met stands [in these pages](scale.md#broken-at-random).",
     ]
     for name, rows in sections.items():
         lines = [f"| {row.fault} | {row.made} | {times(of_row(row, outcomes))} | {row.happens} |" for row in rows]

@@ -35,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     An exception inside removes the temporary file and leaves `path` as it was. Check what was written inside the
     block. Two processes must not write one path at once; `mixstyle.cache.storage.locks` keeps them apart. Raises
-    MixstyleError (cannot-write) where the system refuses, and ("in-use") where the temporary file is gone, as `publish`.
+    MixstyleError (cannot-write) where the system refuses, and as `publish` where the temporary file is gone.
     """
     path = Path(path)
     make_folder(path.parent)

@@ -60,11 +60,16 @@ def test_json_of_equal_values_has_equal_bytes(tmp_path: Path) -> None:
 def test_a_temporary_file_that_another_process_took_is_told(tmp_path: Path, read_back: bool) -> None:
     """Two runs where nothing can be locked: the other one's rename took the file, before it is read back or named."""
     path = tmp_path / "a.bin"
-    with pytest.raises(MixstyleError) as caught, atomic_write(path) as temporary:
-        temporary.write_bytes(b"mine")
-        temporary.replace(path)
-        if read_back:
-            sha256_file(temporary)
+
+    def write() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(b"mine")
+            temporary.replace(path)
+            if read_back:
+                sha256_file(temporary)
+
+    with pytest.raises(MixstyleError) as caught:
+        write()
     assert caught.value.code == "in-use"
     assert path.read_bytes() == b"mine"
 

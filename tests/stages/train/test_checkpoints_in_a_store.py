@@ -1,5 +1,6 @@
 """A training whose checkpoints are behind s3://: the weights of one in a folder, gone on from on another machine."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -44,14 +45,16 @@ def on_machine(shared: Path, name: str, prefix: str, **changes: object) -> Setti
     )
 
 
-def damage(prefix: str, begins: str) -> str:
-    """Flips a bit of an object."""
+def damage(prefix: str, name: str) -> None:
+    """Flips a bit of the object that the last manifest names so; the one before may name another."""
+    found = objects(prefix)
+    manifest = json.loads(found[max(key for key in found if key.startswith("manifest-"))])
+    stem, _, suffix = name.rpartition(".")
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
-    path = next(path for path in fs.find(f"{BUCKET}/{prefix}") if path.rpartition("/")[2].startswith(begins))
+    path = f"{BUCKET}/{prefix}/{stem}.{manifest['files'][name]['sha256'][:16]}.{suffix}"
     data = bytearray(fs.cat_file(path))
     data[len(data) // 2] ^= 4
     fs.pipe_file(path, bytes(data))
-    return path
 
 
 @pytest.mark.slow
@@ -82,7 +85,7 @@ def test_another_machine_goes_on_to_the_weights_of_an_unbroken_run(shared: Path,
 def test_what_is_damaged_there_is_named_and_an_older_checkpoint_is_gone_on_from(shared: Path) -> None:
     settings = on_machine(shared, "damaged", "damaged", num_epochs=2)
     train(settings)
-    for name in ("latest.", "final_model."):
+    for name in ("latest.pt", "final_model.pt"):
         damage("damaged", name)
     found = verify(on_machine(shared, "looks", "damaged", num_epochs=2))
     assert [path.path.name for path in found.damages] == ["final_model.pt", "latest.pt"]
