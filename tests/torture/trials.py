@@ -140,6 +140,9 @@ def damage_trial(place: Workplace, kind: str, how: str, draw: random.Random) -> 
     path = draw.choice(sorted(file for file in place.work.glob(STORED[kind][1]) if file.is_file()))
     name = str(path.relative_to(place.work))
     _damage(path, how, draw)
+    if kind == "evaluation's bank":  # it is asked for again where there are no embeddings of it
+        for kept in place.work.glob("evaluation/*.npz"):
+            kept.unlink()
     verified = _said(place, "verify")
     noticed = "noticed by verify" if verified[0] == 1 and stage_output(name) in verified[1] else ""
     met, problem = "", ""
