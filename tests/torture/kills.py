@@ -9,6 +9,7 @@ command goes on. `--soak` also draws the memory of a training that runs all the 
 """
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ["OMP_NUM_THREADS"] = "1"  # commands are forked from this process, which must stay without threads
 from torture.commands import BY_NAME, STAGES, Run, Stage, import_all, write_inputs
 from torture.soak import Memory
 from torture.trials import KINDS, Outcome, Workplace, trial
@@ -71,7 +73,9 @@ def written(journal: Path) -> dict[int, Outcome]:
 
 def told(done: dict[int, Outcome]) -> str:
     """Counts of trials by kind and stage, and what did not hold."""
-    counted = Counter((one.kind, one.stage) for one in done.values() if one.met != "not hit")
+    counted = Counter(
+        (one.kind, one.stage) for one in done.values() if one.met != "not hit" and not one.met.startswith("left out")
+    )
     lines = [f"{sum(n for (of, _), n in counted.items() if of == kind)} {kind}" for kind in KINDS]
     parts = [", ".join(lines)]
     for kind in KINDS:

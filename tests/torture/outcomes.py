@@ -65,7 +65,8 @@ def _equal(ours: Path, theirs: Path) -> bool:
     if ours.read_bytes() == theirs.read_bytes():
         return True
     if ours.suffix == ".html":
-        return True  # pages link to those of other commands that are there
+        # pages link to those of other commands that are there
+        return ours.read_text(encoding="utf-8").rstrip().endswith("</html>")
     return ours.suffix == ".pt" and _same(_content(ours), _content(theirs))
 
 
