@@ -120,15 +120,16 @@ def pages_of(settings: Settings) -> dict[str, Path]:
 def browse(settings: Settings, host: str, port: int, take_songs: bool = False) -> None:
     """Serves the page until Ctrl-C. Raises MixstyleError as `Server` does."""
     with Server(settings, host, port, take_songs) as server:
-        say(f"browse: {counted(len(server.songs.names), 'song')} at {server.url} (Ctrl-C ends it)")
-        if host.strip("[]") not in LOOPBACK:
-            everywhere = host.strip("[]") in EVERYWHERE
-            also = f", from other machines at {url_of(socket.gethostname(), server.port)}" if everywhere else ""
-            may = "hear these songs, and send songs here" if take_songs else "hear these songs"
-            say(f"browse: warning: everyone who reaches this machine can {may}{also}")
-        # so that files are removed; by no SIGINT, which a script's background jobs ignore
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
+            # so that files are removed; by no SIGINT, which a script's background jobs ignore. Before the line that
+            # says that it serves: who waits for the line may end it at once
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            say(f"browse: {counted(len(server.songs.names), 'song')} at {server.url} (Ctrl-C ends it)")
+            if host.strip("[]") not in LOOPBACK:
+                everywhere = host.strip("[]") in EVERYWHERE
+                also = f", from other machines at {url_of(socket.gethostname(), server.port)}" if everywhere else ""
+                may = "hear these songs, and send songs here" if take_songs else "hear these songs"
+                say(f"browse: warning: everyone who reaches this machine can {may}{also}")
             threading.Event().wait()
         except KeyboardInterrupt:
             say("browse: stops the job that runs, and ends" if server.works else "browse: ended")
