@@ -2,12 +2,11 @@
 process left, and the same command then ends as one that was never stopped."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from itertools import count, cycle
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,17 @@ import yaml
 from helpers.desk_songs import RATE, stems_of
 from helpers.small_encoder import SONG_S, write_encoder
 from helpers.small_separator import CLIP_S, write_separator, write_songs
+from helpers.typed import INT, TERM, content, run, signals_as_in_a_shell
+from torture.commands import BY_NAME, STAGES, remove, write_inputs
 
 from mixstyle.cache.match_chain import MatchChain, write_chain
 from mixstyle.cache.storage import atomic
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.matching.desk import Filter, Strip
-from mixstyle.stages import cli
 from mixstyle.stages.common.progress import Bar
 from mixstyle.stages.common.stopping import LINE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-INT, TERM = signal.SIGINT, signal.SIGTERM
 CONFIG = ("--config", "p.yaml")
 INDEXED = (*CONFIG, "--index", "index")
 
@@ -62,41 +61,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*words: str) -> int:
-    """A command as it is typed; its status."""
-    with pytest.MonkeyPatch.context() as patch, signals_as_in_a_shell():
-        patch.setattr(sys, "argv", ["mixstyle", *words])
-        try:
-            cli.main()
-        except SystemExit as ended:
-            return int(ended.code or 0)
-    return 0
+def at(moment: str, number: int, patch: pytest.MonkeyPatch, nth: int = 0) -> Iterator[int]:
+    """Sends this process a signal as the nth unit of work is counted, or as the nth output gets its name (from 0).
 
-
-@contextmanager
-def signals_as_in_a_shell() -> Iterator[None]:
-    """A test run in the background ignores Ctrl-C; a command in the foreground does not."""
-    before = {INT: signal.signal(INT, signal.default_int_handler), TERM: signal.signal(TERM, signal.SIG_DFL)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def at(moment: str, number: int, patch: pytest.MonkeyPatch) -> None:
-    """Sends this process a signal as the first unit of work is counted, or as the first output gets its name."""
+    Gives an iterator whose next value is how often that has been so far."""
     target, name = {"counted": (Bar, "advance"), "written": (atomic, "publish")}[moment]
     done: Callable[..., object] = getattr(target, name)
-    calls = iter(range(1_000))
+    calls = count()
 
     def interrupted(*arguments: object) -> object:
-        if next(calls) == 0:
+        if next(calls) == nth:
             os.kill(os.getpid(), number)
             time.sleep(0)  # Python looks for signals between two of its instructions
         return done(*arguments)
 
     patch.setattr(target, name, interrupted)
+    return calls
 
 
 def children() -> set[int]:
@@ -106,10 +86,6 @@ def children() -> set[int]:
     ).stdout
     lines = (line.split(maxsplit=1) for line in found.splitlines())
     return {int(pid) for pid, words in lines if "resource_tracker" not in words and not words.startswith("ps ")}
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 SONGS = ("music/song 0.flac", "music/song 1.flac")
@@ -167,6 +143,64 @@ def test_a_stopped_command_says_a_line_and_goes_on(
     assert run(*words) == 0
     if command != "index":  # whose parts tell in how many goes they were made
         assert stopped == content(out)
+
+
+TRAINED = ("evaluate", "report", "remix", "export")
+"""Commands of which several phases are stopped."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile whose stages up to training have run."""
+    work = write_inputs(tmp_path_factory.mktemp("trained"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(work)
+        for stage in STAGES[:4]:
+            assert run(stage.name, *stage.words) == 0
+    return work
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINED)
+def test_each_phase_of_a_command_is_stopped(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Stopped as its first unit of work is counted and its first output named, one in the middle, and the last."""
+    monkeypatch.chdir(trained)
+    stage = BY_NAME[command]
+    words = (stage.name, *stage.words)
+
+    def clear() -> None:
+        for name in stage.made:
+            remove(trained / name)
+
+    def made() -> dict[str, bytes]:
+        return {
+            name: data for name, data in content(trained).items() if name.startswith(stage.made) and ".lock" not in name
+        }
+
+    numbers = cycle((INT, TERM))
+    for moment in ("counted", "written"):
+        clear()
+        with monkeypatch.context() as patch:
+            calls = at(moment, INT, patch, nth=-1)
+            assert run(*words) == 0
+        unbroken, total = made(), next(calls)
+        assert total or moment == "counted"  # by a bar, which what takes a moment has none of
+        for nth in sorted({0, total // 2, total - 1} & set(range(total))):
+            clear()
+            number = next(numbers)
+            capsys.readouterr()
+            with monkeypatch.context() as patch:
+                at(moment, number, patch, nth)
+                status = run(*words)
+            told = capsys.readouterr()
+            assert status == 128 + number, (moment, nth, total, told)
+            assert told.err.splitlines()[-1] == LINE
+            assert "Traceback" not in told.err + told.out
+            assert not [name for name in made() if name.endswith(".partial")], (moment, nth)
+            assert run(*words) == 0
+            assert made() == unbroken, (moment, nth)
 
 
 def test_verify_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
