@@ -86,7 +86,9 @@ AllowMixed = Annotated[
         "--allow-mixed", help="With --ray: takes machines of other kinds too, whose last bits differ; it is noted."
     ),
 ]
-Encoder = Annotated[Path | None, typer.Option(help="A checkpoint or exported encoder; the shipped one if not given.")]
+Encoder = Annotated[
+    Path | None, typer.Option(help="A checkpoint or exported encoder, or its URL; the shipped one if not given.")
+]
 Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in, or its URL.")]
 
 

@@ -266,7 +266,8 @@ def train_command(
 
 def evaluate_command(
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="A checkpoint or exported encoder, or `shipped`; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="A checkpoint or exported encoder, its URL, or `shipped`; may be repeated."),
     ] = None,
     chains: Annotated[
         int | None, typer.Option("--chains", "--styles", help="Effect chains for each number of effects.")

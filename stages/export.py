@@ -7,6 +7,7 @@ from typing import Any
 
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.models.exports import SUFFIX, load_encoder, save_export
+from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share
@@ -35,7 +36,7 @@ def export(
     check_file(output)
     if checkpoint is None:
         settings = with_trained(settings, BEST)
-    source = checkpoint or settings.train.checkpoint_dir / BEST
+    source = fetched_file(checkpoint or settings.train.checkpoint_dir / BEST, settings.train.stems_cache_dir)
     check_checkpoint(source, settings.train.checkpoint_dir)
     loaded = load_encoder(source)
     if descriptor_share is not None:

@@ -43,7 +43,8 @@ class VerifySummary:
 def verify(settings: Settings, repair: bool = False) -> VerifySummary:
     """Checks all outputs of the profile and prints what is damaged; `repair` takes that away.
 
-    Raises MixstyleError ("in-use") where something is to be repaired that another process is writing.
+    Raises MixstyleError ("in-use") where something is to be repaired that another process is writing, and "remote"
+    where a store does not answer.
     """
     checks = list(all_checks(settings))
     damages: list[Damage] = []
@@ -64,6 +65,8 @@ def _checked(check: Check) -> Damage | None:
     try:
         check.check()
     except MixstyleError as error:
+        if error.code == "remote":  # a store that does not answer tells nothing of what is there
+            raise
         what = error.message.removeprefix(f"{check.path}: ").removeprefix(f"{shown(check.path)}: ")
         ours = error.code not in NOT_OURS
         return Damage(check.path, what, check.remake if ours else error.remedy, ours=ours)

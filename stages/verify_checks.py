@@ -20,10 +20,12 @@ from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.atomic import read_json
+from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.kept_folder import KeptFolder, RemoteFolder
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
+from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.demo_songs_listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
@@ -68,7 +70,9 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield from _report(settings.report.report_dir)
     yield from _index(place_of_index(settings))
     for path in {settings.embed.encoder, settings.report.checkpoint, *settings.evaluate.checkpoints} - {None}:
-        if path is not None and path.is_file():
+        if path is not None and url_of(path):
+            yield Check(path, functools.partial(_check_fetched, path, settings.train.stems_cache_dir), ())
+        elif path is not None and path.is_file():
             again = ("export", str(path)) if path.suffix == ".safetensors" else ()  # a checkpoint named by hand
             yield Check(path, functools.partial(load_encoder, path), again)
 
@@ -91,6 +95,10 @@ def _remove(*paths: Path) -> None:
 
 def _damaged(path: Path, what: str) -> MixstyleError:
     return MixstyleError(f"{path}: damaged: {what}", code="damaged-file")
+
+
+def _check_fetched(path: Path, cache_dir: Path) -> None:
+    load_encoder(fetched_file(path, cache_dir))
 
 
 # Rendered songs

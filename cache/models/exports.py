@@ -22,6 +22,8 @@ from safetensors.torch import save_file
 from mixstyle.cache.models.checkpoints import LoadedEncoder, build_encoder, load_checkpoint, mel_settings, track_numbers
 from mixstyle.cache.models.separator_records import KEY as SEPARATORS
 from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.cache.storage.kept_file import fetched_file
+from mixstyle.cache.storage.kept_folder import by_url
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 
@@ -37,11 +39,17 @@ _EXACT = ("descriptor_center", "descriptor_scale")
 def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> LoadedEncoder:
     """Builds the encoder of a checkpoint, or of a file that `save_export` wrote.
 
-    Raises MixstyleError where the file is neither, or was trained with other descriptors than this mixstyle has.
+    path: a file of this machine, or its URL, such as s3://bucket/encoder.safetensors; a copy of that is kept in the
+    user's cache. Raises MixstyleError where the file is neither, or was trained with other descriptors than this
+    mixstyle has, and where what is behind a URL cannot be had.
     """
-    if Path(path).suffix == SUFFIX:
-        return load_export(path, device)
-    return build_encoder(Path(path), load_checkpoint(Path(path), device), device)
+    file = fetched_file(path)
+    try:
+        if file.suffix == SUFFIX:
+            return load_export(file, device)
+        return build_encoder(file, load_checkpoint(file, device), device)
+    except MixstyleError as error:
+        raise MixstyleError(by_url(error.message), code=error.code, remedy=error.remedy) from error
 
 
 def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False) -> None:

@@ -87,7 +87,7 @@ class RemoteFolder(KeptFolder):
         self._before: dict[str, KeptFile] = {}
         self._unnamed: set[str] = set()
         self._hashed: dict[str, tuple[tuple[int, int], str]] = {}
-        _names[str(folder)] = self.name
+        name_by_url(folder, self.name)
 
     def look(self) -> None:
         """Reads the manifests. `files` is empty where there is none, or where none can be read: `damage` tells that."""
@@ -290,33 +290,9 @@ def read_folder(location: Path, cache_dir: Path, leave: Collection[str] = ()) ->
     return RemoteFolder(url, working.with_name(f"{working.name}-read"), leave)
 
 
-def fetched_file(location: Path, cache_dir: Path) -> Path:
-    """A file of this machine as it is; of one behind a URL a copy in `cache_dir`.
-
-    The URL of a kept folder, then the file's name in it; or of an object as it is, copied anew when it has changed.
-    Raises MixstyleError ("not-found") where there is neither.
-    """
-    url = url_of(location)
-    if not url:
-        return location
-    parent, _, name = url.rpartition("/")
-    folder = read_folder(Path(parent), cache_dir)
-    if not isinstance(folder, RemoteFolder):
-        raise MixstyleError(f"{url}: names no file below a bucket", code="bad-setting")
-    folder.look()
-    if name in folder.files:
-        folder.fetch(name)
-        return folder.folder / name
-    stored = folder.store.stored(name)
-    if stored is None:
-        raise folder.damage or MixstyleError(f"{url}: not there", code="not-found")
-    copy = working_folder(f"{url} {stored.size} {stored.tag}", cache_dir) / name
-    if not (stored.tag and copy.is_file() and copy.stat().st_size == stored.size):
-        make_folder(copy.parent)
-        temporary = own_partial(copy)
-        folder.store.download(name, temporary)
-        publish(temporary, copy)
-    return copy
+def name_by_url(folder: Path, url: str) -> None:
+    """Has `by_url` name what lies in a folder of this machine by the URL that it is a copy of."""
+    _names[str(folder)] = url
 
 
 def by_url(text: str) -> str:

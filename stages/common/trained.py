@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 
@@ -10,16 +11,17 @@ SHIPPED_CHECKPOINT = Path("shipped")
 """What is written for the encoder that comes with mixstyle, where a checkpoint is asked for."""
 
 
-def chosen_checkpoints(given: Sequence[Path], trained_dir: Path) -> list[Path]:
-    """The checkpoints that are given; if none, the best one of the profile's training.
+def chosen_checkpoints(given: Sequence[Path], trained_dir: Path, cache_dir: Path | None = None) -> list[Path]:
+    """The checkpoints that are given, as files of this machine; if none, the best one of the profile's training.
 
-    trained_dir: of the profile. `shipped` is the shipped encoder, unless a file has this name. Raises MixstyleError
-    where this installation has none.
+    trained_dir: of the profile. cache_dir: where copies of those behind URLs are, as for `fetched_file`. `shipped` is
+    the shipped encoder, unless a file has this name. Raises MixstyleError where this installation has none, and where
+    one behind a URL cannot be had.
     """
     from mixstyle.cache.models.checkpoints import BEST  # brings torch, which `status` may do without
 
     return [
-        shipped_encoder() if path == SHIPPED_CHECKPOINT and not path.is_file() else path
+        shipped_encoder() if path == SHIPPED_CHECKPOINT and not path.is_file() else fetched_file(path, cache_dir)
         for path in given or [trained_dir / BEST]
     ]
 

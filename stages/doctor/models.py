@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mixstyle.stages.common.assets import shipped, shipped_encoder
+from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.doctor.findings import Failure, Problem, Section, tried
+from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 
 SHORT = 12
@@ -48,13 +49,13 @@ def _separator(settings: Settings) -> tuple[dict[str, Any], tuple[Problem, ...]]
 
 
 def _encoder(settings: Settings) -> dict[str, Any]:
-    facts = _file_facts(lambda: settings.embed.encoder or shipped_encoder())
+    facts = _file_facts(lambda: encoder_file(settings))
 
     def fingerprint() -> str:
         from mixstyle.cache.models.exports import load_encoder
         from mixstyle.pipeline.separation.msst import digest
 
-        return digest(load_encoder(settings.embed.encoder or shipped_encoder()).encoder.state_dict())
+        return digest(load_encoder(encoder_file(settings)).encoder.state_dict())
 
     found = tried(fingerprint)
     return facts | ({"loads": found} if isinstance(found, Failure) else {"fingerprint": found, "loads": True})

@@ -21,6 +21,7 @@ import torch
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.listing import list_folder
 from mixstyle.cache.storage.atomic import read_json, write_json
+from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
@@ -36,6 +37,7 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.evaluate.match_rows import AS_IS, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
+from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match_metric import metric_of_file
 
@@ -183,7 +185,7 @@ def _tools(settings: Settings, task: MatchTask) -> Tools:
     device = resolve_device(settings.separate.device)
     separator = configured_separator(settings.separate, device) if task.separate else None
     judge = load_encoder(shipped(JUDGE)) if task.unpaired else None
-    return Tools(separator, metric_of_file(settings.embed.encoder), task.search, judge)
+    return Tools(separator, metric_of_file(encoder_file(settings)), task.search, judge)
 
 
 def _made_from(stems: Path, songs: Sequence[str], settings: Settings, task: MatchTask, tools: Tools) -> dict[str, Any]:
@@ -194,7 +196,7 @@ def _made_from(stems: Path, songs: Sequence[str], settings: Settings, task: Matc
         "songs": len(songs),
         "seed": settings.evaluate.seed,
         "separator": tools.separator.fingerprint if tools.separator else None,
-        "encoder": str(settings.embed.encoder) if settings.embed.encoder else None,
+        "encoder": shown(settings.embed.encoder) if settings.embed.encoder else None,
         "matchering": has_matchering(),
     }
 

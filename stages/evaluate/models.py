@@ -14,6 +14,7 @@ from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.kept_folder import by_url
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
@@ -169,9 +170,9 @@ def _names(checkpoints: Sequence[Path]) -> list[str]:
     """A name for each checkpoint: that of the file, of the folder where files are called alike."""
     names: list[str] = []
     for path in checkpoints:
-        name = path.stem
+        name, folder = path.stem, Path(by_url(str(path.parent)))
         if len({other.stem for other in checkpoints}) < len(checkpoints):
-            name = path.parent.parent.name if path.parent.name == "ckpt" else path.parent.name
+            name = folder.parent.name if folder.name == "ckpt" else folder.name
         if is_shipped(path):
             name = SHIPPED
         while name in names:

@@ -71,7 +71,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     for name in options.tasks:
         if (check := TASKS[name].check) is not None:
             check(options)
-    checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir)
+    checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir, settings.train.stems_cache_dir)
     for path in checkpoints:
         check_checkpoint(path, settings.train.checkpoint_dir)
     device = resolve_device(options.device)

@@ -37,12 +37,14 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
             done = f"{made:%Y-%m-%d %H:%M}; {len(measured)} of {len(asked)} tasks, {metrics['songs']} held-out songs"
     except (MixstyleError, KeyError, TypeError) as error:
         return status("damaged", problems=(f"{path}: {error}",), run="mixstyle evaluate --rebuild")
-    if not options.checkpoints:
-        try:
+    try:
+        if not options.checkpoints:
             settings = with_trained(settings, "best_model.pt")
-        except MixstyleError as error:
-            return status("cannot be read", done, (str(error),))
-    checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir)
+        checkpoints = chosen_checkpoints(
+            options.checkpoints, settings.train.checkpoint_dir, settings.train.stems_cache_dir
+        )
+    except MixstyleError as error:
+        return status("cannot be read", done, (str(error),))
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if cache is None or missing is not None:
         why = "there are no stems" if cache is None else f"{missing}: no such checkpoint"

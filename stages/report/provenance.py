@@ -1,12 +1,16 @@
 """What a report was made from: settings, checkpoint, stems and descriptors."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixstyle.cache.storage.atomic import sha256_file
+from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.cache.storage.urls import url_of
 from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.settings.base import shaping
+from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from mixstyle.cache.stem_store.stem_cache import StemCache
 
 SETTINGS, METRICS = "settings.json", "metrics.json"
+BEST, LOSS = "best_model.pt", "loss.csv"
+"""Of a training's folder; the modules that write them bring torch, which `status` may do without."""
 
 
 def provenance_of(settings: Settings, cache: "StemCache", store: "FeatureStore") -> Provenance:
@@ -24,8 +30,20 @@ def provenance_of(settings: Settings, cache: "StemCache", store: "FeatureStore")
     return Provenance("report", shaping(settings.report), made_from=inputs)
 
 
+def with_reported(settings: Settings) -> Settings:
+    """The settings with files of this machine for the checkpoint that is reported on, and for the losses beside it.
+
+    Raises MixstyleError where they cannot be had from the store.
+    """
+    named = settings.report.checkpoint
+    if named is None:
+        return with_trained(settings, BEST, LOSS)
+    if not url_of(named):
+        return settings
+    file = fetched_file(named, settings.train.stems_cache_dir, LOSS)
+    return replace(settings, report=replace(settings.report, checkpoint=file))
+
+
 def checkpoint_of(settings: Settings) -> Path:
     """The checkpoint that is reported on."""
-    from mixstyle.cache.models.checkpoints import BEST  # brings torch, which `status` may do without
-
     return settings.report.checkpoint or settings.train.checkpoint_dir / BEST

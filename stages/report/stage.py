@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.models.checkpoints import BEST, MIXED_FROM, LoadedEncoder
+from mixstyle.cache.models.checkpoints import MIXED_FROM, LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json, write_text
@@ -34,13 +34,11 @@ from mixstyle.stages.presentation.pages import NAMES, REPORT
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
-from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_of, provenance_of
+from mixstyle.stages.report.provenance import LOSS, METRICS, SETTINGS, checkpoint_of, provenance_of, with_reported
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, chance_of, html
-from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
-from mixstyle.stages.train.stage import LOSS
 
 MOST_TRACKS = 2000
 """Tracks that are embedded at most: those of the split first, then others in the order of the manifest."""
@@ -70,7 +68,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     `report.split` has fewer than 2 tracks.
     """
     del rebuild
-    settings = with_trained(settings, BEST, LOSS)
+    settings = with_reported(settings)
     chosen = settings.report
     device = resolve_device(chosen.device)
     check_folder(chosen.report_dir)

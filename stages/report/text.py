@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
+from mixstyle.cache.storage.kept_folder import by_url
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.bands_and_floors import REGIONS_HZ
 from mixstyle.pipeline.encoder.objectives.registry import chance_loss
@@ -220,7 +221,7 @@ def _training_facts(result: Report) -> list[tuple[str, str]]:
         precision = {"cpu": "fp32", "cuda": "bf16"}.get(train["device"].partition(":")[0], "auto")
     crop = f"{train['clip_duration_s']:g} s of each clip"
     return [
-        ("Checkpoint", f"{result.checkpoint.as_posix()}, step {loaded.step}, epoch {loaded.epoch}"),
+        ("Checkpoint", f"{by_url(result.checkpoint.as_posix())}, step {loaded.step}, epoch {loaded.epoch}"),
         (
             "Encoder",
             f"{parameters / 1e6:.2f} M parameters, {config.encoder_dim} dimensions, "

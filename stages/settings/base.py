@@ -32,7 +32,7 @@ def _path(value: Any) -> Any:
     whole path."""
     path = _path_or_url(value)
     if isinstance(path, Path) and url_of(path):
-        may = "only data_path, stems_dir, remix_dir, features_path, index_dir and checkpoint_dir may be one"
+        may = "only music, stems, descriptors, encoders, checkpoints and an index may be behind one"
         raise ValueError(f"a path of this machine, not a URL: {may}")
     return path
 

@@ -6,7 +6,16 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings.base import STRICT, ContradictionError, Device, Location, Number, Several, setting
+from mixstyle.stages.settings.base import (
+    STRICT,
+    ContradictionError,
+    Device,
+    Location,
+    LocationOrUrl,
+    Number,
+    Several,
+    setting,
+)
 
 EvaluationTask = Literal[
     "same-chain",
@@ -41,8 +50,8 @@ class EvaluateSettings:
 
     evaluate_dir: Location = setting(Path("evaluation"))
     """The folder that metrics, tables and the page go to."""
-    checkpoints: Several[Location] = setting((), shapes_output=True)
-    """Checkpoints or exported encoders, or `shipped`; none takes best_model.pt of the training's checkpoint folder."""
+    checkpoints: Several[LocationOrUrl] = setting((), shapes_output=True)
+    """Checkpoints or exported encoders, their URLs, or `shipped`; none takes best_model.pt of the training's folder."""
     models: Several[str] = setting((), shapes_output=True)
     """Models of your own, as package.module:name, with `name` and `embed(mixtures, stems)`."""
     tasks: Several[EvaluationTask] = setting(USUAL_TASKS, min_length=1)

@@ -1,9 +1,11 @@
-"""Where the settings keep folders that may be behind URLs, with working folders on this machine."""
+"""Where the settings keep folders and files that may be behind URLs, with working folders on this machine."""
 
 from dataclasses import replace
 from pathlib import Path
 
+from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.kept_folder import KeptFolder, kept_folder, read_folder
+from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -32,3 +34,22 @@ def with_trained(settings: Settings, *names: str) -> Settings:
     folder = trained_folder(settings)
     folder.fetch(*names)
     return with_training_folder(settings, folder.folder)
+
+
+def encoder_file(settings: Settings) -> Path:
+    """The encoder that songs are embedded with, on this machine: the named one, a copy of it, or the shipped one.
+
+    Raises MixstyleError where what is behind a URL cannot be had, and where this installation has no encoder.
+    """
+    named = settings.embed.encoder
+    return shipped_encoder() if named is None else fetched_file(named, settings.train.stems_cache_dir)
+
+
+def with_encoder(settings: Settings) -> Settings:
+    """The settings with a file of this machine for the encoder, where they name one; so that it stays the same one.
+
+    Raises MixstyleError as `encoder_file` does.
+    """
+    if settings.embed.encoder is None:
+        return settings
+    return replace(settings, embed=replace(settings.embed, encoder=encoder_file(settings)))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings.base import STRICT, Device, Location, setting
+from mixstyle.stages.settings.base import STRICT, Device, Location, LocationOrUrl, setting
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -14,8 +14,8 @@ class ReportSettings:
 
     report_dir: Location = setting(Path("report"))
     """The folder that the page and its figures go to."""
-    checkpoint: Location | None = setting(None)
-    """The encoder; null takes best_model.pt of the training's checkpoint folder."""
+    checkpoint: LocationOrUrl | None = setting(None)
+    """The encoder, or its URL; null takes best_model.pt of the training's checkpoint folder."""
     device: Device = setting("auto")
     """Where the encoder runs: auto, cpu, cuda or cuda:N."""
     batch_clips: int = setting(8, unit="clips", ge=1)

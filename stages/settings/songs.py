@@ -4,15 +4,15 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings.base import STRICT, Device, Location, LocationOrUrl, setting
+from mixstyle.stages.settings.base import STRICT, Device, LocationOrUrl, setting
 
 
 @dataclass(frozen=True, config=STRICT)
 class EmbedSettings:
     """`mixstyle embed`, `index`, `search`, `compare` and `browse`. Songs are cut and separated as `separate` says."""
 
-    encoder: Location | None = setting(None)
-    """A checkpoint or an exported encoder; null takes the shipped one."""
+    encoder: LocationOrUrl | None = setting(None)
+    """A checkpoint or an exported encoder, or its URL; null takes the shipped one."""
     device: Device = setting("auto")
     """Where separator and encoder run: auto, cpu, cuda or cuda:N."""
     index_dir: LocationOrUrl = setting(Path("index"))

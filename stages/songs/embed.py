@@ -15,7 +15,6 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
@@ -23,6 +22,7 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, other_separator
 from mixstyle.stages.presentation.values import as_csv, rounded
 from mixstyle.stages.separate.cutting import cutting_rule
+from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder
@@ -41,7 +41,7 @@ def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, m
     files that are missing or wrong.
     """
     device = resolve_device(settings.embed.device)
-    encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)
+    encoder = load_encoder(encoder_file(settings), device)
     chosen = settings.separate
     separator = configured_separator(chosen, device)
     if separator is None:

@@ -23,6 +23,7 @@ from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.rule_versions import cutting_version_of
+from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import Embedder
@@ -61,8 +62,9 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
     begun = (here / SETTINGS).exists()
     files = files_of(root)
     version = CUTTING_VERSION if rebuild else cutting_version_of_index(settings)
-    models = embedding_models(settings)
-    with locked(here, "mixstyle index"), embedder_of(settings, cutting_version=version, measure=True) as embedder:
+    local = with_encoder(settings)  # other machines fetch their own
+    models = embedding_models(local)
+    with locked(here, "mixstyle index"), embedder_of(local, cutting_version=version, measure=True) as embedder:
         outputs = [*place.outputs(("songs-", LEFT_OUT)), here / NEAREST, here / STATE]
         settle = functools.partial(
             guard,

@@ -5,7 +5,6 @@ from pathlib import Path
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.pipeline.matching.metric import DescriptorMetric
-from mixstyle.stages.common.assets import shipped_encoder
 
 
 def metric_of(loaded: LoadedEncoder) -> DescriptorMetric:
@@ -15,6 +14,6 @@ def metric_of(loaded: LoadedEncoder) -> DescriptorMetric:
     return DescriptorMetric(encoder.descriptor_scale.cpu().numpy(), whitening)
 
 
-def metric_of_file(path: Path | None) -> DescriptorMetric:
-    """By an encoder's file; the shipped one unless given. Raises MixstyleError as `load_encoder` does."""
-    return metric_of(load_encoder(path or shipped_encoder()))
+def metric_of_file(path: Path) -> DescriptorMetric:
+    """By an encoder's file. Raises MixstyleError as `load_encoder` does."""
+    return metric_of(load_encoder(path))

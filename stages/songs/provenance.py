@@ -11,7 +11,8 @@ from mixstyle.cache.models.model_facts import ModelFiles
 from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS_VERSION
-from mixstyle.stages.common.assets import shipped, shipped_encoder
+from mixstyle.stages.common.assets import shipped
+from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
@@ -56,7 +57,7 @@ def embedding_models(settings: Settings) -> ModelFiles | None:
     if chosen.input == "stems":
         return None
     try:
-        encoder = settings.embed.encoder or shipped_encoder()
+        encoder = encoder_file(settings)
     except MixstyleError:
         return None
     files = (encoder, shipped(chosen.separator_config), shipped(chosen.separator_checkpoint))

@@ -25,6 +25,7 @@ from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
+from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.index_reach import reached_index
@@ -122,6 +123,7 @@ def _embedded(settings: Settings, song: Path) -> tuple[Query, SongIndex, Path]:
     from mixstyle.stages.songs.index import check_index, cutting_version_of_index, open_index
 
     check_index(settings)  # before the networks are loaded
+    settings = with_encoder(settings)
     models = embedding_models(settings)
     with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
         keep_models(models, embedder.fingerprint)

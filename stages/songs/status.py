@@ -12,6 +12,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import StageStatus, not_opened
 from mixstyle.stages.separate.rule_versions import cutting_version_of
+from mixstyle.stages.settings.kept import encoder_file, with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.given import folder_to_index
 from mixstyle.stages.songs.index_reach import reached_index
@@ -62,7 +63,8 @@ def _status(settings: Settings) -> StageStatus:
         changed = differences(stored, _now(settings, root), told=INPUTS)
         new = _new(songs, root)
     except MixstyleError as error:
-        return status("done", done, (*problems, f"could not be compared with what is there now: {error}"))
+        state = "cannot be read" if error.code == "remote" else "done"
+        return status(state, done, (*problems, f"could not be compared with what is there now: {error}"))
     if changed:
         problems.append(f"made with other settings: {'; '.join(changed)}")
         return status("stale", done, tuple(problems), _command(root, "--rebuild"))
@@ -78,6 +80,7 @@ def _now(settings: Settings, root: Path) -> Provenance:
     or wrong.
     """
     version = cutting_version_of(settings.embed.index_dir)
+    settings = with_encoder(settings)
     models = embedding_models(settings)
     if models is not None and (known := models.facts()):
         return index_provenance(
@@ -86,7 +89,6 @@ def _now(settings: Settings, root: Path) -> Provenance:
     import torch
 
     from mixstyle.cache.models.exports import load_encoder
-    from mixstyle.stages.common.assets import shipped_encoder
     from mixstyle.stages.common.separators import configured_separator
     from mixstyle.stages.songs.embedder import Embedder
 
@@ -94,7 +96,7 @@ def _now(settings: Settings, root: Path) -> Provenance:
     separator = configured_separator(chosen, device, to_separate=False)
     if separator is None:
         raise MixstyleError("separate.input=stems: an index takes mixtures", code="bad-setting")
-    encoder = load_encoder(settings.embed.encoder or shipped_encoder(), device)
+    encoder = load_encoder(encoder_file(settings), device)
     found = Embedder(encoder, separator, chosen, device, cutting_version=version).fingerprint
     keep_models(models, found)
     return index_provenance(found, root)

@@ -21,6 +21,7 @@ from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.cutting import cutting_rule
+from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
@@ -94,7 +95,7 @@ def match(
         check_song(path)
     outputs.check([path for path in (song, mine, *references) if path is not None])
     whole = WholeSong(mine)
-    metric = metric_of_file(settings.embed.encoder) if search else None
+    metric = metric_of_file(encoder_file(settings)) if search else None
     separator = _separator(settings, [mine, *references])
     clips = _clips("match", settings, separator, [mine, *references], whole)
     left_out = LeftOut("match")
