@@ -185,11 +185,15 @@ class SongIndex:
         return np.sort((songs @ songs.T)[np.triu_indices(len(songs), 1)])
 
     def write_nearest(self) -> None:
-        """Makes the search structure of the songs that are there, unless it is."""
+        """Makes the search structure of the songs that are there, unless it is. Raises MixstyleError (cannot-write)."""
         if self.usable:
-            self._nearest = self._load_nearest(self.usable)
+            self._nearest = self._load_nearest(self.usable, keep=self._keep_nearest)
 
-    def _load_nearest(self, songs: Sequence[IndexedSong]) -> "faiss.Index":
+    def _load_nearest(
+        self, songs: Sequence[IndexedSong], keep: Callable[["faiss.Index", Any], None] | None = None
+    ) -> "faiss.Index":
+        """keep: keeps one that had to be made, with its state. None: as far as it can be written. It follows from the
+        parts, so a search makes it again the next time."""
         import faiss  # takes a while
 
         digest = hashlib.sha256()
@@ -201,13 +205,21 @@ class SongIndex:
             return found
         made = faiss.IndexFlatIP(embeddings.shape[1])
         made.add(embeddings)
-        # it follows from the parts: where it cannot be kept, it is made again the next time
+        if keep is not None:
+            keep(made, state)
+            return made
         with contextlib.suppress(MixstyleError, OSError, RuntimeError):
-            (self.folder / STATE).unlink(missing_ok=True)
-            with atomic_write(path) as temporary:
-                faiss.write_index(made, str(temporary))
-            write_json(self.folder / STATE, state, checksum=True)
+            self._keep_nearest(made, state)
         return made
+
+    def _keep_nearest(self, made: "faiss.Index", state: Any) -> None:
+        """Writes the search structure. By a file of Python's: faiss itself says nothing of a disk that is full."""
+        import faiss
+
+        (self.folder / STATE).unlink(missing_ok=True)
+        with atomic_write(self.folder / NEAREST) as temporary, temporary.open("wb") as file:
+            faiss.write_index(made, faiss.PyCallbackIOWriter(file.write))
+        write_json(self.folder / STATE, state, checksum=True)
 
     def _stored_state(self) -> Any:
         """What the search structure was made of; None where that cannot be told. It follows from the parts."""

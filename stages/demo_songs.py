@@ -34,6 +34,7 @@ import numpy as np
 import soundfile
 
 from mixstyle.cache.music.writer import libsndfile_refusals
+from mixstyle.cache.storage.atomic import atomic_write, write_text
 from mixstyle.cache.storage.provenance import differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
@@ -165,40 +166,16 @@ def _clear(output_dir: Path) -> None:
 
 def _write_listing(output_dir: Path, settings: dict[str, Any], finished: dict[int, dict[str, Any]]) -> None:
     listing = {"format": FORMAT, "settings": settings, "songs": [finished[index] for index in sorted(finished)]}
-    path = output_dir / "songs.json"
-    partial = path.with_name(".songs.json.partial")
-    partial.write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
-    _settle(partial, path)
-    _sync_folder(output_dir)
-
-
-def _settle(partial: Path, path: Path) -> None:
-    """Syncs a finished temporary file and gives it its name."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names given in a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_text(output_dir / "songs.json", json.dumps(listing, indent=1) + "\n")
 
 
 def _write_flac(path: Path, samples: np.ndarray) -> int:
     """Writes int16 [2, T] as FLAC, verified by its frame count; returns its size in bytes."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w+b") as raw, libsndfile_refusals(raw) as kept:
+    with atomic_write(path) as temporary:
+        with temporary.open("w+b") as raw, libsndfile_refusals(raw) as kept:
             soundfile.write(cast(Any, kept), samples.T, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-        if soundfile.info(partial).frames != samples.shape[-1]:
+        if soundfile.info(temporary).frames != samples.shape[-1]:
             raise MixstyleError(f"{path} came out shorter than it should be: is the disk full?", code="cannot-write")
-        _settle(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)  # on a full disk it would take the room that is made
     return path.stat().st_size
 
 
@@ -215,10 +192,7 @@ def _render_one(job: tuple[Path, int, int, float, bool]) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         for stem, samples in zip((*STEMS, "mixture"), (*rounded, mixture), strict=True):
             files[f"stems/{name}/{stem}.flac"] = _write_flac(folder / f"{stem}.flac", samples)
-        _sync_folder(folder)
-        _sync_folder(folder.parent)
     files[f"songs/{name}.flac"] = _write_flac(output_dir / "songs" / f"{name}.flac", mixture)
-    _sync_folder(output_dir / "songs")
     return {
         "index": index,
         "name": name,

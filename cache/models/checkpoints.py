@@ -33,6 +33,7 @@ import torch
 
 from mixstyle.cache.models.separator_records import SeparatorRecord, separators_of_encoder
 from mixstyle.cache.storage.atomic import atomic_write
+from mixstyle.cache.storage.writable import refusals_told
 from mixstyle.pipeline.core.errors import UNREADABLE_BY_TORCH, MixstyleError, one_line
 from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.core.torch_files import load_plain, why_unreadable
@@ -95,8 +96,9 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a checkpoint atomically, after reading it back. Raises MixstyleError ("cannot-write") where that fails."""
     with atomic_write(path) as temporary:
         try:
-            torch.save({"version": VERSION, **content}, temporary)
-            _load(temporary, torch.device("cpu"))
+            with refusals_told(path, temporary):
+                torch.save({"version": VERSION, **content}, temporary)
+                _load(temporary, torch.device("cpu"))
         except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:  # torch's words for a full disk
             free = shutil.disk_usage(path.parent).free / 1e6
             raise MixstyleError(

@@ -3,13 +3,20 @@
 import csv
 import io
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from mixstyle.cache.storage.atomic import write_text
+from mixstyle.cache.storage.writable import REFUSALS, make_folder, refusals_told
 from mixstyle.stages.train.monitor import watch_step
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 COLUMNS = (
     "step",
@@ -39,29 +46,60 @@ class TrainLog:
     def __init__(self, csv_path: Path, log_dir: Path, step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter  # a second, and one process of several writes
 
-        self._path = csv_path
+        self._path, self._log_dir = csv_path, log_dir
         write_text(csv_path, _rows(read_loss(csv_path), step))
+        make_folder(log_dir)
+        self._hook, threading.excepthook = threading.excepthook, self._of_thread
+        with self._refusals_told():
+            self._board = SummaryWriter(str(log_dir), purge_step=step + 1 if step else None)
         self._file = csv_path.open("a", newline="", encoding="utf-8")
-        log_dir.mkdir(parents=True, exist_ok=True)
-        self.board = SummaryWriter(str(log_dir), purge_step=step + 1 if step else None)
+
+    @contextmanager
+    def board(self) -> "Iterator[SummaryWriter]":
+        """TensorBoard's writer. Raises MixstyleError (cannot-write), naming its folder, where a disk is full."""
+        with self._refusals_told():
+            yield self._board
+
+    @contextmanager
+    def _refusals_told(self) -> Iterator[None]:
+        try:
+            with refusals_told(self._log_dir):
+                yield
+        except BaseException:
+            threading.excepthook = self._hook
+            raise
+
+    def _of_thread(self, told: "threading.ExceptHookArgs") -> None:
+        """TensorBoard writes from a thread, whose refusals come up again where the training writes next: no traceback
+        of the thread beside them."""
+        if not (isinstance(told.exc_value, OSError) and told.exc_value.errno in REFUSALS):
+            self._hook(told)
 
     def write(
         self, row: Mapping[str, float | int | None], speed: Mapping[str, float], embeddings: Tensor | None = None
     ) -> None:
         """row: by COLUMNS; what is missing or None stays empty. TensorBoard alone gets what else it has, `speed`, and
         what `watch_step` tells of the embeddings [3 B, E]."""
-        self._file.write(_line([_text(row.get(name)) for name in COLUMNS]))
-        self._file.flush()
+        with refusals_told(self._path):
+            self._file.write(_line([_text(row.get(name)) for name in COLUMNS]))
+            self._file.flush()
         step = int(row["step"] or 0)
-        for name, value in {**{k: v for k, v in row.items() if k not in ("step", "epoch")}, **speed}.items():
-            if value is not None:
-                self.board.add_scalar(_NAMES.get(name, name), value, step)
-        if embeddings is not None:
-            watch_step(self.board, embeddings, step)
+        with self.board() as board:
+            for name, value in {**{k: v for k, v in row.items() if k not in ("step", "epoch")}, **speed}.items():
+                if value is not None:
+                    board.add_scalar(_NAMES.get(name, name), value, step)
+            if embeddings is not None:
+                watch_step(board, embeddings, step)
 
     def close(self) -> None:
-        self._file.close()
-        self.board.close()
+        """Raises MixstyleError (cannot-write) where what is left cannot be written."""
+        try:
+            with refusals_told(self._path):
+                self._file.close()
+            with self.board() as board:
+                board.close()
+        finally:
+            threading.excepthook = self._hook
 
 
 def told_row(row: Mapping[str, float | int | None], speed: Mapping[str, float], best_loss: float) -> dict[str, str]:
@@ -104,4 +142,4 @@ def _line(cells: list[str] | tuple[str, ...]) -> str:
 def _text(value: float | int | None) -> str:
     if value is None:
         return ""
-    return str(value) if isinstance(value, int) else f"{value:.8g}"
+    return str(value) if isinstance(value, int) else f"{value:.9g}"  # tells a float32 apart from all others

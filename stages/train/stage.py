@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mixstyle.cache.features_store import FeatureStore
@@ -29,7 +30,6 @@ from mixstyle.cache.models.checkpoints import (
     checkpoints_in,
     describe_encoder,
     epoch_name,
-    is_whole,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
@@ -52,6 +52,7 @@ from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.launcher import as_rank, device_of_rank, fetch_for_ranks, in_processes
 from mixstyle.stages.train.log import TrainLog, read_loss, told_row
 from mixstyle.stages.train.mels import kept_mels
+from mixstyle.stages.train.missing import make_missing
 from mixstyle.stages.train.monitor import watch_songs
 from mixstyle.stages.train.provenance import (
     OTHER_INPUTS,
@@ -171,9 +172,10 @@ class _Run:
         self._resume()
         options, folder = self.options, self.options.checkpoint_dir
         if self.step >= self.total:
+            losses = self._epoch_losses()
             for name in (LATEST, FINAL):
-                if self.leads and not is_whole(folder / name):
-                    self._save(name, None)
+                if self.leads and not self._has_last(folder / name):
+                    self._save(name, sum(losses) / len(losses) if losses else None)
             self._send()
             self._say(f"train: nothing to do, {self.step} steps are done ({folder / FINAL})")
             return TrainSummary(self.step, self._epoch, None, self.best_loss, folder / FINAL, 0.0, 0.0)
@@ -248,7 +250,8 @@ class _Run:
                     log.write(row, {**speed, "speed/audio_per_s": batch.audio_s * world()[1] / took}, result.embeddings)
                     if ended and options.map_every and self._epoch % options.map_every == 0:
                         what = "group" if isinstance(self.data, BankItems) else "song"
-                        watch_songs(log.board, self.encoder, self.mel, self.cache, self.store, self.step, what)
+                        with log.board() as board:
+                            watch_songs(board, self.encoder, self.mel, self.cache, self.store, self.step, what)
                 if ended:
                     self._end_epoch(losses, validation)
                 elif self.step % options.save_every_steps == 0:
@@ -305,15 +308,19 @@ class _Run:
 
     def _end_epoch(self, losses: list[float], validation: float | None) -> None:
         """Saves what an epoch's end asks for. An epoch cut short by max_steps counts as one."""
-        epoch, options = self._epoch, self.options
         judged = validation if self.validation is not None else sum(losses) / len(losses)
         if judged is not None and judged < self.best_loss:
             self.best_loss = judged
             self._save(BEST, judged)
-        if epoch % options.checkpoint_every == 0 and self.step % self.steps_per_epoch == 0:
-            self._save(epoch_name(epoch), judged)
+        if self._epoch_is_kept:
+            self._save(epoch_name(self._epoch), judged)
         self._save(LATEST, judged)
         self._send()
+
+    @property
+    def _epoch_is_kept(self) -> bool:
+        """Whether the training stands at the end of an epoch that gets a checkpoint of its own."""
+        return self.step % self.steps_per_epoch == 0 and self._epoch % self.options.checkpoint_every == 0
 
     @property
     def _epoch(self) -> int:
@@ -338,10 +345,21 @@ class _Run:
         }
 
     def _epoch_losses(self) -> list[float]:
-        """Losses of the epoch that a resumed run is in the middle of, so that its mean is that of the whole epoch."""
+        """Losses of the epoch that a resumed run is in, as far as it is done, so that its mean is that of the whole
+        epoch; of the last epoch where all are done."""
         begun = self.step - self.step % self.steps_per_epoch
+        if self.step == self.total:
+            begun = max(self.step - 1, 0) // self.steps_per_epoch * self.steps_per_epoch
         rows = read_loss(self.options.checkpoint_dir / LOSS)
-        return [float(row["train_loss"]) for row in rows if begun < int(row["step"]) <= self.step]
+        losses = [float(np.float32(row["train_loss"])) for row in rows if begun < int(row["step"]) <= self.step]
+        return [loss for loss in losses if math.isfinite(loss)]
+
+    def _has_last(self, path: Path) -> bool:
+        """Whether a checkpoint holds the step that the training stands at."""
+        try:
+            return int(load_checkpoint(path)["step"]) == self.step
+        except MixstyleError:
+            return False
 
     def _send(self) -> None:
         """Keeps what was saved, where that is behind a URL."""
@@ -405,6 +423,8 @@ class _Run:
             ) from error
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
         self._check_stream(path, content.get("reader") or [])
+        if self.leads:
+            make_missing(folder, path, content, self._epoch_is_kept, self._say)
         if self.step < self.total:
             self._say(f"train: going on from step {self.step} ({path})")
             self._tell_of_another_schedule(content)

@@ -1,5 +1,6 @@
 """What `mixstyle status` tells of the training."""
 
+import math
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -24,8 +25,9 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     folder = kept.folder
     if not folder.is_dir():
         return nothing
-    from mixstyle.cache.models.checkpoints import FINAL, newest_checkpoint
+    from mixstyle.cache.models.checkpoints import BEST, FINAL, newest_checkpoint
     from mixstyle.cache.storage.provenance import differences, read_provenance
+    from mixstyle.stages.train.missing import best_again
     from mixstyle.stages.train.provenance import (
         OTHER_INPUTS,
         RENAMED,
@@ -65,6 +67,10 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
         problems.append(f"trained otherwise: {'; '.join(changed)}")
         return StageStatus("train", "stale", done, tuple(problems), "mixstyle train --rebuild")
     ended = (folder / FINAL).is_file() and (total is None or step >= total)
+    if math.isfinite(content["best_loss"]) and not (folder / BEST).is_file():
+        source = best_again(folder, content["best_loss"])
+        ended = ended and source is None  # the same command makes it again
+        problems.append(f"{folder / BEST} is gone" + (f"; {source.name} holds the same" if source else ""))
     if ended:
         return StageStatus("train", "done", f"{done}, {path.name}", tuple(problems))
     return StageStatus("train", "partly done", f"{done}, {path.name}", tuple(problems), "mixstyle train")

@@ -31,6 +31,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import Item, Items, Key, Recipe, load_batches
 from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.stage import train
+from mixstyle.stages.train.status import train_status
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,53 @@ def test_training_goes_on_from_its_best_model_where_nothing_else_is_whole(shared
     found, _ = newest_checkpoint(folder / "ckpt")
     assert found is not None
     assert found[0].name == "latest.pt", "it is whole again"
+
+
+def state_of(folder: Path) -> str:
+    """What `mixstyle status` says of a training, in a word."""
+    settings = settings_of(folder)
+    return train_status(settings, *open_described_stems(settings)).state
+
+
+def test_a_best_model_that_is_gone_is_made_again(
+    shared: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared / "no_best"
+    shutil.copytree(unbroken / "ckpt", folder / "ckpt")
+    best = load_checkpoint(folder / "ckpt" / BEST)
+    (folder / "ckpt" / BEST).unlink()
+    assert state_of(folder) == "partly done"
+    train(settings_of(folder))
+    again = load_checkpoint(folder / "ckpt" / BEST)
+    assert again.keys() == best.keys()
+    assert all(torch.equal(again["encoder"][name], weights) for name, weights in best["encoder"].items())
+    assert {name: again[name] for name in ("step", "loss")} == {name: best[name] for name in ("step", "loss")}
+    assert state_of(folder) == "done"
+    for path in (folder / "ckpt").glob("*.pt"):
+        if load_checkpoint(path)["loss"] == best["loss"]:
+            path.unlink()
+    capsys.readouterr()
+    train(settings_of(folder))
+    assert not (folder / "ckpt" / BEST).exists()
+    assert BEST in capsys.readouterr().out
+    assert state_of(folder) == "done"
+
+
+@pytest.mark.parametrize("there", [(BEST,), (BEST, "checkpoint_epoch_1.pt")])
+def test_a_run_that_ended_between_two_files_of_an_epoch_ends_as_an_unbroken_one(
+    shared: Path, there: tuple[str, ...]
+) -> None:
+    whole, folder = shared / "one_epoch", shared / f"between_{len(there)}"
+    train(settings_of(whole, num_epochs=1))
+    shutil.copytree(whole / "ckpt", folder / "ckpt")
+    for path in (folder / "ckpt").glob("*.pt"):
+        if path.name not in there:
+            path.unlink()
+    train(settings_of(folder, num_epochs=1))
+    same_end(folder, whole)
+    for name in ("latest.pt", "final_model.pt", "checkpoint_epoch_1.pt", BEST):
+        ours, theirs = (load_checkpoint(place / "ckpt" / name) for place in (folder, whole))
+        assert (ours["step"], ours["loss"], ours["best_loss"]) == (theirs["step"], theirs["loss"], theirs["best_loss"])
 
 
 def test_no_model_is_lost_to_a_training_that_cannot_go_on(shared: Path, unbroken: Path) -> None:

@@ -1,0 +1,65 @@
+"""Checkpoints that a training should have beside the one that it goes on from: of a run that ended between two of its
+files, or that somebody removed. They are copied from those that are there."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mixstyle.cache.models.checkpoints import (
+    BEST,
+    checkpoints_in,
+    epoch_name,
+    is_whole,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mixstyle.pipeline.core.errors import MixstyleError
+
+
+def make_missing(
+    folder: Path, found: Path, content: Mapping[str, Any], epoch_is_kept: bool, tell: Callable[[str], None]
+) -> None:
+    """Makes again what is missing, as far as another checkpoint holds it; tells what is not.
+
+    found, content: the checkpoint that the training goes on from. epoch_is_kept: whether it stands at the end of an
+    epoch that gets a checkpoint of its own. Raises MixstyleError (cannot-write).
+    """
+    own = folder / epoch_name(content["epoch"])
+    if found.name == BEST and epoch_is_kept and not is_whole(own):  # written after the best one, with the same content
+        _copy(found, own)
+    if not math.isfinite(content["best_loss"]) or not _is_gone(folder / BEST):
+        return
+    source = best_again(folder, content["best_loss"])
+    if source is None:
+        tell(f"train: warning: {folder / BEST} is gone, and no other checkpoint holds the same weights")
+        return
+    _copy(source, folder / BEST)
+    tell(f"train: {folder / BEST} was gone; made again from {source.name}")
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a checkpoint is missing or torn; one of another version is somebody's."""
+    try:
+        load_checkpoint(path)
+    except MixstyleError as error:
+        return error.code in ("not-found", "damaged-file")
+    return False
+
+
+def best_again(folder: Path, best_loss: float) -> Path | None:
+    """A checkpoint of the epoch whose loss was the lowest: it holds what best_model.pt does."""
+    for path in checkpoints_in(folder):
+        try:
+            content = load_checkpoint(path)
+        except MixstyleError:
+            continue
+        if content.get("loss") == content.get("best_loss") == best_loss:
+            return path
+    return None
+
+
+def _copy(source: Path, path: Path) -> None:
+    content = load_checkpoint(source)
+    del content["version"]
+    save_checkpoint(path, content)  # not the file itself, which has its name in it
