@@ -1,0 +1,266 @@
+"""A training as it stands: its inputs, network and optimizer, its checkpoints, and how it goes on from them.
+
+What is saved follows from the steps that are done: a run that ended between two files makes up for it when it goes on.
+"""
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.mel_store import MelStore
+from mixstyle.cache.models.checkpoints import (
+    MIXED_FROM,
+    checkpoints_in,
+    describe_encoder,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    track_numbers,
+)
+from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.provenance import guard
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
+from mixstyle.pipeline.encoder.distributed import items_of_rank, wait_for_ranks, world
+from mixstyle.stages.common.progress import say
+from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
+from mixstyle.stages.settings.kept import training_folder, with_training_folder
+from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.train.data import Items
+from mixstyle.stages.train.grid import BankItems
+from mixstyle.stages.train.launcher import device_of_rank, fetch_for_ranks
+from mixstyle.stages.train.log import read_loss
+from mixstyle.stages.train.mels import kept_mels
+from mixstyle.stages.train.missing import make_missing
+from mixstyle.stages.train.provenance import (
+    OTHER_INPUTS,
+    REBUILD,
+    RENAMED,
+    SETTINGS,
+    cannot_go_on,
+    provenance_of,
+    reads_bank,
+    separators_of,
+    unversioned,
+)
+from mixstyle.stages.train.readers import Position
+from mixstyle.stages.train.schedule import learning_rate
+from mixstyle.stages.train.setup import (
+    bank_datasets,
+    check_objective,
+    datasets,
+    head_of,
+    new_encoder,
+    reader_of,
+    shapes,
+)
+
+LOSS = "loss.csv"
+SAME_RATE = 1e-6
+"""Learning rates that differ by less, relative to the larger, are equal: a schedule gives the same number twice."""
+
+
+def open_inputs(settings: Settings) -> tuple[StemCache, FeatureStore]:
+    """The clips that are trained on and their descriptors. Raises MixstyleError as `open_described_stems` does."""
+    return (open_described_bank if reads_bank(settings.train) else open_described_stems)(settings)
+
+
+class Training:
+    """What a training reads, the network, and where it stands. On each rank; the first one writes."""
+
+    def __init__(self, settings: Settings, rebuild: bool) -> None:
+        self.settings, self.kept = settings, training_folder(settings)
+        self.options = options = with_training_folder(settings, self.kept.folder).train
+        check_objective(options)
+        self.leads = world()[0] == 0
+        fetch_for_ranks(self.kept, self.leads, rebuild)
+        self.device = device_of_rank(options)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.cache, self.store = cache, store = open_inputs(settings)
+        self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
+        self.mel, config = shapes(options, len(store.names), cache)
+        self.data, self.validation = self._datasets()
+        self.encoder = new_encoder(config, store, options.seed).to(self.device)
+        self.head = head_of(options)
+        self.mel.to(self.device)
+        if self.head is not None:
+            self.head.to(self.device)
+        self.parameters = [*self.encoder.parameters(), *(self.head.parameters() if self.head else ())]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
+        try:
+            self.items = items_of_rank(options.batch_size)
+        except ValueError as error:
+            raise MixstyleError(f"train.batch_size: {error}", code="bad-setting") from error
+        self.reader = reader_of(options, self.data, self.items)
+        self.steps_per_epoch = options.steps_per_epoch or self.data.steps_per_epoch
+        self.total = self.steps_per_epoch * options.num_epochs
+        if options.max_steps:
+            self.total = min(self.total, options.max_steps)
+        self.step, self.best_loss, self.seconds = 0, math.inf, 0.0
+        if self.leads:
+            self._guard(rebuild)  # last: settings that cannot work leave no trace
+            self.send()
+        wait_for_ranks()
+
+    def _datasets(self) -> tuple[Items | BankItems, Items | BankItems | None]:
+        options, here = self.options, self.device.type == "cpu"
+        if not reads_bank(options):
+            return datasets(options, self.cache, self.store, here)
+        mels = self._kept_mels() if options.keep_mels else None
+        return bank_datasets(options, self.cache, self.store, here, mels)
+
+    def _kept_mels(self) -> MelStore:
+        """Spectrograms of the bank, made by the first rank while the others wait."""
+        if self.leads:
+            kept_mels(self.options, self.cache, self.store, self.mel, fill=True)
+        wait_for_ranks()
+        return kept_mels(self.options, self.cache, self.store, self.mel, fill=False)
+
+    @property
+    def epoch_is_kept(self) -> bool:
+        """Whether the training stands at the end of an epoch that gets a checkpoint of its own."""
+        return self.step % self.steps_per_epoch == 0 and self.epoch % self.options.checkpoint_every == 0
+
+    @property
+    def epoch(self) -> int:
+        """Epochs begun, counted from 1; a finished one counts until the next begins."""
+        return -(-self.step // self.steps_per_epoch)
+
+    def epoch_losses(self) -> list[float]:
+        """Losses of the epoch that a resumed run is in, as far as it is done, so that its mean is that of the whole
+        epoch; of the last epoch where all are done."""
+        begun = self.step - self.step % self.steps_per_epoch
+        if self.step == self.total:
+            begun = max(self.step - 1, 0) // self.steps_per_epoch * self.steps_per_epoch
+        rows = read_loss(self.options.checkpoint_dir / LOSS)
+        losses = [float(np.float32(row["train_loss"])) for row in rows if begun < int(row["step"]) <= self.step]
+        return [loss for loss in losses if math.isfinite(loss)]
+
+    def has_last(self, path: Path) -> bool:
+        """Whether a checkpoint holds the step that the training stands at."""
+        try:
+            return int(load_checkpoint(path)["step"]) == self.step
+        except MixstyleError:
+            return False
+
+    def send(self) -> None:
+        """Keeps what was saved, where that is behind a URL."""
+        if self.leads:
+            self.kept.send()
+
+    def save(self, name: str, loss: float | None) -> None:
+        if not self.leads:
+            return
+        content: dict[str, Any] = {
+            **describe_encoder(self.encoder, self.mel),
+            "chain_head": self.head.state_dict() if self.head is not None else None,
+            "settings": plain(self.settings),
+            "made_from": self.made_from | self._mixed_from,
+            "separators": separators_of(self.cache, self.settings),
+            "trained_on": self._trained_on,
+            "epoch": self.epoch,
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "loss": loss,
+            "best_loss": self.best_loss,
+            "reader": self.reader.positions(*self._place),
+            "training_seconds": self.seconds,
+        }
+        save_checkpoint(self.options.checkpoint_dir / name, content)
+
+    @property
+    def _mixed_from(self) -> dict[str, str]:
+        """The stems that the bank was mixed from, as its provenance tells."""
+        stems = self.cache.provenance.made_from.get("stems") if reads_bank(self.options) else None
+        return {MIXED_FROM: str(stems)} if stems else {}
+
+    @cached_property
+    def _trained_on(self) -> torch.Tensor:
+        """Numbers of the songs that were trained on."""
+        if isinstance(self.data, BankItems):
+            return track_numbers(self.data.song_ids)
+        return track_numbers(track.track_id for track in self.data.tracks)
+
+    def resume(self) -> None:
+        folder = self.options.checkpoint_dir
+        found, torn = newest_checkpoint(folder, self.device)
+        if found is None:
+            if torn:  # a training from the start would write over models that somebody may still want
+                told = f"{torn[0]}; {cannot_go_on(folder)}; to do so,"
+                raise MixstyleError(told, code="damaged-file", remedy=REBUILD)
+            return
+        path, content = found
+        for line in torn:
+            self.say(f"train: warning: passed over {line}")
+        try:
+            self.encoder.load_state_dict(content["encoder"])
+            if self.head is not None:
+                self.head.load_state_dict(content["chain_head"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise MixstyleError(
+                f"{path}: does not fit the network of these settings ({one_line(error, 200)}); remove it, or",
+                code="misfit",
+                remedy=REBUILD,
+            ) from error
+        self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
+        self._check_stream(path, content.get("reader") or [])
+        if self.leads:
+            make_missing(folder, path, content, self.epoch_is_kept, self.say)
+        if self.step < self.total:
+            self.say(f"train: going on from step {self.step} ({path})")
+            self._tell_of_another_schedule(content)
+
+    def _tell_of_another_schedule(self, content: dict[str, Any]) -> None:
+        """A schedule that falls to the end of the run is another one where the end has moved: a jump, and told."""
+        was = content["optimizer"]["param_groups"][0]["lr"]
+        now = learning_rate(self.options, self.step - 1, self.total) if self.step else was
+        if not math.isclose(was, now, rel_tol=SAME_RATE):
+            self.say(
+                f"train: warning: the learning rate jumps from {was:.3g} to {now:.3g}: train.schedule="
+                f"{self.options.schedule} ended elsewhere before, and ends at step {self.total} now; --rebuild trains "
+                "without a jump"
+            )
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """(epoch, steps done in it) of the last step."""
+        epoch, step = divmod(max(self.step - 1, 0), self.steps_per_epoch)
+        return epoch, step + min(self.step, 1)
+
+    def _check_stream(self, path: Path, stored: list[Position]) -> None:
+        """Holds where a stream stood, as the checkpoint says, against where it stands by the order of now."""
+        found = self.reader.positions(*self._place)
+        if len(found) != len(stored) and self.step < self.total:
+            self.say(f"train: {len(found)} processes deal out the shards anew; the checkpoint was of {len(stored)}")
+        elif found != stored:
+            raise MixstyleError(
+                f"{path}: its stream of shards stood elsewhere than the order of now says; undo the change, or",
+                code="stale",
+                remedy=REBUILD,
+            )
+
+    def _guard(self, rebuild: bool) -> None:
+        folder = self.options.checkpoint_dir
+        outputs = [*checkpoints_in(folder), folder / LOSS, *self.options.log_dir.glob("events.out.tfevents.*")]
+        provenance = provenance_of(self.options, self.made_from)
+        absent = unversioned(self.options)
+        guard(
+            folder / SETTINGS,
+            provenance,
+            rebuild=rebuild,
+            remove=outputs,
+            renamed=RENAMED,
+            absent=absent,
+            told=OTHER_INPUTS,
+            anew=True,
+        )
+
+    def say(self, line: str) -> None:
+        if self.leads:
+            say(line)
