@@ -17,13 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mixstyle.cache.models.checkpoints import (
-    BEST,
-    FINAL,
-    LATEST,
-    epoch_name,
-    load_checkpoint,
-)
+from mixstyle.cache.models.checkpoints import BEST, FINAL, LATEST, epoch_name, load_checkpoint
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.writable import check_folder
@@ -40,9 +34,7 @@ from mixstyle.stages.train.log import TrainLog, told_row
 from mixstyle.stages.train.monitor import watch_songs
 from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.schedule import learning_rate
-from mixstyle.stages.train.setup import (
-    check_objective,
-)
+from mixstyle.stages.train.setup import check_objective
 from mixstyle.stages.train.step import Stepper, StepResult
 from mixstyle.stages.train.training import LOSS, Training, open_inputs
 
