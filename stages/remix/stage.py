@@ -12,7 +12,6 @@ from pathlib import Path
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
-from mixstyle.cache.storage.urls import url_of
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
@@ -85,9 +84,6 @@ def remix(
     place = place_of_stage(settings, "remix")
     folder = place.folder
     if not chosen.blocks:
-        for output in (folder, chosen.features_path):  # dvc looks for them
-            if not url_of(output):
-                output.mkdir(parents=True, exist_ok=True)
         say(f"remix: no bank was asked for (remix.blocks=0): {place.name} stays as it is")
         return RemixSummary(0)
     keep_freed_memory()

@@ -18,7 +18,7 @@ import torch
 from mixstyle.cache.models.separator_records import SeparatorRecord, separators_note
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.formats import LISTING_VERSION
-from mixstyle.cache.music.listing import describe_change
+from mixstyle.cache.music.listing import Listing, describe_change
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import (
     ListedTrack,
@@ -33,7 +33,7 @@ from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import guard
-from mixstyle.cache.storage.urls import shown, url_of
+from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import FULL, check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
@@ -140,9 +140,9 @@ def separate(
     chosen, start = settings.separate, time.perf_counter()
     place = place_of_stage(settings, "separate")
     keep_freed_memory()
-    _check_inputs(settings)
+    listing = _check_inputs(settings)
     with as_mixstyle_errors(place.folder), ShardLocks(place.folder, COMMAND) as locks, place.told():
-        run = open_run(settings, rebuild, locks, anew=num_shards == 1)
+        run = open_run(settings, rebuild, locks, anew=num_shards == 1, listing=listing)
         share = range(shard_index, run.n_shards, num_shards)
 
         make = way_of(settings, "separate", run, share, locks, ray)
@@ -159,29 +159,34 @@ def separate(
     return summary
 
 
-def _check_inputs(settings: Settings) -> None:
-    """Looks for music and separator where nothing is begun: what is refused leaves no folder behind, nor a lock in it.
+def _check_inputs(settings: Settings) -> Listing | None:
+    """The music, where nothing is begun: what is refused leaves no folder behind, nor a lock beside it.
 
-    Raises MixstyleError as `separate` does.
+    None where something is begun. Raises MixstyleError as `separate` does.
     """
     chosen = settings.separate
     if is_begun(chosen.stems_dir):
-        return
+        return None
     check_folder(chosen.stems_dir)
     device_of(chosen)
-    if not url_of(chosen.data_path):  # which takes long to list
-        listed_music(settings, LISTING_VERSION)
+    listing = listed_music(settings, LISTING_VERSION)
     separator_now(chosen)
+    return listing
 
 
 def open_run(
-    settings: Settings, rebuild: bool = False, locks: ShardLocks | None = None, *, anew: bool = False
+    settings: Settings,
+    rebuild: bool = False,
+    locks: ShardLocks | None = None,
+    *,
+    anew: bool = False,
+    listing: Listing | None = None,
 ) -> SeparationRun:
     """Finds the music, loads the separator, and makes or loads the manifest. Refuses what does not fit the shards.
 
     locks: of a caller that shares the folder with others; it is then done behind their mutex. anew: `rebuild` throws
-    away what fits too. Raises MixstyleError as
-    `separate` does.
+    away what fits too. listing: the music, where it was listed before: behind a URL that takes long. Raises
+    MixstyleError as `separate` does.
     """
     with ExitStack() as stack:
         if locks is not None:
@@ -190,17 +195,17 @@ def open_run(
                 stack.enter_context(locks.all())  # nothing is deleted while another process writes
         place = place_of_stage(settings, "separate")
         stack.enter_context(place.told())
-        return begun_once(lambda: _open_run(settings, place, rebuild, anew))
+        return begun_once(lambda: _open_run(settings, place, rebuild, anew, listing))
 
 
-def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool) -> SeparationRun:
+def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool, listed: Listing | None) -> SeparationRun:
     place.refresh()
     notes = {OWN_MUSIC: own_music(settings)}
     settings = in_working_folder(settings, "separate", place)
     chosen = settings.separate
     device = device_of(chosen)
     version = LISTING_VERSION if rebuild else listing_version_of(chosen.stems_dir)
-    listing = listed_music(settings, version)
+    listing = listed if listed and listed.version == version else listed_music(settings, version)
     listing = spot_checked(listing, chosen)
     separator = configured_separator(chosen, device)
     streams = choose_streams(chosen, separator, device)

@@ -22,9 +22,11 @@ def test_every_stage_of_dvc_rebuilds_what_is_stale() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     for name, stage in stages.items():
-        program, command, *options = shlex.split(stage["cmd"])
+        commands = stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
+        program, command, *options = shlex.split(commands[-1])
         assert (program, command) == ("mixstyle", name)
         assert "--rebuild-stale" in options
+        assert [words.split()[0] for words in commands[:-1]] in ([], ["mkdir"])
         known = {option for parameter in group.commands[name].params for option in parameter.opts}
         assert {option for option in options if option.startswith("--")} <= known
 
