@@ -1,8 +1,8 @@
 """The commands that `kills.py` breaks: a small profile, each command with what it makes, and processes that run them.
 
 A command runs in a process forked from this one, which has imported everything: it starts in a moment, in a session of
-its own, so that all the processes that it starts can be found. Nothing here computes or starts a thread in this process
-itself.
+its own, so that all the processes that it starts can be found. Nothing here computes in this process itself: the
+OpenMP of a process that has computed with several threads waits for ever, after a fork, for those that the child lacks.
 """
 
 import atexit
@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 from helpers.small_separator import CLIP_S, write_separator, write_songs
 from helpers.training import TRAIN
+from torture.children import in_child, threads_here
 
 from mixstyle import pipeline, stages
 from mixstyle.stages import cli
@@ -37,21 +38,21 @@ LIMIT_S = 300
 
 @dataclass(frozen=True)
 class Stage:
-    """A command. made: what it makes in the folder. shared: whether two of them share out the work."""
+    """A command. made: what it makes in the folder. weight: how often it is drawn; less often where it takes long."""
 
     name: str
     words: tuple[str, ...]
     made: tuple[str, ...]
-    shared: bool = False
+    weight: float = 1.0
 
 
 SONGS = ("music/song 0.flac", "music/song 1.flac")
 STAGES = (
-    Stage("separate", CONFIG, ("stems",), shared=True),
-    Stage("remix", CONFIG, ("remix",), shared=True),
-    Stage("features", CONFIG, ("features.zarr", "remix.zarr"), shared=True),
+    Stage("separate", CONFIG, ("stems",)),
+    Stage("remix", CONFIG, ("remix",)),
+    Stage("features", CONFIG, ("features.zarr", "remix.zarr")),
     Stage("train", CONFIG, ("checkpoints", "logs", "mels")),
-    Stage("evaluate", CONFIG, ("evaluation", "banks")),
+    Stage("evaluate", CONFIG, ("evaluation", "banks"), weight=0.7),
     Stage("report", CONFIG, ("report",)),
     Stage("export", ("encoder.safetensors", *CONFIG), ("encoder.safetensors",)),
     Stage("index", ("../music", *CONFIG), ("index",)),
@@ -67,6 +68,13 @@ BY_NAME = {stage.name: stage for stage in STAGES}
 
 def write_inputs(folder: Path) -> Path:
     """Songs, a separator and a profile; the folder that commands run in, beside the songs."""
+    failed = in_child(lambda: _write_inputs(folder), folder / "written.json")
+    if failed:
+        raise RuntimeError(failed)
+    return folder / "work"
+
+
+def _write_inputs(folder: Path) -> None:
     write_songs(folder / "music", 8, seconds=2.0)
     work = folder / "work"
     write_separator(work / "separator", num_overlap=1)
@@ -87,7 +95,6 @@ def write_inputs(folder: Path) -> Path:
     }
     sections["train"] |= {"workers": 1, "mels_dir": "mels"}
     (work / "p.yaml").write_text(yaml.safe_dump(sections))
-    return work
 
 
 def import_all() -> None:
@@ -102,7 +109,12 @@ class Run:
     """A command in a process of its own."""
 
     def __init__(self, work: Path, words: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
-        """prepare: what is done in the process before the command begins."""
+        """prepare: what is done in the process before the command begins.
+
+        Raises RuntimeError where this process has threads, with which a command could hang that hangs for nobody else.
+        """
+        if threads := threads_here():
+            raise RuntimeError(f"threads are left here: {', '.join(threads)}; run it with OMP_NUM_THREADS=1")
         self.words = tuple(words)
         self._log = work.parent / f"said-{time.monotonic_ns()}.txt"
         self.status: int | None = None

@@ -5,7 +5,8 @@ in the end with what an unbroken run made.
     uv run python tests/torture/kills.py --folder /tmp/torture --minutes 60 --soak
 
 Every trial follows from the seed and its number, and writes a line to `FOLDER/journal.jsonl`; broken off, the same
-command goes on. `--soak` also draws the memory of a training that runs all the while (`FOLDER/memory.csv` and `.png`).
+command goes on there, and another one, or other code, is refused. `--soak` also draws the memory of a training that
+runs all the while (`FOLDER/memory.csv` and `.png`).
 """
 
 import json
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["OMP_NUM_THREADS"] = "1"  # commands are forked from this process, which must stay without threads
 from torture.commands import BY_NAME, STAGES, Run, Stage, import_all, write_inputs
 from torture.soak import Memory
-from torture.trials import KINDS, Outcome, Workplace, trial
+from torture.trials import KINDS, trial
+from torture.workplace import Outcome, Workplace
+from torture.writes import Writes
 
 NEEDS = {
     "remix": ("separate",),
@@ -46,22 +50,37 @@ def with_needed(names: tuple[str, ...]) -> tuple[Stage, ...]:
     return tuple(stage for stage in STAGES if stage.name in wanted)
 
 
-def prepared(folder: Path, stages: tuple[Stage, ...]) -> Workplace:
-    """Makes what trials are compared with, where it is not there yet."""
-    took = folder / "took_s.json"
-    if not took.is_file():
+def prepared(folder: Path, stages: tuple[Stage, ...], of: dict[str, str]) -> Workplace:
+    """Makes what trials are compared with, where it is not there yet. of: what the trials of the folder follow from."""
+    unbroken = folder / "unbroken.json"
+    if not unbroken.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        work, took_s = write_inputs(folder), {}
+        work = write_inputs(folder)
+        took_s, written = dict[str, float](), dict[str, int]()
         for stage in stages:
-            begun, run = time.monotonic(), Run(work, (stage.name, *stage.words))
+            writes = Writes()
+            begun, run = time.monotonic(), Run(work, (stage.name, *stage.words), writes.watch(work))
             if run.wait() != 0:
                 raise SystemExit(f"{stage.name}, unbroken: {run.said()}")
-            took_s[stage.name] = round(time.monotonic() - begun, 2)
+            took_s[stage.name], written[stage.name] = round(time.monotonic() - begun, 2), writes.count
             run.forget()
         work.rename(folder / "reference")
-        took.write_text(json.dumps(took_s))
-    return Workplace(folder, json.loads(took.read_text()))
+        unbroken.write_text(json.dumps({"of": of, "took_s": took_s, "writes": written}))
+    content = json.loads(unbroken.read_text())
+    other = [name for name, value in of.items() if content["of"][name] != value]
+    if other:
+        raise SystemExit(f"{folder}: holds trials of another {' and '.join(other)}; remove it or take another --folder")
+    return Workplace(folder, content["took_s"], content["writes"])
+
+
+def code_hash() -> str:
+    """SHA-256 of all sources that trials depend on, hexadecimal."""
+    root = Path(__file__).parents[2]
+    found = [path for name in ("pipeline", "cache", "stages", "api") for path in (root / name).rglob("*.py")]
+    found += [path for name in ("torture", "helpers") for path in (root / "tests" / name).glob("*.py")]
+    parts = (f"{path.relative_to(root)} {sha256(path.read_bytes()).hexdigest()}" for path in sorted(found))
+    return sha256("\n".join(parts).encode()).hexdigest()
 
 
 def written(journal: Path) -> dict[int, Outcome]:
@@ -69,6 +88,12 @@ def written(journal: Path) -> dict[int, Outcome]:
     lines = journal.read_text().split("\n")[:-1] if journal.is_file() else []
     entries = (json.loads(line) for line in lines if line.endswith("}"))
     return {entry.pop("trial"): Outcome(**{k: v for k, v in entry.items() if k != "took_s"}) for entry in entries}
+
+
+def _never_hit(kind: str, done: dict[int, Outcome]) -> bool:
+    """Whether there were trials of a kind, and none met what it is for."""
+    met = [one.met for one in done.values() if one.kind == kind and not one.met.startswith("left out")]
+    return bool(met) and all(one == "not hit" for one in met)
 
 
 def told(done: dict[int, Outcome]) -> str:
@@ -101,7 +126,8 @@ def main(
     named = tuple(kinds.split(",")) if kinds else tuple(KINDS)
     import_all()
     begun = time.monotonic()
-    place = prepared(folder.absolute(), with_needed(tuple(stage.name for stage in chosen)))
+    of = {"seed": str(seed), "stages": stages, "kinds": kinds, "code": code_hash()}
+    place = prepared(folder.absolute(), with_needed(tuple(stage.name for stage in chosen)), of)
     journal = place.work.parent / "journal.jsonl"
     done = written(journal)
     memory = Memory(place) if soak else None
@@ -121,6 +147,9 @@ def main(
     if memory is not None:
         print(memory.ended())
     print(told(done))
+    unmet = [kind for kind in ("full disk",) if _never_hit(kind, done)]
+    if unmet:
+        raise SystemExit(f"no trial of {', '.join(unmet)} met what it is for")
     if any(one.problem for one in done.values()):
         raise SystemExit(1)
 

@@ -1,13 +1,11 @@
 """Whether a folder holds what an unbroken run made: bytes, or values where a format tells when or in how many goes it
 was made (seconds of training in checkpoints, the parts of an index)."""
 
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torture.children import in_child
 from torture.commands import STAGES, Stage
 
 from mixstyle.cache.models.checkpoints import load_checkpoint
@@ -18,25 +16,10 @@ UNCOMPARED = ("logs",)
 SECONDS = "training_seconds"
 
 
-def in_child(work: Callable[[], Any], file: Path) -> Any:
-    """What a function gives, as JSON, run in a process of its own: this one must stay without threads."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            file.write_text(json.dumps(work()))
-        except BaseException as error:  # noqa: BLE001 (told by the parent)
-            file.write_text(json.dumps(f"{type(error).__name__}: {error}"))
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-    found = json.loads(file.read_text())
-    file.unlink()
-    return found
-
-
 def differences(work: Path, reference: Path, stages: tuple[Stage, ...] = STAGES) -> list[str]:
     """What of the stages' outputs is missing, left over or other than in the reference; in a process of its own."""
-    return in_child(lambda: list(_differences(work, reference, stages)), work.parent / "compared.json")
+    found = in_child(lambda: list(_differences(work, reference, stages)), work.parent / "compared.json")
+    return [f"cannot be compared: {found}"] if isinstance(found, str) else found
 
 
 def _differences(work: Path, reference: Path, stages: tuple[Stage, ...]) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from torture.commands import BY_NAME, Run
-from torture.trials import Workplace
+from torture.workplace import Workplace
 
 LEAST = 12
 """Values that a trend is told of."""
