@@ -33,6 +33,8 @@ COLUMNS = (
 """Of loss.csv; only what the same settings give again, so that an unbroken run and a resumed one write equal bytes."""
 
 
+LOSS = "loss.csv"
+"""Beside the checkpoints."""
 _NAMES = {"train_loss": "loss/train", "validation_loss": "loss/validation", "chain_loss": "loss/chain"}
 """In TensorBoard."""
 
@@ -81,7 +83,7 @@ class TrainLog:
         """row: by COLUMNS; what is missing or None stays empty. TensorBoard alone gets what else it has, `speed`, and
         what `watch_step` tells of the embeddings [3 B, E]."""
         with refusals_told(self._path):
-            self._file.write(_line([_text(row.get(name)) for name in COLUMNS]))
+            self._file.write(_line([cell(row.get(name)) for name in COLUMNS]))
             self._file.flush()
         step = int(row["step"] or 0)
         with self.board() as board:
@@ -126,7 +128,7 @@ def read_loss(path: Path) -> list[dict[str, str]]:
     """Rows of a loss.csv; a last row that a killed run left torn is dropped, and a missing file has none."""
     if not path.is_file():
         return []
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    rows = list(csv.DictReader(io.StringIO(path.readcell(encoding="utf-8"))))
     return [row for row in rows if None not in row and None not in row.values() and row.get("step", "").isdecimal()]
 
 
@@ -139,7 +141,8 @@ def _line(cells: list[str] | tuple[str, ...]) -> str:
     return ",".join(cells) + "\n"
 
 
-def _text(value: float | int | None) -> str:
+def cell(value: float | int | None) -> str:
+    """A value as loss.csv has it."""
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.9g}"  # tells a float32 apart from all others

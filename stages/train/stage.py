@@ -30,13 +30,13 @@ from mixstyle.stages.train.ctrl_c import CtrlC
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.launcher import as_rank, in_processes
-from mixstyle.stages.train.log import TrainLog, told_row
+from mixstyle.stages.train.log import LOSS, TrainLog, told_row
 from mixstyle.stages.train.monitor import watch_songs
 from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.schedule import learning_rate
 from mixstyle.stages.train.setup import check_objective
 from mixstyle.stages.train.step import Stepper, StepResult
-from mixstyle.stages.train.training import LOSS, Training, open_inputs
+from mixstyle.stages.train.training import Training, open_inputs
 
 
 @dataclass(frozen=True)

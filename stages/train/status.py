@@ -70,7 +70,8 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     if math.isfinite(content["best_loss"]) and not (folder / BEST).is_file():
         source = best_again(folder, content["best_loss"])
         ended = ended and source is None  # the same command makes it again
-        problems.append(f"{folder / BEST} is gone" + (f"; {source.name} holds the same" if source else ""))
+        lost = "no other checkpoint holds the same, and mixstyle train --rebuild trains anew"
+        problems.append(f"{folder / BEST} is gone; {f'{source.name} holds the same' if source else lost}")
     if ended:
         return StageStatus("train", "done", f"{done}, {path.name}", tuple(problems))
     return StageStatus("train", "partly done", f"{done}, {path.name}", tuple(problems), "mixstyle train")

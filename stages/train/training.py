@@ -26,6 +26,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import guard
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.encoder.distributed import items_of_rank, wait_for_ranks, world
+from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
 from mixstyle.stages.settings.kept import training_folder, with_training_folder
@@ -33,7 +34,7 @@ from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.train.data import Items
 from mixstyle.stages.train.grid import BankItems
 from mixstyle.stages.train.launcher import device_of_rank, fetch_for_ranks
-from mixstyle.stages.train.log import read_loss
+from mixstyle.stages.train.log import LOSS, read_loss
 from mixstyle.stages.train.mels import kept_mels
 from mixstyle.stages.train.missing import make_missing
 from mixstyle.stages.train.provenance import (
@@ -59,7 +60,6 @@ from mixstyle.stages.train.setup import (
     shapes,
 )
 
-LOSS = "loss.csv"
 SAME_RATE = 1e-6
 """Learning rates that differ by less, relative to the larger, are equal: a schedule gives the same number twice."""
 
@@ -211,7 +211,7 @@ class Training:
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
         self._check_stream(path, content.get("reader") or [])
         if self.leads:
-            make_missing(folder, path, content, self.epoch_is_kept, self.say)
+            make_missing(folder, path, content, self.epoch_is_kept, self.say, completed(REBUILD, self.settings))
         if self.step < self.total:
             self.say(f"train: going on from step {self.step} ({path})")
             self._tell_of_another_schedule(content)

@@ -24,11 +24,14 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["OMP_NUM_THREADS"] = "1"  # commands are forked from this process, which must stay without threads
+from torture.children import in_child
 from torture.commands import BY_NAME, STAGES, Run, Stage, import_all, write_inputs
 from torture.soak import Memory
 from torture.trials import KINDS, trial
 from torture.workplace import Outcome, Workplace
 from torture.writes import Writes
+
+from mixstyle.stages.common.descriptor_kernel import descriptor_kernel
 
 NEEDS = {
     "remix": ("separate",),
@@ -57,6 +60,7 @@ def prepared(folder: Path, stages: tuple[Stage, ...], of: dict[str, str]) -> Wor
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         work = write_inputs(folder)
+        have_kernel(folder)
         took_s, written = dict[str, float](), dict[str, int]()
         for stage in stages:
             writes = Writes()
@@ -72,6 +76,15 @@ def prepared(folder: Path, stages: tuple[Stage, ...], of: dict[str, str]) -> Wor
     if other:
         raise SystemExit(f"{folder}: holds trials of another {' and '.join(other)}; remove it or take another --folder")
     return Workplace(folder, content["took_s"], content["writes"])
+
+
+def have_kernel(folder: Path) -> None:
+    """Builds the descriptors' kernel where it is looked for, so that all runs compute with the same code: a compiler
+    that runs out of its time on a busy machine leaves one run with torch's own, and the next one with the kernel.
+    """
+    os.environ["XDG_CACHE_HOME"] = str(folder / "home")
+    if in_child(lambda: descriptor_kernel() is not None, folder / "built.json") is not True:
+        os.environ["ATEN_CPU_CAPABILITY"] = "default"  # no run has it then
 
 
 def code_hash() -> str:

@@ -111,9 +111,21 @@ class Torture:
 
 
 def actors() -> list[int]:
-    """Process ids of actors, by the name that Ray gives their processes."""
+    """Process ids of this cluster's actors, by the name that Ray gives their processes."""
     found = subprocess.run(["pgrep", "-f", r"^ray::Actor"], capture_output=True, text=True).stdout.split()
-    return [int(pid) for pid in found]
+    return [int(pid) for pid in found if _started_here(int(pid))]
+
+
+def _started_here(pid: int) -> bool:
+    """Whether a process descends from this one: there may be clusters of others."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
 
 
 def main(

@@ -17,7 +17,7 @@ from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, profile, rows_of, settings_of
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.models.checkpoints import BEST, load_checkpoint, newest_checkpoint
+from mixstyle.cache.models.checkpoints import BEST, load_checkpoint, newest_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -211,13 +211,33 @@ def test_a_best_model_that_is_gone_is_made_again(
     assert all(torch.equal(again["encoder"][name], weights) for name, weights in best["encoder"].items())
     assert {name: again[name] for name in ("step", "loss")} == {name: best[name] for name in ("step", "loss")}
     assert state_of(folder) == "done"
-    for path in (folder / "ckpt").glob("*.pt"):
-        if load_checkpoint(path)["loss"] == best["loss"]:
-            path.unlink()
+    (folder / "ckpt" / BEST).unlink()
+    for path in (folder / "ckpt").glob("*.pt"):  # as if the best epoch had been one that no other file is of
+        content = load_checkpoint(path)
+        del content["version"]
+        save_checkpoint(path, {**content, "best_loss": best["loss"] - 1})
     capsys.readouterr()
     train(settings_of(folder))
     assert not (folder / "ckpt" / BEST).exists()
-    assert BEST in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert BEST in said
+    assert "mixstyle train --rebuild" in said
+    assert state_of(folder) == "done"
+
+
+def test_a_best_model_of_the_last_epoch_is_made_again_of_the_final_one(shared: Path) -> None:
+    """The final model is saved with the mean of the training's loss: loss.csv tells that its epoch was the best."""
+    folder = shared / "best_is_last"
+    train(settings_of(folder, num_epochs=1, checkpoint_every=5))
+    best = load_checkpoint(folder / "ckpt" / BEST)
+    assert load_checkpoint(folder / "ckpt" / "final_model.pt")["loss"] != best["loss"]
+    (folder / "ckpt" / BEST).unlink()
+    assert state_of(folder) == "partly done"
+    train(settings_of(folder, num_epochs=1, checkpoint_every=5))
+    again = load_checkpoint(folder / "ckpt" / BEST)
+    assert all(torch.equal(again["encoder"][name], weights) for name, weights in best["encoder"].items())
+    differing = {name for name in best if name not in ("encoder", "optimizer") and str(again[name]) != str(best[name])}
+    assert differing <= {"training_seconds"}
     assert state_of(folder) == "done"
 
 
