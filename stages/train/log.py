@@ -128,7 +128,7 @@ def read_loss(path: Path) -> list[dict[str, str]]:
     """Rows of a loss.csv; a last row that a killed run left torn is dropped, and a missing file has none."""
     if not path.is_file():
         return []
-    rows = list(csv.DictReader(io.StringIO(path.readcell(encoding="utf-8"))))
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     return [row for row in rows if None not in row and None not in row.values() and row.get("step", "").isdecimal()]
 
 

@@ -60,7 +60,7 @@ def prepared(folder: Path, stages: tuple[Stage, ...], of: dict[str, str]) -> Wor
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         work = write_inputs(folder)
-        have_kernel(folder)
+        kernel = has_kernel(folder)
         took_s, written = dict[str, float](), dict[str, int]()
         for stage in stages:
             writes = Writes()
@@ -70,21 +70,27 @@ def prepared(folder: Path, stages: tuple[Stage, ...], of: dict[str, str]) -> Wor
             took_s[stage.name], written[stage.name] = round(time.monotonic() - begun, 2), writes.count
             run.forget()
         work.rename(folder / "reference")
-        unbroken.write_text(json.dumps({"of": of, "took_s": took_s, "writes": written}))
+        unbroken.write_text(json.dumps({"of": of, "kernel": kernel, "took_s": took_s, "writes": written}))
     content = json.loads(unbroken.read_text())
+    has_kernel(folder, content["kernel"])
     other = [name for name, value in of.items() if content["of"][name] != value]
     if other:
         raise SystemExit(f"{folder}: holds trials of another {' and '.join(other)}; remove it or take another --folder")
     return Workplace(folder, content["took_s"], content["writes"])
 
 
-def have_kernel(folder: Path) -> None:
-    """Builds the descriptors' kernel where it is looked for, so that all runs compute with the same code: a compiler
-    that runs out of its time on a busy machine leaves one run with torch's own, and the next one with the kernel.
+def has_kernel(folder: Path, built: bool | None = None) -> bool:
+    """Whether runs describe clips with the kernel that is built on this machine: all of them or none.
+
+    A compiler that runs out of its time on a busy machine leaves one run with torch's own code, and the next one with
+    the kernel, whose last bits differ. built: what was found earlier.
     """
     os.environ["XDG_CACHE_HOME"] = str(folder / "home")
-    if in_child(lambda: descriptor_kernel() is not None, folder / "built.json") is not True:
-        os.environ["ATEN_CPU_CAPABILITY"] = "default"  # no run has it then
+    if built is None:
+        built = in_child(lambda: descriptor_kernel() is not None, folder / "built.json") is True
+    if not built:
+        os.environ["ATEN_CPU_CAPABILITY"] = "default"  # no run looks for it then
+    return built
 
 
 def code_hash() -> str:

@@ -121,7 +121,8 @@ def disk_trial(place: Workplace, stage: Stage, draw: random.Random, read_only: b
         status = run.wait()
         said = run.said()
         problem, met = refused_well(run), f"ended with {status}: {_last(said)}"
-        if status == 0 and (read_only or (left := place.differ(stage))):
+        left = place.differ(stage) if status == 0 else []
+        if status == 0 and (read_only or left):
             problem = "ended with 0 though nothing can be written" if read_only else f"ended with 0: {left[:3]}"
         elif not read_only and status == 0:
             met = "not hit"  # it needed less than the unbroken run had left
