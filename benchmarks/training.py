@@ -3,6 +3,9 @@
     uv run python benchmarks/training.py --config cpu            # stems and descriptors of a profile
     uv run python benchmarks/training.py --config cpu --no-on-the-fly
 
+Where the profile's objective is one for a bank (`chain-grid`), the bank's steps are measured instead, by
+`benchmarks/training_bank.py`. OpenMP's threads sleep while they wait, as `mixstyle train` has them.
+
 Steps a second and the share of a step that waited for data, as medians over steps after the first ones, which fill the
 loader's queue. The ceiling is the same step with its data at hand. *On the fly* is one item of the published way:
 SCNet small separates both clips (random weights, the network alone, as published), every clip is described by a plain
@@ -11,7 +14,9 @@ the encoder's own step, which is added.
 """
 
 import dataclasses
+import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from typing import Annotated
@@ -24,6 +29,7 @@ from descriptors import plain
 from plain_scnet import as_published
 from rich.console import Console
 from rich.table import Table
+from training_bank import measure_bank
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -33,6 +39,7 @@ from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNe
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.train.data import Batch, Items, load_batches
+from mixstyle.stages.train.provenance import reads_bank
 from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.setup import datasets, head_of, new_encoder, recipe_of, shapes
 from mixstyle.stages.train.step import Stepper
@@ -46,11 +53,15 @@ def main(
     steps: int = 12,
     threads: Annotated[int, typer.Option(help="Of the encoder; 0 takes every core.")] = 0,
     on_the_fly: bool = True,
+    rounds: Annotated[int, typer.Option(help="Of each way of a bank, in turns.")] = 3,
 ) -> None:
     """Measures and prints."""
     settings = load_settings(config, overrides or [])
     if threads:
         torch.set_num_threads(threads)
+    if reads_bank(settings.train):
+        measure_bank(settings, steps, rounds)
+        return
     cache, store = open_described_stems(settings)
     data, _ = datasets(settings.train, cache, store, describe_here=True)
     options = settings.train
@@ -169,4 +180,6 @@ def without_reverb(chains: tuple[tuple, ...]) -> tuple[tuple, ...]:
 
 
 if __name__ == "__main__":
+    if "OMP_WAIT_POLICY" not in os.environ:  # read when torch is loaded, so before this process
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     typer.run(main)

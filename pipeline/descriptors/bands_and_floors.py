@@ -14,7 +14,8 @@ LOWEST_HZ = 1000 * 2**-5.5
 CROSSOVER_HZ = 1000 * 2**-1.5
 """353.6 Hz, an octave's edge: below it frequencies are resolved by windows of 93 ms, above it of 23 ms."""
 OCTAVES_HZ: tuple[float, ...] = tuple(1000 * 2.0**k for k in range(-5, 5))
-"""Centres 31.25 Hz to 16 kHz; edges lie half an octave to either side, the top one at half the sampling rate."""
+"""Centres 31.25 Hz to 16 kHz; edges lie half an octave to either side, at most half the sampling rate: the top
+one at 44.1 kHz ends there (22.05 kHz), at 48 kHz at 22.6 kHz."""
 REGIONS_HZ: tuple[tuple[str, float, float], ...] = (
     ("low", LOWEST_HZ, 250.0),
     ("mid", 250.0, 4000.0),

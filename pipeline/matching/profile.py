@@ -15,7 +15,7 @@ from torch import Tensor
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.bands_and_floors import LOWEST_HZ, OCTAVES_HZ
 from mixstyle.pipeline.descriptors.k_weighting import k_weighting_sections
-from mixstyle.pipeline.descriptors.loudness import integrated_loudness
+from mixstyle.pipeline.descriptors.loudness import gated_loudness, weighted_step_power
 from mixstyle.pipeline.descriptors.presence import is_present
 from mixstyle.pipeline.descriptors.spectrum import bin_shares, hann, mean_square_per_bin
 
@@ -117,8 +117,8 @@ def stem_power(clips: Sequence[NDArray[np.floating]], sample_rate: int = SAMPLE_
 def joined_loudness(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> tuple[Floats, float]:
     """Integrated loudness in LUFS of a song's clips [4, 2, T] in one: of each stem [4], and of their sum."""
     joined = torch.cat([clip.float() for clip in clips], -1)
-    lufs = integrated_loudness(joined, sample_rate).double().numpy()
-    return lufs, float(integrated_loudness(joined.sum(0), sample_rate))
+    power, of_sum = weighted_step_power(joined, sample_rate)
+    return gated_loudness(power).double().numpy(), float(gated_loudness(of_sum))
 
 
 def mean_profile(profiles: Sequence[MixProfile]) -> MixProfile:
@@ -174,9 +174,14 @@ def _powers(clip: Tensor, sample_rate: int) -> Floats:
     for left, right in padded.unbind(0):
         frames = torch.stack([(left + right) / 2, (left - right) / 2]).unfold(-1, WINDOW, WINDOW // 2)
         mid, side = torch.fft.rfft(frames * window).unbind(0)
-        parts = (mid.abs().square(), side.abs().square(), (mid * side.conj()).real)
+        parts = (_power(mid), _power(side), mid.real * side.real + mid.imag * side.imag)
         found.append(torch.stack([part.mean(0) for part in parts]) @ shares)
     return torch.stack(found).numpy()
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """The squares of magnitudes. `abs` takes a root that is squared again: most of a profile's time."""
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def band_edges_hz() -> list[tuple[float, float]]:

@@ -1,32 +1,26 @@
 """The benchmarks measure what they say: the plain way separates as ours does, and each prints its rows."""
 
-import importlib
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from helpers.paths import ROOT
+from helpers.benchmarks import benchmark
+from helpers.small_bank import describe_bank, make_bank
 from helpers.small_cache import make_cache
 from helpers.small_separator import CHUNK, song, write_separator
+from helpers.small_separator import profile as small_separator_profile
 from helpers.snr import snr_db
 from helpers.training import CLIP_S, profile, settings_of
 from torch import nn
 
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.common.descriptor_kernel import descriptor_kernel
 from mixstyle.stages.features.stage import features
-
-
-def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module(name)
 
 
 @pytest.mark.parametrize("over_time", [False, True])
@@ -125,6 +119,54 @@ def test_training_prints_every_way(
         assert row in out
     ratio = float(out.split("fp32: a step takes ")[1].split()[0])
     assert ratio > 0
+
+
+@pytest.mark.slow
+def test_training_measures_a_bank_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bank(tmp_path / "bank", blocks=4, groups=2, contents=3, clip_s=1.0)
+    describe_bank(StemCache(tmp_path / "bank"), tmp_path / "bank.zarr")
+    config = profile(tmp_path / "run", workers=1, objective="chain-grid", batch_size=4, mels_dir=str(tmp_path / "mels"))
+    places = [f"remix.remix_dir={tmp_path / 'bank'}", f"remix.features_path={tmp_path / 'bank.zarr'}"]
+    benchmark("training", monkeypatch).main(str(config), places, 2, 1, False, 1)
+    out = capsys.readouterr().out
+    assert "4 groups, 12 clips" in out
+    for name in ("spectrograms", "stems"):
+        rows = {
+            way: [float(word) for word in line.replace("│", " ").split()[-3:]]
+            for line in out.splitlines()
+            for way in ("data at hand", "with its loader")
+            if f"{name}, {way}" in line
+        }
+        (still_s, no_wait_s, _), (fed_s, wait_s, _) = rows["data at hand"], rows["with its loader"]
+        assert 0 <= no_wait_s <= wait_s < fed_s
+        # printed to a millisecond, of steps of 10 ms or more: within a tenth
+        told = float(out.split(f"{name}: a step takes ")[1].split()[0])
+        assert told == pytest.approx(fed_s / still_s, rel=0.1)
+        item_ms = float(out.split(f"{name}: an item takes ")[1].split()[0])
+        assert item_ms > 0
+
+
+@pytest.mark.slow
+def test_match_prints_rates_of_its_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_separator(tmp_path / "separator", num_overlap=1)
+    small_separator_profile(tmp_path, tmp_path / "none")
+    benchmark("match", monkeypatch).main(str(tmp_path / "profile.yaml"), None, 8.0, 1, 0)
+    out = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    found = {row[0]: row[1:] for row in rows}
+    assert set(found) == {
+        f"{what}, {kind}" for what in ("closed form", "rendering and writing") for kind in ("true stems", "separated")
+    }
+    for name, (first_s, median_s, cpu_s, rate, _) in found.items():
+        assert float(first_s) == float(median_s) > 0, name  # of one round
+        assert float(cpu_s) > 0, name
+        if name.startswith("rendering"):
+            # the rate is printed without decimals, seconds with two
+            assert float(rate) == pytest.approx(8.0 / float(median_s), abs=0.6, rel=0.1)
 
 
 def test_readers_prints_both_ways_on_both_stores(
