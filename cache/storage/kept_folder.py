@@ -15,11 +15,13 @@ manifest named, and what was there before a manifest of ours, so that whoever se
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from mixstyle.cache.storage.atomic import json_with_checksum, own_partial, publish, read_json, sha256_file
+from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import working_folder
 from mixstyle.cache.storage.remote_store import TRIES, RemoteStore
 from mixstyle.cache.storage.urls import url_of
@@ -63,6 +65,13 @@ class KeptFolder:
     def send(self) -> None:
         """Keeps the folder as it is now."""
 
+    def show(self, *names: str) -> None:
+        """Has files of these names under them where the folder is kept, for people; after `send`."""
+
+    def turn(self, what: str) -> AbstractContextManager[None]:
+        """Keeps other processes of this machine from a working folder. what: the command, for the message."""
+        return nullcontext()
+
 
 class RemoteFolder(KeptFolder):
     """A folder behind a URL. folder: the working folder; one process at a time sends from it, and locks it.
@@ -86,6 +95,7 @@ class RemoteFolder(KeptFolder):
         self._number = 0
         self._before: dict[str, KeptFile] = {}
         self._unnamed: set[str] = set()
+        self._wrong_objects: set[str] = set()
         self._hashed: dict[str, tuple[tuple[int, int], str]] = {}
         name_by_url(folder, self.name)
 
@@ -134,6 +144,7 @@ class RemoteFolder(KeptFolder):
         if not self._all_here:
             raise ValueError("only what was fetched whole can be sent: other files would be forgotten")
         files = {path.name: self._kept(path) for path in sorted(self.folder.iterdir()) if self._is_kept(path)}
+        self._mend(files)
         if files == self.files and self._number and self.damage is None:
             return
         for name, kept in files.items():
@@ -141,10 +152,33 @@ class RemoteFolder(KeptFolder):
                 self.store.publish(self.folder / name, object_name(name, kept))
         self._tell(files)
 
+    def _mend(self, files: Mapping[str, KeptFile]) -> None:
+        """Sends again what was damaged, where it is to have the same bytes: an object of its name is taken for it."""
+        for name, kept in files.items():
+            if object_name(name, kept) in self._wrong_objects:
+                self.store.remove([object_name(name, kept)])
+                self.store.publish(self.folder / name, object_name(name, kept))
+        self._wrong_objects = set()
+
+    def show(self, *names: str) -> None:
+        """Puts copies of files beside the objects, under the files' own names. No `RemoteFolder` reads them."""
+        for name in names:
+            kept = self.files.get(name)
+            stored = self.store.stored(name)
+            if kept is None:
+                self.store.remove([name] if stored is not None else [])
+            elif stored is None or stored.size != kept.size or self.store.sha256(name, kept.size) != kept.sha256:
+                self.store.replace(name, (self.folder / name).read_bytes())
+
+    def turn(self, what: str) -> AbstractContextManager[None]:
+        return locked(self.folder, what)
+
     def forget(self, *names: str) -> None:
-        """Keeps all but these files from now on."""
+        """Keeps all but these files from now on, and removes their objects: they are damaged."""
         self.look()
+        gone = [object_name(name, self.files[name]) for name in names if name in self.files]
         self._tell({name: kept for name, kept in self.files.items() if name not in names})
+        self.store.remove(gone)
 
     def check(self, name: str) -> None:
         """Reads a file of the last manifest. Raises MixstyleError ("damaged-file") where it is not what was sent."""
@@ -217,6 +251,7 @@ class RemoteFolder(KeptFolder):
             except MixstyleError as error:
                 if error.code not in ("not-found", "damaged-file"):
                     raise
+                self._wrong_objects.add(object_name(name, kept))
                 wrong[name] = error if error.code == "damaged-file" else self._wrong(name, "it is not there")
             finally:
                 temporary.unlink(missing_ok=True)

@@ -81,8 +81,9 @@ class DescriptorWorkers:
             read += place.stop - place.start
         return read
 
-    def check_objects(self, name: str) -> int:
+    def check_objects(self, name: str, folder: Path) -> int:
         """Holds what is kept in the end against the folder's files: none more, none less."""
+        del folder
         store = RemoteStore(f"s3://{BUCKET}/{name}")
         found = {key: store.read(key) for key in store.listed()}
         folder = self._local.path

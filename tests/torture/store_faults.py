@@ -1,7 +1,7 @@
-"""Keeps shards behind s3:// through a proxy that breaks requests and answers, and compares what comes out in the end.
+"""Keeps outputs behind s3:// through a proxy that breaks requests and answers, and compares what comes out in the end.
 
     uv run python tests/torture/store_faults.py --runs 200
-    uv run python tests/torture/store_faults.py --runs 100 --what features
+    uv run python tests/torture/store_faults.py --runs 100 --what features     # or checkpoints, or index
 
 A real server on loopback (SeaweedFS); each run is seeded: two workers at once, one killed in half of the runs, a third
 that finishes. While they work and afterwards a reader reads through the same proxy: what it gets is right, or an error.
@@ -22,8 +22,10 @@ from typing import Annotated
 import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers.checkpoint_workers import CheckpointWorkers
 from helpers.descriptor_workers import DescriptorWorkers
 from helpers.faulty_proxy import Faults, faulty
+from helpers.index_workers import IndexWorkers
 from helpers.s3_server import BUCKET, objects, reached, served
 from helpers.store_workers import WAIT_S, check_objects, check_read, described, in_process, run, work, write_local
 
@@ -32,10 +34,12 @@ from mixstyle.cache.storage import remote_store
 
 
 class What(StrEnum):
-    """What is kept: shards of stems, or the descriptors of some."""
+    """What is kept: shards of stems, descriptors, a training's checkpoints, or an index of songs."""
 
     STEMS = "stems"
     FEATURES = "features"
+    CHECKPOINTS = "checkpoints"
+    INDEX = "index"
 
 
 class StemWorkers:
@@ -52,9 +56,19 @@ class StemWorkers:
         """Reads what is there now."""
         return check_read(url, folder, self._local)
 
-    def check_objects(self, name: str) -> int:
+    def check_objects(self, name: str, folder: Path) -> int:
         """Holds what is kept in the end against the folder; how many objects nothing names."""
+        del folder
         return check_objects(objects(name), self._local)
+
+
+WORKERS = {
+    What.STEMS: StemWorkers,
+    What.FEATURES: DescriptorWorkers,
+    What.CHECKPOINTS: CheckpointWorkers,
+    What.INDEX: IndexWorkers,
+}
+"""What processes do, by what is kept."""
 
 
 def main(
@@ -70,7 +84,7 @@ def main(
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        workers = (StemWorkers if what is What.STEMS else DescriptorWorkers)(folder / "local")
+        workers = WORKERS[what](folder / "local")
         with served(folder / "server") as server:
             for number in range(seed, seed + runs):
                 faults, url = Faults(number, share), f"s3://{BUCKET}/run-{number}"
@@ -78,7 +92,9 @@ def main(
                     told += Counter(one(url, folder / str(number), number, workers.work, workers.check_read))
                 met += faults.met
                 with reached(server):
-                    told["objects that nothing names"] += workers.check_objects(f"run-{number}")
+                    told["objects that nothing names"] += workers.check_objects(
+                        f"run-{number}", folder / f"{number}-end"
+                    )
                 told["runs"] += 1
                 if told["runs"] % 10 == 0:
                     print(f"{time.monotonic() - start:.0f} s: {described(told)} {described(met)}", flush=True)
