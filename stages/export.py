@@ -8,13 +8,15 @@ from typing import Any
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.models.exports import SUFFIX, load_encoder, save_export
 from mixstyle.cache.storage.kept_file import fetched_file
+from mixstyle.cache.storage.provenance import read_provenance
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.trained import check_checkpoint
 from mixstyle.stages.presentation.model_card import model_card
-from mixstyle.stages.settings.kept import with_trained
+from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_hash
+from mixstyle.stages.settings.kept import report_folder, with_trained
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -58,9 +60,12 @@ def export(
 
 def _metrics(settings: Settings, checkpoint: Path) -> dict[str, Any] | None:
     """What the profile's report measured of the checkpoint; None where there is no report of it."""
-    path = settings.report.report_dir / "metrics.json"
-    reported = settings.report.checkpoint or settings.train.checkpoint_dir / BEST
-    if not path.is_file() or reported != checkpoint or path.stat().st_mtime < checkpoint.stat().st_mtime:
+    kept = report_folder(settings, to_read=True)
+    kept.fetch(SETTINGS, METRICS, left_out=[])
+    path = kept.folder / METRICS
+    if not path.is_file() or not (kept.folder / SETTINGS).is_file():
+        return None
+    if read_provenance(kept.folder / SETTINGS).made_from.get("checkpoint") != checkpoint_hash(checkpoint):
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from mixstyle.cache.models.checkpoints import checkpoints_in, load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
-from mixstyle.cache.stem_store.kept_shards import kept_shard
+from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
 from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
@@ -25,11 +25,12 @@ from mixstyle.cache.storage.kept_folder import KeptFolder, RemoteFolder
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
+from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.demo_songs_listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
-from mixstyle.stages.settings.kept import training_folder
+from mixstyle.stages.settings.kept import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.index_reach import place_of_index
@@ -64,10 +65,10 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     for path in sorted((settings.train.stems_cache_dir / "clips").glob("??/*")):
         yield _removable(path, functools.partial(_check_kept, path), ("train",))
     yield from _training(training_folder(settings))
-    for folder in sorted(settings.evaluate.bank_dir.glob("*/")):
-        yield from _clips(Place(folder), "evaluate")
-    yield from _evaluation(settings.evaluate.evaluate_dir)
-    yield from _report(settings.report.report_dir)
+    for place in _evaluation_banks(settings):
+        yield from _clips(place, "evaluate")
+    yield from _evaluation(evaluation_folder(settings))
+    yield from _report(report_folder(settings))
     yield from _index(place_of_index(settings))
     for path in {settings.embed.encoder, settings.report.checkpoint, *settings.evaluate.checkpoints} - {None}:
         if path is not None and url_of(path):
@@ -293,14 +294,29 @@ def _kept_files(kept: RemoteFolder, stage: str) -> Iterator[Check]:
             yield Check(Path(kept.name) / name, check, (stage,), repair, lock)
 
 
-def _evaluation(folder: Path) -> Iterator[Check]:
+def _evaluation_banks(settings: Settings) -> Iterator[Place]:
+    """Where the banks of evaluations are kept."""
+    location = settings.evaluate.bank_dir
+    if not url_of(location):
+        yield from map(Place, sorted(location.glob("*/")))
+        return
+    names = {name.partition("/")[0] for name in RemoteStore(url_of(location)).listed() if "/" in name}
+    for name in sorted(names):
+        yield stems_place(location / name, settings.train.stems_cache_dir)
+
+
+def _evaluation(kept: KeptFolder) -> Iterator[Check]:
+    if isinstance(kept, RemoteFolder):
+        yield from _kept_files(kept, "evaluate")
+        return
+    folder = kept.folder
     for path in sorted(folder.glob("*.npz")):
         yield _removable(path, functools.partial(read_embeddings, path), ("evaluate",))
     yield from _json_of(folder, "evaluate")
 
 
-def _report(folder: Path) -> Iterator[Check]:
-    yield from _json_of(folder, "report")
+def _report(kept: KeptFolder) -> Iterator[Check]:
+    yield from _kept_files(kept, "report") if isinstance(kept, RemoteFolder) else _json_of(kept.folder, "report")
 
 
 def _json_of(folder: Path, stage: str) -> Iterator[Check]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from mixstyle.cache.storage.kept_folder import KeptFolder
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
@@ -42,6 +44,14 @@ def not_opened(stage: str, error: MixstyleError) -> StageStatus:
         return StageStatus(stage, "not started", run=run)
     state = "cannot be read" if error.code in _UNREADABLE else "damaged"
     return StageStatus(stage, state, problems=(str(error),), run=run)
+
+
+def made_at(kept: KeptFolder, name: str) -> str:
+    """When a file was written, before other words; nothing for a copy of what is behind a URL, which tells no time."""
+    if kept.is_remote:
+        return ""
+    made = datetime.fromtimestamp((kept.folder / name).stat().st_mtime).astimezone()
+    return f"{made:%Y-%m-%d %H:%M}; "
 
 
 def unnamed_told(unnamed: Mapping[str, int]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mixstyle.cache.stem_store.kept_shards import stems_place
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
@@ -19,6 +20,7 @@ from mixstyle.stages.evaluate.provenance import separator_hash
 from mixstyle.stages.evaluate.tasks.task import Item, Items, Part
 from mixstyle.stages.remix.bank import fill_bank
 from mixstyle.stages.remix.mixes import AudioDonor, Group, Mix
+from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
 
 GROUPS_PER_SHARD = 64
@@ -42,8 +44,9 @@ class EvaluationBanks:
             return self._filled[part.name]
         groups = [_group(part.name, place, item, cache) for place, item in enumerate(part.items)]
         frames = part.items[0].frames
+        where, train = self.folder(cache, part), self._settings.train
         filled = fill_bank(
-            self.folder(cache, part),
+            stems_place(where, train.stems_cache_dir),
             groups,
             cache,
             self._settings.separate,
@@ -51,6 +54,7 @@ class EvaluationBanks:
             groups_per_shard=GROUPS_PER_SHARD,
             stage="evaluate",
             rebuild=self._rebuild,
+            read=lambda: open_shards(self._settings, where),
         )
         found = {track.path: track.clips[0] for track in filled.tracks}
         silence = np.zeros((len(STEMS), 2, frames), np.float32)
@@ -58,7 +62,7 @@ class EvaluationBanks:
         return self._filled[part.name]
 
     def folder(self, cache: StemCache, part: Part) -> Path:
-        """Where the part's bank lies."""
+        """Where the part's bank lies; a URL as a path, where `evaluate.bank_dir` is one."""
         made_from = {
             "items": [item.to_json() for item in part.items],
             "stems": cache.fingerprint,

@@ -10,6 +10,7 @@ PNG, `evaluation.html`, the embeddings as `*.npz` and `settings.json`, which tel
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ import torch
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST
+from mixstyle.cache.stem_store.kept_shards import stems_place
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json
+from mixstyle.cache.storage.kept_folder import KeptFolder
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
@@ -46,7 +49,7 @@ from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import FEW_SONGS
 from mixstyle.stages.presentation.pages import EVALUATION, links_of
 from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
-from mixstyle.stages.settings.kept import with_trained
+from mixstyle.stages.settings.kept import evaluation_folder, with_trained
 from mixstyle.stages.settings.profile import Settings
 
 METRICS_VERSION = 3
@@ -63,8 +66,9 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     """
     if not settings.evaluate.checkpoints:
         settings = with_trained(settings, BEST)
-    options, folder = settings.evaluate, settings.evaluate.evaluate_dir
-    for output in (folder, options.bank_dir):
+    kept = evaluation_folder(settings)
+    options, folder = replace(settings.evaluate, evaluate_dir=kept.folder), kept.folder
+    for output in (folder, stems_place(options.bank_dir, settings.train.stems_cache_dir).folder):
         check_folder(output)
     cache, store = open_described_stems(settings)
     _check_effects(options)
@@ -83,11 +87,15 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     training = training_songs(training_cache(settings, cache), songs)
     banks = EvaluationBanks(settings, rebuild)
     with locked(folder, "mixstyle evaluate"):
+        _fetch(kept, rebuild)
         prepare(folder, provenance_of(settings, cache, checkpoints), rebuild)
+        kept.send()
 
         def described(part: Part) -> Embeddings:
             row = DescriptorRow()
-            return embedded(options, training.cache, part, [row], device, lambda _: None, banks)[row.name]
+            found = embedded(options, training.cache, part, [row], device, lambda _: None, banks)[row.name]
+            kept.send()
+            return found
 
         rows = with_whitened(rows, whitened_row(training, options, _ways(asked), described))
         total = sum(len(part) for _, parts in asked for part in parts)
@@ -99,15 +107,27 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         with progress("evaluate", total, "clips") as bar:
 
             def embed(part: Part) -> dict[str, Embeddings]:
-                return embedded(options, cache, part, rows, device, bar.advance, banks)
+                found = embedded(options, cache, part, rows, device, bar.advance, banks)
+                kept.send()
+                return found
 
-            metrics, kept = _measure(options, asked, len(songs), rows, embed)
+            metrics, shown = _measure(options, asked, len(songs), rows, embed)
         metrics["songs_of_known_albums"] = of_known_albums
         write_json(folder / METRICS, metrics)
         show(metrics)
-        write_page(folder / PAGE, metrics, kept, options, links_of(settings, EVALUATION))
+        write_page(folder / PAGE, metrics, shown, options, links_of(settings, EVALUATION))
+        kept.send()
+        kept.show(PAGE, METRICS)
     say(f"evaluate: wrote {folder / METRICS} and {folder / PAGE}")
     return metrics
+
+
+def _fetch(kept: KeptFolder, rebuild: bool) -> None:
+    """Fetches what earlier runs have kept behind a URL, and tells what is not whole there: it is made again."""
+    left_out: list[str] = []
+    kept.fetch(left_out=left_out, anew=rebuild)
+    for line in left_out:
+        say(f"evaluate: warning: left out {line}")
 
 
 def training_cache(settings: Settings, cache: StemCache) -> StemCache:

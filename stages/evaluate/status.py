@@ -1,12 +1,12 @@
 """What `mixstyle status` tells of the evaluation."""
 
+import dataclasses
 import functools
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.stage_status import StageStatus
-from mixstyle.stages.settings.kept import with_trained
+from mixstyle.stages.common.stage_status import StageStatus, made_at, not_opened
+from mixstyle.stages.settings.kept import evaluation_folder, with_trained
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatus:
     """Which tasks are measured, and whether it is of what is there. cache: None with nothing to compare with."""
-    options, folder = settings.evaluate, settings.evaluate.evaluate_dir
-    status = functools.partial(StageStatus, "evaluate", optional=True)
+    options, status = settings.evaluate, functools.partial(StageStatus, "evaluate", optional=True)
+    kept, damaged = evaluation_folder(settings, to_read=True), list[str]()
+    try:
+        kept.fetch("settings.json", "metrics.json", left_out=damaged)
+    except MixstyleError as error:
+        return dataclasses.replace(not_opened("evaluate", error), optional=True)
+    folder = kept.folder
     if not (folder / "settings.json").is_file():
+        if damaged:
+            return status("damaged", problems=tuple(damaged), run="mixstyle evaluate --rebuild")
         return status("not started", run="mixstyle evaluate")
     # only where there is an evaluation: the tasks bring libraries that take long to import
     from mixstyle.cache.storage.atomic import read_json
@@ -33,8 +40,7 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
         if path.is_file():
             metrics = read_json(path)
             measured = [name for name in asked if TASKS[name].key in metrics]
-            made = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
-            done = f"{made:%Y-%m-%d %H:%M}; {len(measured)} of {len(asked)} tasks, {metrics['songs']} held-out songs"
+            done = f"{made_at(kept, METRICS)}{len(measured)} of {len(asked)} tasks, {metrics['songs']} held-out songs"
     except (MixstyleError, KeyError, TypeError) as error:
         return status("damaged", problems=(f"{path}: {error}",), run="mixstyle evaluate --rebuild")
     try:
@@ -48,10 +54,10 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if cache is None or missing is not None:
         why = "there are no stems" if cache is None else f"{missing}: no such checkpoint"
-        problems, changed = (f"could not be compared with the settings: {why}",), []
+        problems, changed = (*damaged, f"could not be compared with the settings: {why}"), []
     else:
         try:
-            problems, changed = (), changes(folder, provenance_of(settings, cache, checkpoints))
+            problems, changed = tuple(damaged), changes(folder, provenance_of(settings, cache, checkpoints))
         except MixstyleError as error:
             return status("damaged", done, (str(error),), "mixstyle evaluate --rebuild")
     if changed:

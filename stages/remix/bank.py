@@ -45,7 +45,7 @@ from mixstyle.stages.separate.shard_maker import (
     make_share,
 )
 from mixstyle.stages.separate.stage import as_mixstyle_errors
-from mixstyle.stages.settings.places import keep_settings
+from mixstyle.stages.settings.places import begun_once, keep_settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
 SILENCE_LUFS = -60.0
@@ -163,7 +163,7 @@ def open_bank(
 
 
 def fill_bank(
-    folder: Path,
+    folder: Path | Place,
     groups: Sequence[Group],
     cache: StemCache,
     chosen: SeparateSettings,
@@ -174,6 +174,7 @@ def fill_bank(
     separators: Sequence[tuple[Path, Path]] = (),
     rebuild: bool = False,
     notes: Mapping[str, Any] | None = None,
+    read: Callable[[], StemCache] | None = None,
 ) -> StemCache:
     """Makes the clips of groups that the folder does not hold yet; all of them, as cached stems.
 
@@ -181,33 +182,37 @@ def fill_bank(
     clips. chosen: names the separator, its device, precision and num_overlap, and streams and workers as for
     `separate`. separators: further ones (YAML, checkpoint), for groups that name them. clip_s: of a mix; donors hold as
     much. groups_per_shard: whole blocks. stage: the command, for messages and what they tell to run. notes: settings
-    that the caller wants the folder to be known by.
+    that the caller wants the folder to be known by. read: opens the filled bank, where it is not in a folder.
 
     Raises MixstyleError where the folder was made from something else ("stale", unless `rebuild`), where another
     process is filling it ("in-use"), and as `separate` does.
     """
-    chosen = replace(chosen, stems_dir=folder)
-    with as_mixstyle_errors(folder), ShardLocks(folder, f"mixstyle {stage}") as locks:
+    place = folder if isinstance(folder, Place) else Place(folder)
+    chosen = replace(chosen, stems_dir=place.folder)
+    size = {
+        "clip_s": clip_s,
+        "clips_per_track": max((len(group.mixes) for group in groups), default=1),
+        "tracks_per_shard": groups_per_shard,
+    }
+    made_from = {"tracks": len(groups), "groups": groups_digest(groups)}
+
+    def opened() -> BankRun:
+        place.refresh()
         separation = open_separation(chosen, separators)
-        size = {
-            "clip_s": clip_s,
-            "clips_per_track": max((len(group.mixes) for group in groups), default=1),
-            "tracks_per_shard": groups_per_shard,
-        }
-        made_from = {"tracks": len(groups), "groups": groups_digest(groups)}
         provenance = bank_provenance(
             stage, {**(notes or {}), **size}, made_from, cache, separation.made_with, notes=separation.notes
         )
         with locks.mutex():
-            run = open_bank(
-                Place(folder), groups, cache, separation, provenance, workers=chosen.workers, rebuild=rebuild
-            )
+            return open_bank(place, groups, cache, separation, provenance, workers=chosen.workers, rebuild=rebuild)
+
+    with as_mixstyle_errors(place.folder), ShardLocks(place.folder, f"mixstyle {stage}") as locks, place.told():
+        run = begun_once(opened)
 
         def make(advance: Callable[[], None]) -> list[RunStats]:
             return [make_share(run, range(run.n_shards), locks, advance)]
 
         fill_share(run, range(run.n_shards), locks, make, lambda: announce(run))
-        filled = StemCache(folder)
+        filled = read() if read is not None else StemCache(place.folder)
         if not filled.complete:
             raise locks.refusal()
         return filled

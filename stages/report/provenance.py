@@ -26,8 +26,13 @@ def provenance_of(settings: Settings, cache: "StemCache", store: "FeatureStore")
     """What a report follows from. Raises MixstyleError where there is no checkpoint."""
     path = checkpoint_of(settings)
     check_checkpoint(path, settings.train.checkpoint_dir)
-    inputs = {"checkpoint": sha256_file(path)[:16], "stems": cache.fingerprint, "features": store.fingerprint}
+    inputs = {"checkpoint": checkpoint_hash(path), "stems": cache.fingerprint, "features": store.fingerprint}
     return Provenance("report", shaping(settings.report), made_from=inputs)
+
+
+def checkpoint_hash(path: Path) -> str:
+    """What a report's provenance tells of its checkpoint: 16 hex digits."""
+    return sha256_file(path)[:16]
 
 
 def with_reported(settings: Settings) -> Settings:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import torch
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import MIXED_FROM, LoadedEncoder
@@ -37,6 +38,7 @@ from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_f
 from mixstyle.stages.report.provenance import LOSS, METRICS, SETTINGS, checkpoint_of, provenance_of, with_reported
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, chance_of, html
+from mixstyle.stages.settings.kept import report_folder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import read_loss
 
@@ -68,10 +70,21 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     `report.split` has fewer than 2 tracks.
     """
     del rebuild
-    settings = with_reported(settings)
+    kept = report_folder(settings)
+    device = resolve_device(settings.report.device)
+    check_folder(kept.folder)
+    with kept.turn("mixstyle report"):
+        kept.fetch(anew=True)  # before the work: a store that does not answer is told at once
+        summary = _report(with_reported(settings), kept.folder, device)
+        kept.send()
+        kept.show(NAMES[REPORT], METRICS)
+    say(f"report: {summary.html}")
+    return summary
+
+
+def _report(settings: Settings, folder: Path, device: torch.device) -> ReportSummary:
+    """The same, into a folder of this machine, of a checkpoint of this machine."""
     chosen = settings.report
-    device = resolve_device(chosen.device)
-    check_folder(chosen.report_dir)
     cache, store = open_described_stems(settings)
     provenance = provenance_of(settings, cache, store)  # before it is read: a newer one then counts as another
     path = checkpoint_of(settings)
@@ -104,7 +117,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
         retrieval["all"] = retrieve(tracks, embeddings, list(range(len(tracks))))
     loss = bundled(read_loss(path.parent / LOSS), LOSS_ROWS)
     result = Report(settings, cache, store, loaded, path, device, split, known, tracks, retrieval, loss)
-    return _write(chosen.report_dir, result, embeddings, asked, provenance)
+    return _write(folder, result, embeddings, asked, provenance)
 
 
 def choose_split(tracks: Sequence[CachedTrack], wanted: str, known: bool) -> tuple[str, list[CachedTrack]]:
@@ -177,7 +190,6 @@ def _write(
         say(f"report:   {'chance':<18} " + "   ".join(f"top-{k} {100 * chance(k, retrieval.pool):.1f}%" for k in TOP))
     if note := evidence_note(main.queries):
         say(f"report: {note}")
-    say(f"report: {summary.html}")
     return summary
 
 

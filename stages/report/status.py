@@ -1,11 +1,10 @@
 """What `mixstyle status` tells of the report."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.stage_status import StageStatus
-from mixstyle.stages.settings.kept import with_trained
+from mixstyle.stages.common.stage_status import StageStatus, made_at, not_opened
+from mixstyle.stages.settings.kept import report_folder
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -19,24 +18,31 @@ def report_status(settings: Settings, cache: "StemCache | None", store: "Feature
     """What the report says, and whether it is of what is there. cache, store: None with nothing to compare with."""
     from mixstyle.cache.storage.atomic import read_json
     from mixstyle.cache.storage.provenance import differences, read_provenance
-    from mixstyle.stages.report.provenance import METRICS, SETTINGS, provenance_of
+    from mixstyle.stages.report.provenance import METRICS, SETTINGS, provenance_of, with_reported
 
-    folder = settings.report.report_dir
+    kept, damaged = report_folder(settings, to_read=True), list[str]()
+    try:
+        kept.fetch(SETTINGS, METRICS, left_out=damaged)
+    except MixstyleError as error:
+        return not_opened("report", error)
+    folder = kept.folder
     metrics_path = folder / METRICS
     if not metrics_path.is_file() or not (folder / SETTINGS).is_file():
-        return StageStatus("report", "not started", run="mixstyle report")
-    made = datetime.fromtimestamp(metrics_path.stat().st_mtime).astimezone()
+        state = "damaged" if damaged else "not started"
+        return StageStatus("report", state, problems=tuple(damaged), run="mixstyle report")
     try:
         found = read_json(metrics_path)["retrieval"]
         numbers = ", ".join(f"{row} {100 * found[row]['top1']:.1f}%" for row in ("trained", "raw", "untrained"))
-        done = f"{made:%Y-%m-%d %H:%M}; top-1 of {found['pool']} songs: {numbers}"
+        done = f"{made_at(kept, METRICS)}top-1 of {found['pool']} songs: {numbers}"
         stored = read_provenance(folder / SETTINGS)
     except (MixstyleError, KeyError, TypeError) as error:
         return StageStatus("report", "damaged", problems=(f"{metrics_path}: {error}",), run="mixstyle report")
     try:
-        now = provenance_of(with_trained(settings, "best_model.pt"), cache, store) if cache and store else stored
-    except MixstyleError as error:  # the checkpoint is gone
-        return StageStatus("report", "stale", done, (error.message,), "mixstyle report")
+        now = provenance_of(with_reported(settings), cache, store) if cache and store else stored
+    except MixstyleError as error:
+        if error.code == "remote":
+            return StageStatus("report", "cannot be read", done, (error.message,))
+        return StageStatus("report", "stale", done, (error.message,), "mixstyle report")  # the checkpoint is gone
     if changed := differences(stored, now, told=INPUTS):
         return StageStatus("report", "stale", done, (f"changed since: {', '.join(changed)}",), "mixstyle report")
-    return StageStatus("report", "done", done)
+    return StageStatus("report", "done", done, tuple(damaged))

@@ -48,8 +48,8 @@ GroupedBy = Literal["auto", "manifest", "folder", "tags"]
 class EvaluateSettings:
     """`mixstyle evaluate`: what embeddings know, on songs that were not trained on."""
 
-    evaluate_dir: Location = setting(Path("evaluation"))
-    """The folder that metrics, tables and the page go to."""
+    evaluate_dir: LocationOrUrl = setting(Path("evaluation"))
+    """The folder that metrics, tables and the page go to, or a URL such as s3://bucket/evaluation."""
     checkpoints: Several[LocationOrUrl] = setting((), shapes_output=True)
     """Checkpoints or exported encoders, their URLs, or `shipped`; none takes best_model.pt of the training's folder."""
     models: Several[str] = setting((), shapes_output=True)
@@ -58,7 +58,7 @@ class EvaluateSettings:
     """Which tasks are done. `stems-...` and `true-...` are diagnostics; `songs-same-chain` takes
     `song_stretches` times as long as `same-chain`; `unseen-effects` needs the package multiafx,
     `true-same-chain` and `separator-dependence` need `rendered_dir`, `published-protocol` stems that are given."""
-    bank_dir: Location = setting(Path("cache/evaluation-banks"))
+    bank_dir: LocationOrUrl = setting(Path("cache/evaluation-banks"))
     """The folder of clips that were mixed, summed and separated again: made once, for any number of encoders."""
     clip_s: Number = setting(4.0, gt=0, shapes_output=True)
     """Length of the stretches of clips that are mixed anew; clips as they are keep the cached length."""

@@ -26,6 +26,16 @@ def with_training_folder(settings: Settings, folder: Path) -> Settings:
     return replace(settings, train=replace(settings.train, checkpoint_dir=folder))
 
 
+def report_folder(settings: Settings, *, to_read: bool = False) -> KeptFolder:
+    """The report's folder, to be written unless `to_read`. Nothing is looked at yet."""
+    return (read_folder if to_read else kept_folder)(settings.report.report_dir, settings.train.stems_cache_dir)
+
+
+def evaluation_folder(settings: Settings, *, to_read: bool = False) -> KeptFolder:
+    """The evaluation's folder, to be written unless `to_read`. Nothing is looked at yet."""
+    return (read_folder if to_read else kept_folder)(settings.evaluate.evaluate_dir, settings.train.stems_cache_dir)
+
+
 def with_trained(settings: Settings, *names: str) -> Settings:
     """The settings with a folder of this machine that holds the training's files of these names, as they are kept.
 

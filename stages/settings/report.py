@@ -5,15 +5,15 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings.base import STRICT, Device, Location, LocationOrUrl, setting
+from mixstyle.stages.settings.base import STRICT, Device, LocationOrUrl, setting
 
 
 @dataclass(frozen=True, config=STRICT)
 class ReportSettings:
     """`mixstyle report`: one page about a trained encoder."""
 
-    report_dir: Location = setting(Path("report"))
-    """The folder that the page and its figures go to."""
+    report_dir: LocationOrUrl = setting(Path("report"))
+    """The folder that the page and its figures go to, or a URL such as s3://bucket/report."""
     checkpoint: LocationOrUrl | None = setting(None)
     """The encoder, or its URL; null takes best_model.pt of the training's checkpoint folder."""
     device: Device = setting("auto")

@@ -119,7 +119,7 @@ def test_a_store_that_does_not_answer_or_is_not_there_is_told_in_a_line(
 
 def test_only_some_outputs_may_be_behind_urls() -> None:
     with pytest.raises(MixstyleError) as caught:
-        load_settings("demo", ["evaluate.evaluate_dir=s3://bucket/evaluation"])
+        load_settings("demo", ["train.log_dir=s3://bucket/logs"])
     assert caught.value.code == "bad-setting"
     settings = load_settings("demo", ["separate.stems_dir=file:///tmp/stems", "remix.remix_dir=s3://bucket/bank"])
     assert settings.separate.stems_dir == Path("/tmp/stems")
