@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.storage.atomic import read_json, write_json
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.matching.desk import Strip, number
@@ -80,7 +81,7 @@ def read_chain(path: Path) -> MatchChain:
     or values that no desk has), unknown-version.
     """
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such file", code="not-found")
+        raise not_there(path)
     data = read_json(path, changed="after a change by hand, delete its line content_sha256")
     if not isinstance(data, dict) or data.get("kind") != KIND:
         raise MixstyleError(f"{path}: is no chain of mixstyle match", code="wrong-file")

@@ -36,6 +36,7 @@ import soundfile
 from mixstyle.cache.music.writer import libsndfile_refusals
 from mixstyle.cache.storage.atomic import atomic_write, write_text
 from mixstyle.cache.storage.provenance import differences
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.synth.song import MIN_DURATION_S, render_song
@@ -91,6 +92,7 @@ def demo_songs(
     """
     _check(songs, seed, duration_s, workers)
     output_dir = Path(output_dir)
+    check_folder(output_dir)
     settings = stored_settings(seed, duration_s, stems)
     with _telling(output_dir):
         finished = _open_folder(output_dir, settings, songs, rebuild)

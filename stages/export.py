@@ -9,6 +9,7 @@ from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.models.exports import SUFFIX, load_encoder, save_export
 from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.provenance import read_provenance
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share
@@ -47,7 +48,7 @@ def export(
         except ValueError as error:
             raise MixstyleError(f"{source}: {error}", code="bad-option") from error
     if words is not None and not words.is_file():
-        raise MixstyleError(f"{words}: no such file", code="not-found")
+        raise not_there(words)
     try:
         own_words = words.read_text(encoding="utf-8-sig") if words is not None else ""
     except (OSError, UnicodeDecodeError) as error:

@@ -18,6 +18,7 @@ import yaml
 from mixstyle.cache.storage.atomic import publish, sha256_file
 from mixstyle.cache.storage.download import check_url, discard, download, forget
 from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.msst import read_separator_config
 from mixstyle.pipeline.separation.separator import Separator, load_separator
@@ -66,6 +67,7 @@ def fetch_separator(url: str, sha256: str = "", output: Path | None = None, conf
         say(f"fetch-separator: {path} is there already; nothing is downloaded")
         found = _checked(path, path, yaml_path, wanted)
     else:
+        check_file(path)
         with locked(path.parent, "mixstyle fetch-separator"):
             found = _fetched(url, path, yaml_path, wanted)
     _print(found)

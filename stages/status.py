@@ -6,7 +6,7 @@ what the stage would make now, and changes nothing. These are the answers togeth
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.common.commands import completed
@@ -19,7 +19,9 @@ from mixstyle.stages.remix.status import remix_status
 from mixstyle.stages.report.status import report_status
 from mixstyle.stages.separate.status import separate_status
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.given import ANY_FOLDER
 from mixstyle.stages.songs.status import index_status
+from mixstyle.stages.steps.first_step import what_separate_lacks
 from mixstyle.stages.train.status import train_status
 
 COLOURS: dict[str, str] = {
@@ -55,6 +57,8 @@ def status(settings: Settings) -> StatusSummary:
     """Prints, and returns, where each stage of the profile stands. Never raises for what it finds on the disk."""
     songs = demo_songs_status(settings)
     cache, separate = separate_status(settings)
+    if separate.state == "not started" and not songs.run:
+        separate = _what_has_to_be_first(separate, settings)
     bank, remix = remix_status(settings, cache)
     store, features = features_status(settings, cache, bank)
     train, report = train_status(settings, cache, store), report_status(settings, cache, store)
@@ -62,6 +66,17 @@ def status(settings: Settings) -> StatusSummary:
     summary = StatusSummary((songs, separate, remix, features, train, report, evaluate, index))
     _print(summary, settings)
     return summary
+
+
+def _what_has_to_be_first(separate: StageStatus, settings: Settings) -> StageStatus:
+    """`separate` with what it would refuse to begin without, and with a command that works."""
+    lacking = what_separate_lacks(settings)
+    if lacking is None:
+        return separate
+    # rendered songs are to try things on: a profile of one's own music waits for a folder of that
+    words = ("separate", "--data-path", ANY_FOLDER) if lacking.remedy[0] == "demo-songs" else lacking.remedy
+    problem = lacking.told(completed(lacking.remedy, settings))
+    return replace(separate, problems=(*separate.problems, problem), run=shlex.join(["mixstyle", *words]))
 
 
 def _print(summary: StatusSummary, settings: Settings) -> None:

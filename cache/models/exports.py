@@ -24,6 +24,7 @@ from mixstyle.cache.models.separator_records import KEY as SEPARATORS
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.kept_folder import by_url
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 
@@ -87,7 +88,7 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
     """
     path = Path(path)
     if not path.is_file():
-        raise MixstyleError(f"{path}: no such file", code="not-found")
+        raise not_there(path)
     try:
         with safe_open(path, "pt") as file:
             content = json.loads((file.metadata() or {}).get(_KEY, "null"))

@@ -7,6 +7,8 @@ the URL is found again. `file://` is no URL in this sense: it is the path.
 import re
 from pathlib import Path
 
+from mixstyle.pipeline.core.errors import MixstyleError
+
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)", re.DOTALL)
 _FILE = re.compile(r"file:/{1,3}(?=[^/])")
 
@@ -28,6 +30,20 @@ def shown(path: Path | str) -> str:
     's3://bucket/stems'
     """
     return url_of(path) or (path.as_posix() if isinstance(path, Path) else path)
+
+
+def not_there(path: Path, what: str = "file", named_by: str = "") -> MixstyleError:
+    """What to raise where a file or folder of this machine is needed and there is none: a URL is told as one.
+
+    named_by: of the message, before the path.
+
+    >>> str(not_there(Path("a.wav"))), not_there(Path("s3://bucket/a.wav")).code
+    ('a.wav: no such file', 'bad-option')
+    """
+    if url := url_of(path):
+        told = f"{named_by}{url}: is a URL, and a {what} of this machine is needed here; copy it first"
+        return MixstyleError(told, code="bad-option")
+    return MixstyleError(f"{named_by}{path}: no such {what}", code="not-found")
 
 
 def without_file_scheme(text: str) -> str:

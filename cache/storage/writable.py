@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -33,6 +34,7 @@ def cannot_write(path: Path, error: OSError) -> MixstyleError:
 
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, unless it is there. Raises MixstyleError (cannot-write)."""
+    _check_no_url(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -42,8 +44,9 @@ def make_folder(folder: Path) -> None:
 def check_folder(folder: Path, output: Path | None = None) -> None:
     """Looks whether files can be written into a folder, or into the one that it would be made in; leaves nothing.
 
-    output: what the message names, if not the folder. Raises MixstyleError (cannot-write).
+    output: what the message names, if not the folder. Raises MixstyleError (cannot-write), also for a URL.
     """
+    _check_no_url(output or folder)
     try:
         place = folder.resolve()  # also of `..` after a folder that is not there
         while not place.exists():
@@ -54,7 +57,8 @@ def check_folder(folder: Path, output: Path | None = None) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Looks whether a file can be written; leaves nothing. Raises MixstyleError (cannot-write)."""
+    """Looks whether a file can be written; leaves nothing. Raises MixstyleError (cannot-write), also for a URL."""
+    _check_no_url(path)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -87,6 +91,13 @@ def refusals_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
         except OSError as reason:
             raise cannot_write(path, reason) from error
         raise
+
+
+def _check_no_url(output: Path) -> None:
+    """A path of this machine would be made of `s3://bucket/x`: folders named `s3:` and `bucket`."""
+    if url := url_of(output):
+        told = f"{url}: cannot be written (a URL, and a path of this machine is needed here; copy it afterwards)"
+        raise MixstyleError(told, code="cannot-write")
 
 
 def _write_probe(folder: Path) -> None:

@@ -12,12 +12,8 @@ from mixstyle.pipeline.separation.msst import digest, read_state_dict
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
 from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, shipped
 from mixstyle.stages.common.notes import note
+from mixstyle.stages.common.public_separator import PUBLIC, check_separator
 
-PUBLIC = (
-    "https://github.com/ZFTurbo/Music-Source-Separation-Training/releases/download/v1.0.17/"
-    "model_scnet_masked_ep_111_sdr_9.8286.ckpt"
-)
-"""The public separator that the profile `fma` names."""
 SMALL = (
     "note: the separator is the small one that mixstyle ships, for trying things and not for research; "
     f"for a public one run: mixstyle fetch-separator {PUBLIC}"
@@ -53,7 +49,7 @@ def configured_separator(
     """
     if chosen.input == "stems":
         return None
-    check_separator(chosen)
+    check_separator(chosen.separator_checkpoint)
     separator = load_separator(
         shipped(chosen.separator_config),
         shipped(chosen.separator_checkpoint),
@@ -64,19 +60,6 @@ def configured_separator(
     if to_separate:
         tell_small(separator)
     return separator
-
-
-def check_separator(chosen: SeparatorSettings) -> None:
-    """Raises MixstyleError (not-found) with the command that brings it, where the public separator is not there yet."""
-    checkpoint = shipped(chosen.separator_checkpoint)
-    if checkpoint.is_file() or checkpoint.name != PUBLIC.rpartition("/")[2]:
-        return
-    elsewhere = () if checkpoint.parent == SEPARATOR.parent else ("--output", str(checkpoint))
-    raise MixstyleError(
-        f"{checkpoint}: the separator is not there yet; to get it,",
-        code="not-found",
-        remedy=("fetch-separator", PUBLIC, *elsewhere),
-    )
 
 
 def tell_small(separator: Separator) -> None:

@@ -30,7 +30,8 @@ def _separator(settings: Settings) -> tuple[dict[str, Any], tuple[Problem, ...]]
     chosen = settings.separate
     if chosen.input == "stems":
         return {"file": None, "note": "separate.input=stems: nothing is separated"}, ()
-    from mixstyle.stages.common.separators import PUBLIC, configured_separator, is_small
+    from mixstyle.stages.common.public_separator import PUBLIC
+    from mixstyle.stages.common.separators import configured_separator, is_small
 
     def load() -> Any:
         import torch

@@ -21,7 +21,7 @@ import torch
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.listing import list_folder
 from mixstyle.cache.storage.atomic import read_json, write_json
-from mixstyle.cache.storage.urls import shown
+from mixstyle.cache.storage.urls import not_there, shown
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
@@ -86,7 +86,7 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     Raises MixstyleError for fewer than two songs, and for what cannot be read or written.
     """
     if not stems.is_dir():
-        raise MixstyleError(f"{stems}: no such folder", code="not-found")
+        raise not_there(stems, "folder")
     check_folder(output)
     songs = sorted(list_folder(stems, "stems").sizes)
     if len(songs) < 2:

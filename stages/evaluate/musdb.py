@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mixstyle.cache.music.listing import list_folder
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_folder
-from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.evaluate.stage import evaluate
@@ -44,7 +44,7 @@ def evaluate_musdb(
     shipped one. Raises MixstyleError where there are no songs, and as the stages do.
     """
     if not musdb.is_dir():
-        raise MixstyleError(f"{musdb}: no such folder", code="not-found")
+        raise not_there(musdb, "folder")
     with helped_by("evaluate-musdb", str(musdb), str(output)):
         return _evaluated(musdb, output, settings, checkpoints, chains, effects, rebuild)
 

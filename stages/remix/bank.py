@@ -26,6 +26,7 @@ from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
@@ -224,10 +225,10 @@ def announce(run: BankRun) -> None:
     for separator in run.separators:
         say(f"{run.command}: {separator.description}")
     first = run.separators[0]
-    threads = f" of {streams.threads_per_stream} threads" if first.device.type == "cpu" else ""
+    threads = f" of {counted(streams.threads_per_stream, 'thread')}" if first.device.type == "cpu" else ""
     say(
-        f"{run.command}: {first.precision} on {first.device}, {streams.streams} streams{threads}, batches of "
-        f"{streams.batch_chunks}"
+        f"{run.command}: {first.precision} on {first.device}, {counted(streams.streams, 'stream')}{threads}, "
+        f"batches of {streams.batch_chunks}"
     )
 
 

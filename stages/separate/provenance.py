@@ -10,6 +10,7 @@ from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import Provenance, read_provenance
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
@@ -90,7 +91,7 @@ def provenance_of(
     """
     table = chosen.tracks_csv
     if table is not None and not table.is_file():
-        raise MixstyleError(f"separate.tracks_csv={table}: no such file", code="not-found")
+        raise not_there(table, named_by="separate.tracks_csv=")
     settings = shaping(chosen)
     if table is not None:
         settings["tracks_csv"] = f"{table} ({sha256_file(table)[:16]})"

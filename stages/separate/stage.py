@@ -320,10 +320,10 @@ def _announce(run: SeparationRun) -> None:
         return
     chosen, streams = run.settings, run.streams
     device = ", ".join(chosen.devices) or str(run.separator.device)
-    threads = f" of {streams.threads_per_stream} threads" if run.separator.device.type == "cpu" else ""
+    threads = f" of {counted(streams.threads_per_stream, 'thread')}" if run.separator.device.type == "cpu" else ""
     say(f"separate: {run.separator.description}")
     say(
-        f"separate: {run.separator.precision} on {device}, {streams.streams} streams{threads}, "
+        f"separate: {run.separator.precision} on {device}, {counted(streams.streams, 'stream')}{threads}, "
         f"batches of {streams.batch_chunks}"
     )
 

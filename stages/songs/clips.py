@@ -18,6 +18,7 @@ from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import DecodedWindows, DecodePool, Decoder
 from mixstyle.cache.music.reader import UnreadableMusic, WindowAudio
 from mixstyle.cache.music.stem_folders import stem_files
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, measure_song
@@ -127,7 +128,7 @@ class SongReader:
             _, found = cut_files(decoder, given_stems(path), path.name, self._stems)
             return _decoded(name, found, given=True)
         if not path.exists():  # what is there and no file is told by what reads it
-            raise MixstyleError(f"{path}: no such file", code="not-found")
+            raise not_there(path)
         known = self._known(decoder, path, name)
         if known is not None:
             return known
@@ -203,9 +204,10 @@ class SongReader:
 
 def given_stems(folder: Path) -> dict[str, Path]:
     """The files of a folder of stems. Raises MixstyleError where it is none."""
+    if folder.is_file():
+        raise MixstyleError(f"{folder}: is a file, not a folder of stems", code="not-found")
     if not folder.is_dir():
-        why = "is a file, not a folder of stems" if folder.is_file() else "no such folder"
-        raise MixstyleError(f"{folder}: {why}", code="not-found")
+        raise not_there(folder, "folder")
     try:
         return stem_files(folder.parent, folder.name)
     except UnreadableMusic as error:

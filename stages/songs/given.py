@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mixstyle.cache.music.listing import list_folder, track_files
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.stages.settings.profile import Settings
@@ -25,7 +26,7 @@ def given_songs(paths: Sequence[Path]) -> list[Path]:
     songs: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise MixstyleError(f"{path}: no such file", code="not-found")
+            raise not_there(path)
         if path.is_dir() and not is_stem_folder(path.resolve()):
             songs += [path / name for name in sorted(music_of(path))]
         else:
@@ -36,7 +37,7 @@ def given_songs(paths: Sequence[Path]) -> list[Path]:
 def check_song(path: Path) -> None:
     """Raises MixstyleError for what is no one song: not there (not-found), or a folder without stems (bad-option)."""
     if not path.exists():
-        raise MixstyleError(f"{path}: no such file", code="not-found")
+        raise not_there(path)
     if path.is_dir() and not is_stem_folder(path.resolve()):
         raise MixstyleError(
             f"{path}: a folder without stems, and one song is needed: name a file in it, or a folder of a song's stems",

@@ -17,6 +17,7 @@ from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import guard, read_provenance
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted
 from mixstyle.stages.cluster.ray_pool import RayOptions
@@ -49,7 +50,7 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
             f"{folder}: is a file, and an index is made of a folder; give the folder that it is in", code="bad-option"
         )
     if not folder.is_dir():
-        raise MixstyleError(f"{folder}: no such folder", code="not-found")
+        raise not_there(folder, "folder")
     place = place_of_index(settings)
     place.refresh()
     with place.told():

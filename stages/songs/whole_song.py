@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mixstyle.cache.music.reader import BLOCK_FRAMES, Blocks, UnreadableMusic
 from mixstyle.cache.music.stem_folders import StemBlocks, probe_stems
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, SongMeter
@@ -60,7 +61,7 @@ class WholeSong:
         if self._files is not None:
             self._told(lambda: probe_stems(self._files or {}))
         if isinstance(music, Path) and not self.given and not music.exists():
-            raise MixstyleError(f"{music}: no such file", code="not-found")
+            raise not_there(music)
 
     @cached_property
     def look(self) -> Look:

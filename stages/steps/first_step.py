@@ -23,7 +23,7 @@ def first_step(error: MixstyleError, settings: Settings) -> MixstyleError:
     if settings.train.stems_url:
         return error  # the stems are made elsewhere
     begun = error.message if error.message.endswith(",") else f"{error.message};"
-    lacking = _what_separate_lacks(settings)
+    lacking = what_separate_lacks(settings)
     if lacking is not None:
         return MixstyleError(f"{begun} {lacking.message}", code=error.code, remedy=lacking.remedy)
     found = _missing_before(settings, error.remedy[0])
@@ -32,10 +32,10 @@ def first_step(error: MixstyleError, settings: Settings) -> MixstyleError:
     return error
 
 
-def _what_separate_lacks(settings: Settings) -> MixstyleError | None:
+def what_separate_lacks(settings: Settings) -> MixstyleError | None:
     """What `separate` would say before it makes its first stems; None where it has begun, or can."""
     from mixstyle.cache.music.formats import LISTING_VERSION
-    from mixstyle.stages.common.separators import check_separator
+    from mixstyle.stages.common.public_separator import check_separator
     from mixstyle.stages.common.stage_status import is_begun
     from mixstyle.stages.separate.music import listed_music
 
@@ -45,7 +45,7 @@ def _what_separate_lacks(settings: Settings) -> MixstyleError | None:
     try:
         listed_music(settings, LISTING_VERSION)
         if chosen.input != "stems":
-            check_separator(chosen)
+            check_separator(chosen.separator_checkpoint)
     except MixstyleError as error:
         return error if error.remedy else None
     return None

@@ -17,7 +17,7 @@ from mixstyle.cache.storage import download as downloads
 from mixstyle.cache.storage.locks import locked
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.stages.common.separators import PUBLIC
+from mixstyle.stages.common.public_separator import PUBLIC
 from mixstyle.stages.fetch_separator import FOLDER, fetch_separator
 from mixstyle.stages.settings.profile import load_settings
 

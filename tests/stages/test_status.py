@@ -68,6 +68,7 @@ def state_of(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_before_anything_is_done_it_says_where_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_song(tmp_path, 0)
     summary = status(here(tmp_path))
     assert [(found.stage, found.state) for found in summary.stages] == [
         ("demo-songs", "not needed"),
@@ -80,7 +81,7 @@ def test_before_anything_is_done_it_says_where_to_begin(tmp_path: Path, capsys: 
     assert "separate: not started; run: mixstyle separate" in told
     assert "evaluate: not started; run: mixstyle evaluate" in told
     assert summary.next_command == "mixstyle separate"
-    assert [p.name for p in tmp_path.iterdir()] == ["profile.yaml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["music", "profile.yaml"]
 
 
 def test_when_all_is_done_it_tells_what_is_there_and_changes_nothing(

@@ -84,6 +84,56 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(folder: Pat
     assert code_of(*words) == "cannot-write"
 
 
+@pytest.mark.parametrize("what", [what for what in FILES if what != "index"])
+def test_a_url_for_an_output_that_takes_none_is_told_as_one(
+    folder: Path, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And no folder that is called `s3:` is made."""
+    (folder / "p.yaml").write_text("separate: {separator_checkpoint: none.ckpt, data_path: none}\n")
+    words = [word.replace("OUT", "s3://bucket/out") for word in FILES[what]]
+    if what != "fetch-separator":
+        words += ["--config", "p.yaml"]
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["mixstyle", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "error: s3://bucket/out" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
+SONGS = {
+    "stems": ("stems", "SONG", "-o", "out"),
+    "describe": ("describe", "SONG"),
+    "describe --stems": ("describe", "song.wav", "--stems", "SONG"),
+    "embed": ("embed", "SONG", "-o", "out.npy"),
+    "compare": ("compare", "song.wav", "SONG"),
+    "search": ("search", "SONG"),
+    "match": ("match", "SONG", "-r", "song.wav", "-o", "out.wav"),
+    "match -r": ("match", "song.wav", "-r", "SONG", "-o", "out.wav"),
+    "apply": ("apply", "SONG", "song.wav", "-o", "out.wav"),
+    "index": ("index", "SONG"),
+    "evaluate-match": ("evaluate-match", "SONG", "out"),
+    "evaluate-musdb": ("evaluate-musdb", "SONG", "out"),
+    "separate.tracks_csv": ("separate", "--data-path", "music", "--set", "separate.tracks_csv=SONG"),
+}
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("what", SONGS)
+def test_a_url_where_a_file_of_this_machine_is_needed_is_told_as_one(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("SONG", "s3://bucket/a song.wav") for word in SONGS[what]]
+    monkeypatch.setattr(sys, "argv", ["mixstyle", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("mixstyle: error: "))
+    assert "s3://bucket/a song.wav" in error
+    assert "no such f" not in error
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
 def test_a_refusal_that_no_code_expected_is_one_line_too(capsys: pytest.CaptureFixture[str], number: int) -> None:
     def run() -> None:

@@ -32,7 +32,8 @@ from mixstyle.stages.common.assets import (
     shipped,
     shipped_encoder,
 )
-from mixstyle.stages.common.separators import PUBLIC, configured_separator, is_small, other_separator, tell_small
+from mixstyle.stages.common.public_separator import PUBLIC
+from mixstyle.stages.common.separators import configured_separator, is_small, other_separator, tell_small
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 

@@ -13,8 +13,9 @@ from helpers.small_separator import song
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages import cli
-from mixstyle.stages.common.separators import PUBLIC
+from mixstyle.stages.common.public_separator import PUBLIC
 from mixstyle.stages.settings.profile import load_settings
+from mixstyle.stages.status import status
 from mixstyle.stages.steps.first_step import first_step
 
 PROFILES = ("demo", "cpu", "fma", "fma-remix")
@@ -136,6 +137,24 @@ def test_with_stems_a_training_on_a_bank_asks_for_the_bank(profile: str, remedy)
         make_bank(Path(BANKS[profile]), blocks=2, groups=1, contents=2, clip_s=0.5)
         for words in (("train",), ("export", "encoder.safetensors")):
             assert remedy(*words, *config) == ["features", *config], words
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_status_names_a_next_command_that_separate_would_not_refuse(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the music, then the separator, and `separate` itself only where both are there."""
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(profile)
+    before = status(settings)
+    if profile == "demo":
+        assert before.next_command == "mixstyle demo-songs"
+        return
+    assert before.next_command == "mixstyle separate --data-path FOLDER"
+    assert str(settings.separate.data_path) in before["separate"].problems[0]
+    add_music(profile)
+    command = f"mixstyle fetch-separator {PUBLIC}" if profile.startswith("fma") else "mixstyle separate"
+    assert status(settings).next_command == command
 
 
 def test_rendered_songs_are_taken_where_there_are_some(remedy) -> None:
