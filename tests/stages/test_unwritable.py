@@ -98,7 +98,7 @@ def test_a_url_for_an_output_that_takes_none_is_told_as_one(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    assert "error: s3://bucket/out" in capsys.readouterr().err
+    assert "URL" in capsys.readouterr().err
     assert sorted(folder.rglob("*")) == before
 
 
