@@ -6,6 +6,7 @@ those are is a reader's to say (`mixstyle.stages.train.readers`); any number of 
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -30,6 +31,10 @@ from mixstyle.stages.common.worker_memory import as_made, collating
 Key = tuple[int, int, int]
 """(epoch, step within the epoch, item within the batch), all from 0."""
 Purpose = Literal["train", "validation"]
+AHEAD = 4
+"""Items of a worker that wait."""
+WORKER_NICENESS = 5
+"""Of a loader's workers, added to that of the training: about a third of its weight."""
 ROLES = 3
 """Clips of an item: anchor, positive, negative."""
 
@@ -146,6 +151,11 @@ class Items(Dataset[Item]):
         self.stream = {"train": 0, "validation": 1}[purpose]
 
     @property
+    def small(self) -> bool:
+        """An item of three clips' stems has tens of megabytes."""
+        return False
+
+    @property
     def steps_per_epoch(self) -> int:
         """Whole batches of distinct tracks."""
         return len(self.tracks) // self.batch_size
@@ -259,6 +269,11 @@ class Source(Protocol):
         """Whether missing descriptors are computed where items are made."""
         ...
 
+    @property
+    def small(self) -> bool:
+        """Whether a whole batch of items may wait in memory beside the one that is in work."""
+        ...
+
     def __getitem__(self, request: Request, /) -> Any: ...
 
     def collate(self, epoch: int, step: int, items: Sequence[Any]) -> Batch: ...
@@ -282,10 +297,12 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Batches of (epoch, step within it), in order. items: which of a batch's are wanted; None: all.
 
-    A worker makes one item at a time and at most 4 wait for each, so memory is bounded by workers and not by batches.
+    A worker makes one item at a time and at most 4 wait for each, so memory is bounded by workers and not by batches;
+    of small ones a batch waits. Workers take what the training leaves of the cores.
     """
     dataset = reader.data
     wanted = items if items is not None else range(dataset.batch_size)
+    ahead = max(AHEAD, -(-len(wanted) // max(workers, 1))) if dataset.small else AHEAD
     if workers and dataset.describe_here:
         describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # loads and designs what forked workers then have
     mine, theirs = itertools.tee(steps)
@@ -294,15 +311,22 @@ def load_batches(
         batch_size=None,
         sampler=_Requests(reader.requests(theirs, wanted)),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=ahead if workers else None,
         collate_fn=collating(as_made),
-        worker_init_fn=leave_ctrl_c_to_parent,
+        worker_init_fn=_begin_worker,
         # A fork shares the index of a large cache; workers use neither CUDA nor more than one thread.
         multiprocessing_context="fork" if workers else None,
     )
     made = raised(loader)
     for epoch, step in mine:
         yield dataset.collate(epoch, step, list(itertools.islice(made, len(wanted))))
+
+
+def _begin_worker(*_: object) -> None:
+    leave_ctrl_c_to_parent()
+    # a network that is trained on the same cores waits for all of its threads, so a worker that takes one of them
+    # stops both; while the network waits for data, the workers have all cores to themselves
+    os.nice(WORKER_NICENESS)
 
 
 class _Requests(Sampler[Request]):

@@ -91,6 +91,11 @@ class BankItems(Dataset[GroupItem]):
         self.batch_size = batch_size
 
     @property
+    def small(self) -> bool:
+        """Spectrograms of a group have a tenth of what its stems have."""
+        return self.mels is not None
+
+    @property
     def steps_per_epoch(self) -> int:
         """Whole batches of distinct blocks."""
         return len(self.tracks) // self.batch_size
