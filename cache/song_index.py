@@ -218,7 +218,7 @@ class SongIndex:
 
         (self.folder / STATE).unlink(missing_ok=True)
         with atomic_write(self.folder / NEAREST) as temporary, temporary.open("wb") as file:
-            faiss.write_index(made, faiss.PyCallbackIOWriter(file.write))
+            faiss.write_index(made, faiss.PyCallbackIOWriter(file.write))  # pyright: ignore[reportAttributeAccessIssue]
         write_json(self.folder / STATE, state, checksum=True)
 
     def _stored_state(self) -> Any:

@@ -25,7 +25,9 @@ def song(number: int) -> IndexedSong:
         return IndexedSong(name, 1000 + number, number, 0.0, nothing, nothing, "unreadable: lost sync")
     vector = rng.standard_normal(DIMENSIONS).astype(np.float32)
     values = rng.standard_normal(DESCRIPTORS).astype(np.float32)
-    return IndexedSong(name, 1000 + number, number, 3.5 + number, vector / np.linalg.norm(vector), values)
+    return IndexedSong(
+        name, 1000 + number, number, 3.5 + number, (vector / np.linalg.norm(vector)).astype(np.float32), values
+    )
 
 
 def fill(place: Place) -> int:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def words_of(command: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *TRAINED])
-def test_a_full_disk_costs_a_line_and_nothing_else(folder: Path, trained: Path, tmp_path: Path, command: str) -> None:
+def test_a_full_disk_costs_a_line_and_nothing_else(
+    folder: Path, trained: Path, tmp_path: Path, record_property: Callable[[str, object], None], command: str
+) -> None:
     if shutil.which("unshare") is None or subprocess.run([*MOUNT, "true"], capture_output=True).returncode:
         pytest.skip("this system makes no mount namespaces")
     words = [word.replace("OUT", str(tmp_path / "disk" / "out")) for word in words_of(command)]
@@ -70,6 +73,7 @@ def test_a_full_disk_costs_a_line_and_nothing_else(folder: Path, trained: Path, 
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(found) == len(SHARES)
+    record_property("tried", len(found))
     for trial in found:
         assert trial["status"] == 1, trial
         errors = [line for line in trial["said"].splitlines() if line.startswith("mixstyle: error: ")]

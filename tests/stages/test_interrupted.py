@@ -106,7 +106,11 @@ TRAINED = ("evaluate", "report", "remix", "export")
 @pytest.mark.slow
 @pytest.mark.parametrize("command", TRAINED)
 def test_each_phase_of_a_command_is_stopped(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
+    command: str,
 ) -> None:
     """Stopped as its first unit of work is counted and its first output named, one in the middle, and the last."""
     monkeypatch.chdir(trained)
@@ -122,7 +126,7 @@ def test_each_phase_of_a_command_is_stopped(
             name: data for name, data in content(trained).items() if name.startswith(stage.made) and ".lock" not in name
         }
 
-    numbers = cycle((INT, TERM))
+    numbers, tried = cycle((INT, TERM)), 0
     for moment in ("counted", "written"):
         clear()
         with monkeypatch.context() as patch:
@@ -144,6 +148,8 @@ def test_each_phase_of_a_command_is_stopped(
             assert not [name for name in made() if name.endswith(".partial")], (moment, nth)
             assert run(*words) == 0
             assert made() == unbroken, (moment, nth)
+            tried += 1
+    record_property("tried", tried)
 
 
 def test_verify_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -171,7 +171,7 @@ def test_an_evaluation_is_gone_on_with_on_another_machine(
 
     with monkeypatch.context() as patch:
         measured: list[str] = []
-        embedded = evaluate_stage.embedded
+        embedded = evaluate_stage.embedded  # pyright: ignore[reportPrivateImportUsage]
 
         def stopped(*arguments: object) -> object:
             if measured:
