@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from mixstyle.cache.features_damage import UNREADABLE
+from mixstyle.cache.storage.atomic import drop_scratch
+from mixstyle.cache.storage.locks import turn
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 FORMAT = "mixstyle-mels"
@@ -51,38 +53,48 @@ class MelStore:
 
         rows: clips. group_rows: of a chunk. shard_rows: of a shard of the bank.
         """
-        if path.is_dir():
-            try:
-                group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
-                if dict(group.attrs) == _attributes(made_with):
-                    return cls(path, group)
-            except (*UNREADABLE, MixstyleError):
-                pass  # it holds nothing that cannot be made again
-            shutil.rmtree(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        with turn(path.with_name(f".{path.name}.lock")):  # two trainings may share the folder
+            if (found := cls._made_before(path, made_with)) is not None:
+                return found
+            drop_scratch(path)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+            try:
+                group = zarr.open_group(scratch, mode="w", zarr_format=3)
+                group.attrs.update(_attributes(made_with))
+                group.create_array(
+                    "mels",
+                    shape=(rows, channels, mels, frames),
+                    chunks=(group_rows, channels, mels, frames),
+                    dtype="float16",
+                    fill_value=0.0,
+                    dimension_names=("row", "channel", "mel", "frame"),
+                    # lz4 reads faster than a disk; shuffled, float16 spectrograms shrink by about a fifth
+                    compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()],
+                )
+                shards = -(-rows // shard_rows)
+                group.create_array(
+                    "done", shape=(shards,), chunks=(1,), dtype="bool", fill_value=False, dimension_names=("shard",)
+                )
+                scratch.chmod(0o755)  # mkdtemp's folders are closed to others
+                scratch.rename(path)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            return cls(path, zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False))
+
+    @classmethod
+    def _made_before(cls, path: Path, made_with: Mapping[str, Any]) -> "MelStore | None":
+        """What is there, where it is of the same; what is of other things is removed."""
+        if not path.is_dir():
+            return None
         try:
-            group = zarr.open_group(scratch, mode="w", zarr_format=3)
-            group.attrs.update(_attributes(made_with))
-            group.create_array(
-                "mels",
-                shape=(rows, channels, mels, frames),
-                chunks=(group_rows, channels, mels, frames),
-                dtype="float16",
-                fill_value=0.0,
-                dimension_names=("row", "channel", "mel", "frame"),
-                # lz4 reads faster than a disk; shuffled, float16 spectrograms shrink by about a fifth
-                compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()],
-            )
-            shards = -(-rows // shard_rows)
-            group.create_array(
-                "done", shape=(shards,), chunks=(1,), dtype="bool", fill_value=False, dimension_names=("shard",)
-            )
-            scratch.chmod(0o755)  # mkdtemp's folders are closed to others
-            scratch.rename(path)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        return cls(path, zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False))
+            group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+            if dict(group.attrs) == _attributes(made_with):
+                return cls(path, group)
+        except (*UNREADABLE, MixstyleError):
+            pass  # it holds nothing that cannot be made again
+        shutil.rmtree(path)
+        return None
 
     @classmethod
     def open(cls, path: Path) -> "MelStore":

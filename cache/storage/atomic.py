@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -61,6 +62,16 @@ def _temporary_name(name: str) -> str:
     if len(os.fsencode(whole)) <= LONGEST_NAME_BYTES:
         return whole
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.partial"
+
+
+def drop_scratch(path: Path) -> None:
+    """Removes the folders `.NAME.*.partial` beside `path`, in which processes that were killed had begun to make it.
+
+    To be called where no other process makes one, under a lock.
+    """
+    for entry in path.parent.iterdir() if path.parent.is_dir() else ():
+        if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".partial") and entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def own_partial(path: Path) -> Path:

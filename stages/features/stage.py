@@ -26,6 +26,7 @@ from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.cache.stem_store.stream import verified_tracks
+from mixstyle.cache.storage.atomic import drop_scratch
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.urls import shown
@@ -242,6 +243,7 @@ def _fresh_store(
         with locks.all():  # nobody is filling it
             place.clear()
     kernel = {KERNEL: KERNEL_NAME} if kernel_of(None, device) else {}
+    drop_scratch(place.folder)  # under the mutex
     return FeatureStore.create(
         place,
         descriptors=DESCRIPTORS,

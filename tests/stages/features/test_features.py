@@ -305,6 +305,33 @@ def start(*processes: "subprocess.Popen[str]") -> None:
         process.stdin.flush()
 
 
+BEGIN = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from helpers.mixed_cache import settings_of
+from mixstyle.cache import features_store
+from mixstyle.stages.features.stage import features
+features_store.zarr.consolidate_metadata = lambda *_: os.kill(os.getpid(), 9)  # the last step before the rename
+features(settings_of(Path({folder!r})))
+"""
+
+
+def test_what_a_run_that_was_killed_at_its_beginning_left_is_removed(finished: Path, tmp_path: Path) -> None:
+    folder = copy_of(finished, tmp_path / "begun")
+    script = BEGIN.format(tests=str(TESTS), folder=str(folder))
+    ended = subprocess.run([sys.executable, "-c", script], env=os.environ, timeout=120).returncode
+    assert ended == -signal.SIGKILL
+    assert len(list(folder.glob(".features.zarr.*.partial"))) == 1
+    (folder / ".features.zarr.mine").mkdir()
+    features(settings_of(folder))
+    assert sorted(path.name for path in folder.glob(".features.zarr*")) == [
+        ".features.zarr.lock",
+        ".features.zarr.mine",
+    ]
+    assert (folder / "features.zarr").is_dir()
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(finished: Path, tmp_path: Path) -> None:
     folder = copy_of(finished, tmp_path / "killed")
