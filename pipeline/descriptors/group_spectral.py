@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mixstyle.pipeline.descriptors.measured import Measured
 
-_BAND = "10 log10(E({}) / E(22 Hz..22.6 kHz, at most Nyquist)), E summed over both channels; floor -80"
+_BAND = "10 log10(E({}) / E(22 Hz..Nyquist)), E summed over both channels; floor -80"  # stored: a version keeps it
 _EDGES = {"low": "22..250 Hz", "mid": "250..4000 Hz", "high": "4000 Hz..Nyquist"}
 _DENSITY_DB_PER_OCTAVE = 3.010299956639812  # 10 log10 2: each octave is twice as wide as the one below
 

@@ -43,6 +43,8 @@ stems likewise). The mix is the sum of the stems.
   decimation by 16 (alias rejection above 85 dB). The milliseconds are those at 44.1 kHz. Energies are means over
   frames, scaled to mean squares. A bin that straddles the edge of a band is divided by the share of its width on
   either side.
+- **Totals.** The total of all octaves, E(22 Hz..Nyquist) in the formulas, ends where the top octave does, at 22.6 kHz.
+  At rates above 45.3 kHz that is below Nyquist: so a song has nearly the same values at 44.1 and at 48 kHz.
 - **Masking** looks at *tiles*: a frame times a band about one ERB wide, 8 bands below the crossover and 31 from there
   to 16 kHz. A tile is active when its energy is above {ACTIVE_DB:g} dB against the mean of the stem's tiles. Every band
   counts the same, however many frames it has. Positive dB: the others are louder.
