@@ -14,7 +14,6 @@ their paths; it follows from the parts, and is made anew where it is not of them
 their embeddings.
 """
 
-import contextlib
 import hashlib
 import itertools
 import math
@@ -187,13 +186,11 @@ class SongIndex:
     def write_nearest(self) -> None:
         """Makes the search structure of the songs that are there, unless it is. Raises MixstyleError (cannot-write)."""
         if self.usable:
-            self._nearest = self._load_nearest(self.usable, keep=self._keep_nearest)
+            self._nearest = self._load_nearest(self.usable, must_keep=True)
 
-    def _load_nearest(
-        self, songs: Sequence[IndexedSong], keep: Callable[["faiss.Index", Any], None] | None = None
-    ) -> "faiss.Index":
-        """keep: keeps one that had to be made, with its state. None: as far as it can be written. It follows from the
-        parts, so a search makes it again the next time."""
+    def _load_nearest(self, songs: Sequence[IndexedSong], must_keep: bool = False) -> "faiss.Index":
+        """must_keep: raises MixstyleError where one that had to be made cannot be written. It follows from the parts,
+        so a search makes it again the next time."""
         import faiss  # takes a while
 
         digest = hashlib.sha256()
@@ -205,11 +202,11 @@ class SongIndex:
             return found
         made = faiss.IndexFlatIP(embeddings.shape[1])
         made.add(embeddings)
-        if keep is not None:
-            keep(made, state)
-            return made
-        with contextlib.suppress(MixstyleError, OSError, RuntimeError):
+        try:
             self._keep_nearest(made, state)
+        except (MixstyleError, OSError, RuntimeError):
+            if must_keep:
+                raise
         return made
 
     def _keep_nearest(self, made: "faiss.Index", state: Any) -> None:
