@@ -72,6 +72,9 @@ def read_separator_config(path: str | Path) -> SeparatorFile:
         raise MixstyleError(f"{path}: cannot read the separator's YAML ({error.strerror})", code="not-found") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MixstyleError(f"{path}: not a safe YAML file: {one_line(error, 300)}", code="damaged-file") from error
+    if isinstance(data, dict) and isinstance(name := data.get("model"), str):
+        # As the files of MSST's Demucs have it: the architecture's name, and its settings in a section of that name.
+        data = {**data, "architecture": name, "model": data.get(name, {})}
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
         raise MixstyleError(
             f"{path}: has no `model` section; give the YAML that was published with the checkpoint", code="wrong-file"

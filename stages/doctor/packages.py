@@ -20,6 +20,7 @@ ASKED = (
 OPTIONAL = {
     "s3fs": ("s3fs", "music and stems behind s3://"),
     "ray": ("ray>=2.49", "--ray: several machines"),
+    "demucs": ("demucs>=4.1,<5", "HTDemucs separators"),
     "pandas": ("pandas", "FeatureStore.to_dataframe"),
     "multiafx": ("multiafx==0.1.1", "the evaluation's task unseen-effects"),
 }
