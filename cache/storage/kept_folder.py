@@ -23,12 +23,14 @@ from pathlib import Path
 from mixstyle.cache.storage.atomic import json_with_checksum, own_partial, publish, read_json, sha256_file
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import working_folder
-from mixstyle.cache.storage.remote_store import TRIES, RemoteStore
+from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.cache.storage.writable import make_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 
 VERSION = 1
+MOST_LOOKS = 20
+"""At a folder that others send to: what was fetched stays, so that each look fetches what has changed since."""
 SUFFIXES = (".pt", ".safetensors", ".json", ".csv", ".parquet", ".npz", ".png", ".html")
 """Of the files that are kept; others, and those whose names begin with a dot, stay on this machine."""
 _MANIFEST = re.compile(r"manifest-(\d{8})\.json")
@@ -77,7 +79,8 @@ class RemoteFolder(KeptFolder):
     """A folder behind a URL. folder: the working folder; one process at a time sends from it, and locks it.
     leave: files of it that are not kept, since they follow from others.
 
-    Methods raise MixstyleError as `RemoteStore` does, and "damaged-file" for what is not what was sent.
+    Methods raise MixstyleError as `RemoteStore` does, which includes "remote" for a folder that others change all the
+    while, and "damaged-file" for what is not what was sent.
     """
 
     is_remote = True
@@ -101,18 +104,17 @@ class RemoteFolder(KeptFolder):
 
     def look(self) -> None:
         """Reads the manifests. `files` is empty where there is none, or where none can be read: `damage` tells that."""
-        listed: Iterable[str] = ()
-        numbers: list[int] = []
-        read: list[dict[str, KeptFile]] = []
-        for left in range(TRIES, 0, -1):
+        for _ in range(MOST_LOOKS):
             listed = self.store.listed(deep=False)
             numbers = _numbers(listed)
             try:
                 read = self._read(numbers[:2])
                 break
             except MixstyleError as error:
-                if error.code != "not-found" or left == 1:  # removed since it was listed: there is a newer one
+                if error.code != "not-found":  # removed since it was listed: there is a newer one
                     raise
+        else:
+            raise self._changing()
         self._number = numbers[0] if numbers else 0
         self.files, self._before = (*read, {}, {})[:2]
         named = {object_name(name, kept) for files in read for name, kept in files.items()}
@@ -120,19 +122,21 @@ class RemoteFolder(KeptFolder):
 
     def fetch(self, *names: str, left_out: list[str] | None = None, anew: bool = False) -> None:
         wrong: dict[str, MixstyleError] = {}
-        for _ in range(TRIES):
-            before = self._number
+        for _ in range(MOST_LOOKS):
+            before, wrong_before = self._number, self._objects_of(wrong)
             self.look()
-            if self.damage is not None and not anew:
-                if left_out is None or not self.files:
-                    raise self.damage
-                left_out.append(f"{self.damage.message}; the one before it counts")
+            if self.damage is not None and not anew and (left_out is None or not self.files):
+                raise self.damage
             if wrong and self._number == before:
                 break
             make_folder(self.folder)
             wrong = self._fetch(names)
-            if not wrong:
+            if self._objects_of(wrong) <= wrong_before:  # what a newer manifest names too was not removed: it is lost
                 break
+        else:
+            raise self._changing()
+        if self.damage is not None and left_out is not None and not anew:
+            left_out.append(f"{self.damage.message}; the one before it counts")
         self._all_here = not names
         for error in wrong.values():
             if left_out is None and not anew:
@@ -298,6 +302,16 @@ class RemoteFolder(KeptFolder):
         if self._hashed.get(path.name, ((0, 0), ""))[0] != key:
             self._hashed[path.name] = key, sha256_file(path)
         return KeptFile(stat.st_size, self._hashed[path.name][1])
+
+    def _objects_of(self, names: Iterable[str]) -> set[str]:
+        """What files of the last manifest are called in the store."""
+        return {object_name(name, self.files[name]) for name in names}
+
+    def _changing(self) -> MixstyleError:
+        return MixstyleError(
+            f"{self.name}: changes faster than it can be read; give the command again, or when less is sent there",
+            code="remote",
+        )
 
     def _wrong(self, name: str, what: str) -> MixstyleError:
         return MixstyleError(f"{self.name}/{name}: damaged: {what}", code="damaged-file", remedy=("verify", "--repair"))

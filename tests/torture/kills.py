@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["OMP_NUM_THREADS"] = "1"  # commands are forked from this process, which must stay without threads
 from torture.children import in_child
 from torture.commands import BY_NAME, STAGES, Run, Stage, import_all, write_inputs
+from torture.journal import code_hash
 from torture.soak import Memory
 from torture.trials import KINDS, trial
 from torture.workplace import Outcome, Workplace
@@ -91,15 +91,6 @@ def has_kernel(folder: Path, built: bool | None = None) -> bool:
     if not built:
         os.environ["ATEN_CPU_CAPABILITY"] = "default"  # no run looks for it then
     return built
-
-
-def code_hash() -> str:
-    """SHA-256 of all sources that trials depend on, hexadecimal."""
-    root = Path(__file__).parents[2]
-    found = [path for name in ("pipeline", "cache", "stages", "api") for path in (root / name).rglob("*.py")]
-    found += [path for name in ("torture", "helpers") for path in (root / "tests" / name).glob("*.py")]
-    parts = (f"{path.relative_to(root)} {sha256(path.read_bytes()).hexdigest()}" for path in sorted(found))
-    return sha256("\n".join(parts).encode()).hexdigest()
 
 
 def written(journal: Path) -> dict[int, Outcome]:

@@ -2,6 +2,7 @@
 
     uv run python tests/torture/store_faults.py --runs 200
     uv run python tests/torture/store_faults.py --runs 100 --what features     # or checkpoints, or index
+    uv run python tests/torture/store_faults.py --runs 200 --journal FILE      # broken off, the same goes on
 
 A real server on loopback (SeaweedFS); each run is seeded: two workers at once, one killed in half of the runs, a third
 that finishes. While they work and afterwards a reader reads through the same proxy: what it gets is right, or an error.
@@ -28,6 +29,7 @@ from helpers.faulty_proxy import Faults, faulty
 from helpers.index_workers import IndexWorkers
 from helpers.s3_server import BUCKET, objects, reached, served
 from helpers.store_workers import WAIT_S, check_objects, check_read, described, in_process, run, work, write_local
+from torture.journal import Journal, code_hash
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage import remote_store
@@ -76,29 +78,40 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the first run; each later one has the next.")] = 0,
     share: Annotated[float, typer.Option(help="Of requests that meet a fault.")] = 0.15,
     what: Annotated[What, typer.Option(help="What is kept.")] = What.STEMS,
+    journal: Annotated[Path | None, typer.Option(help="To write each run to, and to go on from.")] = None,
+    minutes: Annotated[float, typer.Option(help="Begins no more runs after so many.")] = 1e9,
 ) -> None:
     """Prints counts, and ends with an error at the first difference."""
     remote_store.WAIT_S = WAIT_S
-    met: Counter[str] = Counter()
-    told: Counter[str] = Counter()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
+        kept = Journal(journal or folder / "journal.jsonl", {"what": what, "share": str(share), "code": code_hash()})
+        done = {entry["run"] for entry in kept.entries}
         workers = WORKERS[what](folder / "local")
         with served(folder / "server") as server:
-            for number in range(seed, seed + runs):
+            for number in sorted({*range(seed, seed + runs)} - done):
+                if time.monotonic() - start > 60 * minutes:
+                    break
                 faults, url = Faults(number, share), f"s3://{BUCKET}/run-{number}"
                 with faulty(server, faults) as proxy, reached(proxy):
-                    told += Counter(one(url, folder / str(number), number, workers.work, workers.check_read))
-                met += faults.met
+                    told = one(url, folder / str(number), number, workers.work, workers.check_read)
                 with reached(server):
-                    told["objects that nothing names"] += workers.check_objects(
-                        f"run-{number}", folder / f"{number}-end"
-                    )
-                told["runs"] += 1
-                if told["runs"] % 10 == 0:
-                    print(f"{time.monotonic() - start:.0f} s: {described(told)} {described(met)}", flush=True)
-    print(f"equal in the end: {described(told)}; requests by fault: {described(met)}")
+                    unnamed = workers.check_objects(f"run-{number}", folder / f"{number}-end")
+                told |= {"runs": 1, "objects that nothing names": unnamed}
+                kept.add({"run": number, "told": told, "met": dict(faults.met)})
+                if number % 10 == 9:
+                    print(f"{time.monotonic() - start:.0f} s: {counts(kept)}", flush=True)
+    print(f"equal in the end: {counts(kept)}")
+
+
+def counts(journal: Journal) -> str:
+    """What runs came to, and the requests by fault."""
+    told, met = Counter[str](), Counter[str]()
+    for entry in journal.entries:
+        told += Counter(entry["told"])
+        met += Counter(entry["met"])
+    return f"{described(told)}; requests by fault: {described(met)}"
 
 
 def one(

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 import torch
 from helpers.faulty_proxy import Faults, faulty
-from helpers.s3_server import BUCKET, free_ports, objects, reached, served
+from helpers.s3_server import BUCKET, objects, reached, refusing, served
 from helpers.small_encoder import write_encoder
 from helpers.store_workers import WAIT_S
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_had_is_refused_by_its_url(server: str, tmp_path: Path) -
     assert (error.code, "gone/other.safetensors" in error.message) == ("not-found", True)
     assert refused("s3://no-such-bucket/encoder.safetensors", tmp_path).code == "not-found"
     assert refused(f"s3://{BUCKET}", tmp_path).code == "bad-setting"
-    with reached(f"http://127.0.0.1:{free_ports(1)[0]}"):
+    with refusing() as down, reached(down):
         error = refused(url, tmp_path)  # although there is a copy
     assert (error.code, error.message.startswith(f"{url}: "), "\n" in error.message) == ("remote", True, False)
 

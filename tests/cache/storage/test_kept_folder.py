@@ -1,6 +1,6 @@
 """A folder kept behind s3:// on a real server: what was sent last, whole, whatever became of single objects."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -8,8 +8,9 @@ import pytest
 from helpers.s3_server import BUCKET, objects, reached, served
 from helpers.store_workers import WAIT_S
 
-from mixstyle.cache.storage import remote_store
+from mixstyle.cache.storage import kept_folder, remote_store
 from mixstyle.cache.storage.kept_folder import RemoteFolder, manifest_name
+from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.pipeline.core.errors import MixstyleError
 
 pytestmark = pytest.mark.slow
@@ -115,3 +116,69 @@ def test_one_manifest_before_the_last_is_kept_with_its_files(server: str, tmp_pa
     reader = RemoteFolder(f"s3://{BUCKET}/many", tmp_path / "two")
     reader.fetch(left_out=left_out)
     assert ((tmp_path / "two" / "latest.pt").read_bytes(), len(left_out)) == (b"2", 1)
+
+
+class Overtaken(RemoteStore):
+    """A store to which others send before each download."""
+
+    def __init__(self, url: str, others: Callable[[], None]) -> None:
+        super().__init__(url)
+        self._others = others
+
+    def download(self, name: str, target: Path) -> None:
+        self._others()
+        super().download(name, target)
+
+
+class Sender:
+    """One machine that sends `latest.pt` twice when it is asked, as often as `left` says: what it sent is gone then."""
+
+    def __init__(self, kept: RemoteFolder, left: int) -> None:
+        self._kept, self._left, self.sent = kept, left, 0
+
+    def __call__(self) -> None:
+        for _ in range(2 if self._left else 0):
+            self.sent += 1
+            (self._kept.folder / "latest.pt").write_bytes(b"weights of step %d" % self.sent)
+            (self._kept.folder / "loss.csv").write_bytes(b"step,loss\n%d,1\n" % self.sent)
+            self._kept.send()
+        self._left -= self._left > 0
+
+
+def overtaken(name: str, folder: Path, left: int) -> tuple[RemoteFolder, Sender]:
+    """A reader's folder, and who sends to it."""
+    sender = Sender(sent(name, folder / "sender"), left)
+    reader = RemoteFolder(f"s3://{BUCKET}/{name}", folder / "reader")
+    reader.store = Overtaken(reader.name, sender)
+    return reader, sender
+
+
+def test_a_reader_that_is_overtaken_gets_what_was_sent_last_and_of_one_moment(server: str, tmp_path: Path) -> None:
+    reader, sender = overtaken("overtaken", tmp_path, 7)
+    reader.fetch("latest.pt", "loss.csv")
+    assert sender.sent == 14
+    assert (reader.folder / "latest.pt").read_bytes() == b"weights of step 14"
+    assert (reader.folder / "loss.csv").read_bytes() == b"step,loss\n14,1\n"
+
+
+def test_a_folder_that_changes_all_the_while_is_not_taken_for_damaged(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_folder, "MOST_LOOKS", 3)
+    reader, _ = overtaken("changing", tmp_path, 1000)
+    for left_out in (None, list[str]()):
+        with pytest.raises(MixstyleError) as caught:
+            reader.fetch("latest.pt", left_out=left_out)
+        assert (caught.value.code, reader.name in caught.value.message) == ("remote", True)
+        assert not left_out
+
+
+def test_damage_is_told_while_others_send(server: str, tmp_path: Path) -> None:
+    reader, _ = overtaken("damaged", tmp_path, 1000)
+    put(f"damaged/{object_of('damaged', 'settings.json')}", b"[]\n")
+    with pytest.raises(MixstyleError) as caught:
+        reader.fetch("settings.json")
+    assert caught.value.code == "damaged-file"
+    left_out: list[str] = []
+    reader.fetch("settings.json", left_out=left_out)
+    assert len(left_out) == 1

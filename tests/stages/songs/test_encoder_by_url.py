@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from helpers.s3_server import BUCKET, free_ports, reached, served
+from helpers.s3_server import BUCKET, reached, refusing, served
 from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import write_songs
 from helpers.store_workers import WAIT_S
@@ -75,7 +75,7 @@ def test_songs_are_embedded_as_by_the_file(server: str, tmp_path: Path) -> None:
     with pytest.raises(MixstyleError) as caught:
         embed(there, [music], tmp_path / "damaged.npy")
     assert caught.value.code == "damaged-file"
-    with reached(f"http://127.0.0.1:{free_ports(1)[0]}"):
+    with refusing() as down, reached(down):
         with pytest.raises(MixstyleError) as caught:
             embed(there, [music], tmp_path / "none.npy")
         assert (caught.value.code, URL in caught.value.message) == ("remote", True)
