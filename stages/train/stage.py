@@ -24,9 +24,9 @@ from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress
+from mixstyle.stages.common.stopping import StoppingAfterStep
 from mixstyle.stages.settings.kept import training_folder
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.train.ctrl_c import CtrlC
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.launcher import as_rank, in_processes
@@ -37,6 +37,8 @@ from mixstyle.stages.train.schedule import learning_rate
 from mixstyle.stages.train.setup import check_objective
 from mixstyle.stages.train.step import Stepper, StepResult
 from mixstyle.stages.train.training import Training, open_inputs
+
+TO_STOP = "train: stopping after this step; once more to stop at once"
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ class _Run(Training):
         log = TrainLog(folder / LOSS, options.log_dir, self.step) if self.leads else None
         began, self.waited_s, loss = time.monotonic(), 0.0, None
         try:
-            with CtrlC(self.leads) as ctrl_c:
-                loss = self._loop(log, ctrl_c)
+            with StoppingAfterStep(lambda: self.say(TO_STOP)) as stopping:
+                loss = self._loop(log, stopping)
         finally:
             if log is not None:
                 log.close()
@@ -125,7 +127,7 @@ class _Run(Training):
         )
         return TrainSummary(self.step, self.epoch, loss, self.best_loss, folder / FINAL, wall_s, self.waited_s)
 
-    def _loop(self, log: TrainLog | None, ctrl_c: "CtrlC") -> float:
+    def _loop(self, log: TrainLog | None, stopping: StoppingAfterStep) -> float:
         options = self.options
         losses, mean = self.epoch_losses(), math.nan
         batches = load_batches(self.reader, self._places(), options.workers, self.items)
@@ -164,11 +166,11 @@ class _Run(Training):
                 mean = sum(losses) / max(len(losses), 1)
                 if ended:
                     losses.clear()
-                if any_rank(ctrl_c.pressed > 0, self.device):
+                if any_rank(stopping.asked > 0, self.device):
                     self.save(LATEST, None)
                     self.send()
                     wait_for_ranks()
-                    ctrl_c.stop()
+                    stopping.stop()
         return mean
 
     def _train_step(self, batch: Batch) -> tuple[StepResult, float]:
