@@ -84,8 +84,8 @@ def demo_songs(
     """Renders `songs` songs of `duration_s` seconds into `output_dir`, in `workers` processes.
 
     Songs that an earlier run with the same settings finished are kept; a larger `songs` adds to them.
-    `rebuild` removes the folder's songs first. The bytes depend on the settings alone, not on
-    `songs` or `workers`.
+    `rebuild` removes the folder's songs first. Without songs nothing is made, not even the folder. The
+    bytes depend on the settings alone, not on `songs` or `workers`.
 
     Raises MixstyleError for impossible settings, a folder that cannot be written, or songs made with
     other settings (naming the first that differs).
@@ -96,6 +96,9 @@ def demo_songs(
     settings = stored_settings(seed, duration_s, stems)
     with _telling(output_dir):
         finished = _open_folder(output_dir, settings, songs, rebuild)
+        if not songs:
+            say(f"no songs were asked for: nothing is written to {output_dir} (the profile brings its own music)")
+            return DemoSongsSummary(output_dir, 0, 0, 0, float(duration_s))
         todo = [index for index in range(songs) if index not in finished]
         for folder in ("songs", "stems") if stems else ("songs",):
             (output_dir / folder).mkdir(parents=True, exist_ok=True)
@@ -103,9 +106,6 @@ def demo_songs(
         kept = songs - len(todo)
         if kept:
             say(f"{kept} of {songs} songs are there already")
-        if not songs:
-            say(f"no songs were asked for: {output_dir} stays empty (the profile brings its own music)")
-            return DemoSongsSummary(output_dir, 0, 0, 0, float(duration_s))
         jobs = [(output_dir, index, song_seed(seed, index), duration_s, stems) for index in todo]
         with progress("rendering songs", total=songs, unit="songs", done=kept) as bar:
             for entry in _render_all(jobs, min(workers, len(jobs))):
