@@ -325,8 +325,9 @@ def read_part(path: Path) -> list[IndexedSong]:
     outside = next((name for name in map(os.fsdecode, plain["path"]) if not _is_inside(name)), None)
     if outside is not None:
         raise MixstyleError(
-            f"{path}: names {outside!r}, which is outside of the music folder; delete it and index its songs again",
+            f"{path}: names {outside!r}, which is outside of the music folder",
             code="damaged-file",
+            remedy=_AGAIN,
         )
     songs = [
         IndexedSong(

@@ -33,6 +33,7 @@ from mixstyle.stages.evaluate.embeddings import read_embeddings
 from mixstyle.stages.settings.kept import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.given import ANY_FOLDER
 from mixstyle.stages.songs.index_reach import place_of_index
 
 REPORTED = "metrics.json"
@@ -338,9 +339,9 @@ def _index(place: Place) -> Iterator[Check]:
     if not path.is_file():
         return
     try:
-        music = str(read_provenance(path).flat.get("music", "--help"))
+        music = str(read_provenance(path).flat.get("music", ANY_FOLDER))
     except MixstyleError:
-        music = "--help"
+        music = ANY_FOLDER
     again = ("index", music)
     lock = functools.partial(locked, folder, "mixstyle verify --repair")
     yield Check(named(path.name), functools.partial(_check_settings, path), (*again, "--rebuild"))

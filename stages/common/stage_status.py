@@ -1,5 +1,6 @@
 """How a stage stands: what each stage's own `status.py` gives to `mixstyle status`."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from mixstyle.cache.storage.kept_folder import KeptFolder
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
+from mixstyle.stages.common.commands import told
 
 State = Literal["not started", "not needed", "partly done", "done", "stale", "damaged", "cannot be read"]
 _UNREADABLE = frozenset({"remote", "no-package", "bad-setting"})
@@ -37,13 +39,19 @@ def is_begun(location: Path) -> bool:
     return bool(url_of(location)) or (location / "settings.json").exists()
 
 
-def not_opened(stage: str, error: MixstyleError) -> StageStatus:
-    """How a stage stands whose shards cannot be opened."""
-    run = f"mixstyle {stage}"
+def not_opened(stage: str, error: MixstyleError, *music: str) -> StageStatus:
+    """How a stage stands whose output cannot be opened. music: what its command has to be given."""
+    run = shlex.join(["mixstyle", stage, *music])
     if error.code == "not-found":
         return StageStatus(stage, "not started", run=run)
     state = "cannot be read" if error.code in _UNREADABLE else "damaged"
-    return StageStatus(stage, state, problems=(str(error),), run=run)
+    return StageStatus(stage, state, problems=(told(error),), run=helping(error, run))
+
+
+def helping(error: MixstyleError, run: str) -> str:
+    """The command that an error tells to run, where it is one of the same stage as `run`; else `run`."""
+    own = list(error.remedy[:1]) == shlex.split(run)[1:2]
+    return shlex.join(["mixstyle", *error.remedy]) if own else run
 
 
 def made_at(kept: KeptFolder, name: str) -> str:

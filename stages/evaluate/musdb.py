@@ -45,8 +45,20 @@ def evaluate_musdb(
     """
     if not musdb.is_dir():
         raise not_there(musdb, "folder")
-    with helped_by("evaluate-musdb", str(musdb), str(output)):
+    with helped_by(*_command(musdb, output, checkpoints, chains, effects)):
         return _evaluated(musdb, output, settings, checkpoints, chains, effects, rebuild)
+
+
+def _command(
+    musdb: Path, output: Path, checkpoints: Sequence[Path], chains: int, effects: Sequence[int]
+) -> tuple[str, ...]:
+    """The command that asks for the same again."""
+    named = [word for path in checkpoints for word in ("--checkpoint", str(path))]
+    if chains != CHAINS:
+        named += ["--chains", str(chains)]
+    if tuple(effects) != EFFECTS:
+        named += ["--effects", ",".join(map(str, effects))]
+    return "evaluate-musdb", str(musdb), str(output), *named
 
 
 def _evaluated(

@@ -5,6 +5,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.stage_status import StageStatus, made_at, not_opened
 from mixstyle.stages.settings.kept import evaluation_folder, with_trained
 from mixstyle.stages.settings.profile import Settings
@@ -50,7 +51,7 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
             options.checkpoints, settings.train.checkpoint_dir, settings.train.stems_cache_dir
         )
     except MixstyleError as error:
-        return status("cannot be read", done, (str(error),))
+        return status("cannot be read", done, (told(error),))
     missing = next((path for path in checkpoints if not path.is_file()), None)
     if cache is None or missing is not None:
         why = "there are no stems" if cache is None else f"{missing}: no such checkpoint"
@@ -59,7 +60,7 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
         try:
             problems, changed = tuple(damaged), changes(folder, provenance_of(settings, cache, checkpoints))
         except MixstyleError as error:
-            return status("damaged", done, (str(error),), "mixstyle evaluate --rebuild")
+            return status("damaged", done, (told(error),), "mixstyle evaluate --rebuild")
     if changed:
         # other inputs and versions are measured anew by themselves, other settings are refused without --rebuild
         refused = any(line.startswith("evaluate.") for line in changed)

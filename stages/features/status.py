@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from mixstyle.cache.features_place import features_place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import StageStatus, not_opened
+from mixstyle.stages.common.commands import told
+from mixstyle.stages.common.stage_status import StageStatus, helping, not_opened
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _ORDER = ("done", "not started", "partly done", "stale", "cannot be read", "damaged")
 """States, the worst last."""
+_AGAIN = "mixstyle features --rebuild"
 
 
 def features_status(
@@ -57,10 +59,10 @@ def _store_status(place: "Place", cache: "StemCache | None") -> "tuple[FeatureSt
         stale = stale_reasons(store, cache) if cache else []
         damaged = store.damaged_shards()
     except MixstyleError as error:
-        return None, StageStatus("features", "damaged", problems=(str(error),), run="mixstyle features --rebuild")
+        return None, StageStatus("features", "damaged", problems=(told(error),), run=helping(error, _AGAIN))
     if stale:
         problem = f"made from other stems or descriptors: {'; '.join(stale)}"
-        return store, StageStatus("features", "stale", done, (problem,), "mixstyle features --rebuild")
+        return store, StageStatus("features", "stale", done, (problem,), _AGAIN)
     if damaged:
         problems = tuple(f"{place.name}: shard {shard} is damaged ({why})" for shard, why in damaged.items())
         return store, StageStatus("features", "damaged", done, problems, "mixstyle features")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
+from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.stage_status import StageStatus, is_begun, not_opened, size_text, unnamed_told
 from mixstyle.stages.settings.profile import Settings
 
@@ -66,7 +67,7 @@ def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple
     try:
         now = provenance_of(settings, cache, _made_with_now(settings))
     except MixstyleError as error:
-        return [], str(error), False
+        return [], told(error), False
     if has_to_grow(settings.remix.remix_dir, now):
         return [], "", True
     return differences(bank.provenance, now, absent=LATER, told=STEMS_CHANGED), "", False

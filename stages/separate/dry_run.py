@@ -23,6 +23,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.separate.clips import (
@@ -117,7 +118,7 @@ def dry_run(settings: Settings) -> DryRun:
     try:
         separator = configured_separator(chosen, device)
     except MixstyleError as error:
-        missing = str(error)
+        missing = told(error)
     rules = rules_of(chosen, listing.root, separator, cutting_version_of(chosen.stems_dir))
     streams = choose_streams(chosen, separator, device, measure=False)
     with DecodePool(chosen.workers) as pool, ExitStack() as stack:

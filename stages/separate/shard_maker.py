@@ -140,7 +140,7 @@ def finished_shard(run: ShardRun[Item], number: int) -> ShardInfo | None:
     except MixstyleError as error:
         if error.code != "damaged-file":
             raise
-        note(f"warning: {error}; the shard is made again")
+        note(f"warning: {error.message}; the shard is made again")
         return None
     return shard if shard is not None and shard.fingerprint == run.fingerprint else None
 

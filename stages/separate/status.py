@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
+from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.stage_status import StageStatus, is_begun, not_opened, size_text, unnamed_told
 from mixstyle.stages.settings.profile import Settings
 
@@ -73,7 +74,7 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
         now = provenance_of(chosen, listing, separator, device, streams, cutting)
         before = load_manifest(chosen.stems_dir / "plan.jsonl.gz")
     except MixstyleError as error:
-        return [], str(error)
+        return [], told(error)
     change = describe_change(before.listing, listing) if before else "other music than in the manifest"
-    told = {"listing": f"{shown(chosen.data_path)}: {change}", "tracks": ""}
-    return differences(cache.provenance, now, told=told), ""
+    named = {"listing": f"{shown(chosen.data_path)}: {change}", "tracks": ""}
+    return differences(cache.provenance, now, told=named), ""

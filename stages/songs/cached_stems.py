@@ -21,6 +21,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
+from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.settings.separate import SeparateSettings
 
@@ -67,7 +68,7 @@ class CachedStems:
         try:
             return StemCache(self._stems_dir)
         except MixstyleError as error:
-            say(f"songs: no cached stems are used: {error}")
+            say(f"songs: no cached stems are used: {told(error)}")
             return None
 
     @cached_property

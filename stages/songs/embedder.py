@@ -164,7 +164,7 @@ class Embedder:
         try:
             found = embed_clips(self.encoder.encoder, self.encoder.mel, stems, descriptors)
         except MixstyleError as error:
-            raise MixstyleError(f"{clips.name}: {error}", code=error.code) from error
+            raise MixstyleError(f"{clips.name}: {error.message}", code=error.code, remedy=error.remedy) from error
         _check_finite(clips.name, "its descriptors hold", descriptors)
         _check_finite(clips.name, "its embedding holds", found)
         embedding, each = song_embedding(found.cpu())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mixstyle.cache.storage.provenance import Provenance, differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.common.stage_status import StageStatus, not_opened
+from mixstyle.stages.common.commands import told
+from mixstyle.stages.common.stage_status import StageStatus, helping, not_opened
 from mixstyle.stages.separate.rule_versions import cutting_version_of
 from mixstyle.stages.settings.kept import encoder_file, with_encoder
 from mixstyle.stages.settings.profile import Settings
@@ -37,7 +38,7 @@ def index_status(settings: Settings) -> StageStatus:
         with reached_index(settings) as here:
             return _status(here)
     except MixstyleError as error:
-        return dataclasses.replace(not_opened("index", error), optional=True)
+        return dataclasses.replace(not_opened("index", error, folder_to_index(settings)), optional=True)
 
 
 def _status(settings: Settings) -> StageStatus:
@@ -53,7 +54,9 @@ def _status(settings: Settings) -> StageStatus:
         stored, root = read_index(place / SETTINGS)
         songs = SongIndex(place)
     except MixstyleError as error:
-        return status("damaged", problems=(str(error),), run=_command(folder_to_index(settings), "--rebuild"))
+        return status(
+            "damaged", problems=(told(error),), run=helping(error, _command(folder_to_index(settings), "--rebuild"))
+        )
     done = f"{counted(len(songs.usable), 'song')} of {root}"
     problems: list[str] = []
     if songs.failed:
@@ -64,7 +67,7 @@ def _status(settings: Settings) -> StageStatus:
         new = _new(songs, root)
     except MixstyleError as error:
         state = "cannot be read" if error.code == "remote" else "done"
-        return status(state, done, (*problems, f"could not be compared with what is there now: {error}"))
+        return status(state, done, (*problems, f"could not be compared with what is there now: {told(error)}"))
     if changed:
         problems.append(f"made with other settings: {'; '.join(changed)}")
         return status("stale", done, tuple(problems), _command(root, "--rebuild"))

@@ -103,7 +103,7 @@ class WholeSong:
             except UnreadableMusic as error:
                 raise MixstyleError(f"{self.name}: {error}", code="no-music") from error
             except MixstyleError as error:
-                raise MixstyleError(f"{self.name}: {error}", code=error.code) from error
+                raise MixstyleError(f"{self.name}: {error.message}", code=error.code, remedy=error.remedy) from error
 
     def mix_blocks(self) -> Iterator[np.ndarray]:
         """The mix alone, [2, n] each. Raises as `look` does."""

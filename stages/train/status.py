@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.commands import completed, told
 from mixstyle.stages.common.stage_status import StageStatus, not_opened
 from mixstyle.stages.settings.kept import trained_folder
 from mixstyle.stages.settings.profile import Settings
@@ -30,6 +31,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     from mixstyle.stages.train.missing import best_again
     from mixstyle.stages.train.provenance import (
         OTHER_INPUTS,
+        REBUILD,
         RENAMED,
         SETTINGS,
         cannot_go_on,
@@ -55,7 +57,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     try:
         stored = read_provenance(folder / SETTINGS, RENAMED)
     except MixstyleError as error:
-        return StageStatus("train", "damaged", done, (*problems, str(error)), "mixstyle train --rebuild")
+        return StageStatus("train", "damaged", done, (*problems, told(error)), "mixstyle train --rebuild")
     # inputs that are not finished cannot be compared: then they count as the same
     inputs = {name: str(stored.made_from.get(name, "")) for name in OTHER_INPUTS}
     if cache and cache.complete:
@@ -70,7 +72,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     if math.isfinite(content["best_loss"]) and not (folder / BEST).is_file():
         source = best_again(folder, content["best_loss"])
         ended = ended and source is None  # the same command makes it again
-        lost = "no other checkpoint holds the same, and mixstyle train --rebuild trains anew"
+        lost = f"no other checkpoint holds the same; to train anew, run: {completed(REBUILD, settings)}"
         problems.append(f"{folder / BEST} is gone; {f'{source.name} holds the same' if source else lost}")
     if ended:
         return StageStatus("train", "done", f"{done}, {path.name}", tuple(problems))

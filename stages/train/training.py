@@ -223,8 +223,8 @@ class Training:
         if not math.isclose(was, now, rel_tol=SAME_RATE):
             self.say(
                 f"train: warning: the learning rate jumps from {was:.3g} to {now:.3g}: train.schedule="
-                f"{self.options.schedule} ended elsewhere before, and ends at step {self.total} now; --rebuild trains "
-                "without a jump"
+                f"{self.options.schedule} ended elsewhere before, and ends at step {self.total} now; to train without "
+                f"a jump, run: {completed(REBUILD, self.settings)}"
             )
 
     @property

@@ -200,8 +200,7 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
         return cached_songs(place_of_features(settings, settings.features.features_path))
     except MixstyleError as error:
         error = first_step(error, settings)
-        line = error.told(completed(error.remedy, settings)) if error.remedy else str(error)
-        say(f"describe: no percentiles: {line}")
+        say(f"describe: no percentiles: {error.told(completed(error.remedy, settings) if error.remedy else '')}")
         return None
 
 
