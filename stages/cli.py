@@ -15,6 +15,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
 from mixstyle.stages import cli_checks, cli_songs, cli_steps
 from mixstyle.stages.common.commands import called_settings, told
+from mixstyle.stages.common.exhausted import exhaustion, folder_is_gone, raise_file_limit
 from mixstyle.stages.common.stopping import Stopping
 
 app = typer.Typer(
@@ -75,7 +76,12 @@ for command in (
 def main(run: Callable[[], Any] = app) -> None:
     """Runs the command line; a user's mistake ends in one line on stderr and exit status 1, Ctrl-C and SIGTERM as
     `Stopping` has it."""
+    _open_what_is_closed()
     _escape_what_cannot_be_encoded()
+    raise_file_limit()
+    if gone := folder_is_gone():
+        _print_error(gone)
+        raise SystemExit(1)
     with Stopping() as stopping:
         try:
             run()
@@ -83,8 +89,11 @@ def main(run: Callable[[], Any] = app) -> None:
             if not stopping.number:  # else what broke on the way is no news
                 _print_error(told(_first_step(error)))
             raise SystemExit(1) from None
-        except OSError as error:
-            if error.errno not in REFUSALS:
+        except (OSError, MemoryError, RuntimeError) as error:
+            if (ran_out := exhaustion(error)) is not None:
+                _print_error(ran_out)
+                raise SystemExit(1) from None
+            if not isinstance(error, OSError) or error.errno not in REFUSALS:
                 raise
             # what no code below took for its own: a full disk under a library, or under the output of this command
             _print_error(f"{error.filename or 'cannot write'}: {error.strerror}")
@@ -105,6 +114,16 @@ def _first_step(error: MixstyleError) -> MixstyleError:
 
 def _print_error(line: str) -> None:
     print(printable(by_url(f"mixstyle: error: {line}")), file=sys.stderr)
+
+
+def _open_what_is_closed() -> None:
+    """A shell may start a command without output (`>&-`): the first file that it writes would get that number, and
+    whatever a library prints would go into it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115, PTH123 (it stays until the end)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _escape_what_cannot_be_encoded() -> None:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from mixstyle.cache.music.remote_music import Looking, opened, sizes_below
 from mixstyle.cache.storage.urls import shown, url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.text import printable
 
 STEM_SUFFIXES = (".wav", ".flac", ".mp3")
 EXTRA_STEMS = ("guitar", "piano")
@@ -22,6 +24,10 @@ EXTRA_STEMS = ("guitar", "piano")
 STEM_NAMES = frozenset({*STEMS, *EXTRA_STEMS})
 
 
+REFUSED_SHOWN = 5
+"""Folders that cannot be read, told by name; of more the number is told."""
+_TOLD: set[str] = set()
+"""Those that this process has told of: a folder is listed several times in a run."""
 SETTING = "separate.data_path="
 """What errors put before the path of a listing, where a setting named it."""
 
@@ -65,7 +71,11 @@ def list_tracks(
     if url_of(data_path):
         listing = Listing(data_path, _below_url(data_path, kind, version, named_by), version=version)
     elif data_path.is_dir():
-        found = _song_folders(data_path) if kind == "stems" else _music_files(data_path, AUDIO_SUFFIXES_OF[version])
+        walk = _Walk(data_path)
+        found = _song_folders(walk) if kind == "stems" else _music_files(walk, AUDIO_SUFFIXES_OF[version])
+        if why := walk.refused.get(str(data_path)):
+            raise MixstyleError(f"{named_by}{data_path}: cannot be read ({why})", code="no-music")
+        _tell_refused(walk.refused)
         listing = Listing(data_path, found, version=version)
     elif not data_path.exists():
         raise MixstyleError(f"{named_by}{data_path}: no such folder or list", code="not-found")
@@ -162,32 +172,53 @@ def _below_url(root: Path, kind: Literal["mixtures", "stems"], version: int, nam
     return sizes
 
 
-def _walk(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+class _Walk:
     """Folders below `root` with their entries. Links are followed last, and no folder is entered twice: so loops end,
-    and a folder is told by its own path rather than by a link's."""
-    seen: set[tuple[int, int]] = set()
-    folders, links = [str(root)], []
-    while folders or links:
-        folder = folders.pop() if folders else links.pop(0)
-        try:
-            status = os.stat(folder)  # noqa: PTH116 (text paths: half a million of them)
-            identity = (status.st_dev, status.st_ino)
-            if identity in seen:
+    and a folder is told by its own path rather than by a link's.
+
+    refused: folders that cannot be read, and why; known when all was walked through.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.refused: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+        seen: set[tuple[int, int]] = set()
+        folders, links = [str(self.root)], []
+        while folders or links:
+            folder = folders.pop() if folders else links.pop(0)
+            try:
+                status = os.stat(folder)  # noqa: PTH116 (text paths: half a million of them)
+                identity = (status.st_dev, status.st_ino)
+                if identity in seen:
+                    continue
+                seen.add(identity)
+                with os.scandir(folder) as scan:
+                    entries = sorted((e for e in scan if not e.name.startswith(".")), key=lambda entry: entry.name)
+            except OSError as error:
+                self.refused[folder] = error.strerror or str(error)
                 continue
-            seen.add(identity)
-            with os.scandir(folder) as scan:
-                entries = sorted((e for e in scan if not e.name.startswith(".")), key=lambda entry: entry.name)
-        except OSError:
-            continue  # a folder that this user may not read
-        found, linked = [], []
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                found.append(entry.path)
-            elif entry.is_symlink() and _is_folder(entry):
-                linked.append(entry.path)
-        folders.extend(reversed(found))
-        links.extend(linked)
-        yield folder, entries
+            found, linked = [], []
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(entry.path)
+                elif entry.is_symlink() and _is_folder(entry):
+                    linked.append(entry.path)
+            folders.extend(reversed(found))
+            links.extend(linked)
+            yield folder, entries
+
+
+def _tell_refused(refused: Mapping[str, str]) -> None:
+    """Says of folders that this user may not read, or that lie too deep, that their music is left out; once each."""
+    new = {folder: why for folder, why in refused.items() if folder not in _TOLD}
+    _TOLD.update(new)
+    lines = [f"{folder}: cannot be read ({why}); its music is left out" for folder, why in new.items()]
+    if len(lines) > REFUSED_SHOWN:
+        lines[REFUSED_SHOWN:] = [f"{len(lines) - REFUSED_SHOWN} more folders cannot be read"]
+    for line in lines:
+        print(printable(f"mixstyle: warning: {line}"), file=sys.stderr, flush=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -197,10 +228,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _music_files(root: Path, suffixes: frozenset[str]) -> dict[str, int]:
+def _music_files(walk: _Walk, suffixes: frozenset[str]) -> dict[str, int]:
     sizes = {}
-    skip = len(str(root).rstrip(os.sep)) + 1
-    for _, entries in _walk(root):
+    skip = len(str(walk.root).rstrip(os.sep)) + 1
+    for _, entries in walk:
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if suffix in suffixes and not _is_folder(entry):
@@ -215,10 +246,10 @@ def _size(entry: os.DirEntry[str]) -> int:
         return -1
 
 
-def _song_folders(root: Path) -> dict[str, int]:
+def _song_folders(walk: _Walk) -> dict[str, int]:
     sizes = {}
-    skip = len(str(root).rstrip(os.sep)) + 1
-    for folder, entries in _walk(root):
+    skip = len(str(walk.root).rstrip(os.sep)) + 1
+    for folder, entries in walk:
         split = [(entry, *os.path.splitext(entry.name.lower())) for entry in entries]  # noqa: PTH122
         stems = [entry for entry, stem, suffix in split if stem in STEMS and suffix in STEM_SUFFIXES]
         if stems:

@@ -4,13 +4,18 @@ What is small (settings and the shards' sidecars, which hold every clip's place)
 time; the tars stay where they are, and a clip is one request for its bytes. Bytes that were read are kept in a folder
 of bounded size, the oldest ones go first. Several processes may share the folder. A kept file ends in `CRC1` and its
 CRC-32 (little-endian); files of earlier versions do not. What is damaged there, or came damaged, is asked for once
-more.
+more. Nothing of it is needed: where the disk takes no more, clips are asked for each time, and what is small goes to
+the folder for temporary files until the end.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
+import weakref
 import zlib
 from pathlib import Path
 from typing import Any
@@ -21,8 +26,11 @@ from mixstyle.cache.stem_store.kept_shards import is_small
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
 from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, SETTINGS, CachedClip, CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import own_partial
+from mixstyle.cache.storage.once import Once
 from mixstyle.cache.storage.place import RemotePlace, working_folder
+from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
+from mixstyle.pipeline.core.text import printable
 
 SWEEP_EVERY = 64
 """Files written between looks at how large the cache is."""
@@ -41,9 +49,8 @@ class RemoteStemCache(StemCache):
     def __init__(self, url: str, cache_dir: Path | str, cache_bytes: float) -> None:
         self.url = url.rstrip("/")
         self._clips = ClipFolder(Path(cache_dir) / "clips", cache_bytes)
-        place = RemotePlace(self.url, working_folder(self.url, Path(cache_dir)), is_small)
+        place = self._copied(working_folder(self.url, Path(cache_dir)))
         self._store = place.store
-        place.refresh()
         self._sizes = place.sizes
         if SETTINGS not in self._sizes:
             raise MixstyleError(
@@ -54,6 +61,22 @@ class RemoteStemCache(StemCache):
         super().__init__(place.folder)
         self.name = self.url
         self._sha256 = {shard.shard: shard.sha256 for shard in self.shards}
+
+    def _copied(self, folder: Path) -> RemotePlace:
+        """Copies of what is small, in the folder, or in one for temporary files where it cannot be written."""
+        place = RemotePlace(self.url, folder, is_small)
+        try:
+            place.refresh()
+        except (MixstyleError, OSError) as error:
+            if isinstance(error, MixstyleError) and error.code != "cannot-write":
+                raise
+            if isinstance(error, OSError) and error.errno not in REFUSALS:
+                raise
+            self._clips.give_up(getattr(error, "strerror", None) or str(error))
+            place = RemotePlace(self.url, Path(tempfile.mkdtemp(prefix="mixstyle-stems-")), is_small)
+            weakref.finalize(self, _remove_own, place.folder, os.getpid())
+            place.refresh()
+        return place
 
     @property
     def unnamed(self) -> dict[str, int]:
@@ -126,16 +149,18 @@ class ClipFolder:
 
     def __init__(self, folder: Path, limit_bytes: float) -> None:
         self.folder, self.limit_bytes = folder, limit_bytes
-        self._written, self._told = 0, False
+        self._written, self._given_up = 0, False
+        self._told = _once(folder.absolute())  # now, not in a process that is forked later
 
     def get(self, key: str, size: int) -> bytes | None:
         """What was put; None where it is not there (any more), not as long, or damaged, and it is then removed."""
         path = self._path(key)
         try:
             data = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
+        with contextlib.suppress(OSError):  # a disk that cannot be written gives what it has all the same
+            os.utime(path)
         if len(data) == size:  # of an earlier version, which kept no checksum
             return data
         kept = data[: -len(_trailer(b""))]
@@ -149,7 +174,7 @@ class ClipFolder:
 
         It is only a cache: where the disk is full or cannot be written, that is told once, and nothing is kept.
         """
-        if len(data) > self.limit_bytes:
+        if self._given_up or len(data) > self.limit_bytes:
             return
         path = self._path(key)
         temporary = own_partial(path)  # lost, it is read again: it need not be flushed
@@ -160,16 +185,21 @@ class ClipFolder:
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            if not self._told:
-                self._told = True
-                why = error.strerror or error
-                print(
-                    f"mixstyle: warning: {self.folder}: clips are not kept there ({why})", file=sys.stderr, flush=True
-                )
+            self._tell(error.strerror or str(error))
             return
         self._written += 1
         if self._written % SWEEP_EVERY == 0 or len(data) * SWEEP_EVERY > self.limit_bytes:
             self.sweep()
+
+    def give_up(self, why: str) -> None:
+        """Keeps nothing more; what is there is read all the same."""
+        self._given_up = True
+        self._tell(why)
+
+    def _tell(self, why: str) -> None:
+        if self._told.take():
+            line = printable(f"mixstyle: warning: {self.folder}: clips are not kept there ({why})")
+            print(line, file=sys.stderr, flush=True)
 
     def remove(self, key: str) -> None:
         """Forgets what was put, if it is there."""
@@ -198,11 +228,23 @@ class ClipFolder:
         return self.folder / key[:2] / key
 
 
+@functools.cache
+def _once(folder: Path) -> Once:
+    """For what is told of a folder, by this process and all that are forked from it."""
+    return Once()
+
+
 def kept_is_whole(path: Path) -> bool:
     """Whether a kept file is what was put; files of earlier versions have no checksum, and count as whole."""
     data = path.read_bytes()
     length = len(_trailer(b""))
     return data[-length:-4] != _MAGIC or data[-length:] == _trailer(data[:-length])
+
+
+def _remove_own(folder: Path, process: int) -> None:
+    """Removes a folder for temporary files; not in a forked process, whose parent still reads it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trailer(data: bytes) -> bytes:

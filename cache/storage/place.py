@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -256,8 +256,13 @@ class RemotePlace(Place):
     def _write(self, name: str, data: bytes) -> None:
         """Writes a copy. Several processes may, each under a temporary name of its own."""
         temporary = own_partial(self.folder / name)
-        temporary.write_bytes(data)
-        publish(temporary, self.folder / name)
+        try:
+            temporary.write_bytes(data)
+            publish(temporary, self.folder / name)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)  # half a copy on a full disk
+            raise
 
     def _forget(self, name: str) -> None:
         """Drops what is known of an object that is gone, and its copy."""

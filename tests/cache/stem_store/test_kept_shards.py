@@ -1,7 +1,7 @@
 """Shards kept behind s3://, on a real server on loopback: also where requests go wrong and workers are killed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -99,7 +99,7 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next_on_its_machine
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_torn_is_ever_read_and_the_end_is_what_a_folder_holds(
-    server: str, tmp_path: Path, local: StemCache, seed: int
+    server: str, tmp_path: Path, local: StemCache, record_property: Callable[[str, object], None], seed: int
 ) -> None:
     faults, url = Faults(seed, 0.2), f"s3://{BUCKET}/faults-{seed}"
     with faulty(server, faults) as proxy, pytest.MonkeyPatch.context() as patch:
@@ -107,13 +107,18 @@ def test_nothing_torn_is_ever_read_and_the_end_is_what_a_folder_holds(
             patch.setenv(name, value)
         run(url, tmp_path, seed)
         check_read(url, tmp_path / "reader", local)
-    assert sum(faults.met[name] for name in FAULTS) > 5
+    met = sum(faults.met[name] for name in FAULTS)
+    record_property("tried", met)
+    assert met > 5
     check_objects(objects(f"faults-{seed}"), local)
     assert check_read(url, tmp_path / "after", local) == 12
 
 
 @pytest.mark.slow
-def test_each_fault_alone_leaves_the_work_whole(server: str, tmp_path: Path, local: StemCache) -> None:
+def test_each_fault_alone_leaves_the_work_whole(
+    server: str, tmp_path: Path, local: StemCache, record_property: Callable[[str, object], None]
+) -> None:
+    tried = 0
     for fault in FAULTS:
         faults, name = Faults(0, 0.3, [fault]), f"fault-{FAULTS.index(fault)}"
         with faulty(server, faults) as proxy, pytest.MonkeyPatch.context() as patch:
@@ -122,6 +127,8 @@ def test_each_fault_alone_leaves_the_work_whole(server: str, tmp_path: Path, loc
             work(f"s3://{BUCKET}/{name}", tmp_path / name)
         assert faults.met[fault], fault
         assert check_objects(objects(name), local) == 0
+        tried += faults.met[fault]
+    record_property("tried", tried)
 
 
 def test_workers_end_as_they_are_told(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ import hashlib
 import itertools
 import json
 import os
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mixstyle.cache.music.listing import Listing, describe_change, list_tracks, with_spot_checks
+from mixstyle.cache.music.listing import REFUSED_SHOWN, Listing, describe_change, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.manifest import (
     VERSION,
     SplitSettings,
@@ -73,6 +76,63 @@ def test_a_tree_is_walked_once_whatever_links_there_are(tmp_path: Path) -> None:
         "linked/more/x.wav",
     ]  # fmt: skip
     assert listing.sizes["gone.mp3"] == listing.sizes["circle.mp3"] == -1
+
+
+def test_a_folder_that_lies_too_deep_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beyond the system's 4,096 bytes a path: nobody may read it, not even root."""
+    music = tmp_path / "music"
+    touch(music / "a.wav")
+    before, folder = Path.cwd(), "d" * 250
+    os.chdir(music)
+    try:
+        for _ in range(18):
+            os.mkdir(folder)  # noqa: PTH102 (relative to where we are: its whole path is too long)
+            os.chdir(folder)
+        Path("lost.wav").touch()
+    finally:
+        os.chdir(before)
+    for _ in range(2):
+        assert list(list_tracks(music, "mixtures").sizes) == ["a.wav"]
+    errors = capsys.readouterr().err
+    assert (errors.count("\n"), errors.startswith(f"mixstyle: warning: {music}/{folder}/")) == (1, True), errors
+
+
+def test_folders_that_this_user_may_not_read_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory(dir=tempfile.gettempdir()) as folder:
+        music = Path(folder)
+        music.chmod(0o755)
+        touch(music / "open" / "a.wav")
+        closed = [music / f"closed {number}" for number in range(REFUSED_SHOWN + 2)]
+        for each in closed:
+            touch(each / "b.wav")
+            each.chmod(0)
+        try:
+            with as_nobody():
+                assert list(list_tracks(music, "mixtures").sizes) == ["open/a.wav"]
+                with pytest.raises(MixstyleError) as caught:
+                    list_tracks(closed[0], "mixtures")
+        finally:
+            for each in closed:
+                each.chmod(0o755)
+    assert (caught.value.code, str(closed[0]) in str(caught.value)) == ("no-music", True)
+    *named, more = capsys.readouterr().err.splitlines()
+    assert [line.startswith(f"mixstyle: warning: {each}: ") for line, each in zip(named, closed, strict=False)] == [
+        True
+    ] * REFUSED_SHOWN
+    assert "2 more" in more
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything: then as a user who may not."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:

@@ -62,9 +62,13 @@ def test_what_is_sent_is_fetched_and_what_is_equal_is_not_sent_again(server: str
 
 
 @pytest.mark.parametrize("harm", ["changed", "cut", "removed"])
-def test_equal_bytes_take_the_place_of_a_damaged_object(server: str, tmp_path: Path, harm: str) -> None:
+def test_equal_bytes_take_the_place_of_a_damaged_object(
+    server: str, tmp_path: Path, record_property: Callable[[str, object], None], harm: str
+) -> None:
     """By the one who makes the file again, whether `verify --repair` came before or not."""
-    for way in ("repaired", "fetched"):
+    ways = ("repaired", "fetched")
+    record_property("tried", len(ways))
+    for way in ways:
         name = f"{harm}-{way}"
         sent(name, tmp_path / name)
         damaged = f"{name}/{object_of(name, 'latest.pt')}"

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,7 +122,9 @@ def test_a_store_of_other_stems_is_refused_and_made_anew_on_request(
     assert kept("rebuilt.zarr") == {**files_of(other / "features.zarr"), "note.txt": b"not ours"}
 
 
-def test_damage_is_named_and_repaired(server: str, finished: Path, tmp_path: Path) -> None:
+def test_damage_is_named_and_repaired(
+    server: str, finished: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     url = f"s3://{BUCKET}/damaged.zarr"
     here = on_machine(finished, tmp_path / "kept", url)
     features(here)
@@ -143,6 +145,7 @@ def test_damage_is_named_and_repaired(server: str, finished: Path, tmp_path: Pat
     for path in (tmp_path / "kept").rglob("c/1/0"):  # the copy of this machine: fetched again
         path.write_bytes(b"nothing")
     assert not verify(here).damages
+    record_property("tried", 4)
 
 
 def test_a_url_of_other_things_is_refused_and_left(server: str, finished: Path, tmp_path: Path) -> None:
