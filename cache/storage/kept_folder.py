@@ -99,7 +99,7 @@ class RemoteFolder(KeptFolder):
         self._before: dict[str, KeptFile] = {}
         self._unnamed: set[str] = set()
         self._wrong_objects: set[str] = set()
-        self._hashed: dict[str, tuple[tuple[int, int], str]] = {}
+        self._hashed: dict[str, tuple[tuple[int, int, int], str]] = {}
         name_by_url(folder, self.name)
 
     def look(self) -> None:
@@ -298,8 +298,9 @@ class RemoteFolder(KeptFolder):
     def _kept(self, path: Path) -> KeptFile:
         """Size and hash of a file of the working folder, read again where it has changed."""
         stat = path.stat()
-        key = (stat.st_size, stat.st_mtime_ns)
-        if self._hashed.get(path.name, ((0, 0), ""))[0] != key:
+        # a file that is replaced has another number; clocks of files stand still for some milliseconds
+        key = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        if self._hashed.get(path.name, ((0, 0, 0), ""))[0] != key:
             self._hashed[path.name] = key, sha256_file(path)
         return KeptFile(stat.st_size, self._hashed[path.name][1])
 

@@ -1,5 +1,6 @@
 """A folder kept behind s3:// on a real server: what was sent last, whole, whatever became of single objects."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,6 +121,16 @@ def test_one_manifest_before_the_last_is_kept_with_its_files(server: str, tmp_pa
     reader = RemoteFolder(f"s3://{BUCKET}/many", tmp_path / "two")
     reader.fetch(left_out=left_out)
     assert ((tmp_path / "two" / "latest.pt").read_bytes(), len(left_out)) == (b"2", 1)
+
+
+def test_a_file_that_is_replaced_within_one_tick_of_the_clock_is_sent(server: str, tmp_path: Path) -> None:
+    kept = sent("tick", tmp_path / "one")
+    before, other = (tmp_path / "one" / "latest.pt").stat(), tmp_path / "other"
+    other.write_bytes(b"WEIGHTS")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(tmp_path / "one" / "latest.pt")
+    kept.send()
+    assert fetched("tick", tmp_path / "two") == {**FILES, "latest.pt": b"WEIGHTS"}
 
 
 class Overtaken(RemoteStore):
