@@ -41,11 +41,15 @@ class HTDemucsConfig:
         values = dict(model)
         if values.pop("num_subbands", 1) != 1:  # MSST's own addition to the network
             raise MixstyleError("htdemucs.num_subbands: only 1 can be used", code="bad-setting")
-        sources = tuple(values.pop("sources", cls.sources))
-        unknown = sorted(values.keys() - (signature(_network_class()).parameters.keys() - _OURS))
+        sources = values.pop("sources", cls.sources)
+        if not isinstance(sources, list | tuple):
+            raise MixstyleError(f"htdemucs.sources={sources!r}: should be a list of stems", code="bad-setting")
+        unknown = sorted(map(str, values.keys() - (signature(_network_class()).parameters.keys() - _OURS)))
         if unknown:
             raise MixstyleError(f"htdemucs.{unknown[0]}: HTDemucs has no such setting", code="unknown-setting")
-        return cls(sources, tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in values.items())))
+        return cls(
+            tuple(sources), tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in values.items()))
+        )
 
 
 class HTDemucsNetwork(nn.Module):

@@ -79,7 +79,7 @@ class SCNetConfig:
     def from_mapping(cls, model: Mapping[str, Any]) -> "SCNetConfig":
         """Builds from a YAML's `model` section; settings that SCNet does not have are refused by name."""
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(model) - known)
+        unknown = sorted(map(str, set(model) - known))
         if unknown:
             raise MixstyleError(f"model.{unknown[0]}: SCNet has no such setting", code="unknown-setting")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in model.items()}

@@ -1,6 +1,7 @@
 """HTDemucs as a separator: the package's own network is the oracle, with random weights and few channels."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ SMALL: dict[str, Any] = {"channels": 16, "bottom_channels": 32, "t_layers": 2, "
 CHUNK = 2 * SAMPLE_RATE
 
 
-def written(folder: Path, **settings: Any) -> Path:
+def written(folder: Path, settings: Mapping[Any, Any] | None = None) -> Path:
     """A YAML in the layout that MSST's Demucs files have."""
     path = folder / "htdemucs.yaml"
     content = {
@@ -30,7 +31,7 @@ def written(folder: Path, **settings: Any) -> Path:
         "training": {"instruments": SOURCES, "target_instrument": None, "segment": 2, "samplerate": SAMPLE_RATE},
         "inference": {"num_overlap": 1},
         "model": "htdemucs",
-        "htdemucs": {"num_subbands": 1, "multi_freqs": [], **SMALL, **settings},
+        "htdemucs": {"num_subbands": 1, "multi_freqs": [], **SMALL, **(settings or {})},
     }
     path.write_text(yaml.safe_dump(content))
     return path
@@ -84,6 +85,8 @@ def test_the_shipped_settings_are_those_of_the_published_weights() -> None:
     [
         ({"num_subbands": 2}, "bad-setting"),
         ({"chanels": 8}, "unknown-setting"),
+        ({"chanels": 8, 7: 8}, "unknown-setting"),
+        ({"sources": 4}, "bad-setting"),
         ({"segment": 3}, "unknown-setting"),  # it follows from the chunk's length
         ({"channels": "many"}, "bad-setting"),
         ({"t_heads": 3}, "bad-setting"),
@@ -91,10 +94,10 @@ def test_the_shipped_settings_are_those_of_the_published_weights() -> None:
     ],
 )
 def test_settings_that_cannot_be_are_refused(
-    settings: dict[str, Any], code: str, weights: Path, tmp_path: Path
+    settings: dict[Any, Any], code: str, weights: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(MixstyleError) as error:
-        load_separator(written(tmp_path, **settings), weights)
+        load_separator(written(tmp_path, settings), weights)
     assert error.value.code == code
     assert str(tmp_path) in error.value.message
 
