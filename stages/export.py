@@ -14,7 +14,7 @@ from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.trained import check_checkpoint
+from mixstyle.stages.common.trained import check_checkpoint, damage_helped
 from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_hash
 from mixstyle.stages.settings.kept import report_folder, with_trained
@@ -41,7 +41,8 @@ def export(
         settings = with_trained(settings, BEST)
     source = fetched_file(checkpoint or settings.train.checkpoint_dir / BEST, settings.train.stems_cache_dir)
     check_checkpoint(source, settings.train.checkpoint_dir)
-    loaded = load_encoder(source)
+    with damage_helped(source, settings.train.checkpoint_dir):
+        loaded = load_encoder(source)
     if descriptor_share is not None:
         try:
             loaded = replace(loaded, encoder=with_descriptor_share(loaded.encoder, descriptor_share))

@@ -107,7 +107,7 @@ def failure(summary: VerifySummary, repair: bool) -> MixstyleError | None:
     if not left:
         return None
     first = next((damage for damage in left if damage.ours), left[0])
-    rest = f" and {len(left) - 1} others" if len(left) > 1 else ""
+    rest = f" and {counted(len(left) - 1, 'other file')}" if len(left) > 1 else ""
     remedy = ("verify", "--repair") if first.ours and not repair else first.remake
     what = "damaged" if first.ours else first.what
     return MixstyleError(f"{shown(first.path)}{rest}: {what}", code="damaged-file", remedy=remedy)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mixstyle.cache.stem_store.shards import ShardInfo, decode_clip, read_shard, shard_numbers, sidecar_path
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.provenance import read_provenance
+from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
@@ -60,6 +60,15 @@ class CachedTrack:
     metadata_crc32: int | None = None
 
 
+def _settings_of(path: Path) -> Provenance:
+    """What shards were made with. Raises MixstyleError, with the command that writes damaged settings again."""
+    try:
+        return read_provenance(path, RENAMED)
+    except MixstyleError as error:
+        again = ("separate",) if error.code == "damaged-file" else error.remedy
+        raise MixstyleError(error.message, code=error.code, remedy=again) from error
+
+
 class StemCache:
     """What `mixstyle separate` (or `remix`, in a bank) has finished in a folder, as it was when this was opened.
 
@@ -75,7 +84,7 @@ class StemCache:
         path = self.stems_dir / SETTINGS
         if not path.exists():
             raise MixstyleError(f"{self.stems_dir}: no stems here yet", code="step-missing", remedy=("separate",))
-        self.provenance = read_provenance(path, RENAMED)
+        self.provenance = _settings_of(path)
         self.settings: dict[str, Any] = self.provenance.flat
         """What `separate` stored: all that the shards follow from, and `tracks`, how many the manifest has."""
         try:

@@ -1,6 +1,7 @@
 """Which encoder is meant, whether it is there, and what to do where it is not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mixstyle.cache.storage.kept_file import fetched_file
@@ -36,3 +37,16 @@ def check_checkpoint(path: Path, trained_dir: Path) -> None:
     if path.parent == trained_dir:
         raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
     raise MixstyleError(f"{path}: no such checkpoint", code="not-found")
+
+
+@contextmanager
+def damage_helped(path: Path, trained_dir: Path) -> Iterator[None]:
+    """A damaged checkpoint of the profile's own training is told with the command that takes it away, so that `train`
+    makes it again. trained_dir: of the profile."""
+    try:
+        yield
+    except MixstyleError as error:
+        of_it = error.code == "damaged-file" and error.message.startswith(f"{path}:")
+        if not of_it or error.remedy or path.parent != trained_dir:
+            raise
+        raise MixstyleError(error.message, code=error.code, remedy=("verify", "--repair")) from error

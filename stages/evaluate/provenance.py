@@ -91,7 +91,10 @@ def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
         if (folder / old).is_file() and not (folder / new).exists():
             (folder / old).replace(folder / new)
     outputs = [folder / METRICS, folder / PAGE, *folder.glob("*.npz"), *folder.glob("*.png")]
-    told, tasks = changes(folder, provenance), changed_tasks(folder, provenance)
+    try:
+        told, tasks = changes(folder, provenance), changed_tasks(folder, provenance)
+    except MixstyleError:
+        told, tasks = [], []  # settings that cannot be read: `guard` tells it, or makes all anew
     if told and not rebuild and not any(line.startswith("evaluate.") for line in told):
         if len(told) == len(tasks):
             say(f"evaluate: measured anew, in another version than before: {', '.join(task.name for task in tasks)}")

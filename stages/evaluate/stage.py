@@ -32,7 +32,7 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.common.trained import check_checkpoint, chosen_checkpoints
+from mixstyle.stages.common.trained import check_checkpoint, chosen_checkpoints, damage_helped
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
 from mixstyle.stages.evaluate.embeddings import embedded, missing_rows
@@ -79,7 +79,8 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     for path in checkpoints:
         check_checkpoint(path, settings.train.checkpoint_dir)
     device = resolve_device(options.device)
-    rows = rows_of(checkpoints, options.models, device)
+    with damage_helped(checkpoints[0], settings.train.checkpoint_dir):
+        rows = rows_of(checkpoints, options.models, device)
     songs, of_known_albums = apart_from_albums(cache, held_out(cache, rows), rows, options.group_by)
     songs = some_of(songs, options.songs, options.seed)
     rows = with_shipped(rows, songs, device)

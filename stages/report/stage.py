@@ -29,6 +29,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.pipeline.retrieval import chance, principal_components, unit
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.trained import damage_helped
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.presentation.pages import NAMES, REPORT
@@ -88,7 +89,8 @@ def _report(settings: Settings, folder: Path, device: torch.device) -> ReportSum
     cache, store = open_described_stems(settings)
     provenance = provenance_of(settings, cache, store)  # before it is read: a newer one then counts as another
     path = checkpoint_of(settings)
-    loaded = load_encoder(path, device)
+    with damage_helped(path, settings.train.checkpoint_dir):
+        loaded = load_encoder(path, device)
     known = _known(loaded, cache, store)
     if not known and chosen.checkpoint is None:
         raise MixstyleError(

@@ -11,6 +11,7 @@ from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.urls import url_of
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings
 
 T = TypeVar("T")
@@ -46,7 +47,13 @@ def open_shards(settings: Settings, location: Path) -> StemCache:
     Raises MixstyleError as `StemCache` and `RemoteStemCache` do.
     """
     url, train = url_of(location), settings.train
-    return RemoteStemCache(url, train.stems_cache_dir, 1e9 * train.stems_cache_gb) if url else StemCache(location)
+    try:
+        return RemoteStemCache(url, train.stems_cache_dir, 1e9 * train.stems_cache_gb) if url else StemCache(location)
+    except MixstyleError as error:
+        if location != settings.remix.remix_dir or error.remedy[:1] != ("separate",):
+            raise
+        # shards without readable settings do not tell that they are a bank's
+        raise MixstyleError(error.message, code=error.code, remedy=("remix", *error.remedy[1:])) from error
 
 
 def place_of_features(settings: Settings, location: Path) -> Place:

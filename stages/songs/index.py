@@ -137,7 +137,8 @@ def _music_of(place: Path) -> Path:
     try:
         return read_index(place / SETTINGS)[1]
     except MixstyleError as error:
-        raise MixstyleError(error.message, code=error.code, remedy=again) from error
+        told = f"{error.message}; with the folder of its music for {ANY_FOLDER},"
+        raise MixstyleError(told, code=error.code, remedy=again) from error
 
 
 def opened_index(where: Path, embedder: Embedder | None, first: Sequence[str] = ()) -> tuple[SongIndex, Path]:

@@ -49,6 +49,7 @@ def settings_of(folder: Path, **changes: dict[str, Any]) -> Settings:
         "evaluate": {"evaluate_dir": str(folder / "evaluation"), "device": "cpu"},
         "embed": {"index_dir": str(folder / "index"), "device": "cpu"},
         "demo_songs": {"output_dir": str(folder / "rendered")},
+        "remix": {},
     }
     for section, values in changes.items():
         sections[section].update(values)

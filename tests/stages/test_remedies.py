@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.mixed_cache import CLIP_S, clip_of
+from helpers.mixed_cache import CLIP_S, clip_of, settings_of
 from helpers.small_encoder import SONG_S, write_encoder
 from helpers.small_separator import write_separator, write_songs
 from soundfile import write as write_audio
@@ -18,6 +18,9 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages import cli
 from mixstyle.stages.common import commands
+from mixstyle.stages.common.trained import damage_helped
+from mixstyle.stages.evaluate.provenance import LATER, prepare
+from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.songs.index import opened_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -232,6 +235,49 @@ def test_an_index_with_damaged_settings_is_told_with_a_command(tmp_path: Path, s
         opened_index(tmp_path, None)
     assert caught.value.code == "damaged-file"
     assert caught.value.remedy[::2] == ("index", "--rebuild", str(tmp_path))
+
+
+def test_damaged_settings_of_stems_and_banks_are_told_with_the_command_that_made_them(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, remix={"remix_dir": str(tmp_path / "bank")})
+    for folder, stage in ((settings.separate.stems_dir, "separate"), (settings.remix.remix_dir, "remix")):
+        folder.mkdir()
+        (folder / "settings.json").write_text("{")
+        with pytest.raises(MixstyleError) as caught:
+            open_shards(settings, folder)
+        assert (caught.value.code, caught.value.remedy) == ("damaged-file", (stage,))
+
+
+def test_damaged_settings_of_an_evaluation_are_made_anew_as_told(tmp_path: Path) -> None:
+    provenance = Provenance("evaluate", dict.fromkeys(LATER, 1))
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(MixstyleError) as caught:
+        prepare(tmp_path, provenance, rebuild=False)
+    assert (caught.value.code, caught.value.remedy) == ("stale", ("evaluate", "--rebuild"))
+    prepare(tmp_path, provenance, rebuild=True)
+    prepare(tmp_path, provenance, rebuild=False)
+
+
+def test_a_damaged_checkpoint_of_the_profile_is_told_with_the_command_that_takes_it_away(tmp_path: Path) -> None:
+    own, path = tmp_path / "checkpoints", tmp_path / "checkpoints" / "best_model.pt"
+    for trained, remedy in ((own, ("verify", "--repair")), (tmp_path, ())):
+        with pytest.raises(MixstyleError) as caught, damage_helped(path, trained):
+            raise MixstyleError(f"{path}: not a whole checkpoint", code="damaged-file")
+        assert caught.value.remedy == remedy
+
+
+def test_status_tells_commands_with_the_options_of_the_run(
+    tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my profile.yaml").write_text("features: {features_path: f.zarr}\ntrain: {clip_duration_s: 1.0}\n")
+    for name in ("descriptors", "shard_sha256", "done"):
+        (tmp_path / "f.zarr" / name).mkdir(parents=True)
+    told = typed.good("status", *CONFIG, "--set", "features.workers=1")
+    asked = [
+        line.partition("run: ")[2] for line in told.splitlines() if line.startswith("features: ") and "run: " in line
+    ]
+    remedy = ["mixstyle", "features", "--rebuild", *CONFIG, "--set", "features.workers=1"]
+    assert [shlex.split(command) for command in asked] == [remedy, remedy]
 
 
 def test_steps_in_a_folder_of_another_command_are_helped_by_that_command() -> None:
