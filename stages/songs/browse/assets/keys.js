@@ -23,7 +23,7 @@ export function bindKeys(player) {
     if (event.ctrlKey || event.metaKey || event.altKey || !byId("keys-on").checked) return;
     if (target.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=file])")) return;
     if (event.key === "/") byId("query").focus();
-    else if (!player.sides.length) return;
+    else if (!player.sides.length || player.stale) return;
     else if (event.key === " " && !target.matches("button, summary, input, a")) player.playOrPause();
     else if (/^Digit[1-4]$/.test(event.code)) player.toggle(event.shiftKey ? "mute" : "solo", STEMS[Number(event.code[5]) - 1]);
     else if (event.key === "ArrowLeft" && !target.matches("[role]")) player.move(event.shiftKey ? -5 : -1);

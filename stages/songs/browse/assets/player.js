@@ -15,6 +15,7 @@ export class Player extends EventTarget {
     this.transport = new Transport();
     this.sides = [];
     this.side = this.clip = 0;
+    this.stale = false;
     this.soloed = new Set();
     this.muted = new Set();
     this.equal = true;
@@ -42,7 +43,7 @@ export class Player extends EventTarget {
     const ticket = (this._asked += 1);
     const kept = new Map(this.sides.map((side) => [side.key, side]));
     const samePlace = chosen[0]?.key === this.sides[0]?.key;
-    if (!samePlace) { this.transport.pause(); this.transport.setLoop(null); }
+    if (!samePlace) { this.transport.pause(); this.transport.setLoop(null); this._stale(this.sides.length > 0); }
     this._state("Opening…");
     const opened = [];
     try {
@@ -56,6 +57,7 @@ export class Player extends EventTarget {
       return false;
     }
     this._state("");
+    this._stale(false);
     this.sides = opened;
     this.side = Math.min(this.side, opened.length - 1);
     if (!samePlace) { this.clip = this.side = 0; }
@@ -64,6 +66,12 @@ export class Player extends EventTarget {
     this._draw();
     if (this._withStems) this._needStems();
     return true;
+  }
+
+  /** Whether what is open is that of the song before: it is not to be played under the name of the next one. */
+  _stale(is) {
+    this.stale = is;
+    for (const id of ["sides", "wave", "transport", "clips", "stems"]) byId(id).inert = is;
   }
 
   /** What is heard, as the address holds it. */

@@ -17,7 +17,7 @@ from mixstyle.stages.songs.browse.jobs import Job
 from mixstyle.stages.songs.browse.server import Server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -136,6 +136,24 @@ def test_by_keyboard(page: "Page", server: Server) -> None:
     page.locator("#keys-on").uncheck()
     page.keyboard.press("a")
     assert page.locator("#sides [aria-checked=true]").inner_text().startswith("B"), "single keys are off"
+
+
+def test_a_song_is_not_played_under_the_name_of_the_next(page: "Page", server: Server) -> None:
+    """While the next one is opened, which may take seconds, neither buttons nor keys play the one before."""
+    held: list[Route] = []
+    page.route("**/api/songs/*/audio", lambda route: held.append(route))
+    page.locator("#list .song", has_text="song 2").click()
+    told(page, "#player-title", server.songs.names[2])
+    page.wait_for_selector("#transport[inert]")
+    page.locator("#player-title").click()
+    for key in ("Space", "1"):
+        page.keyboard.press(key)
+    assert page.locator("#play").inner_text() == "Play"
+    assert page.locator("#stems [aria-pressed=true]").count() == 0
+    held.pop().continue_()
+    page.wait_for_selector("#transport:not([inert])")
+    page.keyboard.press("Space")
+    told(page, "#play", "Pause")
 
 
 def test_pieces_follow_each_other_without_a_seam(page: "Page", server: Server) -> None:
