@@ -47,9 +47,9 @@ def fetch_separator(url: str, sha256: str = "", output: Path | None = None, conf
     """Downloads a checkpoint, checks it, and prints its size, its SHA-256 and the settings that take it.
 
     sha256: what it should have; it is refused otherwise. output: the file; None takes the name at the URL's end, in the
-    separators' folder. config: its YAML, or the name of a profile, whose `separate.separator_config` is taken. A file
-    that is there already is checked in the same way and not downloaded. Raises MixstyleError for wrong options, as
-    `download` does, and for a file that is not what was asked for (misfit), or no checkpoint.
+    separators' folder. config: its YAML, or a profile (by name or as a file), whose `separate.separator_config` is
+    taken. A file that is there already is checked in the same way and not downloaded. Raises MixstyleError for wrong
+    options, as `download` does, and for a file that is not what was asked for (misfit), or no checkpoint.
     """
     check_url(url)
     wanted = sha256.strip().lower()
@@ -119,10 +119,20 @@ def _name(url: str) -> str:
 
 
 def _config(config: str) -> Path:
-    """The YAML of --config: a profile's, or a file's own."""
-    if config in profile_names():
-        return load_settings(config).separate.separator_config
+    """The YAML of --config: the one that a profile names, or the file itself."""
+    if config in profile_names() or _is_profile(Path(config)):
+        return load_settings(config, training=False).separate.separator_config
     return Path(config)
+
+
+def _is_profile(path: Path) -> bool:
+    """Whether a file is a profile that names a separator's YAML."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return False  # which is told where it is read
+    section = content.get("separate") if isinstance(content, dict) else None
+    return isinstance(section, dict) and "separator_config" in section
 
 
 def _print(found: FetchedSeparator) -> None:

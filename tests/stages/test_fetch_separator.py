@@ -160,6 +160,12 @@ def test_the_command_that_notes_tell_fetches_what_the_fma_profile_takes() -> Non
     assert signature(fetch_separator).parameters["config"].default == "fma"
 
 
+def test_the_yaml_that_a_profile_of_ones_own_names_is_taken(server: Served, config: Path, tmp_path: Path) -> None:
+    """Commands that messages tell to run carry the profile."""
+    (tmp_path / "my profile.yaml").write_text(f"separate: {{separator_config: {config}}}\n")
+    assert fetch_separator(server.url, config=str(tmp_path / "my profile.yaml")).config == config
+
+
 def test_the_yaml_of_a_profile_is_taken(server: Served) -> None:
     """That of fma, which describes a larger network."""
     assert "config_musdb18_scnet_xl_ihf.yaml" in refused("misfit", server.url)
