@@ -141,7 +141,8 @@ def read_json(path: Path, changed: str = "") -> Any:
         data = path.read_bytes()
         value = json.loads(data.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise MixstyleError(f"{path}: cannot be read as JSON ({one_line(error)})", code="damaged-file") from error
+        why = (isinstance(error, OSError) and error.strerror) or one_line(error)  # without the path a second time
+        raise MixstyleError(f"{path}: cannot be read as JSON ({why})", code="damaged-file") from error
     if isinstance(value, dict) and value.pop(CHECKSUM, None) is not None:
         place = _PLACE.search(data)
         plain = data[: place.start(1)] + _ZEROS.encode() + data[place.end(1) :] if place else b""

@@ -86,9 +86,15 @@ class MixstyleError(Exception):
 
 
 def one_line(error: BaseException, length: int = 120) -> str:
-    """What an error of another package says, on one line and not longer than that; its kind where it says nothing.
+    """What an error says, on one line, and not longer than that where it is another package's; its kind where it says
+    nothing.
 
     >>> one_line(ValueError("bad\\nbytes")), one_line(EOFError())
     ('bad bytes', 'EOFError')
+    >>> one_line(ValueError("a word that is cut"), length=13)
+    'a word tha...'
     """
-    return " ".join(str(error).split())[:length] or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MixstyleError):
+        return text  # ours, with the name of a file or setting in it
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ def load_plain(path: Path, device: torch.device | str = "cpu") -> Any:
         return torch.load(path, map_location=device, weights_only=True)
 
 
+_OF_ITS_READER = (EOFError, LookupError, struct.error, AttributeError, TypeError, AssertionError, ArithmeticError)
+"""Accidents of the reader of pickles, whose words are about itself and not about the file."""
+
+
 def why_unreadable(error: BaseException) -> str:
     """Why a file could not be read, in a line, without torch's advice to read it all the same."""
     told = str(error)
@@ -28,4 +33,6 @@ def why_unreadable(error: BaseException) -> str:
         return "a TorchScript program, more than tensors and numbers"
     if isinstance(error, pickle.UnpicklingError):
         return "damaged, or more than tensors and numbers"
+    if isinstance(error, _OF_ITS_READER):  # such as "pop from empty list"
+        return "cut short, damaged, or another kind of file"
     return one_line(error)

@@ -158,3 +158,17 @@ def test_what_no_shard_fills_is_to_be_rebuilt(whole: Path, tmp_path: Path, name:
     with pytest.raises(MixstyleError) as caught:
         FeatureStore.open(path).damaged_shards()
     assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("features", "--rebuild"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "delete"])
+def test_the_file_that_is_damaged_is_named_in_whole(whole: Path, tmp_path: Path, damage: str) -> None:
+    """Also in a folder of a long name: nothing of the line is cut off."""
+    path = tmp_path / ("long name " * 9) / "features.zarr"
+    shutil.copytree(whole, path)
+    damages()[damage](path / "start_s" / "zarr.json")
+    with pytest.raises(MixstyleError) as caught:
+        FeatureStore.open(path)
+    message = caught.value.message
+    assert (caught.value.code, "start_s/zarr.json" in message, "\n" in message) == ("damaged-file", True, False)
+    assert message.count("(") == message.count(")"), message
+    assert not message.endswith("..."), message

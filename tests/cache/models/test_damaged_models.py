@@ -51,6 +51,9 @@ def test_bytes_that_are_no_checkpoint_are_told_in_one_line(data: bytes, tmp_path
     path.write_bytes(data)
     assert refused(lambda: load_checkpoint(path)) in ("damaged-file", "unknown-version")
     assert refused(lambda: load_encoder(path)) in ("damaged-file", "unknown-version")
+    with pytest.raises(MixstyleError) as caught:
+        load_checkpoint(path)
+    assert not any(word in str(caught.value) for word in ("Error", "pop from", "index out of")), str(caught.value)
     save_checkpoint(tmp_path / "checkpoint_epoch_1.pt", content_of())
     found, torn = newest_checkpoint(tmp_path)
     assert found is not None
