@@ -31,8 +31,6 @@ variable-length UTF-8, the one text type that Zarr v3 specifies.
 import contextlib
 import hashlib
 import json
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -66,6 +64,7 @@ from mixstyle.cache.features_layout import (
 )
 from mixstyle.cache.features_names import BY_SHARD, KEYS, ROOT
 from mixstyle.cache.features_place import features_place
+from mixstyle.cache.storage.atomic import scratch_folder
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.remote_tree import RemoteTree
 from mixstyle.pipeline.core.cores import usable_cores
@@ -126,9 +125,7 @@ class FeatureStore:
         path = place.folder
         if len({len(getattr(keys, name)) for name in KEYS}) != 1 or not keys.clip_id:
             raise ValueError("keys should hold as many clip ids as track ids, paths and splits, and at least one")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-        try:
+        with scratch_folder(path) as scratch:
             group = zarr.open_group(scratch, mode="w", zarr_format=3)
             attributes = {
                 "format": FORMAT,
@@ -147,15 +144,12 @@ class FeatureStore:
                 warnings.simplefilter("ignore")
                 zarr.consolidate_metadata(scratch)
             sync_tree(scratch)
-            scratch.chmod(0o755)  # mkdtemp's folders are closed to others
             # Where another process was first, its store stands and ours is dropped.
             if isinstance(place, RemoteTree):
                 place.begin(scratch)
             else:
                 with contextlib.suppress(OSError):
                     scratch.rename(path)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         sync(path.parent)
         return cls.open(place, write=True)
 

@@ -10,7 +10,6 @@ loudness). One process fills it; any number read. It holds nothing that cannot b
 """
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from mixstyle.cache.features_damage import UNREADABLE
-from mixstyle.cache.storage.atomic import drop_scratch
+from mixstyle.cache.storage.atomic import drop_scratch, scratch_folder
 from mixstyle.cache.storage.locks import turn
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
@@ -58,8 +57,7 @@ class MelStore:
             if (found := cls._made_before(path, made_with)) is not None:
                 return found
             drop_scratch(path)
-            scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-            try:
+            with scratch_folder(path) as scratch:
                 group = zarr.open_group(scratch, mode="w", zarr_format=3)
                 group.attrs.update(_attributes(made_with))
                 group.create_array(
@@ -76,10 +74,7 @@ class MelStore:
                 group.create_array(
                     "done", shape=(shards,), chunks=(1,), dtype="bool", fill_value=False, dimension_names=("shard",)
                 )
-                scratch.chmod(0o755)  # mkdtemp's folders are closed to others
                 scratch.rename(path)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
             return cls(path, zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False))
 
     @classmethod

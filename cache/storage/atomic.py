@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -72,6 +73,18 @@ def drop_scratch(path: Path) -> None:
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".partial") and entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to make it in, which is renamed to it when it is whole; else it is removed at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        scratch.chmod(0o755)  # mkdtemp's folders are closed to others
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def own_partial(path: Path) -> Path:

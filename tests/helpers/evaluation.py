@@ -7,9 +7,12 @@ from typing import Any
 import torch
 
 from helpers.small_cache import make_cache
-from helpers.training import CLIP_S
+from helpers.small_separator import with_separator
+from helpers.training import CLIP_S, settings_of
 from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCache
+from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.train.stage import train
 
 HELD_OUT = 4
 """Songs of `make_songs` that are not for training."""
@@ -29,6 +32,15 @@ def make_songs(folder: Path) -> list[CachedTrack]:
     """Writes a cache of 8 songs with 3 clips each; its held-out songs."""
     make_cache(folder, tracks=8, clips=3, clip_s=CLIP_S, validation=HELD_OUT)
     return [track for track in StemCache(folder).tracks if track.split != "train"]
+
+
+def trained_on_songs(folder: Path) -> Settings:
+    """A training on the stems of `make_songs`, with a separator to send mixes through; its settings."""
+    make_songs(folder / "stems")
+    settings = settings_of(folder / "run", num_epochs=1)
+    features(settings)
+    train(settings)
+    return with_separator(settings, folder / "separator")
 
 
 def songs_without_audio(count: int = HELD_OUT, clips: int = 3) -> list[CachedTrack]:

@@ -21,6 +21,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from helpers.store_workers import WAIT_S
+from mixstyle.cache.storage import remote_store
+
 BUCKET = "mixes"
 START_S = 60.0
 PORTS = (10_000, 32_000)
@@ -92,6 +95,14 @@ def reached(address: str) -> Iterator[pytest.MonkeyPatch]:
         for name, value in environment(address).items():
             patch.setenv(name, value)
         yield patch
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The server, and clients in this process that reach it and hardly wait between tries: it is well at once."""
+    with served(folder) as address, reached(address) as patch:
+        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+        yield address
 
 
 def objects(folder: str) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """A separator of a few thousand random weights, its files, songs to separate, and a profile that does it quickly."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ def write_songs(folder: Path, songs: int, seed: int = 0, seconds: float = 3.0) -
     for i in range(songs):
         soundfile.write(folder / f"song {i}.flac", song(1_000 * seed + i, seconds), RATE)
     return folder
+
+
+def with_separator(settings: Settings, folder: Path, **changes: Any) -> Settings:
+    """The settings with a separator of random weights, written to a folder, that takes one chunk at a time."""
+    config, checkpoint = write_separator(folder)
+    own = {"separator_config": config, "separator_checkpoint": checkpoint, "device": "cpu"}
+    one = {"batch_chunks": 1, "streams": 1, "threads": 1}
+    return dataclasses.replace(settings, separate=dataclasses.replace(settings.separate, **own, **one, **changes))
 
 
 def profile(folder: Path, music: Path, **separate: Any) -> Settings:

@@ -8,13 +8,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from helpers.evaluation import evaluation_of, make_songs
-from helpers.s3_server import BUCKET, objects, reached, refusing, served
-from helpers.small_separator import write_separator
-from helpers.store_workers import WAIT_S
-from helpers.training import settings_of
+from helpers.evaluation import evaluation_of, trained_on_songs
+from helpers.s3_server import BUCKET, objects, reached, refusing, serving
 
-from mixstyle.cache.storage import remote_store
 from mixstyle.cache.storage.kept_folder import RemoteFolder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.evaluate import stage as evaluate_stage
@@ -22,12 +18,10 @@ from mixstyle.stages.evaluate.stage import evaluate
 from mixstyle.stages.evaluate.status import evaluate_status
 from mixstyle.stages.evaluate.tasks import task as task_module
 from mixstyle.stages.export import export
-from mixstyle.stages.features.stage import features
 from mixstyle.stages.report.stage import report
 from mixstyle.stages.report.status import report_status
 from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.train.stage import train
 from mixstyle.stages.verify import verify
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -37,8 +31,7 @@ TASKS = ("stems-content-hard", "content-hard")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 
@@ -46,25 +39,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def trained(server: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A training in a folder, whose files are behind s3://BUCKET/run too."""
     folder = tmp_path_factory.mktemp("trained")
-    make_songs(folder / "stems")
-    settings = settings_of(folder / "run", num_epochs=1)
-    features(settings)
-    train(settings)
+    settings = trained_on_songs(folder)
     sent = RemoteFolder(f"s3://{BUCKET}/run", folder / "sent")
     sent.fetch()
     shutil.copytree(settings.train.checkpoint_dir, sent.folder, dirs_exist_ok=True)
     sent.send()
-    config, checkpoint = write_separator(folder / "separator")
-    separate = dataclasses.replace(
-        settings.separate,
-        separator_config=config,
-        separator_checkpoint=checkpoint,
-        batch_chunks=1,
-        streams=1,
-        threads=1,
-        device="cpu",
-    )
-    return dataclasses.replace(settings, separate=separate)
+    return settings
 
 
 def on_machine(settings: Settings, folder: Path, prefix: str) -> Settings:

@@ -6,22 +6,20 @@ from pathlib import Path
 
 import pytest
 from helpers.faulty_proxy import FAULTS, Faults, faulty
-from helpers.s3_server import BUCKET, environment, objects, reached, served
-from helpers.store_workers import WAIT_S, check_objects, check_read, in_process, run, work, write_local
+from helpers.s3_server import BUCKET, environment, objects, serving
+from helpers.store_workers import check_objects, check_read, in_process, run, work, write_local
 
 from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.shards import hashed_name
 from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
-from mixstyle.cache.storage import remote_store
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.place import RemotePlace
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 

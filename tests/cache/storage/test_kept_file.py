@@ -8,12 +8,10 @@ import fsspec
 import pytest
 import torch
 from helpers.faulty_proxy import Faults, faulty
-from helpers.s3_server import BUCKET, objects, reached, refusing, served
+from helpers.s3_server import BUCKET, objects, reached, refusing, serving
 from helpers.small_encoder import write_encoder
-from helpers.store_workers import WAIT_S
 
 import mixstyle
-from mixstyle.cache.storage import remote_store
 from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.kept_folder import RemoteFolder, by_url
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -23,8 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 

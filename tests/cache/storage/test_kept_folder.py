@@ -6,10 +6,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from helpers.s3_server import BUCKET, objects, reached, served
-from helpers.store_workers import WAIT_S
+from helpers.s3_server import BUCKET, objects, serving
 
-from mixstyle.cache.storage import kept_folder, remote_store
+from mixstyle.cache.storage import kept_folder
 from mixstyle.cache.storage.kept_folder import RemoteFolder, manifest_name
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -20,8 +19,7 @@ FILES = {"latest.pt": b"weights", "loss.csv": b"step,loss\n", "settings.json": b
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.evaluation import evaluation_of
 from helpers.small_cache import make_cache
-from helpers.small_separator import write_separator
+from helpers.small_separator import with_separator
 from helpers.training import settings_of
 
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
@@ -38,19 +38,9 @@ class Halved:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("banks")
     make_cache(folder / "stems", tracks=3, clips=2, clip_s=1.0, validation=2)
-    config, checkpoint = write_separator(folder / "separator")
-    settings = settings_of(folder / "run")
-    separate = dataclasses.replace(
-        settings.separate,
-        separator_config=config,
-        separator_checkpoint=checkpoint,
-        batch_chunks=1,
-        streams=1,
-        threads=1,
-        device="cpu",
-        input="stems",  # a user's music is a mix: it is separated, also where the stems were given
-    )
-    return dataclasses.replace(evaluation_of(settings, folder / "evaluation"), separate=separate)
+    settings = evaluation_of(settings_of(folder / "run"), folder / "evaluation")
+    # a user's music is a mix: it is separated, also where the stems were given
+    return with_separator(settings, folder / "separator", input="stems")
 
 
 def part_of(cache: StemCache, steps: tuple = (LOUDER, Halved())) -> Part:

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.evaluation import evaluation_of, make_songs
+from helpers.evaluation import evaluation_of, trained_on_songs
 from helpers.small_cache import make_cache
-from helpers.small_separator import write_separator
-from helpers.training import CLIP_S, settings_of
+from helpers.training import CLIP_S
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -20,10 +19,8 @@ from mixstyle.stages.evaluate.stage import apart_from_albums, evaluate, held_out
 from mixstyle.stages.evaluate.tasks import task as task_module
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.evaluate.tasks.task import some_of
-from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.evaluate import NEED_RENDERED
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.train.stage import train
 
 MODEL = "helpers.evaluation:Levels"
 ROWS = ["best_model", SHIPPED, "untrained", "raw descriptors", "MFCC statistics"]
@@ -32,22 +29,7 @@ ROWS = ["best_model", SHIPPED, "untrained", "raw descriptors", "MFCC statistics"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("evaluated")
-    make_songs(folder / "stems")
-    settings = settings_of(folder / "run", num_epochs=1)
-    features(settings)
-    train(settings)
-    config, checkpoint = write_separator(folder / "separator")
-    separate = dataclasses.replace(
-        settings.separate,
-        separator_config=config,
-        separator_checkpoint=checkpoint,
-        batch_chunks=1,
-        streams=1,
-        threads=1,
-        device="cpu",
-    )
-    return dataclasses.replace(settings, separate=separate)
+    return trained_on_songs(tmp_path_factory.mktemp("evaluated"))
 
 
 def songs_of(settings: Settings) -> list:

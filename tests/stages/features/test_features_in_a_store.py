@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import zarr
 from helpers.mixed_cache import make_stems, settings_of
-from helpers.s3_server import BUCKET, reached, served
+from helpers.s3_server import BUCKET, serving
 from helpers.store_rows import shard as rows_of
-from helpers.store_workers import WAIT_S, in_process
+from helpers.store_workers import in_process
 
 from mixstyle.cache.features_place import is_of_store
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.storage import remote_store
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features
@@ -41,8 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from helpers.s3_server import BUCKET, objects, reached, served
+from helpers.s3_server import BUCKET, objects, serving
 from helpers.small_separator import hashes, profile, write_songs
-from helpers.store_workers import WAIT_S, check_objects, work, write_local
+from helpers.store_workers import check_objects, work, write_local
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
-from mixstyle.cache.storage import remote_store
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.separate.stage import dry_run, separate
 from mixstyle.stages.separate.status import separate_status
@@ -24,8 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from helpers.s3_server import BUCKET, reached, refusing, served
+from helpers.s3_server import BUCKET, reached, refusing, serving
 from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import write_songs
-from helpers.store_workers import WAIT_S
 
-from mixstyle.cache.storage import remote_store
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cli_songs import _to_embed
 from mixstyle.stages.doctor.models import models_section
@@ -29,8 +27,7 @@ URL = f"s3://{BUCKET}/{NAME}"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 

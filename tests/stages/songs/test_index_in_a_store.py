@@ -7,14 +7,12 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from helpers.s3_server import BUCKET, objects, reached, served
+from helpers.s3_server import BUCKET, objects, serving
 from helpers.small_encoder import SONG_S, embedding_profile
 from helpers.small_separator import write_songs
-from helpers.store_workers import WAIT_S
 
 import mixstyle
 from mixstyle.cache.index_place import is_of_index
-from mixstyle.cache.storage import remote_store
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
@@ -29,8 +27,7 @@ SONGS = 3
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("s3")) as address, reached(address) as patch:
-        patch.setattr(remote_store, "WAIT_S", WAIT_S)
+    with serving(tmp_path_factory.mktemp("s3")) as address:
         yield address
 
 
