@@ -39,6 +39,20 @@ WHY_NOT = (
 )
 
 
+def check_host(host: str) -> None:
+    """Raises MixstyleError ("bad-option") where no address of this machine has that name."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET  # as werkzeug chooses it
+    try:
+        address = socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM)[0][4]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise MixstyleError(
+            f"--host {host}: no address of this machine; take 127.0.0.1, or 0.0.0.0 for others too",
+            code="bad-option",
+        ) from error
+
+
 class Handler(WSGIRequestHandler):
     """Keeps connections: a player asks for a piece of every part at once."""
 
@@ -47,14 +61,16 @@ class Handler(WSGIRequestHandler):
 
 class Server:
     """The page, served from a thread; a context manager. port 0: any that is free. take_songs: also where other
-    machines can reach it. Raises MixstyleError where there is no index, or the port is taken."""
+    machines can reach it. Raises MixstyleError where there is no index, the host is no address of this machine, or the
+    port is taken."""
 
     def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 8050, take_songs: bool = False) -> None:
+        host = host.strip("[]")
+        check_host(host)
         with reached_index(settings) as here:
             check_index(here)  # before the networks are loaded
             self._embedder = embedder_of(here, cutting_version=cutting_version_of_index(here))
             index, root = open_index(here, self._embedder)
-        host = host.strip("[]")
         self.songs = Songs(index, root)
         self.folder = Path(tempfile.mkdtemp(prefix="mixstyle-browse-"))
         self._busy = busy = threading.Lock()
