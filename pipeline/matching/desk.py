@@ -52,7 +52,7 @@ class Filter:
     def __str__(self) -> str:
         """`low shelf +1.5 dB at 120 Hz`."""
         q = f", Q {self.q:.1f}" if self.kind == "bell" else ""
-        return f"{self.kind} {self.gain_db:+.1f} dB at {told_hz(self.frequency_hz)}{q}"
+        return f"{self.kind} {self.gain_db:+z.1f} dB at {told_hz(self.frequency_hz)}{q}"
 
     def section(self, sample_rate: int) -> Floats:
         """b0, b1, b2, 1, a1, a2: a second-order section as scipy.signal.sosfilt takes it."""
@@ -144,7 +144,7 @@ class Strip:
 
     def __str__(self) -> str:
         """`+2.3 dB, low shelf +1.5 dB at 120 Hz`; `as it is` where it does nothing."""
-        parts = [f"{self.gain_db:+.1f} dB"] if self.gain_db else []
+        parts = [f"{self.gain_db:+z.1f} dB"] if self.gain_db else []
         parts += [told_insert(one) for one in self.inserts]
         parts += _told_filters(self.filters)
         if self.pan_percent:
@@ -231,7 +231,7 @@ def _told_filters(filters: Sequence[Filter]) -> list[str]:
     if len(filters) <= MOST_TOLD:
         return [str(one) for one in filters]
     least, most = (choose(filters, key=lambda one: one.gain_db) for choose in (min, max))
-    ends = " to ".join(f"{one.gain_db:+.1f} dB at {told_hz(one.frequency_hz)}" for one in (least, most))
+    ends = " to ".join(f"{one.gain_db:+z.1f} dB at {told_hz(one.frequency_hz)}" for one in (least, most))
     return [f"graphic equaliser of {len(filters)} bands, {ends}"]
 
 

@@ -42,5 +42,5 @@ def shown_unit(unit: str) -> str:
 
 
 def shown(column: int, *values: float) -> str:
-    """Values of a descriptor with the digits that it is good for, ` / ` between them."""
-    return " / ".join(f"{value:.{DESCRIPTORS[column].digits}f}" for value in values)
+    """Values of a descriptor with the digits that it is good for, ` / ` between them; nothing is -0."""
+    return " / ".join(f"{value:z.{DESCRIPTORS[column].digits}f}" for value in values)

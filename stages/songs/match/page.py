@@ -87,7 +87,7 @@ def _levels(axes: Axes, plan: Plan, rendered: RenderedSong) -> None:
         f"after: {rendered.after}",
         *(f"reference: {one}" for one in plan.reference_loudness[:4]),
         *([f"on the mix: {plan.chain.mix}"] if plan.chain.mix.changes else []),
-        f"at the end: {rendered.gain.gain_db:+.1f} dB on the whole song{held}",
+        f"at the end: {rendered.gain.gain_db:+z.1f} dB on the whole song{held}",
         *(f"note: {note}" for note in plan.chain.notes),
     ]
     wrapped = "\n".join(line for one in told for line in textwrap.wrap(label(one, 400), _TEXT_COLUMNS + 12))

@@ -37,7 +37,7 @@ def print_match(plan: Plan, after: Values, rendered: RenderedSong) -> None:
 def lines(plan: Plan, rendered: RenderedSong) -> list[str]:
     """What is set and what was left alone."""
     held = f", held by {rendered.gain.held_by}" if rendered.gain.held_by else ""
-    last = f"at the end: {rendered.gain.gain_db:+.1f} dB on the whole song{held}"
+    last = f"at the end: {rendered.gain.gain_db:+z.1f} dB on the whole song{held}"
     return [*plan.chain.text[:-1], last, *(f"note: {note}" for note in plan.chain.notes)]
 
 

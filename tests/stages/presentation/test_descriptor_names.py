@@ -21,6 +21,7 @@ def test_every_column_is_of_one_kind() -> None:
 def test_values_are_written_with_their_digits() -> None:
     assert shown(COLUMN["drums_crest_db"], 1.234, -5) == "1.2 / -5.0"
     assert shown(COLUMN["drums_correlation"], 1.234) == "1.23"
+    assert shown(COLUMN["drums_crest_db"], -0.04, -0.06) == "0.0 / -0.1"  # no -0.0
     assert shown(COLUMN["bass_tilt_db_per_octave"], -3.0103) == "-3.01"
     assert (shown_unit("1"), shown_unit("dB")) == ("", "dB")
     assert (in_sentence("RMS, left"), in_sentence("Mid/side ratio, low")) == ("RMS, left", "mid/side ratio, low")

@@ -40,7 +40,7 @@ class Page {
     this.about = about;
     this.songs = new Map(songs.map(([path, seconds, lufs], number) => [String(number), { key: String(number), path, seconds, lufs, order: number }]));
     for (const track of about.added) this._add(track);
-    byId("summary").textContent = `${songs.length} songs of ${about.folder}`;
+    byId("summary").textContent = `${songs.length} ${songs.length === 1 ? "song" : "songs"} in ${about.folder}`;
     byId("foot").replaceChildren(`mixstyle ${about.version}, index of ${about.date}`,
       ...Object.entries(about.pages).map(([name, day]) => make("a", { href: `/pages/${name}` }, `${name} of ${day}`)));
     const folders = [...new Set(songs.map(([path]) => path.split("/").slice(0, -1)[0] || ""))];
