@@ -77,7 +77,8 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="A Ray cluster that does the work: auto, HOST:PORT, or local for this machine alone. Needs mixstyle[ray].",
+        help="A Ray cluster that does the work: auto, HOST:PORT, or local for this machine alone. "
+        r"Needs mixstyle\[ray].",
     ),
 ]
 AllowMixed = Annotated[

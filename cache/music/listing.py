@@ -121,7 +121,7 @@ def track_files(root: Path, path: str, kind: Literal["mixtures", "stems"]) -> di
     else:
         try:
             names = sorted(os.listdir(root / path))  # noqa: PTH208 (names alone, ten times as fast)
-        except OSError:
+        except (OSError, ValueError):  # a NUL in the path, say
             return {}
     # by suffix wav, flac, mp3: where a stem is there twice, the better one is taken
     found: dict[str, tuple[int, Path]] = {}
@@ -265,7 +265,7 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"], named_by: str) ->
     if path.suffix.lower() == ".csv":
         rows = csv_rows(text, f"{named_by}{path}")
     else:
-        rows = [{"path": line} for line in text.splitlines() if not _is_comment(line, path.parent)]
+        rows = [{"path": line} for line in text.split("\n") if not _is_comment(line, path.parent)]
     root = path.parent
     sizes: dict[str, int] = {}
     artists: dict[str, str] = {}

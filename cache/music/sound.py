@@ -173,6 +173,8 @@ def _check(path: Path) -> None:
         os.close(os.open(path, os.O_RDONLY))  # tells a denied permission, which libsndfile takes for a wrong format
     except OSError as error:
         raise UnreadableMusic(_refusal(error, path)) from error
+    except ValueError as error:  # a NUL in it, say; a list may hold anything
+        raise UnreadableMusic("no such file: no file can have this name") from error
 
 
 def _refusal(error: OSError, path: Path) -> str:

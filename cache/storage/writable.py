@@ -65,10 +65,18 @@ def check_file(path: Path) -> None:
         mode = stat.S_IFREG
     except OSError as error:  # a name that is too long, say
         raise cannot_write(path, error) from error
-    if not stat.S_ISREG(mode):  # a device would be replaced by a file, where the user may do that
+    if not stat.S_ISREG(mode) or _stands_for_a_stream(path):
+        # it would be replaced by a file, where the user may do that
         what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise MixstyleError(f"{path}: is {what}, and a file is to be written there", code="cannot-write")
     check_folder(path.parent, path)
+
+
+def _stands_for_a_stream(path: Path) -> bool:
+    """Whether it is the system's name for what a process has open, such as /dev/stdout: a link to a file, where the
+    shell sends the output to one."""
+    folder = path.parent.resolve()
+    return path.is_symlink() and (folder == Path("/dev") or Path("/proc") in folder.parents)
 
 
 @contextmanager

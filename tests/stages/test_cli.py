@@ -146,6 +146,13 @@ def test_every_option_has_help() -> None:
             assert getattr(option, "help", None), f"{name} {option.name}"
 
 
+@pytest.mark.parametrize("name", ["separate", "remix", "features", "index"])
+def test_help_shows_the_brackets_of_an_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are markup, unless they are escaped."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "Needs mixstyle[ray]." in typed(name, "--help")
+
+
 @pytest.mark.parametrize("name", ["evaluate", "evaluate-musdb"])
 def test_effect_chains_are_asked_for_by_either_name(name: str) -> None:
     group = typer.main.get_command(app)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixstyle.cache.music.listing import list_tracks
+from mixstyle.cache.music.listing import list_tracks, track_files, with_spot_checks
 from mixstyle.cache.stem_store.manifest import read_fma_tracks
 from mixstyle.pipeline.core.errors import MixstyleError
 
@@ -55,6 +55,21 @@ def test_a_name_that_begins_with_a_number_sign_is_no_comment(tmp_path: Path) -> 
     (tmp_path / "#1 Hit.flac").write_bytes(b"x")
     text = "# my songs\n#1 Hit.flac\n  #1 Hit.flac  \n#gone.flac\na.wav\n#" + "x" * 5000 + "\n"
     assert listed(tmp_path, "list.txt", text) == ["#1 Hit.flac", "a.wav"]
+
+
+def test_a_list_has_a_line_for_each_line_feed_alone(tmp_path: Path) -> None:
+    """Titles of videos hold separators that Unicode counts as ends of lines."""
+    names = ["a\u2028b.wav", "c\x0cd.wav", "e\x85f.wav"]
+    assert listed(tmp_path, "list.txt", "\r\n".join(names) + "\r\n") == names
+
+
+def test_a_name_that_no_file_can_have_is_a_track_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a\0b.wav\n")
+    for kind in ("mixtures", "stems"):
+        listing = list_tracks(tmp_path / "list.txt", kind)
+        assert dict(listing.sizes) == {"a\0b.wav": -1}
+        with_spot_checks(listing, listing.sizes, kind)
+    assert track_files(tmp_path, "a\0b.wav", "stems") == {}
 
 
 def test_a_quotation_mark_that_is_not_closed_hides_no_artists_of_fma(tmp_path: Path) -> None:

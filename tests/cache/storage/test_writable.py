@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +61,30 @@ def test_a_file_is_not_written_over_a_folder_a_pipe_or_a_device(tmp_path: Path) 
     (tmp_path / "link").symlink_to("/dev/null")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
         refused(path, folder=False)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_the_name_of_an_output_that_goes_to_a_file_is_not_replaced(tmp_path: Path, name: str) -> None:
+    """root's `search --json /dev/stdout > s.json` had made a file of the machine's /dev/stdout."""
+    look = f"""
+from pathlib import Path
+from mixstyle.cache.storage.writable import check_file
+from mixstyle.pipeline.core.errors import MixstyleError
+try:
+    check_file(Path({name!r}))
+except MixstyleError as error:
+    print(error)
+"""
+    with (tmp_path / "s.json").open("w") as output:
+        subprocess.run([sys.executable, "-c", look], stdout=output, check=True)
+    assert (tmp_path / "s.json").read_text() == f"{name}: is a device or a pipe, and a file is to be written there\n"
+
+
+def test_a_file_behind_a_link_of_the_users_may_be_written(tmp_path: Path) -> None:
+    (tmp_path / "old.json").touch()
+    (tmp_path / "s.json").symlink_to("old.json")
+    check_file(tmp_path / "s.json")
+    check_file(Path("/dev/shm/s.json"))
 
 
 def test_writing_on_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
