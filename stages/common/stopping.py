@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-LINE = "mixstyle: stopped; the same command goes on from what is finished"
+LINE = "mixstyle: stopped; to go on, give the same command again"
 _BEFORE: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """What Python does about each. Where it is told otherwise (a script's background jobs ignore Ctrl-C), that stays."""
 

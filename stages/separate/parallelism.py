@@ -14,6 +14,7 @@ import torch
 from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuning, tunings_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
@@ -83,7 +84,7 @@ def _tuned(
         tuning = tune(separator, threads, threads_per_stream, batch_chunks, available_memory())
         how = "measured" if store_tuning(case, tuning) else f"measured; {tunings_folder()} cannot be written"
     tried = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
-    per_stream = f", {tuning.threads_per_stream} threads a stream" if on_cpu else ""
+    per_stream = f", {counted(tuning.threads_per_stream, 'thread')} a stream" if on_cpu else ""
     say(f"separate: batches of {tuning.batch_chunks}{per_stream} ({tried}; {how})")
     return tuning
 

@@ -204,14 +204,16 @@ def show(found: Comparison) -> None:
     for name, loudness in zip(names, found.loudness, strict=True):
         if loudness is not None:
             console.print(Text(f"{name}: {loudness}"))
-    stems = Table(title="how far apart, in standard deviations of the training songs", title_justify="left", box=None)
+    stems = Table(
+        title="how far apart, in robust standard deviations of the training songs", title_justify="left", box=None
+    )
     for column in ("", *GROUPS, "all"):
         stems.add_column(column, justify="right" if column else "left")
     for stem in STEMS:
         cells = [found.distance(stem, group) for group in (*GROUPS, None)]
         stems.add_row(stem, *("-" if np.isnan(cell) else f"{cell:.2f}" for cell in cells))
     console.print(stems)
-    caption = f"first / second; bold: more than {FAR:g} standard deviations apart"
+    caption = f"first / second; bold: more than {FAR:g} robust standard deviations apart"
     table = Table(title="descriptor by descriptor", title_justify="left", box=None, caption=caption)
     table.add_column("")
     table.add_column("unit", style="dim")
@@ -259,7 +261,7 @@ def _matrix(axes: Axes, found: Comparison) -> None:
         axes.text(column, row, text, ha="center", va="center", color=_ink(value / top))
     axes.set_xticks(range(len(GROUPS)), GROUPS)
     axes.set_yticks(range(len(STEMS)), STEMS)
-    axes.set_title("Distance, in standard deviations")
+    axes.set_title("Distance, in robust standard deviations")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -289,5 +291,5 @@ def _bars(axes: Axes, found: Comparison) -> None:
     axes.set_xlim(-far, far)
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("second less first, in standard deviations of the training songs")
+    axes.set_xlabel("second less first, in robust standard deviations of the training songs")
     axes.set_title("What differs most, of what is heard")

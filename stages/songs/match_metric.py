@@ -8,7 +8,7 @@ from mixstyle.pipeline.matching.metric import DescriptorMetric
 
 
 def metric_of(loaded: LoadedEncoder) -> DescriptorMetric:
-    """By an encoder's statistics of descriptors; where it was trained without whitening, by their spread alone."""
+    """By an encoder's statistics of descriptors: whitened, or where it was trained without, by their scales alone."""
     encoder = loaded.encoder
     whitening = encoder.skip.whitening.cpu().numpy() if encoder.config.skip else None
     return DescriptorMetric(encoder.descriptor_scale.cpu().numpy(), whitening)

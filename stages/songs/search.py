@@ -18,7 +18,7 @@ from mixstyle.cache.song_index import IndexedSong, SongIndex, share_farther
 from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.text import as_utf8, printable
+from mixstyle.pipeline.core.text import as_utf8, counted, printable
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.stages.common.outputs import write_or_keep
@@ -288,7 +288,7 @@ def _print(path: Path, query: Query, found: list[Match], songs: int, stem: str) 
         caption = f"{told}\n{caption}"
     level = f" ({query.loudness.loudness_lufs:.1f} LUFS)" if query.loudness else ""
     what = f"{stem} mixed like that of" if stem else "mixed like"
-    title = Text(f"{what} {printable(path.name)}{level}, of {songs} songs")
+    title = Text(f"{what} {printable(path.name)}{level}, of {counted(songs, 'song')}")
     table = Table(title=title, title_justify="left", caption=caption, box=None)
     table.add_column("", justify="right")
     table.add_column(score_name(stem), justify="right")

@@ -97,7 +97,7 @@ def test_a_folder_keeps_what_it_was_begun_with(tmp_path: Path, capsys: pytest.Ca
     run = open_run(settings)
     told = capsys.readouterr().out
     assert "measuring" in told
-    assert re.search(r"batches of \d+, \d threads a stream \(.*1 streams x 2 threads, batch 1: \d", told)
+    assert re.search(r"batches of \d+, \d threads? a stream \(.*1 streams x 2 threads, batch 1: \d", told)
     stored = json.loads((tmp_path / "stems" / "settings.json").read_text())["settings"]
     assert (stored["threads_per_stream"], stored["batch_chunks"]) == (
         run.streams.threads_per_stream,
