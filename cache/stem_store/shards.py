@@ -245,7 +245,9 @@ def read_shard(stems_dir: Path, shard: int, sizes: Mapping[str, int] | None = No
     if not path.exists():
         return None
     content = read_json(path)
-    if not isinstance(content, dict) or content.get("version") != VERSION:
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+        raise MixstyleError(f"{path}: a damaged sidecar (it names no version)", code="damaged-file")
+    if content["version"] != VERSION:
         raise MixstyleError(
             f"{path}: not a sidecar of version {VERSION}, the one this mixstyle reads", code="unknown-version"
         )

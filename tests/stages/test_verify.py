@@ -82,6 +82,9 @@ def flip(path: Path) -> None:
 DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a bit of a shard": ("stems/stems-000001.tar", flip),
     "a sidecar": ("stems/stems-000000.json", flip),
+    "a sidecar that is a list": ("stems/stems-000000.json", lambda path: path.write_text("[]")),
+    "a sidecar that is a number": ("stems/stems-000000.json", lambda path: path.write_text("5")),
+    "a sidecar of no version": ("stems/stems-000000.json", lambda path: path.write_text('{"version": null}')),
     "a tar that is gone": ("stems/stems-000001.tar", Path.unlink),
     "the manifest": ("stems/plan.jsonl.gz", flip),
     "the failure log": ("stems/failures.csv", flip),
