@@ -88,7 +88,7 @@ def _build(config: HTDemucsConfig, weights: Mapping[str, Tensor], dtype: torch.d
         raise MixstyleError(f"`htdemucs` has a value that makes no network ({error})", code="bad-setting") from error
     load_weights(network, weights)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return SeparationNetwork(HTDemucsNetwork(network.eval(), dtype).eval(), "HTDemucs", parameters, "htdemucs")
+    return SeparationNetwork(HTDemucsNetwork(network, dtype).eval(), "HTDemucs", parameters, "htdemucs")
 
 
 ARCHITECTURE = Architecture("htdemucs", lambda model: False, HTDemucsConfig.from_mapping, _build)
