@@ -1,4 +1,4 @@
-"""How long it takes to plan, open, search and verify outputs of FMA's size, and how much memory: made-up data.
+"""How long it takes to list, open, search and verify outputs of FMA's size, and how much memory: made-up data.
 
     uv run python benchmarks/full_size.py --tracks 13322 --tracks 26644 --tracks 106574
 
@@ -161,7 +161,7 @@ def make_music(folder: Path, tracks: int) -> None:
             file.truncate(len(head) + size)
 
 
-def plan(folder: Path, tracks: int) -> None:
+def list_music(folder: Path, tracks: int) -> None:
     listing = list_tracks(folder / "music", "mixtures")
     listing = with_spot_checks(listing, ordered(listing, 0)[:64], "mixtures")
     manifest = make_manifest(listing, "mixtures", SplitSettings(0, 0.1, 0.1, None))
@@ -170,10 +170,10 @@ def plan(folder: Path, tracks: int) -> None:
         raise SystemExit("the made-up music is not listed")
 
 
-def read_plan(folder: Path, tracks: int) -> None:
+def read_manifest(folder: Path, tracks: int) -> None:
     manifest = load_manifest(folder / "stems" / "plan.jsonl.gz")
     if manifest is None or len(manifest.tracks) != tracks:
-        raise SystemExit("the plan is not whole")
+        raise SystemExit("the manifest is not whole")
 
 
 def write_failures_again(folder: Path, _: int) -> None:
@@ -251,8 +251,8 @@ WORK: dict[str, Callable[[Path, int], None]] = {
     "writing the store": make_store,
     "writing made-up music": make_music,
     "writing the index": make_index,
-    "planning: listing, split": plan,
-    "reading the plan": read_plan,
+    "the manifest: listing, split": list_music,
+    "reading the manifest": read_manifest,
     "opening the stems": open_stems,
     "opening the store": open_store,
     "failures.csv": write_failures_again,

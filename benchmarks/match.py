@@ -36,8 +36,8 @@ from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.songs.clips import SongClips, SongReader
 from mixstyle.stages.songs.match_metric import metric_of_file
-from mixstyle.stages.songs.match_plan import Plan, make_plan
 from mixstyle.stages.songs.match_render import Targets
+from mixstyle.stages.songs.song_match import SongMatch, make_match
 from mixstyle.stages.songs.whole_song import WholeSong
 
 RENDERED_S = 60.0
@@ -109,11 +109,11 @@ class Kind:
                 raise SystemExit(f"{song}: {clips}")
             self.clips.append(clips)
         _ = self.whole.look
-        self.plan: Plan | None = None
+        self.matched: SongMatch | None = None
 
     def closed_form(self) -> None:
-        """The plan that `render` takes."""
-        self.plan = self._made(search=False)
+        """The matched that `render` takes."""
+        self.matched = self._made(search=False)
 
     def search(self) -> None:
         """With effects. What comes of it is not rendered: reverb takes time that the closed form does not."""
@@ -121,14 +121,14 @@ class Kind:
 
     def render(self, path: Path) -> None:
         """All of the song, separated on the way where its stems are not given, and written as 24 bits."""
-        if self.plan is None:
+        if self.matched is None:
             raise ValueError("closed_form comes first")
-        self.plan.render(Targets(path, AudioForm.of(path, "24")))
+        self.matched.render(Targets(path, AudioForm.of(path, "24")))
 
-    def _made(self, search: bool) -> Plan:
+    def _made(self, search: bool) -> SongMatch:
         metric = metric_of_file(encoder_file(self.settings)) if search else None
         mine, reference = self.clips
-        return make_plan(self.whole, mine, [reference], self.separator, self.settings.separate, 1.0, (), metric)
+        return make_match(self.whole, mine, [reference], self.separator, self.settings.separate, 1.0, (), metric)
 
 
 def measured(kinds: dict[str, Kind], folder: Path, song_s: float, rounds: int, search_rounds: int) -> list[Row]:

@@ -41,7 +41,7 @@ def export(
         settings = with_trained(settings, BEST)
     source = fetched_file(checkpoint or settings.train.checkpoint_dir / BEST, settings.train.stems_cache_dir)
     check_checkpoint(source, settings.train.checkpoint_dir)
-    with damage_helped(source, settings.train.checkpoint_dir):
+    with damage_helped([source], settings.train.checkpoint_dir):
         loaded = load_encoder(source)
     if descriptor_share is not None:
         try:

@@ -5,8 +5,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mixstyle.stages.settings.profile import Settings
+    from mixstyle.stages.songs.browse.server import Server
 
 
 def _threads_of_a_worker() -> int:
@@ -71,3 +76,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def page_settings(tmp_path_factory: pytest.TempPathFactory) -> "Settings":
+    """An index of six songs, for the tests of the page."""
+    from helpers.small_encoder import embedding_profile
+    from helpers.small_separator import write_songs
+
+    from mixstyle.stages.songs.index import index
+
+    folder = tmp_path_factory.mktemp("browse")
+    chosen = embedding_profile(folder, write_songs(folder / "music", 6))
+    (folder / "music" / "secret.txt").write_text("not for the page")
+    index(chosen, folder / "music")
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def page_server(page_settings: "Settings") -> "Iterator[Server]":
+    """The page of that index, served."""
+    from mixstyle.stages.songs.browse.server import Server
+
+    with Server(page_settings, port=0) as running:
+        yield running

@@ -252,6 +252,19 @@ def test_tests_stand_where_their_code_stands() -> None:
         parts = path.relative_to(ROOT / "tests").parts[:-1]
         if parts and parts[0] not in {"gpu"}:
             assert (ROOT / Path(*parts)).is_dir(), f"{path}: there is no {'/'.join(parts)} that it tests"
+    modules: dict[tuple[str, str], set[Path]] = {}
+    for module in sources():
+        folder = module.relative_to(ROOT).parent
+        modules.setdefault((folder.parts[0], module.stem), set()).add(folder)
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folder, name = path.relative_to(ROOT / "tests").parent, path.stem.removeprefix("test_")
+        own = modules.get((folder.parts[0], name)) if folder.parts else None
+        if own and name != folder.name:  # a package as a whole is tested under its own name
+            assert folder in own, f"{path}: {name}.py lies in {', '.join(sorted(map(str, own)))}"
+
+
+def test_fixtures_for_all_tests_stand_in_one_file() -> None:
+    assert list((ROOT / "tests").rglob("conftest.py")) == [ROOT / "tests" / "conftest.py"]
 
 
 def test_no_source_is_git_ignored() -> None:

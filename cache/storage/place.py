@@ -1,8 +1,8 @@
 """Where a stage's output is kept: in a folder, or behind a URL with a working folder on this machine.
 
 `Place` is a folder of this machine: what is written there is kept. `RemotePlace` has the same methods for objects
-behind a URL. Its `folder` holds copies of what is small there (settings, sidecars, the plan, the failure log), so that
-all that reads an output reads a folder either way; what is large goes to the store and is not kept here.
+behind a URL. Its `folder` holds copies of what is small there (settings, sidecars, the manifest, the failure log), so
+that all that reads an output reads a folder either way; what is large goes to the store and is not kept here.
 
 The rules by which something appears in a store, where nothing is renamed and nothing locked:
 

@@ -156,6 +156,11 @@ class ClipRequest:
     audio: Tensor
     track: int = 0
 
+    @classmethod
+    def whole(cls, mixture: Tensor) -> "ClipRequest":
+        """All of a mixture [2, T]."""
+        return cls(mixture.shape[-1], 0, mixture.shape[-1], 0, mixture)
+
     @property
     def clip(self) -> Tensor:
         """The clip's own frames of `audio`."""

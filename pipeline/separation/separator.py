@@ -96,7 +96,7 @@ class Separator:
 
         Raises MixstyleError for audio that is not stereo, empty or not finite.
         """
-        return self.separate_clips([ClipRequest(m.shape[-1], 0, m.shape[-1], 0, m) for m in mixtures])
+        return self.separate_clips([ClipRequest.whole(mixture) for mixture in mixtures])
 
     def separate_clips(self, requests: Sequence[ClipRequest]) -> list[Tensor]:
         """Separates clips [4, 2, stop - start]; chunks of several share batches, in the order given.

@@ -1,4 +1,4 @@
-"""The players: drums, bass and chord instruments turn a section of the song's plan into notes."""
+"""The players: drums, bass and chord instruments turn a section of the song's structure into notes."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ _FILLS = (
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of the plan as the players see it."""
+    """One bar of the structure as the players see it."""
 
     first_step: int
     chord: Chord

@@ -40,13 +40,13 @@ def check_checkpoint(path: Path, trained_dir: Path) -> None:
 
 
 @contextmanager
-def damage_helped(path: Path, trained_dir: Path) -> Iterator[None]:
+def damage_helped(paths: Sequence[Path], trained_dir: Path) -> Iterator[None]:
     """A damaged checkpoint of the profile's own training is told with the command that takes it away, so that `train`
     makes it again. trained_dir: of the profile."""
     try:
         yield
     except MixstyleError as error:
-        of_it = error.code == "damaged-file" and error.message.startswith(f"{path}:")
-        if not of_it or error.remedy or path.parent != trained_dir:
+        own = any(path.parent == trained_dir and error.message.startswith(f"{path}:") for path in paths)
+        if error.code != "damaged-file" or error.remedy or not own:
             raise
         raise MixstyleError(error.message, code=error.code, remedy=("verify", "--repair")) from error

@@ -31,12 +31,14 @@ from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.pipeline.retrieval import bootstrap_groups
+from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.assets import FIRST_ENCODER, shipped
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.common.separators import configured_separator, is_small
 from mixstyle.stages.evaluate.match_rows import AS_IS, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
+from mixstyle.stages.separate.parallelism import tuned_separation
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match_metric import metric_of_file
@@ -91,11 +93,13 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     songs = sorted(list_folder(stems, "stems").sizes)
     if len(songs) < 2:
         raise MixstyleError(f"{stems}: {counted(len(songs), 'song')} with stems, and 2 are needed", code="no-music")
-    tools = _tools(settings, task)
+    device = resolve_device(settings.separate.device)
+    separator = configured_separator(settings.separate, device) if task.separate else None
+    tools = _tools(settings, task, separator)
     if not has_matchering():
         say("evaluate-match: the package matchering is not installed; its row is left out (pip install matchering)")
     seed, frames = settings.evaluate.seed, round(task.clip_s * SAMPLE_RATE)
-    kept = _Kept(output / "pairs.json", _made_from(stems, songs, settings, task, tools))
+    kept = _Kept(output / "pairs.json", _made_from(stems, songs, settings, task, separator))
     with progress("evaluate-match", task.pairs + task.unpaired, "pairs") as bar:
         try:
             for name, draw, measure in (("paired", draw_pair, paired), ("unpaired", draw_unpaired, unpaired)):
@@ -181,21 +185,23 @@ class _Kept:
         return [(int(one["song"]), one["values"]) for one in found]
 
 
-def _tools(settings: Settings, task: MatchTask) -> Tools:
-    device = resolve_device(settings.separate.device)
-    separator = configured_separator(settings.separate, device) if task.separate else None
+def _tools(settings: Settings, task: MatchTask, separator: Separator | None) -> Tools:
+    separate = tuned_separation(settings.separate, separator) if separator is not None else None
+    small = separator is not None and is_small(separator)
     judge = load_encoder(shipped(JUDGE)) if task.unpaired else None
-    return Tools(separator, metric_of_file(encoder_file(settings)), task.search, judge)
+    return Tools(separate, small, metric_of_file(encoder_file(settings)), task.search, judge)
 
 
-def _made_from(stems: Path, songs: Sequence[str], settings: Settings, task: MatchTask, tools: Tools) -> dict[str, Any]:
+def _made_from(
+    stems: Path, songs: Sequence[str], settings: Settings, task: MatchTask, separator: Separator | None
+) -> dict[str, Any]:
     asked = {name: value for name, value in asdict(task).items() if name not in _COUNT.values()}
     return {
         **asked,
         "stems": str(stems),
         "songs": len(songs),
         "seed": settings.evaluate.seed,
-        "separator": tools.separator.fingerprint if tools.separator else None,
+        "separator": separator.fingerprint if separator else None,
         "encoder": shown(settings.embed.encoder) if settings.embed.encoder else None,
         "matchering": has_matchering(),
     }

@@ -7,7 +7,7 @@ separated stems in every row alike; without a separator only the rows of true st
 
 import importlib.util
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +32,7 @@ from mixstyle.pipeline.matching.mix_search import MixTask, search_effects
 from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner, strip_levels
-from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.descriptor_kernel import describe
-from mixstyle.stages.common.separators import is_small
 
 AS_IS, LOUDNESS, MATCHERING = "as it is", "loudness only", "matchering, on the mix"
 TRUE_STEMS, SEPARATED = "match, true stems", "match, separated stems"
@@ -63,17 +61,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class Tools:
-    """separator: None where stems are not separated. metric: of descriptors. search: whether there are the rows of a
-    search. judge: an encoder that no row goes by; None where there is none."""
+    """separate: mixtures [2, T] into stems; None where stems are not separated. small: whether the separator is a small
+    one. metric: of descriptors. search: whether there are the rows of a search. judge: an encoder that no row goes by;
+    None where there is none."""
 
-    separator: Separator | None
+    separate: Callable[[Sequence[Tensor]], list[Tensor]] | None
+    small: bool
     metric: DescriptorMetric
     search: bool
     judge: LoadedEncoder | None
 
     def heard(self, mix: Tensor, stems: Tensor | None) -> Tensor | None:
         """The stems [4, 2, T] of a mix as they are heard; None where nobody can tell."""
-        return self.separator.separate([mix])[0] if self.separator is not None else stems
+        return self.separate([mix])[0] if self.separate is not None else stems
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def rows(pair: Pair, tools: Tools) -> dict[str, Made]:
     made[TRUE_STEMS] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=False)
     if tools.search:
         made[TRUE_SEARCHED] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=True)
-    if tools.separator is not None:
-        mine, reference = tools.separator.separate([mix, wanted])
-        bounds = GENTLE if is_small(tools.separator) else FULL
+    if tools.separate is not None:
+        mine, reference = tools.separate([mix, wanted])
+        bounds = GENTLE if tools.small else FULL
         # their stems are no true ones: nothing is told of those
         made[SEPARATED] = Made(_matched(mix, mine, reference, wanted, bounds, tools, search=False).mix)
         if tools.search:
@@ -161,7 +161,7 @@ def _matched(
     profiles = measure_profile([mine]), measure_profile([reference])
     found = estimate(*profiles, bounds=bounds)
     if search:
-        separate = tools.separator.separate if tools.separator is not None and bounds != WIDE else None
+        separate = tools.separate if bounds != WIDE else None
         task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate, describe)
         found = search_effects(task, found, tools.metric).estimate
     levels = strip_levels(found.strips, [mine.numpy()])

@@ -28,7 +28,6 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
-from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
@@ -48,6 +47,7 @@ from mixstyle.stages.evaluate.whitened import training_songs, whitened_row
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import FEW_SONGS
 from mixstyle.stages.presentation.pages import EVALUATION, links_of
+from mixstyle.stages.separate.parallelism import tuned_separation
 from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
 from mixstyle.stages.settings.kept import evaluation_folder, with_trained
 from mixstyle.stages.settings.profile import Settings
@@ -79,7 +79,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     for path in checkpoints:
         check_checkpoint(path, settings.train.checkpoint_dir)
     device = resolve_device(options.device)
-    with damage_helped(checkpoints[0], settings.train.checkpoint_dir):
+    with damage_helped(checkpoints, settings.train.checkpoint_dir):
         rows = rows_of(checkpoints, options.models, device)
     songs, of_known_albums = apart_from_albums(cache, held_out(cache, rows), rows, options.group_by)
     songs = some_of(songs, options.songs, options.seed)
@@ -230,7 +230,7 @@ def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrac
     options = settings.evaluate
 
     def separate() -> Separate:
-        return separate_with(configured_separator(settings.separate, resolve_device(options.device)))
+        return _separation(settings, resolve_device(options.device))
 
     def targets() -> StemTargets:
         rows = [clip.row for song in songs for clip in song.clips]
@@ -247,13 +247,14 @@ def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrac
     return asked
 
 
-def separate_with(separator: Separator | None) -> Separate:
-    """What separates clips' mixtures, in the batches of the separator. Raises ValueError without a separator."""
+def _separation(settings: Settings, device: torch.device) -> Separate:
+    """What separates clips' mixtures, in tuned batches and streams."""
+    separator = configured_separator(settings.separate, device)
     if separator is None:
         raise ValueError("stems that are given have no separator")
+    separated = tuned_separation(settings.separate, separator)
 
     def separate(mixtures: Sequence[Audio]) -> list[Audio]:
-        given = [torch.from_numpy(np.ascontiguousarray(mix)) for mix in mixtures]
-        return [stems.numpy() for stems in separator.separate(given)]
+        return [stems.numpy() for stems in separated([torch.from_numpy(np.ascontiguousarray(m)) for m in mixtures])]
 
     return separate

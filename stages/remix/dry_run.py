@@ -31,7 +31,7 @@ TRIAL_S = 15.0
 
 
 @dataclass(frozen=True)
-class BankPlan:
+class BankNeeds:
     """What a bank will need. clips_separated: clips less own mixes. chunk_s, mix_s: seconds that the network takes for
     a chunk, and one thread for mixing and encoding a clip; 0 where they could not be tried."""
 
@@ -47,7 +47,7 @@ class BankPlan:
     expected_s: float | None = None
 
 
-def dry_run(settings: Settings) -> BankPlan:
+def dry_run(settings: Settings) -> BankNeeds:
     """Prints clips, disk and time that `remix` will need, and makes nothing.
 
     Raises MixstyleError ("cannot-write") where the disk has no room for what is still to come.
@@ -55,7 +55,7 @@ def dry_run(settings: Settings) -> BankPlan:
     chosen = settings.remix
     if not chosen.blocks:
         say("dry run: no bank was asked for (remix.blocks=0)")
-        return BankPlan(0, 0, 0, 0, 0.0, 0.0, free_bytes(place_of_stage(settings, "remix")))
+        return BankNeeds(0, 0, 0, 0, 0.0, 0.0, free_bytes(place_of_stage(settings, "remix")))
     place = place_of_stage(settings, "remix")
     place.refresh()
     separation = open_separation(separation_settings(in_working_folder(settings, "remix", place)), measure=False)
@@ -64,14 +64,14 @@ def dry_run(settings: Settings) -> BankPlan:
         stems = open_stems(settings)
     except MixstyleError as error:
         missing = error.message
-    plan = _planned(settings, place, separation, stems)
-    _print(settings, place, plan, separation, missing)
+    needs = _bank_needs(settings, place, separation, stems)
+    _print(settings, place, needs, separation, missing)
     if not place.is_remote:
-        check_room(place.folder, plan.disk_left_bytes)
-    return plan
+        check_room(place.folder, needs.disk_left_bytes)
+    return needs
 
 
-def _planned(settings: Settings, place: Place, separation: Separation, stems: StemCache | None) -> BankPlan:
+def _bank_needs(settings: Settings, place: Place, separation: Separation, stems: StemCache | None) -> BankNeeds:
     chosen = settings.remix
     grid, frames = grid_settings(chosen), round(chosen.clip_s * SAMPLE_RATE)
     groups = chosen.blocks * chosen.chains_per_block
@@ -99,7 +99,7 @@ def _planned(settings: Settings, place: Place, separation: Separation, stems: St
         network_s = separated * chunks_a_clip * chunk_s
         expected_s = left * (network_s + mixing_s if first.device.type == "cpu" else max(network_s, mixing_s))
     free = free_bytes(place)
-    return BankPlan(
+    return BankNeeds(
         groups, clips, separated, chunks_a_clip, clips * a_clip, left * clips * a_clip, free, chunk_s, mix_s, expected_s
     )
 
@@ -140,26 +140,26 @@ def _trial_mixes(groups: GridGroups) -> list[Mix]:
     return [group.mixes[i % len(group.mixes)] for i, group in enumerate(chains[:: max(1, len(chains) // TRIAL_CLIPS)])]
 
 
-def _print(settings: Settings, place: Place, plan: BankPlan, separation: Separation, missing: str) -> None:
+def _print(settings: Settings, place: Place, needs: BankNeeds, separation: Separation, missing: str) -> None:
     chosen = settings.remix
-    chains = plan.clips_separated // chosen.contents
+    chains = needs.clips_separated // chosen.contents
     say(
         f"dry run: {chosen.blocks:,} blocks: {chains:,} chains x {chosen.contents} contents, "
-        f"{plan.groups - chains:,} groups of own mixes"
+        f"{needs.groups - chains:,} groups of own mixes"
     )
     say(
-        f"dry run: {plan.clips:,} clips of {chosen.clip_s:g} s, {plan.clips_separated:,} of them separated anew, "
-        f"{plan.chunks_a_clip} chunks each"
+        f"dry run: {needs.clips:,} clips of {chosen.clip_s:g} s, {needs.clips_separated:,} of them separated anew, "
+        f"{needs.chunks_a_clip} chunks each"
     )
-    enough = "" if plan.disk_left_bytes <= plan.disk_free_bytes else ": NOT ENOUGH"
+    enough = "" if needs.disk_left_bytes <= needs.disk_free_bytes else ": NOT ENOUGH"
     say(
-        f"dry run: about {plan.disk_bytes / 1e9:,.2f} GB in {place.name}, of which "
-        f"{plan.disk_left_bytes / 1e9:,.2f} GB are still to come; {free_told(plan.disk_free_bytes)}{enough}"
+        f"dry run: about {needs.disk_bytes / 1e9:,.2f} GB in {place.name}, of which "
+        f"{needs.disk_left_bytes / 1e9:,.2f} GB are still to come; {free_told(needs.disk_free_bytes)}{enough}"
     )
-    if plan.expected_s is None:
+    if needs.expected_s is None:
         say(f"dry run: no estimate of the time: {missing}")
         return
     say(
-        f"dry run: about {duration(plan.expected_s)} for what is left ({plan.chunk_s:.2f} s a chunk, "
-        f"{plan.mix_s:.2f} s of mixing and encoding a clip; {separation.separators[0].description})"
+        f"dry run: about {duration(needs.expected_s)} for what is left ({needs.chunk_s:.2f} s a chunk, "
+        f"{needs.mix_s:.2f} s of mixing and encoding a clip; {separation.separators[0].description})"
     )

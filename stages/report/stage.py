@@ -89,7 +89,7 @@ def _report(settings: Settings, folder: Path, device: torch.device) -> ReportSum
     cache, store = open_described_stems(settings)
     provenance = provenance_of(settings, cache, store)  # before it is read: a newer one then counts as another
     path = checkpoint_of(settings)
-    with damage_helped(path, settings.train.checkpoint_dir):
+    with damage_helped([path], settings.train.checkpoint_dir):
         loaded = load_encoder(path, device)
     known = _known(loaded, cache, store)
     if not known and chosen.checkpoint is None:

@@ -5,16 +5,19 @@ they stand in its `settings.json`, and every later run and every other machine t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuning, tunings_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
+from mixstyle.pipeline.separation.chunks import ClipRequest
+from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
@@ -57,6 +60,20 @@ def choose_streams(
             per_stream, batch = tuning.threads_per_stream, tuning.batch_chunks
     per_stream, batch = per_stream or 1, batch or 1
     return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch, kernel)
+
+
+def tuned_separation(
+    chosen: SeparateSettings, separator: Separator, measure: bool = True
+) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """What separates whole mixtures [2, T_i] at 44.1 kHz into stems [4, 2, T_i], as `choose_streams` finds it best."""
+
+    def separate(mixtures: Sequence[Tensor]) -> list[Tensor]:
+        streams = choose_streams(chosen, separator, separator.device, measure)
+        with BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks) as executor:
+            requests = ((place, [ClipRequest.whole(mixture)]) for place, mixture in enumerate(mixtures))
+            return [stems for group in ChunkQueue(executor).separated(requests) for stems in group.stems]
+
+    return separate
 
 
 def _tuned(

@@ -40,8 +40,8 @@ from mixstyle.stages.songs.arrays import Audio, as_mixture, as_stems, check_rate
 from mixstyle.stages.songs.cached_stems import CachedStems
 from mixstyle.stages.songs.clips import Decoded, SongClips, SongReader
 from mixstyle.stages.songs.match_metric import metric_of
-from mixstyle.stages.songs.match_plan import Plan, check_asked, make_plan
 from mixstyle.stages.songs.provenance import embedding_fingerprint
+from mixstyle.stages.songs.song_match import SongMatch, check_asked, make_match
 from mixstyle.stages.songs.whole_song import WholeSong
 
 Music = str | Path | Audio | Mapping[str, Audio]
@@ -203,10 +203,10 @@ class Embedder:
         keep: Collection[str] = (),
         search: bool = False,
         sample_rate: int = SAMPLE_RATE,
-    ) -> Plan:
+    ) -> SongMatch:
         """What to set on each stem of one song so that it sounds like another (or the mean of several in a list).
 
-        `plan.chain` has it as values and text, `plan.write("matched.wav")` the song. amount: 0 to 1, of each change.
+        Its `chain` has it as values and text, `write("matched.wav")` writes the song. amount: 0 to 1, of each change.
         keep: stems that stay as they are. search: looks for compression, saturation, limiting and reverb too, which
         takes some minutes. Raises MixstyleError as `embed` does, and (bad-option) for other values.
         """
@@ -223,7 +223,7 @@ class Embedder:
         else:
             song = WholeSong(as_mixture(mine, sample_rate, "mine"), "mine")
         metric = metric_of(self.encoder) if search else None
-        return make_plan(song, clips[0], clips[1:], self.separator, self.options, amount, keep, metric)
+        return make_match(song, clips[0], clips[1:], self.separator, self.options, amount, keep, metric)
 
     def _embedded(
         self, pieces: Sequence[Music], names: Sequence[str], reader: SongReader, sample_rate: int

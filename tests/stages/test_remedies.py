@@ -259,8 +259,9 @@ def test_damaged_settings_of_an_evaluation_are_made_anew_as_told(tmp_path: Path)
 
 def test_a_damaged_checkpoint_of_the_profile_is_told_with_the_command_that_takes_it_away(tmp_path: Path) -> None:
     own, path = tmp_path / "checkpoints", tmp_path / "checkpoints" / "best_model.pt"
+    other = tmp_path / "elsewhere" / "first.pt"  # of several, any may be the damaged one
     for trained, remedy in ((own, ("verify", "--repair")), (tmp_path, ())):
-        with pytest.raises(MixstyleError) as caught, damage_helped(path, trained):
+        with pytest.raises(MixstyleError) as caught, damage_helped([other, path], trained):
             raise MixstyleError(f"{path}: not a whole checkpoint", code="damaged-file")
         assert caught.value.remedy == remedy
 

@@ -26,8 +26,8 @@ from mixstyle.stages.songs.browse.jobs import Job, Jobs
 from mixstyle.stages.songs.browse.songs import Library, Track, Vector
 from mixstyle.stages.songs.embedder import Embedder
 from mixstyle.stages.songs.match.text import SHOWN, levels, lines
-from mixstyle.stages.songs.match_plan import Plan, check_asked, measured_as_json
 from mixstyle.stages.songs.match_render import REST, Targets
+from mixstyle.stages.songs.song_match import SongMatch, check_asked, measured_as_json
 
 MOST_REFERENCES = 8
 KEPT_STEM_BYTES = 2 << 30
@@ -131,15 +131,17 @@ class Matching:
 
         return match
 
-    def _made(self, key: str, asked: Asked, plan: Plan) -> dict[str, Any]:
+    def _made(self, key: str, asked: Asked, matched: SongMatch) -> dict[str, Any]:
         targets = Targets(self._song(key), AudioForm("wav", "24"), self._stems(key))
-        rendered = plan.render(targets)
+        rendered = matched.render(targets)
         tell("after")
-        after = plan.after(rendered.gain.gain_db)
+        after = matched.after(rendered.gain.gain_db)
         names = [track.name for track in asked.references]
-        made = {**plan.chain.made, "song": asked.song.name, "references": names}
-        write_chain(self._chain(key), replace(plan.chain, measured=measured_as_json(plan, after, rendered), made=made))
-        told, measured = lines(plan, rendered), levels(plan, after, rendered)
+        made = {**matched.chain.made, "song": asked.song.name, "references": names}
+        write_chain(
+            self._chain(key), replace(matched.chain, measured=measured_as_json(matched, after, rendered), made=made)
+        )
+        told, measured = lines(matched, rendered), levels(matched, after, rendered)
         result = {
             "key": key,
             "of": asked.song.name,
@@ -148,15 +150,15 @@ class Matching:
             "lines": told,
             "levels": measured,
             "text": "\n".join([str(asked), *told, *measured]) + "\n",
-            "table": _table(plan, after),
+            "table": _table(matched, after),
             "stems": [*STEMS, REST],
         }
-        heard = [(start / SAMPLE_RATE, start / SAMPLE_RATE + plan.clips.clip_s) for start in plan.clips.starts]
+        heard = [(start / SAMPLE_RATE, start / SAMPLE_RATE + matched.clips.clip_s) for start in matched.clips.starts]
         track = Track(
             key,
             f"{asked.song.name}, matched",
             targets.song,
-            plan.song.look.duration_s,
+            matched.song.look.duration_s,
             rendered.after.loudness_lufs,
             heard_s=tuple(heard),
             stems={stem: self._stems(key) / f"{stem}.wav" for stem in STEMS},
@@ -184,24 +186,24 @@ class Matching:
         return self._folder / f"{key}-stems"
 
 
-def _table(plan: Plan, after: Vector) -> dict[str, Any]:
+def _table(matched: SongMatch, after: Vector) -> dict[str, Any]:
     """Rows of descriptors, a cell a stem: before, after and of the reference."""
     kinds = {kind.descriptor.kind: kind for of_group in KINDS.values() for kind in of_group}
-    left_alone = [s for s in STEMS if not (has_stem(plan.before, s) and has_stem(plan.reference, s))]
+    left_alone = [s for s in STEMS if not (has_stem(matched.before, s) and has_stem(matched.reference, s))]
     rows = [
         {
             "title": kinds[name].title,
             "unit": shown_unit(kinds[name].descriptor.unit),
-            "cells": [_cell(plan, after, kinds[name], stem) for stem in STEMS],
+            "cells": [_cell(matched, after, kinds[name], stem) for stem in STEMS],
         }
         for name in SHOWN
     ]
     return {"left_alone": left_alone, "rows": rows}
 
 
-def _cell(plan: Plan, after: Vector, kind: Kind, stem: str) -> list[str]:
+def _cell(matched: SongMatch, after: Vector, kind: Kind, stem: str) -> list[str]:
     column = kind.columns[stem]
-    values = [plan.before, after, plan.reference]
+    values = [matched.before, after, matched.reference]
     if not is_meaningful(column, *values) or not np.isfinite([one[column] for one in values]).all():
         return []
     return [shown(column, float(one[column])) for one in values]

@@ -13,41 +13,41 @@ from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.presence import has_stem, relative_column
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
-from mixstyle.stages.songs.match_plan import Plan, Values
 from mixstyle.stages.songs.match_render import RenderedSong
+from mixstyle.stages.songs.song_match import SongMatch, Values
 
 CURVE_DB = (-50.0, 2.0)
 _TEXT_COLUMNS = 58
 
 
-def draw_page(path: Path, plan: Plan, after: Values, rendered: RenderedSong) -> None:
+def draw_page(path: Path, matched: SongMatch, after: Values, rendered: RenderedSong) -> None:
     """Writes the page as PNG."""
     with rc_context(STYLE):
-        save(draw(plan, after, rendered), path)
+        save(draw(matched, after, rendered), path)
 
 
-def draw(plan: Plan, after: Values, rendered: RenderedSong) -> Figure:
+def draw(matched: SongMatch, after: Values, rendered: RenderedSong) -> Figure:
     """The page as a figure."""
     figure = Figure(figsize=(12, 9.5), layout="constrained")
-    references = plan.chain.made.get("references", [])
+    references = matched.chain.made.get("references", [])
     told = label(str(references[0]), 40) if len(references) == 1 else f"the mean of {len(references)} songs"
-    figure.suptitle(f"{label(plan.clips.name, 40)}, brought to {told}", fontsize=14, fontweight="bold")
+    figure.suptitle(f"{label(matched.clips.name, 40)}, brought to {told}", fontsize=14, fontweight="bold")
     axes = figure.subplots(3, 2)
     for place, stem in enumerate(STEMS):
-        _curves(axes.flat[place], plan, after, place, stem)
-    _balance(axes[2, 0], plan, after)
-    _levels(axes[2, 1], plan, rendered)
+        _curves(axes.flat[place], matched, after, place, stem)
+    _balance(axes[2, 0], matched, after)
+    _levels(axes[2, 1], matched, rendered)
     return figure
 
 
-def _curves(axes: Axes, plan: Plan, after: Values, place: int, stem: str) -> None:
-    strip = "\n".join(textwrap.wrap(str(plan.chain.strips[place]), _TEXT_COLUMNS))
+def _curves(axes: Axes, matched: SongMatch, after: Values, place: int, stem: str) -> None:
+    strip = "\n".join(textwrap.wrap(str(matched.chain.strips[place]), _TEXT_COLUMNS))
     axes.set_title(f"{stem}: {strip}", fontsize=10)
     chosen = [column for hz in OCTAVES_HZ for column in columns(stem=stem, octave_hz=hz)]
     x = np.arange(len(chosen))
     rows = (
-        ("reference", plan.reference, {"color": GREY, "linestyle": (0, (4, 3))}),
-        ("before", plan.before, {"color": FAINT, "linewidth": 3}),
+        ("reference", matched.reference, {"color": GREY, "linestyle": (0, (4, 3))}),
+        ("before", matched.before, {"color": FAINT, "linewidth": 3}),
         ("after", after, {"color": STEM_COLOURS[stem], "linewidth": 2}),
     )
     for name, values, style in rows:
@@ -62,13 +62,13 @@ def _curves(axes: Axes, plan: Plan, after: Values, place: int, stem: str) -> Non
         axes.text(0.5, 0.5, "not there", transform=axes.transAxes, color=GREY, ha="center")
 
 
-def _balance(axes: Axes, plan: Plan, after: Values) -> None:
+def _balance(axes: Axes, matched: SongMatch, after: Values) -> None:
     axes.set_title("How loud is each stem?")
     for place, stem in enumerate(STEMS):
         column = relative_column(stem)
         for values, marker, colour in (
-            (plan.reference, "D", GREY),
-            (plan.before, "o", FAINT),
+            (matched.reference, "D", GREY),
+            (matched.before, "o", FAINT),
             (after, "o", STEM_COLOURS[stem]),
         ):
             if has_stem(values, stem):
@@ -79,16 +79,16 @@ def _balance(axes: Axes, plan: Plan, after: Values) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def _levels(axes: Axes, plan: Plan, rendered: RenderedSong) -> None:
+def _levels(axes: Axes, matched: SongMatch, rendered: RenderedSong) -> None:
     axes.set_axis_off()
     held = f", held by {rendered.gain.held_by}" if rendered.gain.held_by else ""
     told = [
         f"before: {rendered.before}",
         f"after: {rendered.after}",
-        *(f"reference: {one}" for one in plan.reference_loudness[:4]),
-        *([f"on the mix: {plan.chain.mix}"] if plan.chain.mix.changes else []),
+        *(f"reference: {one}" for one in matched.reference_loudness[:4]),
+        *([f"on the mix: {matched.chain.mix}"] if matched.chain.mix.changes else []),
         f"at the end: {rendered.gain.gain_db:+z.1f} dB on the whole song{held}",
-        *(f"note: {note}" for note in plan.chain.notes),
+        *(f"note: {note}" for note in matched.chain.notes),
     ]
     wrapped = "\n".join(line for one in told for line in textwrap.wrap(label(one, 400), _TEXT_COLUMNS + 12))
     axes.text(0, 1, wrapped, transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)

@@ -29,9 +29,9 @@ from mixstyle.stages.songs.given import check_song, given_songs, is_stem_folder
 from mixstyle.stages.songs.match.page import draw_page
 from mixstyle.stages.songs.match.text import print_match
 from mixstyle.stages.songs.match_metric import metric_of_file
-from mixstyle.stages.songs.match_plan import Plan, check_asked, make_plan, measured_as_json
 from mixstyle.stages.songs.match_render import RenderedSong, Targets, render_song
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
+from mixstyle.stages.songs.song_match import SongMatch, check_asked, make_match, measured_as_json
 from mixstyle.stages.songs.whole_song import WholeSong
 
 
@@ -76,7 +76,7 @@ def match(
     amount: float = 1.0,
     keep: Sequence[str] = (),
     search: bool = False,
-) -> tuple[Plan, RenderedSong]:
+) -> tuple[SongMatch, RenderedSong]:
     """Brings a song to the mix of a reference, or to the mean of several; writes it, and prints what was changed.
 
     song: a file, or a folder of stems. stems: such a folder, taken instead of separating the song. search: looks for
@@ -103,10 +103,10 @@ def match(
         left_out.note(path, one.note)
     names = distinct_names([song or mine, *references])
     clips = [replace(one, name=name) for one, name in zip(clips, names, strict=True)]
-    plan = make_plan(whole, clips[0], clips[1:], separator, settings.separate, amount, keep, metric)
-    rendered = plan.render(outputs.targets)
-    _finish(plan, rendered, outputs)
-    return plan, rendered
+    matched = make_match(whole, clips[0], clips[1:], separator, settings.separate, amount, keep, metric)
+    rendered = matched.render(outputs.targets)
+    _finish(matched, rendered, outputs)
+    return matched, rendered
 
 
 def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: Path, samples: Samples = "24") -> int:
@@ -201,15 +201,15 @@ def _files_of(songs: Sequence[Path]) -> list[Path]:
     return [file for folder in folders for file in given_stems(folder).values()]
 
 
-def _finish(plan: Plan, rendered: RenderedSong, outputs: MatchOutputs) -> None:
+def _finish(matched: SongMatch, rendered: RenderedSong, outputs: MatchOutputs) -> None:
     """Prints what was changed, and writes the chain and the page."""
-    after = plan.after(rendered.gain.gain_db)
-    chain = replace(plan.chain, measured=measured_as_json(plan, after, rendered))
-    print_match(plan, after, rendered)
+    after = matched.after(rendered.gain.gain_db)
+    chain = replace(matched.chain, measured=measured_as_json(matched, after, rendered))
+    print_match(matched, after, rendered)
     if outputs.chain is not None:
         write_or_keep(outputs.chain, lambda path: write_chain(path, chain))
     if outputs.png is not None:
-        write_or_keep(outputs.png, lambda path: draw_page(path, plan, after, rendered))
+        write_or_keep(outputs.png, lambda path: draw_page(path, matched, after, rendered))
     for path in (outputs.song, outputs.chain, outputs.png, outputs.stems, outputs.ab):
         if path is not None:
             say(f"match: wrote {path}")

@@ -7,8 +7,8 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.presentation.terminal import WIDE_WIDTH, output, print_lines
-from mixstyle.stages.songs.match_plan import Plan, Values
 from mixstyle.stages.songs.match_render import RenderedSong
+from mixstyle.stages.songs.song_match import SongMatch, Values
 
 SHOWN = (
     "relative_loudness_lu",
@@ -26,25 +26,25 @@ SHOWN = (
 """The kinds of descriptors in the table; the chain's file has all."""
 
 
-def print_match(plan: Plan, after: Values, rendered: RenderedSong) -> None:
+def print_match(matched: SongMatch, after: Values, rendered: RenderedSong) -> None:
     """Prints a line a stem, the notes, the table and the levels."""
     console = output(WIDE_WIDTH)
-    print_lines(console, lines(plan, rendered))
-    console.print(_table(plan, after))
-    print_lines(console, levels(plan, after, rendered))
+    print_lines(console, lines(matched, rendered))
+    console.print(_table(matched, after))
+    print_lines(console, levels(matched, after, rendered))
 
 
-def lines(plan: Plan, rendered: RenderedSong) -> list[str]:
+def lines(matched: SongMatch, rendered: RenderedSong) -> list[str]:
     """What is set and what was left alone."""
     held = f", held by {rendered.gain.held_by}" if rendered.gain.held_by else ""
     last = f"at the end: {rendered.gain.gain_db:+z.1f} dB on the whole song{held}"
-    return [*plan.chain.text[:-1], last, *(f"note: {note}" for note in plan.chain.notes)]
+    return [*matched.chain.text[:-1], last, *(f"note: {note}" for note in matched.chain.notes)]
 
 
-def levels(plan: Plan, after: Values, rendered: RenderedSong) -> list[str]:
+def levels(matched: SongMatch, after: Values, rendered: RenderedSong) -> list[str]:
     """How near it came, and how loud the songs are."""
-    (balance, octaves), (balance_after, octaves_after) = plan.distances(plan.before), plan.distances(after)
-    references = "; ".join(str(one) for one in plan.reference_loudness)
+    (balance, octaves), (balance_after, octaves_after) = matched.distances(matched.before), matched.distances(after)
+    references = "; ".join(str(one) for one in matched.reference_loudness)
     return [
         "from the reference, as a mean over stems that both have: "
         f"loudness {balance:.1f} -> {balance_after:.1f} LU, octaves {octaves:.1f} -> {octaves_after:.1f} dB",
@@ -54,24 +54,26 @@ def levels(plan: Plan, after: Values, rendered: RenderedSong) -> list[str]:
     ]
 
 
-def _table(plan: Plan, after: Values) -> Table:
+def _table(matched: SongMatch, after: Values) -> Table:
     caption = "before / after / reference; after: the song's own stems as they were changed, not separated again"
     table = Table(caption=caption, caption_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     table.add_column("unit", style="dim")
     for stem in STEMS:
-        both = has_stem(plan.before, stem) and has_stem(plan.reference, stem)
+        both = has_stem(matched.before, stem) and has_stem(matched.reference, stem)
         table.add_column(stem if both else f"{stem} (left alone)", justify="right")
     kinds = {kind.descriptor.kind: kind for of_group in KINDS.values() for kind in of_group}
     for name in SHOWN:
         kind = kinds[name]
-        table.add_row(kind.title, shown_unit(kind.descriptor.unit), *(_cell(plan, after, kind, stem) for stem in STEMS))
+        table.add_row(
+            kind.title, shown_unit(kind.descriptor.unit), *(_cell(matched, after, kind, stem) for stem in STEMS)
+        )
     return table
 
 
-def _cell(plan: Plan, after: Values, kind: Kind, stem: str) -> str:
+def _cell(matched: SongMatch, after: Values, kind: Kind, stem: str) -> str:
     column = kind.columns[stem]
-    values = [plan.before, after, plan.reference]
+    values = [matched.before, after, matched.reference]
     if not is_meaningful(column, *values) or not np.isfinite([one[column] for one in values]).all():
         return "-"
     return shown(column, *(float(one[column]) for one in values))

@@ -41,7 +41,7 @@ from mixstyle.stages.evaluate.match_rows import (
 )
 from mixstyle.stages.settings.profile import load_settings
 
-TOOLS = Tools(None, DescriptorMetric(np.ones(len(DESCRIPTORS))), False, None)
+TOOLS = Tools(None, False, DescriptorMetric(np.ones(len(DESCRIPTORS))), False, None)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_match_undoes_most_of_known_strips() -> None:
 @pytest.mark.usefixtures("no_matchering")
 def test_separated_stems_and_what_they_leave(tmp_path: Path) -> None:
     separator = load_separator(*write_separator(tmp_path, num_overlap=1), torch.device("cpu"))
-    tools = Tools(separator, TOOLS.metric, False, None)
+    tools = Tools(separator.separate, False, TOOLS.metric, False, None)
     stems = stems_of(seconds=1.0)
     brighter = through(stems, (Strip((Filter("high shelf", 3000.0, 14.0),)),) * 4)  # beyond the bound of stems
     pair = Pair(0, stems, brighter)

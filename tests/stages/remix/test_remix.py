@@ -268,15 +268,15 @@ def test_status_tells_what_a_bank_holds_and_what_it_cannot_be_compared_with(
 def test_the_plan_tells_clips_disk_and_time(
     settings: Settings, summary: RemixSummary, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = dry_run(profile(tmp_path, folder))
-    assert (plan.groups, plan.clips, plan.clips_separated) == (GROUPS, 24, 18)
-    assert plan.chunks_a_clip == 2  # of 22,050 frames, in chunks of 16,384 that do not overlap
-    assert plan.expected_s is not None
-    assert plan.expected_s >= 18 * 2 * plan.chunk_s > 0
+    needs = dry_run(profile(tmp_path, folder))
+    assert (needs.groups, needs.clips, needs.clips_separated) == (GROUPS, 24, 18)
+    assert needs.chunks_a_clip == 2  # of 22,050 frames, in chunks of 16,384 that do not overlap
+    assert needs.expected_s is not None
+    assert needs.expected_s >= 18 * 2 * needs.chunk_s > 0
     # noise takes about the full 16 bits a sample: 8 channels x 0.5 s x 44.1 kHz x 2 bytes, at least half of it
-    assert 88_200 < plan.disk_bytes / 24 < 352_800
+    assert 88_200 < needs.disk_bytes / 24 < 352_800
     assert dry_run(settings).disk_left_bytes == 0
-    # on a disk that is full it is refused, by the plan and by the run
+    # on a disk that is full it is refused, by the dry run and by the run
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**5))
     for refused in (dry_run, remix):
@@ -288,9 +288,9 @@ def test_the_plan_tells_clips_disk_and_time(
     # without stems it still tells how much it is
     monkeypatch.undo()
     missing = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path / "none"))
-    plan = dry_run(replace(missing, remix=replace(missing.remix, remix_dir=tmp_path / "empty")))
-    assert (plan.clips, plan.expected_s) == (24, None)
-    assert plan.disk_bytes == 24 * 0.5 * 280_000
+    needs = dry_run(replace(missing, remix=replace(missing.remix, remix_dir=tmp_path / "empty")))
+    assert (needs.clips, needs.expected_s) == (24, None)
+    assert needs.disk_bytes == 24 * 0.5 * 280_000
 
 
 @pytest.mark.parametrize(

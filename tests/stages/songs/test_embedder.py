@@ -235,10 +235,10 @@ def test_a_sample_rate_is_converted_as_a_file_of_it_is(embedder: Embedder, tmp_p
 def test_a_song_is_matched_in_python(embedder: Embedder, tmp_path: Path) -> None:
     stems = stems_of(seconds=2.0)
     mine, reference = (dict(zip(STEMS, audio, strict=True)) for audio in (stems, through(stems)))
-    plan = embedder.match(mine, [reference, reference], keep=["vocals"])
-    assert plan.chain.strips[0] == Strip()
-    assert plan.chain.strips[1].gain_db > 1  # dB; bass is 5 dB up against vocals, its shelf among them
-    assert plan.write(tmp_path / "m.flac").after.true_peak_dbtp <= -1
+    matched = embedder.match(mine, [reference, reference], keep=["vocals"])
+    assert matched.chain.strips[0] == Strip()
+    assert matched.chain.strips[1].gain_db > 1  # dB; bass is 5 dB up against vocals, its shelf among them
+    assert matched.write(tmp_path / "m.flac").after.true_peak_dbtp <= -1
     assert soundfile.info(tmp_path / "m.flac").frames >= stems.shape[-1]
     assert embedder.match(mine, mine).chain.strips == (Strip(),) * 4
     for changes in ({"amount": -1.0}, {"keep": ["guitar"]}):

@@ -48,8 +48,8 @@ def samples(data: bytes) -> np.ndarray:
     return audio.T
 
 
-def test_it_plays_the_song_and_the_stems_of_the_seconds_that_are_embedded(server: Server) -> None:
-    page, place = PageClient(server), server.songs.names.index("song 4.flac")
+def test_it_plays_the_song_and_the_stems_of_the_seconds_that_are_embedded(page_server: Server) -> None:
+    page, place = PageClient(page_server), page_server.songs.names.index("song 4.flac")
     whole = song(4).T
     opened = page.json(f"/api/songs/{place}/audio")
     starts = [start for start in clip_starts(whole.shape[1], CLIP, 3, 0) if start is not None]
@@ -62,14 +62,14 @@ def test_it_plays_the_song_and_the_stems_of_the_seconds_that_are_embedded(server
     assert max(opened["waveform"]) == round(100 * float(np.abs(whole).max()))
     stems = page.json(f"/api/songs/{place}/stems/1")
     assert (stems["start"], stems["frames"]) == (starts[1], CLIP)
-    separated = server._embedder.separator.separate([torch.from_numpy(whole.copy())])[0]
+    separated = page_server._embedder.separator.separate([torch.from_numpy(whole.copy())])[0]
     for stem, expected in zip(STEMS, separated[..., starts[1] : starts[1] + CLIP].numpy(), strict=True):
         own = samples(page.get(stems["urls"][stem]).data)
         np.testing.assert_allclose(own, np.clip(expected, -1, 1), atol=1e-3)
 
 
-def test_a_player_reads_pieces(server: Server) -> None:
-    page = PageClient(server)
+def test_a_player_reads_pieces(page_server: Server) -> None:
+    page = PageClient(page_server)
     url = page.json("/api/songs/2/audio")["url"]
     whole = page.get(url).data
     piece = page.get(url, Range="bytes=1044-2043")
@@ -104,25 +104,25 @@ def test_a_player_reads_pieces(server: Server) -> None:
         "etc/passwd",
     ],
 )
-def test_nothing_else_can_be_read_through_it(server: Server, path: str) -> None:
-    answer = PageClient(server).get("/" + path)
+def test_nothing_else_can_be_read_through_it(page_server: Server, path: str) -> None:
+    answer = PageClient(page_server).get("/" + path)
     assert answer.status_code in (400, 404, 405)
     assert answer.json is not None
     assert list(answer.json) == ["error"]
 
 
-def test_it_listens_on_loopback_and_to_its_own_name_alone(settings: Settings, server: Server) -> None:
-    assert server.url.startswith("http://127.0.0.1:")
-    assert server._server.server_address[0] == "127.0.0.1"
-    assert fetch(server.url)[0] == 200
-    assert fetch(server.url, Host="elsewhere.example")[0] == 400
+def test_it_listens_on_loopback_and_to_its_own_name_alone(page_settings: Settings, page_server: Server) -> None:
+    assert page_server.url.startswith("http://127.0.0.1:")
+    assert page_server._server.server_address[0] == "127.0.0.1"
+    assert fetch(page_server.url)[0] == 200
+    assert fetch(page_server.url, Host="elsewhere.example")[0] == 400
     with pytest.raises(MixstyleError) as caught:
-        Server(settings, port=server.port)
-    assert (caught.value.code, f"--port {server.port}" in str(caught.value)) == ("in-use", True)
+        Server(page_settings, port=page_server.port)
+    assert (caught.value.code, f"--port {page_server.port}" in str(caught.value)) == ("in-use", True)
 
 
-def test_every_answer_keeps_other_pages_out(server: Server) -> None:
-    page = PageClient(server)
+def test_every_answer_keeps_other_pages_out(page_server: Server) -> None:
+    page = PageClient(page_server)
     for path in ("/", "/assets/main.js", "/api/songs", "/audio/0/mix", "/nothing"):
         headers = page.get(path).headers
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin", path
@@ -132,8 +132,8 @@ def test_every_answer_keeps_other_pages_out(server: Server) -> None:
     assert page.get("/api/songs", **{"If-None-Match": etag}).status_code == 304
 
 
-def test_neighbours_are_the_nearest_with_reasons(server: Server) -> None:
-    songs, page = server.songs, PageClient(server)
+def test_neighbours_are_the_nearest_with_reasons(page_server: Server) -> None:
+    songs, page = page_server.songs, PageClient(page_server)
     near = page.json("/api/songs/2")["near"]
     cosines = songs.embeddings @ songs.embeddings[2]
     assert [one["song"] for one in near] == [int(i) for i in np.argsort(-cosines) if i != 2]
@@ -144,9 +144,11 @@ def test_neighbours_are_the_nearest_with_reasons(server: Server) -> None:
     assert pair["cosine"] == pytest.approx(float(cosines[0]), abs=5e-4)
 
 
-def test_a_song_that_is_gone_is_told_of_and_a_report_is_linked(settings: Settings, tmp_path: Path) -> None:
+def test_a_song_that_is_gone_is_told_of_and_a_report_is_linked(page_settings: Settings, tmp_path: Path) -> None:
     music = write_songs(tmp_path / "music", 2)
-    chosen = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "index"))
+    chosen = dataclasses.replace(
+        page_settings, embed=dataclasses.replace(page_settings.embed, index_dir=tmp_path / "index")
+    )
     songs = Songs(index(chosen, music), music)
     points, _ = songs.map
     assert points.shape == (2, 2)
@@ -170,8 +172,8 @@ def test_a_song_that_is_gone_is_told_of_and_a_report_is_linked(settings: Setting
         assert page.get("/api/songs/0").status_code == 200, "what the index knows of it stays"
 
 
-def test_an_index_without_songs_is_told_of(settings: Settings, tmp_path: Path) -> None:
-    nothing = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path))
+def test_an_index_without_songs_is_told_of(page_settings: Settings, tmp_path: Path) -> None:
+    nothing = dataclasses.replace(page_settings, embed=dataclasses.replace(page_settings.embed, index_dir=tmp_path))
     with pytest.raises(MixstyleError) as caught:
         Server(nothing, port=0)
     assert (caught.value.code, str(tmp_path) in str(caught.value)) == ("step-missing", True)
@@ -201,29 +203,29 @@ def test_hosts_that_may_be_asked_for(host: str, allowed: list[str], refused: lis
     assert [asked for asked in (*allowed, *refused) if check.allows(asked)] == allowed
 
 
-def test_other_machines_are_answered_where_all_addresses_are_listened_on(settings: Settings) -> None:
-    with Server(settings, host="0.0.0.0", port=0) as everywhere:
+def test_other_machines_are_answered_where_all_addresses_are_listened_on(page_settings: Settings) -> None:
+    with Server(page_settings, host="0.0.0.0", port=0) as everywhere:
         for asked, expected in (("192.0.2.7", 200), (socket.gethostname(), 200), ("evil.example", 400)):
             assert fetch(everywhere.url, Host=f"{asked}:{everywhere.port}")[0] == expected, asked
 
 
-def test_an_address_of_version_6_is_one_that_browsers_take(settings: Settings) -> None:
+def test_an_address_of_version_6_is_one_that_browsers_take(page_settings: Settings) -> None:
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
     except OSError:
         pytest.skip("this machine has no address of version 6")
-    with Server(settings, host="::1", port=0) as server:
+    with Server(page_settings, host="::1", port=0) as server:
         assert server.url == f"http://[::1]:{server.port}/"
         assert fetch(server.url)[0] == 200
 
 
 @pytest.mark.slow
-def test_it_ends_on_sigterm_where_a_script_has_it_ignore_sigint(settings: Settings, tmp_path: Path) -> None:
+def test_it_ends_on_sigterm_where_a_script_has_it_ignore_sigint(page_settings: Settings, tmp_path: Path) -> None:
     """Background jobs of a script ignore SIGINT, and so do the processes that they start."""
-    folder = settings.embed.index_dir.parent
-    options = ["--config", str(folder / "profile.yaml"), "--index", str(settings.embed.index_dir)]
-    options += ["--encoder", str(settings.embed.encoder), "--port", "0"]
+    folder = page_settings.embed.index_dir.parent
+    options = ["--config", str(folder / "profile.yaml"), "--index", str(page_settings.embed.index_dir)]
+    options += ["--encoder", str(page_settings.embed.encoder), "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

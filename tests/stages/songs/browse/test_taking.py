@@ -34,31 +34,31 @@ def flac(seed: int) -> bytes:
     return data.getvalue()
 
 
-def kept(server: Server) -> set[str]:
+def kept(page_server: Server) -> set[str]:
     """Names of the files in the server's folder."""
-    return {path.name for path in server.folder.iterdir()}
+    return {path.name for path in page_server.folder.iterdir()}
 
 
-def test_a_dropped_song_is_embedded_as_the_index_embeds_and_is_forgotten(server: Server) -> None:
-    page, before = PageClient(server), kept(server)
+def test_a_dropped_song_is_embedded_as_the_index_embeds_and_is_forgotten(page_server: Server) -> None:
+    page, before = PageClient(page_server), kept(page_server)
     job = page.finished(page.send("/api/dropped?name=C:\\tmp\\my+song.flac", flac(4)))
     assert job["state"] == "done", job
     key = job["result"]["key"]
     found = page.json(f"/api/songs/{key}")
     assert found["name"] == "my song.flac"
-    twin = server.songs.names.index("song 4.flac")
+    twin = page_server.songs.names.index("song 4.flac")
     # the index keeps 32-bit numbers; equal audio and settings give equal ones
     assert found["near"][0]["song"] == twin
-    np.testing.assert_array_equal(server.library.track(key).embedding, server.songs.embeddings[twin])
-    np.testing.assert_array_equal(server.library.track(key).values, server.songs.descriptors[twin])
+    np.testing.assert_array_equal(page_server.library.track(key).embedding, page_server.songs.embeddings[twin])
+    np.testing.assert_array_equal(page_server.library.track(key).values, page_server.songs.descriptors[twin])
     own, theirs = page.json(f"/api/songs/{key}/audio"), page.json(f"/api/songs/{twin}/audio")
     assert own["heard"] == theirs["heard"]
     assert own["waveform"] == theirs["waveform"]
     assert page.get(f"/api/songs/{key}/stems/0").status_code == 200
-    assert kept(server) > before
+    assert kept(page_server) > before
     assert page.delete(f"/api/songs/{key}").status_code == 200
     assert page.get(f"/api/songs/{key}").status_code == page.get(f"/audio/{key}/mix").status_code == 404
-    assert kept(server) - {str(twin)} == before - {str(twin)}
+    assert kept(page_server) - {str(twin)} == before - {str(twin)}
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_a_dropped_song_is_embedded_as_the_index_embeds_and_is_forgotten(server:
     ],
 )
 def test_types_and_sizes_are_looked_at_before_anything_is_read(
-    server: Server, name: str, size: int | None, status: int
+    page_server: Server, name: str, size: int | None, status: int
 ) -> None:
-    before = kept(server)
+    before = kept(page_server)
     length = {"HTTP_TRANSFER_ENCODING": "chunked"} if size is None else {"CONTENT_LENGTH": str(size)}
     environ = {**length, "wsgi.input": _Unread()}
-    page = PageClient(server)
+    page = PageClient(page_server)
     answer = page._client.post(
         f"/api/dropped?name={name}",
         base_url=page.base,
@@ -87,7 +87,7 @@ def test_types_and_sizes_are_looked_at_before_anything_is_read(
     )
     assert answer.status_code == status
     assert answer.headers["Connection"] == "close", "what was not read is not taken for the next request"
-    assert kept(server) == before
+    assert kept(page_server) == before
 
 
 class _Unread(io.RawIOBase):
@@ -96,17 +96,17 @@ class _Unread(io.RawIOBase):
 
 
 @pytest.mark.parametrize("data", [b"-", b"RIFF and no music", bytes(2000)])
-def test_what_is_no_music_is_told_and_removed(server: Server, data: bytes) -> None:
-    page, before = PageClient(server), kept(server)
+def test_what_is_no_music_is_told_and_removed(page_server: Server, data: bytes) -> None:
+    page, before = PageClient(page_server), kept(page_server)
     job = page.finished(page.send("/api/dropped?name=mine.wav", data))
     assert job["state"] == "failed"
     assert job["error"].startswith("mine.wav: ")
-    assert str(server.folder) not in job["error"]
-    assert kept(server) == before
+    assert str(page_server.folder) not in job["error"]
+    assert kept(page_server) == before
 
 
-def test_a_song_that_breaks_off_on_its_way_is_not_kept(server: Server) -> None:
-    page, before = PageClient(server), kept(server)
+def test_a_song_that_breaks_off_on_its_way_is_not_kept(page_server: Server) -> None:
+    page, before = PageClient(page_server), kept(page_server)
     answer = page._client.post(
         "/api/dropped?name=mine.wav",
         base_url=page.base,
@@ -115,7 +115,7 @@ def test_a_song_that_breaks_off_on_its_way_is_not_kept(server: Server) -> None:
         environ_overrides={"CONTENT_LENGTH": "200"},
     )
     assert answer.status_code == 400
-    assert kept(server) == before
+    assert kept(page_server) == before
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_song_that_breaks_off_on_its_way_is_not_kept(server: Server) -> None:
         ("application/x-www-form-urlencoded", {}),
     ],
 )
-def test_other_pages_can_send_nothing(server: Server, kind: str, headers: dict[str, str]) -> None:
-    page = PageClient(server)
+def test_other_pages_can_send_nothing(page_server: Server, kind: str, headers: dict[str, str]) -> None:
+    page = PageClient(page_server)
     assert page.send("/api/dropped?name=mine.wav", b"x", kind, **headers).status_code == 403
     assert page.send("/api/matches", b"{}", kind, **headers).status_code == 403
     if headers:
@@ -141,9 +141,9 @@ def test_other_pages_can_send_nothing(server: Server, kind: str, headers: dict[s
     assert page.get("/api/dropped?name=mine.wav").status_code == 405
 
 
-def test_a_server_for_other_machines_takes_songs_only_where_it_is_told_to(settings: Settings) -> None:
+def test_a_server_for_other_machines_takes_songs_only_where_it_is_told_to(page_settings: Settings) -> None:
     for take, status in ((False, 403), (True, 415)):
-        with Server(settings, "0.0.0.0", 0, take_songs=take) as server:
+        with Server(page_settings, "0.0.0.0", 0, take_songs=take) as server:
             page = PageClient(server, "192.0.2.7")
             assert page.send("/api/dropped?name=mine.txt", b"x").status_code == status
             assert bool(page.json("/api/about")["why_not"]) == (not take)
@@ -151,23 +151,23 @@ def test_a_server_for_other_machines_takes_songs_only_where_it_is_told_to(settin
 
 @pytest.mark.slow
 def test_a_match_is_what_the_python_api_makes(
-    server: Server, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page_server: Server, page_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = PageClient(server)
+    page = PageClient(page_server)
     asked = {"song": "0", "references": ["3", "1"], "amount": 0.5, "keep": ["drums"]}
     job = page.finished(page.send("/api/matches", json.dumps(asked).encode(), "application/json"))
     assert job["state"] == "done", job
     key = job["result"]["key"]
-    music = settings.separate.data_path
+    music = page_settings.separate.data_path
     references = [music / "song 3.flac", music / "song 1.flac"]
-    plan = server._embedder.match(music / "song 0.flac", references, amount=0.5, keep=["drums"])
-    plan.write(tmp_path / "matched.wav", stems=tmp_path / "stems")
+    matched = page_server._embedder.match(music / "song 0.flac", references, amount=0.5, keep=["drums"])
+    matched.write(tmp_path / "matched.wav", stems=tmp_path / "stems")
     answer = page.get(f"/matches/{key}/matched.wav")
     assert answer.data == (tmp_path / "matched.wav").read_bytes()
     assert answer.headers["Content-Disposition"] == 'attachment; filename="song 0 matched.wav"'
     (tmp_path / "chain.json").write_bytes(page.get(f"/matches/{key}/chain.json").data)
     chain = read_chain(tmp_path / "chain.json")
-    assert (chain.strips, chain.level_db) == (plan.chain.strips, plan.chain.level_db)
+    assert (chain.strips, chain.level_db) == (matched.chain.strips, matched.chain.level_db)
     assert (chain.made["song"], chain.made["references"]) == ("song 0.flac", ["song 3.flac", "song 1.flac"])
     assert page.json(f"/api/songs/{key}")["embedded"] is False
     assert page.json(f"/api/matches/{key}") == job["result"], "a page that is loaded again shows it"
@@ -193,7 +193,7 @@ def test_a_match_is_what_the_python_api_makes(
         page.delete(f"/api/songs/{one}")
     assert page.get(f"/matches/{key}/chain.json").status_code == 404
     assert page.get(f"/api/matches/{key}").status_code == 404
-    assert not [name for name in kept(server) if name.startswith("match")]
+    assert not [name for name in kept(page_server) if name.startswith("match")]
 
 
 @pytest.mark.parametrize(
@@ -211,15 +211,15 @@ def test_a_match_is_what_the_python_api_makes(
         [],
     ],
 )
-def test_a_match_of_nothing_is_refused(server: Server, asked: object) -> None:
-    answer = PageClient(server).send("/api/matches", json.dumps(asked).encode(), "application/json")
+def test_a_match_of_nothing_is_refused(page_server: Server, asked: object) -> None:
+    answer = PageClient(page_server).send("/api/matches", json.dumps(asked).encode(), "application/json")
     assert answer.status_code in (400, 404)
-    assert PageClient(server).send("/api/matches", b"{", "application/json").status_code == 400
+    assert PageClient(page_server).send("/api/matches", b"{", "application/json").status_code == 400
 
 
-def test_a_match_is_stopped_and_leaves_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_match_is_stopped_and_leaves_nothing(page_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the whole song is changed: the last of the long steps."""
-    page, before = PageClient(server), kept(server)
+    page, before = PageClient(page_server), kept(page_server)
     reached, gate = threading.Event(), threading.Event()
     watch = Job.watch
 
@@ -245,11 +245,11 @@ def test_a_match_is_stopped_and_leaves_nothing(server: Server, monkeypatch: pyte
     while (now := page.json(f"/api/jobs/{job['id']}"))["state"] == "running":
         pass
     assert now["state"] == "stopped"
-    assert kept(server) - {"0", "3"} == before - {"0", "3"}
+    assert kept(page_server) - {"0", "3"} == before - {"0", "3"}
 
 
-def test_what_was_sent_is_removed_with_the_server(settings: Settings) -> None:
-    with Server(settings, port=0) as server:
+def test_what_was_sent_is_removed_with_the_server(page_settings: Settings) -> None:
+    with Server(page_settings, port=0) as server:
         page = PageClient(server)
         page.finished(page.send("/api/dropped?name=mine.flac", flac(7)))
         assert any(path.suffix == ".flac" for path in server.folder.iterdir())

@@ -26,7 +26,7 @@ from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match.stage import MatchOutputs, apply, match
-from mixstyle.stages.songs.match_plan import song_values
+from mixstyle.stages.songs.song_match import song_values
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +78,14 @@ def test_a_match_is_near_and_no_louder(
     outputs = MatchOutputs(
         tmp_path / "matched.wav", tmp_path / "chain.json", tmp_path / "m.png", tmp_path / "stems", tmp_path / "ab"
     )
-    plan, rendered = match(settings, folder / "mine", [folder / "reference"], outputs)
+    matched, rendered = match(settings, folder / "mine", [folder / "reference"], outputs)
     reference = sum(read(folder / "reference" / f"{stem}.wav") for stem in STEMS)
     made = read(tmp_path / "matched.wav")
     assert lufs(made) == pytest.approx(lufs(np.asarray(reference)), abs=0.1)  # LU
     oversampled = np.abs(signal.resample_poly(made, 8, 1, axis=-1)).max()
     assert 20 * math.log10(oversampled) < -1 + 0.1  # another interpolator: BS.1770's errs by up to 0.1 dB or so
     assert rendered.after.true_peak_dbtp <= -1
-    before, after = plan.distances(plan.before), plan.distances(plan.after(rendered.gain.gain_db))
+    before, after = matched.distances(matched.before), matched.distances(matched.after(rendered.gain.gain_db))
     assert (after[0], after[1]) < (0.4 * before[0], 0.4 * before[1])  # LU, dB
     parts = sum(read(tmp_path / "stems" / f"{name}.wav") for name in (*STEMS, "rest"))
     assert np.abs(parts - made).max() < 4 / 2**23  # six roundings to 24 bits
@@ -93,7 +93,7 @@ def test_a_match_is_near_and_no_louder(
     assert pair[0].shape == pair[1].shape == made.shape
     assert lufs(pair[0]) == pytest.approx(lufs(pair[1]), abs=0.05)
     chain = read_chain(tmp_path / "chain.json")
-    assert chain.strips == plan.chain.strips
+    assert chain.strips == matched.chain.strips
     told = chain.measured["descriptors"]["bass_relative_loudness_lu"]
     assert told["after"] == pytest.approx(told["reference"], abs=0.4)
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
@@ -103,13 +103,13 @@ def test_a_match_is_near_and_no_louder(
 
 
 def test_a_song_like_the_reference_is_itself(settings: Settings, folder: Path, tmp_path: Path) -> None:
-    plan, rendered = match(settings, folder / "mine", [folder / "mine"], MatchOutputs(tmp_path / "a.wav"))
-    assert plan.chain.strips == (Strip(),) * 4
+    matched, rendered = match(settings, folder / "mine", [folder / "mine"], MatchOutputs(tmp_path / "a.wav"))
+    assert matched.chain.strips == (Strip(),) * 4
     assert rendered.gain.gain_db == 0
     made = read(tmp_path / "a.wav")
     assert np.abs(made - stems_of().numpy().sum(0)).max() <= 1.1 / 2**23  # rounding of the file, and of float32 sums
     song = settings.separate.data_path / "song 0.flac"  # separated; 16 bits
-    plan, _ = match(settings, song, [song], MatchOutputs(tmp_path / "b.wav"))
+    matched, _ = match(settings, song, [song], MatchOutputs(tmp_path / "b.wav"))
     assert np.array_equal(read(tmp_path / "b.wav"), read(song))
 
 
@@ -125,11 +125,11 @@ def test_a_separated_song_keeps_what_its_stems_do_not_sum_to(settings: Settings,
 def test_what_stems_leave_is_done_on_the_mix(settings: Settings, folder: Path, tmp_path: Path) -> None:
     song = settings.separate.data_path / "song 0.flac"
     outputs = MatchOutputs(tmp_path / "a.wav", tmp_path / "c.json", stems=tmp_path / "s")
-    plan, _ = match(settings, song, [folder / "reference"], outputs)
-    assert plan.chain.mix.filters
-    assert plan.chain.mix.gain_db == 0
+    matched, _ = match(settings, song, [folder / "reference"], outputs)
+    assert matched.chain.mix.filters
+    assert matched.chain.mix.gain_db == 0
     chain = read_chain(tmp_path / "c.json")
-    assert chain.mix == plan.chain.mix
+    assert chain.mix == matched.chain.mix
     assert chain.text[-2].startswith("mix: ")
     parts = sum(read(tmp_path / "s" / f"{name}.wav") for name in (*STEMS, "rest"))
     assert np.abs(parts - read(tmp_path / "a.wav")).max() < 4 / 2**23
@@ -163,9 +163,9 @@ def test_pan_and_width_stay_where_a_separated_song_is_mono(settings: Settings, t
     for name, other in (("song", 1), ("reference", 2)):
         audio = noise_and_tone(other, SONG_S)
         soundfile.write(tmp_path / f"{name}.wav", audio.mean(1) if name == mono else audio, RATE)
-    plan, _ = match(settings, tmp_path / "song.wav", [tmp_path / "reference.wav"], MatchOutputs(tmp_path / "o.wav"))
-    assert any("mono" in note for note in plan.chain.notes)
-    assert all(strip == strip.without_stereo() for strip in (*plan.chain.strips, plan.chain.mix))
+    matched, _ = match(settings, tmp_path / "song.wav", [tmp_path / "reference.wav"], MatchOutputs(tmp_path / "o.wav"))
+    assert any("mono" in note for note in matched.chain.notes)
+    assert all(strip == strip.without_stereo() for strip in (*matched.chain.strips, matched.chain.mix))
 
 
 @pytest.mark.slow
@@ -180,15 +180,15 @@ def test_effects_that_a_search_finds_are_set_and_applied(
     wanted[2] = torch.from_numpy(EFFECTS["compression"].process(stems[2].numpy(), squash, RATE))
     mine, reference = write_stems(tmp_path / "mine", stems), write_stems(tmp_path / "reference", wanted)
     outputs = MatchOutputs(tmp_path / "a.wav", tmp_path / "chain.json", stems=tmp_path / "stems")
-    plan, rendered = match(settings, mine, [reference], outputs, search=True)
-    assert "compression" in [effect.name for effect in plan.chain.strips[2].inserts]
+    matched, rendered = match(settings, mine, [reference], outputs, search=True)
+    assert "compression" in [effect.name for effect in matched.chain.strips[2].inserts]
     assert "drums: compressor" in capsys.readouterr().out.replace("drums: +0.1 dB, ", "drums: ")
-    distances = plan.chain.made["search"]["distances"]
-    assert distances[plan.chain.made["search"]["chosen"]] == min(distances.values())
+    distances = matched.chain.made["search"]["distances"]
+    assert distances[matched.chain.made["search"]["chosen"]] == min(distances.values())
     crest = COLUMN["drums_crest_db"]
-    after = plan.after(rendered.gain.gain_db)
-    assert abs(after[crest] - plan.reference[crest]) < 0.5 * abs(plan.before[crest] - plan.reference[crest])
-    assert read_chain(tmp_path / "chain.json").strips == plan.chain.strips
+    after = matched.after(rendered.gain.gain_db)
+    assert abs(after[crest] - matched.reference[crest]) < 0.5 * abs(matched.before[crest] - matched.reference[crest])
+    assert read_chain(tmp_path / "chain.json").strips == matched.chain.strips
     apply(settings, tmp_path / "chain.json", [mine], tmp_path / "b.wav")
     assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "a.wav").read_bytes()
 
@@ -232,9 +232,9 @@ def test_a_clipped_song_is_told(settings: Settings, folder: Path, tmp_path: Path
     clipped[2] = (20 * clipped[2]).clip(-0.9, 0.9)
     clipped[:2] = 0
     write_stems(tmp_path / "mine", clipped)
-    plan, rendered = match(settings, tmp_path / "mine", [folder / "reference"], MatchOutputs(tmp_path / "a.wav"))
-    assert any("clipped" in note for note in plan.chain.notes)
-    assert [note for note in plan.chain.notes if note.startswith("vocals")]
+    matched, rendered = match(settings, tmp_path / "mine", [folder / "reference"], MatchOutputs(tmp_path / "a.wav"))
+    assert any("clipped" in note for note in matched.chain.notes)
+    assert [note for note in matched.chain.notes if note.startswith("vocals")]
     assert rendered.after.true_peak_dbtp <= -1
 
 

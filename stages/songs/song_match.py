@@ -35,6 +35,7 @@ from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.separators import is_small
 from mixstyle.stages.presentation.values import rounded
+from mixstyle.stages.separate.parallelism import tuned_separation
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import SongClips
 from mixstyle.stages.songs.match_render import RenderedSong, Targets, render_song
@@ -48,7 +49,7 @@ Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True, repr=False)
-class Plan:
+class SongMatch:
     """A match before it is rendered. chain: what is set. before, reference: descriptors [D], medians over clips (of
     several references their mean). reference_loudness: of each reference, all of it."""
 
@@ -62,7 +63,7 @@ class Plan:
     options: SeparateSettings
 
     def __repr__(self) -> str:
-        return f"Plan({self.clips.name!r}, {self.chain.text})"
+        return f"SongMatch({self.clips.name!r}, {self.chain.text})"
 
     def write(
         self, path: str | Path, samples: Samples = "24", stems: Path | None = None, ab: Path | None = None
@@ -123,7 +124,7 @@ class Plan:
         return mean(balance), mean(octaves)
 
 
-def make_plan(
+def make_match(
     song: WholeSong,
     clips: SongClips,
     references: Sequence[SongClips],
@@ -132,7 +133,7 @@ def make_plan(
     amount: float,
     keep: Collection[str],
     metric: DescriptorMetric | None = None,
-) -> Plan:
+) -> SongMatch:
     """What brings a song to its references. metric: looks for effects by it (`mix_search`); none without. Raises
     MixstyleError (bad-option) for an amount or a stem that there is not, and for no reference."""
     check_asked(amount, keep)
@@ -146,7 +147,9 @@ def make_plan(
     found = estimate(mine, theirs, amount, keep, bounds)
     searched = None
     if metric is not None:
-        separate = separator.separate if separated and separator is not None else None
+        separate = None
+        if separated and separator is not None:
+            separate = tuned_separation(options, separator, measure=separator.device.type != "cpu")
         stems = [one.stems for one in references]
         task = MixTask(clips.stems, stems, mine, theirs, amount, keep, bounds, separate, describe)
         searched = _searched(task, found, metric, options.seed)
@@ -176,7 +179,7 @@ def make_plan(
         stereo = not (song.look.mono or mine.mono or theirs.mono)
         chain = replace(chain, mix=_mix_strip(strips, clips, references, amount, stereo=stereo))
     values = [song_values(one.stems, profile) for one, profile in zip(references, profiles, strict=True)]
-    return Plan(
+    return SongMatch(
         chain,
         song,
         clips,
@@ -215,13 +218,13 @@ def song_values(clips: Sequence[Tensor], profile: MixProfile | None = None) -> V
     return values
 
 
-def measured_as_json(plan: Plan, after: Values, rendered: RenderedSong | None) -> dict[str, Any]:
+def measured_as_json(matched: SongMatch, after: Values, rendered: RenderedSong | None) -> dict[str, Any]:
     """Descriptors before, after and of the reference, with units, and the whole songs' loudness."""
     values = {
         d.name: {"unit": d.unit, "before": rounded(a), "after": rounded(b), "reference": rounded(c)}
-        for d, a, b, c in zip(DESCRIPTORS, plan.before, after, plan.reference, strict=True)
+        for d, a, b, c in zip(DESCRIPTORS, matched.before, after, matched.reference, strict=True)
     }
-    loudness: dict[str, Any] = {"reference": [one.to_json() for one in plan.reference_loudness]}
+    loudness: dict[str, Any] = {"reference": [one.to_json() for one in matched.reference_loudness]}
     if rendered is not None:
         loudness |= {"before": rendered.before.to_json(), "after": rendered.after.to_json()}
     return {"loudness": loudness, "descriptors": values}

@@ -40,7 +40,7 @@ def browser() -> "Iterator[Browser]":
 
 
 @pytest.fixture(params=[1400, pytest.param(390, marks=pytest.mark.slow)])
-def page(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> "Iterator[Page]":
+def page(browser: "Browser", page_server: Server, request: pytest.FixtureRequest) -> "Iterator[Page]":
     """A page that has loaded its first song; it fails for errors of scripts, and for requests elsewhere."""
     found = browser.new_page(viewport={"width": request.param, "height": 900})
     errors: list[str] = []
@@ -49,12 +49,12 @@ def page(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> 
     found.on("pageerror", lambda error: errors.append(str(error)))
     found.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     found.on("request", lambda sent: asked.append(sent.url))
-    found.goto(server.url)
+    found.goto(page_server.url)
     found.wait_for_selector("#near li")
     yield found
     found.close()
     assert not errors
-    assert all(url.startswith((server.url, "data:", "blob:")) for url in asked)
+    assert all(url.startswith((page_server.url, "data:", "blob:")) for url in asked)
 
 
 def told(page: "Page", selector: str, text: str) -> None:
@@ -64,13 +64,13 @@ def told(page: "Page", selector: str, text: str) -> None:
     expect(page.locator(selector).first).to_have_text(text, timeout=MOST_MS)
 
 
-def test_by_mouse(page: "Page", server: Server) -> None:
-    names = server.songs.names
+def test_by_mouse(page: "Page", page_server: Server) -> None:
+    names = page_server.songs.names
     told(page, "#player-title", names[0])
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than its window"
     page.locator("#list .song", has_text="song 3").click()
     told(page, "#player-title", names[3])
-    near = server.songs.nearest(3)
+    near = page_server.songs.nearest(3)
     told(page, "#near button.name", names[near[0].song])
     page.locator("#near button", has_text="Hear beside").first.click()
     page.wait_for_selector("#beside:not([hidden])")
@@ -99,8 +99,8 @@ def test_by_mouse(page: "Page", server: Server) -> None:
     assert page.locator("#match [value=drums]").is_checked()
 
 
-def test_by_keyboard(page: "Page", server: Server) -> None:
-    names = server.songs.names
+def test_by_keyboard(page: "Page", page_server: Server) -> None:
+    names = page_server.songs.names
     page.keyboard.press("/")
     page.keyboard.type("SONG 2")
     assert page.locator("#list .song").count() == 1
@@ -138,12 +138,12 @@ def test_by_keyboard(page: "Page", server: Server) -> None:
     assert page.locator("#sides [aria-checked=true]").inner_text().startswith("B"), "single keys are off"
 
 
-def test_a_song_is_not_played_under_the_name_of_the_next(page: "Page", server: Server) -> None:
+def test_a_song_is_not_played_under_the_name_of_the_next(page: "Page", page_server: Server) -> None:
     """While the next one is opened, which may take seconds, neither buttons nor keys play the one before."""
     held: list[Route] = []
     page.route("**/api/songs/*/audio", lambda route: held.append(route))
     page.locator("#list .song", has_text="song 2").click()
-    told(page, "#player-title", server.songs.names[2])
+    told(page, "#player-title", page_server.songs.names[2])
     page.wait_for_selector("#transport[inert]")
     page.locator("#player-title").click()
     for key in ("Space", "1"):
@@ -156,9 +156,9 @@ def test_a_song_is_not_played_under_the_name_of_the_next(page: "Page", server: S
     told(page, "#play", "Pause")
 
 
-def test_pieces_follow_each_other_without_a_seam(page: "Page", server: Server) -> None:
+def test_pieces_follow_each_other_without_a_seam(page: "Page", page_server: Server) -> None:
     """Two pieces of a file, set on the clock by the player's own function, give its samples back."""
-    client = PageClient(server)
+    client = PageClient(page_server)
     url = client.json("/api/songs/1/audio")["url"]
     played = page.evaluate(
         """async (url) => {
@@ -188,11 +188,11 @@ def test_pieces_follow_each_other_without_a_seam(page: "Page", server: Server) -
     np.testing.assert_array_equal(np.asarray(played)[:29_995], whole[5:30_000].astype(np.float32))
 
 
-def test_ten_thousand_songs_cost_a_screenful(browser: "Browser", server: Server) -> None:
+def test_ten_thousand_songs_cost_a_screenful(browser: "Browser", page_server: Server) -> None:
     paths = [f"Artist {i % 40}/Album/Song {i}.mp3" for i in range(10_000)]
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.route("**/api/songs", lambda route: route.fulfill(json=[[path, 60.0, -20.0] for path in paths]))
-    page.goto(server.url)
+    page.goto(page_server.url)
     page.wait_for_selector("#near li")
     page.locator("#list").focus()
     page.keyboard.press("End")
@@ -207,7 +207,7 @@ def test_ten_thousand_songs_cost_a_screenful(browser: "Browser", server: Server)
 
 
 def test_a_match_goes_on_after_a_reload_and_is_stopped(
-    browser: "Browser", server: Server, monkeypatch: pytest.MonkeyPatch
+    browser: "Browser", page_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, watch = threading.Event(), Job.watch
 
@@ -219,7 +219,7 @@ def test_a_match_goes_on_after_a_reload_and_is_stopped(
     monkeypatch.setattr(Job, "watch", held)
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(2 * MOST_MS)
-    page.goto(f"{server.url}#song=song+3.flac&reference=song+1.flac")
+    page.goto(f"{page_server.url}#song=song+3.flac&reference=song+1.flac")
     page.wait_for_selector("#beside:not([hidden])")
     page.locator("#match button", has_text="add another reference").click()
     page.locator("#query").fill("song 2")
@@ -247,10 +247,10 @@ def test_a_match_goes_on_after_a_reload_and_is_stopped(
 
 
 @pytest.mark.slow
-def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", server: Server) -> None:
+def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", page_server: Server) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(10 * MOST_MS)
-    page.goto(server.url)
+    page.goto(page_server.url)
     page.wait_for_selector("#near li")
     page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"not music"})
     assert page.locator("#drop-state [role=alert]").inner_text().startswith("notes.txt")
@@ -285,7 +285,7 @@ def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", s
     for name in ("my song.flac, matched", "my song.flac"):
         page.locator(f"#drop-state [aria-label='Remove {name}']").click()
         page.locator(f"#drop-state [aria-label='Remove {name}']").wait_for(state="detached")
-    told(page, "#player-title", server.songs.names[0])
+    told(page, "#player-title", page_server.songs.names[0])
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("#alert").inner_text() == ""
     page.close()
