@@ -90,6 +90,7 @@ def other_separator(encoder: LoadedEncoder, separator: Separator) -> str:
     seen = ", ".join(map(str, encoder.separators))
     return (
         f"warning: the encoder was trained on stems of another separator: {seen}, not {separator.name or 'this one'} "
-        f"({separator.fingerprint}); another separator's errors move embeddings, so take that one, or train an encoder "
-        "on stems of this one"
+        f"({separator.fingerprint}); another separator's errors move embeddings. Set "
+        "separate.separator_config and separate.separator_checkpoint to that one, or train an encoder on stems of this "
+        "one"
     )

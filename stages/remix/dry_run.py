@@ -13,6 +13,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import Separation, open_separation
@@ -144,12 +145,12 @@ def _print(settings: Settings, place: Place, needs: BankNeeds, separation: Separ
     chosen = settings.remix
     chains = needs.clips_separated // chosen.contents
     say(
-        f"dry run: {chosen.blocks:,} blocks: {chains:,} chains x {chosen.contents} contents, "
-        f"{needs.groups - chains:,} groups of own mixes"
+        f"dry run: {counted(chosen.blocks, 'block')}: {counted(chains, 'chain')} x "
+        f"{counted(chosen.contents, 'content')}, {counted(needs.groups - chains, 'group')} of own mixes"
     )
     say(
-        f"dry run: {needs.clips:,} clips of {chosen.clip_s:g} s, {needs.clips_separated:,} of them separated anew, "
-        f"{needs.chunks_a_clip} chunks each"
+        f"dry run: {counted(needs.clips, 'clip')} of {chosen.clip_s:g} s, {needs.clips_separated:,} of them separated "
+        f"anew, {counted(needs.chunks_a_clip, 'chunk')} each"
     )
     enough = "" if needs.disk_left_bytes <= needs.disk_free_bytes else ": NOT ENOUGH"
     say(

@@ -21,6 +21,7 @@ from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import told
@@ -280,14 +281,16 @@ def _print(
     missing: str,
 ) -> None:
     sides = ", ".join(f"{count:,} {side}" for side, count in summary.splits.items())
-    say(f"dry run: {summary.tracks:,} tracks in {shown(chosen.data_path)}, split by {summary.grouped_by}: {sides}")
+    say(
+        f"dry run: {counted(summary.tracks, 'track')} in {shown(chosen.data_path)}, split by {summary.grouped_by}: {sides}"
+    )
     whole = summary.sampled == summary.tracks
     reasons = ", ".join(f"{count} {kind}" for kind, count in summary.unusable.items()) or "all usable"
     of = "all headers read" if whole else f"from {summary.sampled} headers"
     say(f"dry run: {'' if whole else 'about '}{summary.hours:,.1f} hours of music ({of}: {reasons})")
     say(
-        f"dry run: {'' if whole else 'about '}{summary.clips:,} clips of {chosen.clip_s:g} s in {summary.shards:,} "
-        f"shards, of which {summary.shards_done:,} are there"
+        f"dry run: {'' if whole else 'about '}{counted(summary.clips, 'clip')} of {chosen.clip_s:g} s in "
+        f"{counted(summary.shards, 'shard')}, {summary.shards_done:,} of them there already"
     )
     enough = "" if summary.enough_disk else ": NOT ENOUGH"
     say(

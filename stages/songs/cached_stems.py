@@ -1,11 +1,13 @@
 """The stems that `mixstyle separate` has cached of music files, for commands that would separate them again.
 
-They are taken where the folder was made with the same separator, precision and cutting, and the file, at its path in
-the folder's music, has the content that was separated. They are rounded to 16 bits, by 1.5e-5 of full scale at most:
-an embedding differs by 1e-4 from that of stems separated anew on a tested song, and a test holds it below 1e-3.
+They are taken where the folder, which may lie behind a URL, was made with the same separator, precision and cutting,
+and the file, at its path in the folder's music, has the content that was separated. They are rounded to 16 bits, by
+1.5e-5 of full scale at most: an embedding differs by 1e-4 from that of stems separated anew on a tested song, and a
+test holds it below 1e-3.
 """
 
 import threading
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import torch
 from torch import Tensor
 
 from mixstyle.cache.music.cutting import CuttingRule
-from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
+from mixstyle.cache.stem_store.stem_cache import SETTINGS, CachedTrack, StemCache
 from mixstyle.cache.storage.provenance import read_provenance
+from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
@@ -23,24 +26,30 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
 from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.settings.places import open_shards
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
 
 class CachedStems:
-    """Stems in a folder, by the path of the music file; any number of threads may ask. root: the folder's music."""
+    """Stems in a folder or behind a URL, by the path of the music file; any number of threads may ask.
 
-    def __init__(self, stems_dir: Path, root: Path) -> None:
-        self._stems_dir, self._root = stems_dir, root
+    wanted: what the shards should have been made with (`_wanted`); of others none is given. Nothing is opened before
+    the first song is looked for.
+    """
+
+    def __init__(self, settings: Settings, wanted: Mapping[str, Any]) -> None:
+        self._settings, self._wanted = settings, wanted
         self._lock = threading.Lock()
 
     def find(self, path: Path) -> CachedTrack | None:
         """The track of a file, or None where there is none."""
-        resolved = path.resolve()
-        if not resolved.is_relative_to(self._root):
-            return None
         with self._lock:
-            tracks = self._tracks
-        return tracks.get(resolved.relative_to(self._root).as_posix())
+            root, tracks = self._root, self._tracks
+        resolved = path.resolve()
+        if root is None or not resolved.is_relative_to(root):
+            return None
+        return tracks.get(resolved.relative_to(root).as_posix())
 
     def loudness(self, track: CachedTrack) -> SongLoudness | None:
         """The whole song's loudness, where `separate` measured it."""
@@ -65,38 +74,53 @@ class CachedStems:
 
     @cached_property
     def _cache(self) -> StemCache | None:
+        location = self._settings.separate.stems_dir
+        path = location / SETTINGS
         try:
-            return StemCache(self._stems_dir)
+            if not url_of(location) and not (path.is_file() and _fits(read_provenance(path).flat, self._wanted)):
+                return None  # before all shards are read
+            found = open_shards(self._settings, location)
         except MixstyleError as error:
             say(f"songs: no cached stems are used: {told(error)}")
             return None
+        return found if _fits(found.settings, self._wanted) else None
+
+    @cached_property
+    def _root(self) -> Path | None:
+        """The folder of the music."""
+        if self._cache is None or url_of(self._cache.settings["data_path"]):
+            return None
+        music = Path(self._cache.settings["data_path"])
+        return (music if music.is_dir() else music.parent).resolve()
 
     @cached_property
     def _tracks(self) -> dict[str, CachedTrack]:
         return {track.path: track for track in self._cache.tracks} if self._cache is not None else {}
 
 
-def cached_stems(chosen: SeparateSettings, separator: Separator, cutting: CuttingRule) -> CachedStems | None:
-    """The stems in `separate.stems_dir`; None where there are none that this separator and cutting would make."""
-    path = chosen.stems_dir / "settings.json"
-    if not path.is_file():
-        return None
-    try:
-        stored = read_provenance(path).flat
-    except MixstyleError:
-        return None
-    now: dict[str, Any] = {
+def cached_stems(settings: Settings, separator: Separator, cutting: CuttingRule) -> CachedStems:
+    """The stems in `separate.stems_dir`, as far as this separator and cutting would make the same."""
+    return CachedStems(settings, _wanted(settings.separate, separator, cutting))
+
+
+def _wanted(chosen: SeparateSettings, separator: Separator, cutting: CuttingRule) -> dict[str, Any]:
+    return {
         "input": "mixtures",
         "separator": separator.fingerprint,
         "precision": separator.precision,
         "inference_version": INFERENCE_VERSION,
         "clips_per_track": cutting.clips,
+        "clip_frames": cutting.clip_frames,
+        "cutting_version": cutting.version,
         "seed": cutting.seed,
         "silence_lufs": chosen.silence_lufs,
     }
-    fits = all(stored.get(name) == value for name, value in now.items())
-    same_clips = round(stored.get("clip_s", 0) * SAMPLE_RATE) == cutting.clip_frames
-    if not fits or not same_clips or stored.get("cutting_version", 1) != cutting.version:
-        return None
-    music = Path(stored["data_path"])
-    return CachedStems(chosen.stems_dir, (music if music.is_dir() else music.parent).resolve())
+
+
+def _fits(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    try:
+        frames = round(stored["clip_s"] * SAMPLE_RATE)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+    told = {"cutting_version": 1, **stored, "clip_frames": frames}
+    return all(told.get(name) == value for name, value in wanted.items())

@@ -50,7 +50,7 @@ def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, m
         )
     if told := other_separator(encoder, separator):
         note(told)
-    cached = cached_stems(chosen, separator, cutting_rule(chosen, cutting_version))
+    cached = cached_stems(settings, separator, cutting_rule(chosen, cutting_version))
     return Embedder(encoder, separator, chosen, device, cutting_version=cutting_version, measure=measure, cached=cached)
 
 

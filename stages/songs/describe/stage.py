@@ -159,7 +159,7 @@ def _read_all(
         if separator is None:
             raise MixstyleError("separate.input=stems: give the song's folder with --stems", code="bad-option")
         _tell_of_other_stems(cached, separator)
-        known = cached_stems(options, separator, cutting_rule(options))
+        known = cached_stems(settings, separator, cutting_rule(options))
     reader, left_out = SongReader(options, separator, measure=True, cached=known), LeftOut("describe")
     made = reader.read(songs, max(1, min(options.workers, len(songs))))
     with progress("describe", len(names), "songs") as bar:

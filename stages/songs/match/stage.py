@@ -181,7 +181,7 @@ def _clips(
     Raises MixstyleError (no-music) with the reason.
     """
     chosen = settings.separate
-    cached = cached_stems(chosen, separator, cutting_rule(chosen)) if separator is not None else None
+    cached = cached_stems(settings, separator, cutting_rule(chosen)) if separator is not None else None
     reader = SongReader(chosen, separator, measure=True, cached=cached)
     found: list[SongClips] = []
     with progress(f"{command}: reading", len(songs) + 1, "songs", brief=True) as bar:

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.s3_server import BUCKET, serving
 from helpers.small_encoder import SONG_S, embedding_profile
 from helpers.small_separator import RATE, song, write_songs
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.separate.stage import separate
-from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.profile import Settings, from_plain, plain
 from mixstyle.stages.songs.embed import embed, embedder_of
 from mixstyle.stages.songs.index import index
 
@@ -96,3 +98,36 @@ def test_other_content_at_the_same_path_is_separated(
         network_runs.clear()
         assert torch.equal(embedder.embed(path), old)
         assert network_runs == []
+
+
+@pytest.mark.slow
+def test_stems_behind_a_url_are_taken_and_one_that_cannot_be_reached_is_done_without(
+    separately: tuple[Settings, Tensor],
+    network_runs: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings, _ = separately
+    one = songs_of(settings)[0]
+    with embedder_of(settings) as embedder:
+        expected = embedder.embed(one)
+    given = plain(settings)
+    given["train"]["stems_cache_dir"] = str(tmp_path / "copies")
+    with serving(tmp_path / "s3"):
+        url = f"s3://{BUCKET}/cached"
+        for path in settings.separate.stems_dir.iterdir():
+            if path.suffix in (".json", ".tar"):
+                with fsspec.open(f"{url}/{path.name}", "wb") as file:
+                    file.write(path.read_bytes())  # pyright: ignore[reportAttributeAccessIssue]
+        given["separate"]["stems_dir"] = url
+        with embedder_of(from_plain(given)) as embedder:
+            assert torch.equal(embedder.embed(one), expected)
+        assert network_runs == []
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the port of discard: nobody answers
+    given["train"]["stems_cache_dir"] = str(tmp_path / "others")
+    with embedder_of(from_plain(given)) as embedder:
+        assert (embedder.embed(one) - expected).abs().max() < 1e-3  # of 16 bits, as above
+    assert network_runs
+    told = capsys.readouterr()
+    assert f"{url}: " in told.out + told.err
