@@ -281,9 +281,8 @@ def _print(
     missing: str,
 ) -> None:
     sides = ", ".join(f"{count:,} {side}" for side, count in summary.splits.items())
-    say(
-        f"dry run: {counted(summary.tracks, 'track')} in {shown(chosen.data_path)}, split by {summary.grouped_by}: {sides}"
-    )
+    music = f"{counted(summary.tracks, 'track')} in {shown(chosen.data_path)}"
+    say(f"dry run: {music}, split by {summary.grouped_by}: {sides}")
     whole = summary.sampled == summary.tracks
     reasons = ", ".join(f"{count} {kind}" for kind, count in summary.unusable.items()) or "all usable"
     of = "all headers read" if whole else f"from {summary.sampled} headers"
