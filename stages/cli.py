@@ -1,6 +1,7 @@
 """The command line: its commands, help and errors. What the commands do stands in modules of their own."""
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -76,6 +77,7 @@ for command in (
 def main(run: Callable[[], Any] = app) -> None:
     """Runs the command line; a user's mistake ends in one line on stderr and exit status 1, Ctrl-C and SIGTERM as
     `Stopping` has it."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of folders for its fonts, as warnings
     _open_what_is_closed()
     _escape_what_cannot_be_encoded()
     raise_file_limit()

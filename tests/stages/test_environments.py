@@ -1,6 +1,7 @@
 """Environments that machines of users have: no home folder, outputs of ASCII, files in Latin-1, half a torchrun."""
 
 import io
+import logging
 import os
 import pwd
 import sys
@@ -44,6 +45,11 @@ def test_without_a_home_folder(tmp_path: Path) -> None:
     with pytest.raises(MixstyleError) as caught:
         load_settings("cpu", ["features.features_path=~/features.zarr"])
     assert (caught.value.code, "features.features_path" in str(caught.value)) == ("bad-setting", True)
+
+
+def test_a_home_that_cannot_be_written_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    cli.main(lambda: logging.getLogger("matplotlib").warning("mkdir -p failed for path /.config/matplotlib"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_outputs_of_ascii_take_any_character(monkeypatch: pytest.MonkeyPatch) -> None:
