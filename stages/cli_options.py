@@ -10,6 +10,7 @@ from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import profile_names
 from mixstyle.stages.common.commands import MUSIC, CalledWith, begin, remembered_music
+from mixstyle.stages.settings.limits import PROCESSES
 
 if TYPE_CHECKING:
     from mixstyle.stages.cluster.ray_pool import RayOptions
@@ -164,9 +165,11 @@ def several_devices(text: str, device: str) -> list[str]:
     """
     if not text.strip().isdecimal():
         return [name.strip() for name in text.split(",")]
-    count = int(text)
-    if count < 1:
-        raise MixstyleError(f"--devices {text}: should be 1 or more, or names such as cuda:0,cuda:1", code="bad-option")
+    count = int(text) if len(text) < 100 else PROCESSES + 1
+    if not 1 <= count <= PROCESSES:
+        raise MixstyleError(
+            f"--devices {text:.100}: should be 1 to {PROCESSES}, or names such as cuda:0,cuda:1", code="bad-option"
+        )
     if device == "auto":
         from mixstyle.pipeline.core.device import resolve_device
 

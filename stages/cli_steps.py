@@ -322,8 +322,8 @@ def evaluate_musdb_command(
     from mixstyle.stages.evaluate.musdb import evaluate_musdb
 
     numbers = [number.strip() for number in effects.split(",")]
-    if not all(number.isdecimal() for number in numbers):
-        raise MixstyleError(f"--effects {effects}: should be numbers such as 1,4,8", code="bad-option")
+    if not all(number.isdecimal() and len(number) < 10 for number in numbers):
+        raise MixstyleError(f"--effects {effects:.100}: should be numbers such as 1,4,8", code="bad-option")
     settings = settings_of(config, overrides, separate__device=device, features__device=device, evaluate__device=device)
     evaluate_musdb(
         musdb,

@@ -18,6 +18,7 @@ from mixstyle.stages.common.trained import check_checkpoint, damage_helped
 from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_hash
 from mixstyle.stages.settings.kept import report_folder, with_trained
+from mixstyle.stages.settings.limits import WEIGHT
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -34,6 +35,8 @@ def export(
     words: a Markdown file that the card ends with. descriptor_share: as `EncoderConfig` has it, in place of what the
     encoder was trained with. Raises MixstyleError for files that are missing or wrong.
     """
+    if descriptor_share is not None and not 0 <= descriptor_share <= WEIGHT:
+        raise MixstyleError(f"--descriptor-share {descriptor_share:g}: should be 0 to {WEIGHT:g}", code="bad-option")
     if output.suffix != SUFFIX:
         raise MixstyleError(f"{output}: should end in {SUFFIX}", code="bad-option")
     check_file(output)

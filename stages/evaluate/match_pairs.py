@@ -39,12 +39,15 @@ from mixstyle.stages.evaluate.match_rows import AS_IS, ROWS, Pair, Tools, has_ma
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.separate.parallelism import tuned_separation
+from mixstyle.stages.settings import limits
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match_metric import metric_of_file
 
 VERSION = 2
 CLIP_S = 10.0
+LEAST_CLIP_S = 0.4
+"""Loudness is measured over as much (ITU-R BS.1770-4)."""
 JUDGE = FIRST_ENCODER
 """The encoder of mixstyle 0.1: it was trained otherwise than the one whose whitening the search goes by."""
 WRITE_EVERY_S = 10.0
@@ -77,9 +80,16 @@ class MatchTask:
     clip_s: float = CLIP_S
 
     def __post_init__(self) -> None:
-        if self.pairs < 1 or self.unpaired < 0 or not 0 <= self.effects <= len(EFFECTS):
-            told = f"--pairs {self.pairs} --unpaired {self.unpaired} --effects {self.effects}"
-            raise MixstyleError(f"{told}: should be 1 or more, 0 or more, and 0 to {len(EFFECTS)}", code="bad-option")
+        for name, least, most in (
+            ("pairs", 1, limits.CHAINS),
+            ("unpaired", 0, limits.CHAINS),
+            ("effects", 0, len(EFFECTS)),
+            ("clip_s", LEAST_CLIP_S, limits.CLIP_S),
+        ):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                told = f"--{name.replace('_', '-')} {value}: should be {least:g} to {most}"
+                raise MixstyleError(told, code="bad-option")
 
 
 def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTask) -> dict[str, Any]:

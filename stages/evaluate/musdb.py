@@ -15,10 +15,12 @@ from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.commands import helped_by
-from mixstyle.stages.evaluate.stage import evaluate
+from mixstyle.stages.evaluate.stage import check_effects, evaluate
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.settings.evaluate import EvaluateSettings
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.refusals import build
 
 CHAINS = 500
 EFFECTS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -43,6 +45,8 @@ def evaluate_musdb(
     settings: of the profile, for devices, workers and the baselines' sizes. checkpoints: encoders; none takes the
     shipped one. Raises MixstyleError where there are no songs, and as the stages do.
     """
+    asked, options = {"chains": chains, "effects": tuple(effects)}, {"chains": "--chains", "effects": "--effects"}
+    check_effects(build(EvaluateSettings, "evaluate", asked, options))
     if not musdb.is_dir():
         raise not_there(musdb, "folder")
     with helped_by(*_command(musdb, output, checkpoints, chains, effects)):

@@ -71,7 +71,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     for output in (folder, stems_place(options.bank_dir, settings.train.stems_cache_dir).folder):
         check_folder(output)
     cache, store = open_described_stems(settings)
-    _check_effects(options)
+    check_effects(options)
     for name in options.tasks:
         if (check := TASKS[name].check) is not None:
             check(options)
@@ -148,7 +148,8 @@ def _ways(asked: Asked) -> list[Way]:
     return list(ways)
 
 
-def _check_effects(options: EvaluateSettings) -> None:
+def check_effects(options: EvaluateSettings) -> None:
+    """Raises MixstyleError (bad-setting) for more effects than there are."""
     for name in ("effects", "hard_effects"):
         if not np.max(getattr(options, name)) <= len(EFFECTS):
             raise MixstyleError(

@@ -17,6 +17,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
+from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_grid import GridSettings
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.progress import say
@@ -152,6 +153,10 @@ def open_stems(settings: Settings) -> StemCache:
 def grid_settings(chosen: RemixSettings) -> GridSettings:
     """The section as the grid's draws take it."""
     least, most = chosen.effects
+    if most > len(EFFECTS):
+        raise MixstyleError(
+            f"remix.effects={list(chosen.effects)}: there are {len(EFFECTS)} effects", code="bad-setting"
+        )
     return GridSettings(
         blocks=chosen.blocks,
         contents=chosen.contents,

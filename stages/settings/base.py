@@ -61,9 +61,9 @@ LocationOrUrl = Annotated[Path, BeforeValidator(_path_or_url)]
 """The same, or a URL such as s3://bucket/stems."""
 Several = Annotated[tuple[T, ...], BeforeValidator(_tuple)]
 """A tuple, which YAML writes as a list."""
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,4})?)$")]
 """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
-NamedDevice = Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")]
+NamedDevice = Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]{1,4})?)$")]
 """`cpu`, `cuda` or `cuda:N`: one of several."""
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from mixstyle.stages.settings import limits
 from mixstyle.stages.settings.base import (
     STRICT,
     ContradictionError,
@@ -60,47 +61,47 @@ class EvaluateSettings:
     `true-same-chain` and `separator-dependence` need `rendered_dir`, `published-protocol` stems that are given."""
     bank_dir: LocationOrUrl = setting(Path("cache/evaluation-banks"))
     """The folder of clips that were mixed, summed and separated again: made once, for any number of encoders."""
-    clip_s: Number = setting(4.0, gt=0, shapes_output=True)
+    clip_s: Number = setting(4.0, ge=limits.LEAST_CLIP_S, le=limits.CLIP_S, shapes_output=True)
     """Length of the stretches of clips that are mixed anew; clips as they are keep the cached length."""
-    songs: int = setting(200, unit="songs", ge=2, shapes_output=True)
+    songs: int = setting(200, unit="songs", ge=2, le=limits.COUNT, shapes_output=True)
     """At most this many held-out songs, drawn by the seed."""
-    chains: int = setting(500, unit="chains", ge=10, shapes_output=True)
+    chains: int = setting(500, unit="chains", ge=10, le=limits.CHAINS, shapes_output=True)
     """Effect chains for each number of effects; a query is looked for among as many."""
-    effects: Several[Annotated[int, Field(ge=0)]] = setting(
+    effects: Several[Annotated[int, Field(ge=0, le=limits.EFFECTS)]] = setting(
         (0, 1, 4, 8), unit="effects", min_length=1, shapes_output=True
     )
     """Numbers of effects in a chain; each is measured with `chains` chains. 0: the stems' loudnesses alone."""
-    song_stretches: int = setting(4, unit="stretches", ge=1, shapes_output=True)
+    song_stretches: int = setting(4, unit="stretches", ge=1, le=limits.GRID, shapes_output=True)
     """Stretches of each song that songs-same-chain mixes with a chain; the song's embedding is the mean of theirs."""
-    hard_songs: int = setting(50, unit="songs", ge=2, shapes_output=True)
+    hard_songs: int = setting(50, unit="songs", ge=2, le=limits.COUNT, shapes_output=True)
     """At most this many songs in the grids of content-hard and of presets."""
-    hard_chains: int = setting(20, unit="chains", ge=2, shapes_output=True)
+    hard_chains: int = setting(20, unit="chains", ge=2, le=limits.GRID, shapes_output=True)
     """Candidates of a query of content-hard: effect chains on its own clip."""
-    hard_effects: int = setting(4, unit="effects", ge=1, shapes_output=True)
+    hard_effects: int = setting(4, unit="effects", ge=1, le=limits.EFFECTS, shapes_output=True)
     """Effects of the chains of all tasks but same-chain and unseen-effects."""
-    unseen_chains: int = setting(100, unit="chains", ge=10, shapes_output=True)
+    unseen_chains: int = setting(100, unit="chains", ge=10, le=limits.CHAINS, shapes_output=True)
     """Chains of the task unseen-effects."""
-    unseen_effects: int = setting(4, unit="effects", ge=1, shapes_output=True)
+    unseen_effects: int = setting(4, unit="effects", ge=1, le=limits.EFFECTS, shapes_output=True)
     """Effects on each stem in these chains."""
-    whitening_chains: int = setting(100, unit="chains", ge=0, shapes_output=True)
+    whitening_chains: int = setting(100, unit="chains", ge=0, le=limits.CHAINS, shapes_output=True)
     """Chains, on clips of four training songs each, that the whitened descriptors are fitted on; 0 leaves them out."""
     training_stems_dir: Location | None = setting(None)
     """Stems whose training songs these are; none takes those of separate.stems_dir."""
     group_by: GroupedBy = setting("auto", shapes_output=True)
     """What tells which songs are of one album, soundtrack or artist: the stems' manifest, folders or tags."""
-    preset_clips: int = setting(2, unit="clips", ge=1, shapes_output=True)
+    preset_clips: int = setting(2, unit="clips", ge=1, le=limits.GRID, shapes_output=True)
     """Clips of each song that the presets are put on."""
-    parameter_clips: int = setting(100, unit="clips", ge=10, shapes_output=True)
+    parameter_clips: int = setting(100, unit="clips", ge=10, le=limits.CHAINS, shapes_output=True)
     """Clips that each effect is put on with drawn parameters."""
     rendered_dir: Location | None = setting(None, shapes_output=True)
     """Songs with true stems (of `mixstyle demo-songs`), for true-same-chain and separator-dependence."""
-    seed: int = setting(0, unit="1", ge=0, shapes_output=True)
+    seed: int = setting(0, unit="1", ge=0, le=limits.SEED, shapes_output=True)
     """Draws songs, clips, chains and parameters."""
     device: Device = setting("auto")
     """Where encoders run: auto, cpu, cuda or cuda:N."""
-    batch_clips: int = setting(8, unit="clips", ge=1)
+    batch_clips: int = setting(8, unit="clips", ge=1, le=limits.BATCH)
     """Clips that are embedded together."""
-    workers: int = setting(2, unit="processes", ge=0)
+    workers: int = setting(2, unit="processes", ge=0, le=limits.PROCESSES)
     """Processes that mix and describe clips; 0 does it in the command's own."""
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
+from mixstyle.stages.settings import limits
 from mixstyle.stages.settings.base import STRICT, Device, LocationOrUrl, setting
 
 
@@ -15,7 +16,7 @@ class FeaturesSettings:
     """The Zarr store that the descriptors go to, or its URL: s3://bucket/features.zarr."""
     device: Device = setting("auto")
     """Where descriptors are computed: auto, cpu, cuda or cuda:N."""
-    batch_clips: int = setting(8, unit="clips", ge=1)
+    batch_clips: int = setting(8, unit="clips", ge=1, le=limits.BATCH)
     """Clips that are described together."""
-    workers: int = setting(2, unit="threads", ge=1)
+    workers: int = setting(2, unit="threads", ge=1, le=limits.PROCESSES)
     """Threads that read and decode shards; on a CPU each also describes what it decoded, with one thread of torch's."""

@@ -87,7 +87,10 @@ def _from(origins: Mapping[str, str], name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return shortened(repr(value) if isinstance(value, str) else str(value))
+    try:
+        return shortened(repr(value) if isinstance(value, str) else str(value))
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def shortened(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
+from mixstyle.stages.settings import limits
 from mixstyle.stages.settings.base import STRICT, Device, LocationOrUrl, setting
 
 
@@ -18,7 +19,7 @@ class ReportSettings:
     """The encoder, or its URL; null takes best_model.pt of the training's checkpoint folder."""
     device: Device = setting("auto")
     """Where the encoder runs: auto, cpu, cuda or cuda:N."""
-    batch_clips: int = setting(8, unit="clips", ge=1)
+    batch_clips: int = setting(8, unit="clips", ge=1, le=limits.BATCH)
     """Clips that are embedded together."""
     split: Literal["auto", "all", "train", "validation", "test"] = setting("auto", shapes_output=True)
     """Tracks whose retrieval is reported; `auto`: those outside training where there are at least 10, else all."""

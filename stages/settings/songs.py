@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
+from mixstyle.stages.settings import limits
 from mixstyle.stages.settings.base import STRICT, Device, LocationOrUrl, setting
 
 
@@ -17,7 +18,7 @@ class EmbedSettings:
     """Where separator and encoder run: auto, cpu, cuda or cuda:N."""
     index_dir: LocationOrUrl = setting(Path("index"))
     """What `index` fills, and `search` and `browse` look into: a folder, or a URL such as s3://bucket/index."""
-    workers: int = setting(2, unit="processes", ge=1)
+    workers: int = setting(2, unit="processes", ge=1, le=limits.PROCESSES)
     """Processes that decode music ahead of the separator."""
     dropped_mb: int = setting(200, unit="MB", ge=1, le=4000)
     """The largest song that the page of `browse` takes."""

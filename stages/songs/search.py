@@ -26,6 +26,7 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.kept import with_encoder
+from mixstyle.stages.settings.limits import COUNT
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.index_reach import reached_index
@@ -136,8 +137,8 @@ def _embedded(settings: Settings, song: Path) -> tuple[Query, SongIndex, Path]:
 
 def check_k(k: int) -> None:
     """Raises MixstyleError (bad-option) for a number of songs below 1."""
-    if k < 1:
-        raise MixstyleError(f"-k {k}: should be 1 or more", code="bad-option")
+    if not 1 <= k <= COUNT:
+        raise MixstyleError(f"-k {k}: should be 1 to {COUNT}", code="bad-option")
 
 
 def score_name(stem: str) -> str:

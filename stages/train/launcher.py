@@ -23,6 +23,7 @@ from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks, wait_
 from mixstyle.stages.common.commands import called_environment
 from mixstyle.stages.common.processes import end_with_parent
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.settings.limits import COUNT
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.train import TrainSettings
 
@@ -98,11 +99,13 @@ def fetch_for_ranks(folder: KeptFolder, leads: bool, rebuild: bool) -> None:
     wait_for_ranks()
 
 
-def _number(name: str, default: int) -> int:
-    """A whole number of the environment. Raises MixstyleError for something else."""
+def _number(name: str, default: int, most: int = COUNT) -> int:
+    """A whole number of the environment, at most `most`. Raises MixstyleError for something else."""
     text = os.environ.get(name, "") or str(default)
-    if not text.isdecimal():
-        raise MixstyleError(f"{name}={text}: should be a whole number, as torchrun sets it", code="bad-option")
+    if not (text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most):
+        raise MixstyleError(
+            f"{name}={text:.100}: should be a whole number up to {most}, as torchrun sets it", code="bad-option"
+        )
     return int(text)
 
 
@@ -116,7 +119,7 @@ def _check_environment() -> None:
             "--devices, or unset WORLD_SIZE to train in one process",
             code="bad-option",
         )
-    _number("MASTER_PORT", 0)
+    _number("MASTER_PORT", 0, 65535)
     if _number("RANK", 0) >= size:
         raise MixstyleError(f"RANK={_number('RANK', 0)}: should be below WORLD_SIZE={size}", code="bad-option")
 

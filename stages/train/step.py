@@ -73,7 +73,7 @@ class Stepper:
         stems, descriptors = self._inputs(batch)
         roles = len(stems) // len(batch.track_ids)
         parts = [part.to(self.device) for part in micro_batches(len(batch.track_ids), self.options.accumulate, roles)]
-        seeds = [(seed * ranks + rank) * len(parts) + i for i in range(len(parts))]
+        seeds = [((seed * ranks + rank) * len(parts) + i) % 2**63 for i in range(len(parts))]  # torch takes no more
         if len(parts) == 1:
             torch.manual_seed(seeds[0])
             made = [self._embed(stems, descriptors, self._network)]

@@ -99,6 +99,8 @@ def test_words_for_the_model_card_in_latin_1_are_told(tmp_path: Path) -> None:
         ({"WORLD_SIZE": "4"}, "RANK, MASTER_ADDR, MASTER_PORT"),
         ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}, "MASTER_PORT"),
         ({"WORLD_SIZE": "many"}, "WORLD_SIZE=many"),
+        ({"WORLD_SIZE": "9" * 5000, "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}, "WORLD_SIZE=9"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "65536"}, "MASTER_PORT=65536"),
         ({"WORLD_SIZE": "2", "RANK": "x", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}, "RANK=x"),
         ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}, "RANK=2"),
         ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "http"}, "MASTER_PORT=http"),

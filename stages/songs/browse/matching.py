@@ -5,6 +5,7 @@ song is removed from the page; of old ones the stems go first, which are five ti
 """
 
 import itertools
+import math
 import shutil
 import threading
 from collections import OrderedDict
@@ -60,12 +61,13 @@ class Asked:
         keys = body.get("references", [])
         if not isinstance(amount, int | float) or not isinstance(keep, list) or not isinstance(search, bool):
             raise MixstyleError("amount should be a number, keep a list of stems, search yes or no", code="bad-option")
-        check_asked(float(amount), [str(stem) for stem in keep])
+        amount = float(amount) if abs(amount) <= 1 else math.inf  # JSON has whole numbers that are no float
+        check_asked(amount, [str(stem) for stem in keep])
         if not isinstance(keys, list) or not 1 <= len(keys) <= MOST_REFERENCES:
             raise MixstyleError(f"references: 1 to {MOST_REFERENCES} songs should be given", code="bad-option")
         song = library.track(str(body.get("song", "")))
         references = tuple(library.track(key) for key in dict.fromkeys(map(str, keys)))
-        return cls(song, references, float(amount), tuple(map(str, keep)), search)
+        return cls(song, references, amount, tuple(map(str, keep)), search)
 
     def __str__(self) -> str:
         others = len(self.references) - 1

@@ -182,3 +182,7 @@ def test_what_cannot_be_measured_is_refused(songs: Path, tmp_path: Path) -> None
         with pytest.raises(MixstyleError) as caught:
             MatchTask(pairs, others, effects)
         assert caught.value.code == "bad-option"
+    for clip_s in (float("nan"), float("inf"), 0.0, -1.0, 1e23):
+        with pytest.raises(MixstyleError) as caught:
+            MatchTask(3, clip_s=clip_s)
+        assert caught.value.code == "bad-option"

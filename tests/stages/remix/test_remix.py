@@ -18,15 +18,17 @@ from helpers.small_separator import hashes, write_separator
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.stage_status import size_text
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.features.status import features_status
 from mixstyle.stages.remix import growth
 from mixstyle.stages.remix.dry_run import dry_run
-from mixstyle.stages.remix.stage import RemixSummary, remix
+from mixstyle.stages.remix.stage import RemixSummary, grid_settings, remix
 from mixstyle.stages.remix.status import remix_status
 from mixstyle.stages.settings.profile import Settings, load_settings
+from mixstyle.stages.settings.remix import RemixSettings
 
 BLOCKS, GROUPS, SHARDS = 4, 8, 2
 
@@ -307,3 +309,10 @@ def test_settings_that_cannot_be_are_named(folder: Path, tmp_path: Path, changes
         profile(tmp_path, folder, **changes)
     assert caught.value.code == "bad-setting"
     assert name in caught.value.message
+
+
+def test_more_effects_than_there_are_are_named() -> None:
+    with pytest.raises(MixstyleError) as caught:
+        grid_settings(RemixSettings(effects=(1, len(EFFECTS) + 1)))
+    assert (caught.value.code, "remix.effects" in caught.value.message) == ("bad-setting", True)
+    assert grid_settings(RemixSettings(effects=(1, len(EFFECTS)))).effects == (1, len(EFFECTS))

@@ -201,6 +201,8 @@ def test_a_match_is_what_the_python_api_makes(
     [
         {"song": "0", "references": ["3"], "amount": 2},
         {"song": "0", "references": ["3"], "amount": "much"},
+        {"song": "0", "references": ["3"], "amount": 10**400},  # more than a float holds
+        {"song": "0", "references": ["3"], "amount": float("nan")},
         {"song": "0", "references": ["3"], "keep": ["guitar"]},
         {"song": "0", "references": ["3"], "keep": "drums"},
         {"song": "0", "references": ["3"], "search": "yes"},
