@@ -10,7 +10,7 @@ from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import profile_names
 from mixstyle.stages.common.commands import MUSIC, CalledWith, begin, remembered_music
-from mixstyle.stages.settings.limits import PROCESSES
+from mixstyle.stages.common.limits import PROCESSES
 
 if TYPE_CHECKING:
     from mixstyle.stages.cluster.ray_pool import RayOptions

@@ -13,12 +13,12 @@ from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share
+from mixstyle.stages.common.limits import WEIGHT
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.trained import check_checkpoint, damage_helped
 from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.report.provenance import METRICS, SETTINGS, checkpoint_hash
 from mixstyle.stages.settings.kept import report_folder, with_trained
-from mixstyle.stages.settings.limits import WEIGHT
 from mixstyle.stages.settings.profile import Settings
 
 

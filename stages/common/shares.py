@@ -1,7 +1,7 @@
 """Shares of a stage's shards: --shard-index and --num-shards."""
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.settings import limits
+from mixstyle.stages.common import limits
 
 
 def check_share(shard_index: int, num_shards: int) -> None:

@@ -32,6 +32,7 @@ from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.pipeline.retrieval import bootstrap_groups
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common import limits
 from mixstyle.stages.common.assets import FIRST_ENCODER, shipped
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, is_small
@@ -39,7 +40,6 @@ from mixstyle.stages.evaluate.match_rows import AS_IS, ROWS, Pair, Tools, has_ma
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.separate.parallelism import tuned_separation
-from mixstyle.stages.settings import limits
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match_metric import metric_of_file

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings import limits
+from mixstyle.stages.common import limits
 from mixstyle.stages.settings.base import STRICT, Location, Number, setting
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings import limits
+from mixstyle.stages.common import limits
 from mixstyle.stages.settings.base import (
     STRICT,
     ContradictionError,

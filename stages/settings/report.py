@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings import limits
+from mixstyle.stages.common import limits
 from mixstyle.stages.settings.base import STRICT, Device, LocationOrUrl, setting
 
 

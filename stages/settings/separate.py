@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from mixstyle.stages.settings import limits
+from mixstyle.stages.common import limits
 from mixstyle.stages.settings.base import (
     STRICT,
     ContradictionError,

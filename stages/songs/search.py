@@ -21,12 +21,12 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted, printable
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
+from mixstyle.stages.common.limits import COUNT
 from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.settings.kept import with_encoder
-from mixstyle.stages.settings.limits import COUNT
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.index_reach import reached_index

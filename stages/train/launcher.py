@@ -21,9 +21,9 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks, wait_for_ranks
 from mixstyle.stages.common.commands import called_environment
+from mixstyle.stages.common.limits import COUNT
 from mixstyle.stages.common.processes import end_with_parent
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.settings.limits import COUNT
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.train import TrainSettings
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cli import app
-from mixstyle.stages.settings import limits
+from mixstyle.stages.common import limits
 from mixstyle.stages.settings.base import fields_of
 from mixstyle.stages.settings.profile import SECTIONS, Settings, load_settings, plain
 
@@ -89,7 +89,7 @@ def test_devices_are_numbered_and_counted_within_reason() -> None:
 
 
 def test_every_limit_has_a_reason() -> None:
-    body = ast.parse((ROOT / "stages" / "settings" / "limits.py").read_text()).body[1:]
+    body = ast.parse((ROOT / "stages" / "common" / "limits.py").read_text()).body[1:]
     for assigned, reason in itertools.zip_longest(body[::2], body[1::2]):
         assert isinstance(assigned, ast.Assign), ast.dump(assigned)
         assert isinstance(reason, ast.Expr), ast.dump(assigned)
