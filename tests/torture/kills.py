@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -141,21 +142,22 @@ def main(
     journal = place.work.parent / "journal.jsonl"
     done = written(journal)
     memory = Memory(place) if soak else None
-    for number in range(10**9 if soak else trials):
-        if time.monotonic() - begun > 60 * minutes:
-            break
-        if number in done:
-            continue
-        start = time.monotonic()
-        done[number] = trial(place, chosen, number, seed, named)
-        entry = {"trial": number, **asdict(done[number]), "took_s": round(time.monotonic() - start, 1)}
-        with journal.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-        print(json.dumps(entry), flush=True)
-        if memory is not None:
-            memory.look()
+    with closing(memory) if memory else nullcontext():
+        for number in range(10**9 if soak else trials):
+            if time.monotonic() - begun > 60 * minutes:
+                break
+            if number in done:
+                continue
+            start = time.monotonic()
+            done[number] = trial(place, chosen, number, seed, named)
+            entry = {"trial": number, **asdict(done[number]), "took_s": round(time.monotonic() - start, 1)}
+            with journal.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            print(json.dumps(entry), flush=True)
+            if memory is not None:
+                memory.look()
     if memory is not None:
-        print(memory.ended())
+        print(memory.told())
     print(told(done))
     unmet = [kind for kind in ("full disk",) if _never_hit(kind, done)]
     if unmet:

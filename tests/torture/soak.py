@@ -1,8 +1,11 @@
 """The memory of a training that goes on for as long as a soak does: its own and its workers'."""
 
 import csv
+import ctypes
+import os
 import re
 import shutil
+import signal
 import statistics
 import time
 from pathlib import Path
@@ -12,6 +15,10 @@ from torture.workplace import Workplace
 
 LEAST = 12
 """Values that a trend is told of."""
+EPOCHS = 1_000_000
+"""Far more than an hour has."""
+SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 
 class Memory:
@@ -26,8 +33,8 @@ class Memory:
         music = self._folder / "music"
         music.symlink_to(place.work.parent / "music")
         stage = BY_NAME["train"]
-        more = ("--num-epochs", "1000000", "--set", "train.save_every_steps=500", "--set", "train.checkpoint_every=0")
-        self._run = Run(self._work, (stage.name, *stage.words, *more))
+        more = ("--num-epochs", str(EPOCHS), "--set", "train.save_every_steps=500", "--set", f"train.checkpoint_every={EPOCHS}")
+        self._run = Run(self._work, (stage.name, *stage.words, *more), _beside)
         self._begun = time.monotonic()
         self.rows: list[tuple[float, float, int]] = []
 
@@ -38,9 +45,12 @@ class Memory:
         found = self._run.processes()
         self.rows.append((round(time.monotonic() - self._begun, 1), round(sum(map(pss_mb, found)), 1), len(found)))
 
-    def ended(self) -> str:
-        """Ends the training; writes the values and their picture; what they tell."""
+    def close(self) -> None:
+        """Ends the training."""
         self._run.kill_group()
+
+    def told(self) -> str:
+        """Writes the values and their picture; what they tell."""
         folder = self._folder.parent
         with (folder / "memory.csv").open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -54,6 +64,12 @@ class Memory:
             statistics.median(mb for _, mb, _ in rows) for rows in (self.rows[thirds:-thirds], self.rows[-thirds:])
         )
         return f"memory of the training: {early:.0f} MB in the second third, {late:.0f} MB in the last"
+
+
+def _beside() -> None:
+    """The training leaves the processors to the commands that are broken, and ends with the process that looks at it."""
+    os.nice(10)
+    ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)
 
 
 def pss_mb(pid: int) -> float:
