@@ -29,11 +29,13 @@ class Memory:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._work = self._folder / "work"
         shutil.copytree(place.reference, self._work)
-        shutil.rmtree(self._work / "checkpoints")
+        for made in ("checkpoints", "logs"):
+            shutil.rmtree(self._work / made)
         music = self._folder / "music"
         music.symlink_to(place.work.parent / "music")
         stage = BY_NAME["train"]
-        more = ("--num-epochs", str(EPOCHS), "--set", "train.save_every_steps=500", "--set", f"train.checkpoint_every={EPOCHS}")
+        seldom = ("--set", "train.save_every_steps=500", "--set", f"train.checkpoint_every={EPOCHS}")
+        more = ("--num-epochs", str(EPOCHS), *seldom)
         self._run = Run(self._work, (stage.name, *stage.words, *more), _beside)
         self._begun = time.monotonic()
         self.rows: list[tuple[float, float, int]] = []
@@ -67,7 +69,7 @@ class Memory:
 
 
 def _beside() -> None:
-    """The training leaves the processors to the commands that are broken, and ends with the process that looks at it."""
+    """The training leaves the processors to what is broken beside it, and ends with the process that looks at it."""
     os.nice(10)
     ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)
 
