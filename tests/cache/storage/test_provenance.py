@@ -117,6 +117,10 @@ def test_outputs_of_unknown_origin_and_unknown_versions_are_refused(tmp_path: Pa
     assert refused.code == "stale"
     assert refused.remedy == ("index", "/music", "--rebuild")
     assert "out.bin" in refused.message
+    elsewhere = tmp_path / "logs" / "events"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"?")
+    assert str(elsewhere) in refusal(path, made, remove=[elsewhere]).message
     guard(path, made, rebuild=True, remove=[output])
     assert not output.exists()
     path.write_text(json.dumps({**made.to_json(), "version": 3}))
