@@ -81,6 +81,12 @@ class Torture:
         while not self.journal.entries or "whole" not in self.journal.entries[-1]:
             self._at_work(actor=False)
 
+    def close(self) -> None:
+        """Ends a driver that is left, which would look for its cluster for a minute."""
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+
     def _at_work(self, actor: bool = True) -> None:
         """Waits until there is an actor, or until the run has ended; starts a driver where there is none.
 
@@ -171,6 +177,8 @@ def main(
 ) -> None:
     """Prints what was killed and how many runs ended whole; ends with an error where one did not."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    # Ray's own niceness of 15 leaves actors next to nothing where other work runs: minutes to load torch
+    os.environ.setdefault("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
     begun, folder = time.monotonic(), (folder or Path(tempfile.mkdtemp(prefix="mixstyle-torture-"))).absolute()
@@ -180,10 +188,10 @@ def main(
     separate(whole)
     settings = profile(folder, music, stems_dir=str(folder / "stems"))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    torture = Torture(cluster, settings, hashes(whole.separate.stems_dir, MADE), journal)
     try:
         for _ in range(len(TURNS) - 1):
             cluster.add_node(num_cpus=1)
-        torture = Torture(cluster, settings, hashes(whole.separate.stems_dir, MADE), journal)
         done = sum("killed" in entry for entry in journal.entries)
         for number in range(done, len(TURNS) * kills):
             if time.monotonic() - begun > 60 * minutes and number % len(TURNS) == 0:
@@ -193,6 +201,7 @@ def main(
         torture.end()
         print(told(journal))
     finally:
+        torture.close()
         cluster.shutdown()
         print(f"what was done stands in {folder}")
 
