@@ -3,6 +3,7 @@
 Stems behind faults are in `cache/stem_store/test_kept_shards.py`, clusters in `stages/cluster/test_ray.py`.
 """
 
+import csv
 import json
 import os
 import subprocess
@@ -11,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.s3_server import program
 
 pytestmark = pytest.mark.slow
 TORTURE = Path(__file__).parent / "torture"
 LIMIT_S = 1800
 """A few minutes where nothing else runs; many times that on a busy machine."""
+
+STORE_RUNS = 2
+"""Each of three workers and a reader; seconds where nothing else runs."""
 
 
 def entries(script: str, journal: Path, *options: str) -> list[dict[str, Any]]:
@@ -38,3 +43,25 @@ def test_commands_that_are_killed_at_a_write_end_as_unbroken_ones(tmp_path: Path
     assert (
         sum(one["met"] == "killed" for one in found) >= 6
     )  # a worker that is killed alone may have had the last write
+
+
+def test_a_soak_tells_the_memory_of_a_training_that_runs_beside_the_kills(tmp_path: Path) -> None:
+    options = ("--folder", str(tmp_path), "--minutes", "0.3", "--soak", "--stages", "train,embed", "--kinds", "kill")
+    found = entries("kills.py", tmp_path / "journal.jsonl", *options)
+    assert [one["problem"] for one in found if one["problem"]] == []
+    rows = [(float(s), float(mb), int(n)) for s, mb, n in list(csv.reader((tmp_path / "memory.csv").open()))[1:]]
+    assert len(rows) == len(found) > 0  # a value after each trial
+    assert all(mb > 50 and n >= 1 for _, mb, n in rows)  # torch alone takes more; the training was there all the while
+    assert (tmp_path / "memory.png").stat().st_size > 0
+    text = (tmp_path / "soak" / "work" / "checkpoints" / "settings.json").read_text()
+    assert json.loads(text)["stage"] == "train"  # it had begun
+
+
+@pytest.mark.parametrize("what", ["features", "checkpoints", "index"])
+def test_what_is_kept_behind_faults_ends_as_in_a_folder(what: str, tmp_path: Path) -> None:
+    program()
+    options = ("--what", what, "--runs", str(STORE_RUNS), "--share", "0.3", "--journal", str(tmp_path / "runs.jsonl"))
+    head, *runs = entries("store_faults.py", tmp_path / "runs.jsonl", *options)
+    assert (head["what"], [run["run"] for run in runs]) == (what, [*range(STORE_RUNS)])
+    faults = sum(count for run in runs for fault, count in run["met"].items() if fault)
+    assert faults >= 3 * STORE_RUNS  # the proxy was in the way

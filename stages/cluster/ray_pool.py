@@ -17,6 +17,7 @@ from typing import Any
 
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.stages.cluster.actor import Actor, raised
+from mixstyle.stages.cluster.head import Head
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import say
 
@@ -31,6 +32,8 @@ AGAIN_S, MOST_ASKED = 5.0, 12
 to end, as the actors of a driver that was killed are."""
 PATIENCE_S = 30.0
 """Seconds without any actor after which it is told."""
+HEAD_S = 30.0
+"""Seconds for which the cluster's head may be silent; Ray itself ends a driver after 60."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Pool:
         self, ray: Any, request: Callable[[Share], Mapping[str, Any]], share: Share, options: RayOptions, name: str
     ) -> None:
         self._ray, self._options, self._name = ray, options, name
+        far = options.address.startswith("ray://")  # the head's own address is not for this machine then
+        self._head, self._head_lost = Head("" if far else ray.get_runtime_context().gcs_address), False
         self._share = share.of(self._nodes())
         resources = {"num_gpus": self._share.gpus} if self._share.gpus else {"num_cpus": self._share.cpus}
         self._class = ray.remote(Actor).options(scheduling_strategy="SPREAD", max_restarts=0, **resources)
@@ -139,9 +144,10 @@ class Pool:
         return None
 
     def close(self) -> None:
-        """Ends all actors."""
+        """Ends all actors; those of a head that is lost end by themselves."""
         for hands in [*self._actors, *self._refused, *self._opening.values()]:
-            self._ray.kill(hands.handle)
+            if not self._head_lost:
+                self._ray.kill(hands.handle)
         self._actors, self._refused, self._opening = [], [], {}
 
     def _got(self, ref: Any) -> dict[str, Any] | None:
@@ -162,11 +168,26 @@ class Pool:
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
-        self._looked, self._capacity = now, self._share.actors(self._nodes())
+        self._looked = now
+        if self._is_silent():
+            return
+        self._capacity = self._share.actors(self._nodes())
         there = len(self._actors) + len(self._opening) + len(self._refused)
         for _ in range(min(self._capacity - there, waiting - len(self._opening))):
             hands = _Hands(self._class.remote(self._request))
             self._opening[hands.handle.open.remote()] = hands
+
+    def _is_silent(self) -> bool:
+        """Whether the cluster's head does not answer; raises MixstyleError where it has not for long."""
+        silent_s = self._head.silent_s()
+        if silent_s > HEAD_S:
+            self._head_lost = True
+            raise MixstyleError(
+                f"{self._name}: the head of the cluster does not answer any more. What was made is kept: start the "
+                "cluster again, and the same command goes on from here",
+                code="worker-died",
+            )
+        return silent_s > 0
 
     def _meet(self, ref: Any, hands: _Hands) -> None:
         """An actor that has opened its stage, or could not."""

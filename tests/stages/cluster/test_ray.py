@@ -32,6 +32,19 @@ from mixstyle.stages.settings.profile import from_plain
 given = json.loads(sys.argv[1])
 separate(from_plain(given["settings"]), ray=RayOptions(given["address"]))
 """
+LOST_HEAD = """
+import json, sys
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.cluster import ray_pool
+from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.settings.profile import from_plain
+given = json.loads(sys.argv[1])
+ray_pool.HEAD_S = 4.0
+try:
+    separate(from_plain(given["settings"]), ray=ray_pool.RayOptions(given["address"]))
+except MixstyleError as error:
+    sys.exit(f"ended by {error.code}")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +76,9 @@ def elsewhere(whole: Settings, folder: Path) -> Settings:
     return profile(whole.separate.data_path.parent, whole.separate.data_path, stems_dir=str(folder / "stems"))
 
 
-def driver(settings: Settings, address: str) -> "subprocess.Popen[str]":
+def driver(settings: Settings, address: str, program: str = DRIVER) -> "subprocess.Popen[str]":
     given = json.dumps({"settings": plain(settings), "address": address})
-    return subprocess.Popen([sys.executable, "-c", DRIVER, given], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", program, given], stderr=subprocess.PIPE, text=True)
 
 
 def shards_there(settings: Settings) -> int:
@@ -119,3 +132,24 @@ def test_a_run_on_ray_makes_what_a_run_by_hand_left(whole: Settings, nodes: Any,
     assert summary.shards_elsewhere == 0
     assert hashes(settings.separate.stems_dir, MADE) == hashes(whole.separate.stems_dir, MADE)
     assert dataclasses.replace(summary, wall_s=0.0).tracks_done == SONGS
+
+
+def test_a_head_that_dies_ends_the_command_and_the_same_goes_on_on_another_cluster(
+    whole: Settings, nodes: Any, tmp_path: Path
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    settings = elsewhere(whole, tmp_path)
+    lost = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        first = driver(settings, lost.address, LOST_HEAD)
+        wait_until(lambda: shards_there(settings) >= 1 and bool(actors()), first)
+        lost.head_node.all_processes["gcs_server"][0].process.kill()
+        _, told = first.communicate(timeout=55)  # Ray itself ends it after a minute, with a status of its own
+        assert (first.returncode, told.splitlines()[-1]) == (1, "ended by worker-died")
+    finally:
+        lost.shutdown()
+    assert 1 <= shards_there(settings) < SONGS // 2, "it was to be lost before it was done"
+    separate(settings, ray=RayOptions(nodes.address))
+    assert hashes(settings.separate.stems_dir, MADE) == hashes(whole.separate.stems_dir, MADE)
+    assert not list(settings.separate.stems_dir.glob(".*.partial"))
