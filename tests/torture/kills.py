@@ -136,12 +136,11 @@ def main(
     chosen = tuple(BY_NAME[name] for name in stages.split(",")) if stages else STAGES
     named = tuple(kinds.split(",")) if kinds else tuple(KINDS)
     import_all()
-    begun = time.monotonic()
     of = {"seed": str(seed), "stages": stages, "kinds": kinds, "code": code_hash()}
     place = prepared(folder.absolute(), with_needed(tuple(stage.name for stage in chosen)), of)
     journal = place.work.parent / "journal.jsonl"
     done = written(journal)
-    memory = Memory(place) if soak else None
+    begun, memory = time.monotonic(), Memory(place) if soak else None
     with closing(memory) if memory else nullcontext():
         for number in range(10**9 if soak else trials):
             if time.monotonic() - begun > 60 * minutes:

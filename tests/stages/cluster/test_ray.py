@@ -142,9 +142,10 @@ def test_a_head_that_dies_ends_the_command_and_the_same_goes_on_on_another_clust
     settings = elsewhere(whole, tmp_path)
     lost = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        first = driver(settings, lost.address, LOST_HEAD)
+        first = driver(settings, str(lost.address), LOST_HEAD)
         wait_until(lambda: shards_there(settings) >= 1 and bool(actors()), first)
-        lost.head_node.all_processes["gcs_server"][0].process.kill()
+        head: Any = lost.head_node
+        head.all_processes["gcs_server"][0].process.kill()
         _, told = first.communicate(timeout=55)  # Ray itself ends it after a minute, with a status of its own
         assert (first.returncode, told.splitlines()[-1]) == (1, "ended by worker-died")
     finally:
