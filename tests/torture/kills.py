@@ -126,7 +126,7 @@ def told(done: dict[int, Outcome]) -> str:
 def main(
     folder: Annotated[Path, typer.Option(help="To work in; broken off, the same goes on there.")],
     trials: Annotated[int, typer.Option(help="In all.")] = 200,
-    minutes: Annotated[float, typer.Option(help="Ends after so many, whatever is left.")] = 1e9,
+    minutes: Annotated[float, typer.Option(help="Begins no more trials after so many.")] = 1e9,
     seed: Annotated[int, typer.Option(help="Of the trials.")] = 0,
     stages: Annotated[str, typer.Option(help="Commands to break, with commas; all if not given.")] = "",
     kinds: Annotated[str, typer.Option(help="Kinds of trials, with commas; all if not given.")] = "",
@@ -140,11 +140,9 @@ def main(
     place = prepared(folder.absolute(), with_needed(tuple(stage.name for stage in chosen)), of)
     journal = place.work.parent / "journal.jsonl"
     done = written(journal)
-    begun, memory = time.monotonic(), Memory(place) if soak else None
+    memory, begun = Memory(place) if soak else None, time.monotonic()
     with closing(memory) if memory else nullcontext():
         for number in range(10**9 if soak else trials):
-            if time.monotonic() - begun > 60 * minutes:
-                break
             if number in done:
                 continue
             start = time.monotonic()
@@ -155,6 +153,8 @@ def main(
             print(json.dumps(entry), flush=True)
             if memory is not None:
                 memory.look()
+            if time.monotonic() - begun > 60 * minutes:
+                break
     if memory is not None:
         print(memory.told())
     print(told(done))
