@@ -116,7 +116,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         content = _load(path, torch.device(device))
     except UNREADABLE_BY_TORCH as error:
-        raise MixstyleError(f"{path}: not a whole checkpoint ({why_unreadable(error)})", code="damaged-file") from error
+        raise MixstyleError(
+            f"{path}: not a whole checkpoint ({why_unreadable(error, path)})", code="damaged-file"
+        ) from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise MixstyleError(

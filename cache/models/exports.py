@@ -25,7 +25,8 @@ from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.kept_folder import by_url
 from mixstyle.cache.storage.urls import not_there
-from mixstyle.pipeline.core.errors import MixstyleError, one_line
+from mixstyle.pipeline.core.errors import GET_ANEW, MixstyleError, one_line
+from mixstyle.pipeline.core.torch_files import not_weights
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 
 SUFFIX = ".safetensors"
@@ -50,7 +51,8 @@ def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> Loaded
             return load_export(file, device)
         return build_encoder(file, load_checkpoint(file, device), device)
     except MixstyleError as error:
-        raise MixstyleError(by_url(error.message), code=error.code, remedy=error.remedy) from error
+        helps = GET_ANEW if error.code == "damaged-file" else ""
+        raise MixstyleError(by_url(error.message) + helps, code=error.code, remedy=error.remedy) from error
 
 
 def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False) -> None:
@@ -94,7 +96,8 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
             content = json.loads((file.metadata() or {}).get(_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
-        raise MixstyleError(f"{path}: not a whole safetensors file ({one_line(error)})", code="damaged-file") from error
+        why = not_weights(path) or one_line(error)
+        raise MixstyleError(f"{path}: not a whole safetensors file ({why})", code="damaged-file") from error
     if not isinstance(content, dict):
         raise MixstyleError(
             f"{path}: a safetensors file, but not an encoder that `mixstyle export` wrote", code="wrong-file"

@@ -52,6 +52,8 @@ UNREADABLE_BY_TORCH: tuple[type[Exception], ...] = (
     *(AttributeError, AssertionError, ArithmeticError, MemoryError),
 )
 """What `torch.load` raises over damaged files: its reader of pickles has no one exception for them."""
+GET_ANEW = "; get it anew, or name another"
+"""What helps where a file of weights is damaged that no command of mixstyle makes."""
 
 
 class MixstyleError(Exception):

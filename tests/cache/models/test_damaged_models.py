@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.small_encoder import write_encoder
@@ -19,9 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from mixstyle.cache.models.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import GET_ANEW, MixstyleError
+from mixstyle.pipeline.core.torch_files import not_weights
 from mixstyle.pipeline.separation.msst import read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.stages.common.trained import damage_helped
 
 
 def refused(call: Callable[[], object]) -> str:
@@ -58,6 +61,55 @@ def test_bytes_that_are_no_checkpoint_are_told_in_one_line(data: bytes, tmp_path
     found, torn = newest_checkpoint(tmp_path)
     assert found is not None
     assert (found[0].name, len(torn)) == ("checkpoint_epoch_1.pt", 1)
+
+
+NO_WEIGHTS = {
+    "nothing": (b"", "0 bytes"),
+    "two bytes": (b"\x80\x02", "only 2 bytes"),
+    "junk": (
+        np.random.default_rng(0).bytes(5000).replace(b"\x80", b"\x81").replace(b"P", b"Q"),
+        "another kind of file",
+    ),
+    "a web page": (b"<!DOCTYPE html><html>no such page</html>" * 9, "a web page"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
+}
+"""Bytes in the place of weights, and what is told of them."""
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize("name", NO_WEIGHTS)
+def test_a_file_without_weights_is_told_by_what_it_is_and_what_helps(name: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"mine{suffix}"
+    data, kind = NO_WEIGHTS[name]
+    path.write_bytes(data)
+    for read in (load_encoder, read_state_dict):
+        with pytest.raises(MixstyleError) as caught:
+            read(path)
+        told = str(caught.value)
+        assert (caught.value.code, "\n" in told) == ("damaged-file", False)
+        assert told.startswith(f"{path}: ")
+        assert kind in told
+        assert told.endswith(GET_ANEW), "what helps"
+        assert "run code" not in told, "a file of this kind holds no program that one might trust"
+
+
+def test_whole_files_of_either_format_are_not_taken_for_other_kinds(tmp_path: Path) -> None:
+    tensors = {"w": torch.zeros(1)}
+    torch.save(tensors, tmp_path / "zip.pt")
+    torch.save(tensors, tmp_path / "pickle.pt", _use_new_zipfile_serialization=False)
+    save_file(tensors, tmp_path / "a.safetensors")
+    for path in tmp_path.iterdir():
+        assert not_weights(path) == ""
+        assert set(read_state_dict(path)) == {"w"}
+
+
+def test_a_damaged_checkpoint_of_the_own_training_is_told_with_the_command_that_helps(tmp_path: Path) -> None:
+    path = tmp_path / "best_model.pt"
+    path.write_bytes(b"")
+    with pytest.raises(MixstyleError) as caught, damage_helped([path], tmp_path):
+        load_encoder(path)
+    assert caught.value.remedy == ("verify", "--repair")
+    assert GET_ANEW not in caught.value.message
 
 
 def nan_weight(content: dict[str, Any]) -> None:
