@@ -160,6 +160,13 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return [path for path in (*named, *(path for _, path in sorted(_epochs(folder)))) if path.is_file()]
 
 
+def drop_unfinished(folder: Path) -> None:
+    """Removes what writers of checkpoints that were killed left over. To be called by whoever has the folder's lock."""
+    for path in folder.glob(".*.pt.partial"):
+        if re.fullmatch(r"\.(latest|best_model|final_model|checkpoint_epoch_\d+)\.pt\.partial", path.name):
+            path.unlink(missing_ok=True)
+
+
 def _epochs(folder: Path) -> list[tuple[int, Path]]:
     """Epochs and their checkpoints."""
     found = ((re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", path.name), path) for path in folder.glob("*.pt"))

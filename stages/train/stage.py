@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mixstyle.cache.models.checkpoints import BEST, FINAL, LATEST, epoch_name, load_checkpoint
+from mixstyle.cache.models.checkpoints import BEST, FINAL, LATEST, drop_unfinished, epoch_name, load_checkpoint
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.writable import check_folder
@@ -79,6 +79,7 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
             )
         if world()[0] == 0:
             with locked(folder, "mixstyle train"):
+                drop_unfinished(folder)
                 return _Run(settings, rebuild).go()
         return _Run(settings, rebuild=False).go()
 

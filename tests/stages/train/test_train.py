@@ -191,6 +191,19 @@ def test_training_goes_on_from_its_best_model_where_nothing_else_is_whole(shared
     assert found[0].name == "latest.pt", "it is whole again"
 
 
+def test_what_a_run_left_that_was_killed_at_its_end_is_removed(shared: Path, unbroken: Path) -> None:
+    """The last step is saved twice: a run that goes on after the second one was cut short has no step left to do."""
+    folder = shared / "killed_at_its_end"
+    shutil.copytree(unbroken / "ckpt", folder / "ckpt")
+    (folder / "ckpt" / "final_model.pt").unlink()
+    names = (".latest.pt.partial", ".checkpoint_epoch_2.pt.partial", ".mine.pt.partial")
+    for name in names:
+        (folder / "ckpt" / name).write_bytes((unbroken / "ckpt" / "latest.pt").read_bytes()[:-2000])
+    train(settings_of(folder))
+    assert [name for name in names if (folder / "ckpt" / name).exists()] == [".mine.pt.partial"]
+    same_end(folder, unbroken)
+
+
 def state_of(folder: Path) -> str:
     """What `mixstyle status` says of a training, in a word."""
     settings = settings_of(folder)
