@@ -98,12 +98,30 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         try:
             with refusals_told(path, temporary):
                 torch.save({"version": VERSION, **content}, temporary)
-                _load(temporary, torch.device("cpu"))
         except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:  # torch's words for a full disk
             free = shutil.disk_usage(path.parent).free / 1e6
             raise MixstyleError(
                 f"{path}: cannot be written ({one_line(error)}); {free:.0f} MB are free there", code="cannot-write"
             ) from error
+        with refusals_told(path, temporary):
+            _read_back(path, temporary)
+
+
+def _read_back(path: Path, temporary: Path) -> None:
+    """Raises MixstyleError ("cannot-write") where a file that is to be at `path` does not hold what was written."""
+    try:
+        _load(temporary, torch.device("cpu"))
+    except FileNotFoundError:  # which `atomic_write` tells
+        raise
+    except UNREADABLE_BY_TORCH as error:
+        if isinstance(error, MemoryError):
+            raise
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise MixstyleError(
+            f"{path}: cannot be written: what is read back is not what was written; another process writes there too, "
+            f"or the disk is full ({free:.0f} MB are free) or failing",
+            code="cannot-write",
+        ) from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

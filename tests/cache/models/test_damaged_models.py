@@ -4,6 +4,8 @@ import copy
 import functools
 import json
 import pickle
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -203,3 +205,41 @@ def test_files_that_hold_a_program_are_refused_without_a_word_of_torchs(
         assert caught.value.code == "damaged-file"
         assert "\x1b" not in str(caught.value)
         assert "weights_only" not in str(caught.value)
+
+
+ANOTHER = """
+import sys
+from pathlib import Path
+path = Path(sys.argv[1])
+print("begins", flush=True)
+while path.parent.exists():
+    if path.exists():
+        path.write_bytes(b"another writer's")
+"""
+
+
+def test_a_second_writer_where_there_are_no_locks_is_told_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    path, content = folder / "latest.pt", {"encoder": {str(i): torch.rand(1000) for i in range(200)}}
+    save_checkpoint(path, {"step": 1})
+    other = subprocess.Popen(
+        [sys.executable, "-c", ANOTHER, str(folder / ".latest.pt.partial")], stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    other.stdout.readline()
+    told = []
+    try:
+        for _ in range(20):
+            try:
+                save_checkpoint(path, content)
+            except MixstyleError as error:
+                told.append(error)
+    finally:
+        other.kill()
+        other.wait()
+    assert told, "the other one never came between"
+    for error in told:
+        assert error.code == "cannot-write"
+        assert "another process" in error.message
+        assert not any(word in error.message for word in ("Pytorch", "miniz", "central directory"))
