@@ -114,7 +114,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
 
             metrics, shown = _measure(options, asked, len(songs), rows, embed)
         metrics["songs_of_known_albums"] = of_known_albums
-        write_json(folder / METRICS, metrics)
+        write_json(folder / METRICS, metrics, checksum=True)
         show(metrics)
         write_page(folder / PAGE, metrics, shown, options, links_of(settings, EVALUATION))
         kept.send()

@@ -181,7 +181,7 @@ def _write(
     write_text(folder / "loss.csv", _loss_csv(by_validation(result.loss)))
     metrics = metrics_of(result)
     write_text(folder / NAMES[REPORT], html(result, figures))
-    write_json(folder / METRICS, metrics)
+    write_json(folder / METRICS, metrics, checksum=True)
     guard(folder / SETTINGS, provenance, rebuild=True)  # only tells: all is made anew in every run
     summary = ReportSummary(folder / NAMES[REPORT], folder / METRICS, metrics)
     for name, retrieval in result.retrieval.items():

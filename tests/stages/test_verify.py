@@ -64,7 +64,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mels.finish_shard(0)
     (tmp_path / "evaluation").mkdir()
     np.savez(tmp_path / "evaluation" / "same-chain.npz", a=np.ones((3, 2)))
-    write_json(tmp_path / "report" / "metrics.json", {"retrieval": 1})
+    write_json(tmp_path / "report" / "metrics.json", {"retrieval": 1}, checksum=True)
     index = tmp_path / "index"
     guard(index / "settings.json", Provenance("index", {}, made_from={"music": "/music"}), rebuild=False)
     songs = SongIndex(index)
@@ -95,6 +95,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "spectrograms": ("mels/abc/mels.zarr/mels/c/1/0/0/0", flip),
     "a checkpoint": ("checkpoints/latest.pt", flip),
     "embeddings": ("evaluation/same-chain.npz", lambda path: path.write_bytes(b"")),
+    "a figure": ("report/metrics.json", lambda path: path.write_text(path.read_text().replace(": 1", ": 3"))),
     "metrics": ("report/metrics.json", lambda path: path.write_bytes(path.read_bytes()[:-3])),
     "songs of an index": ("index/songs-00000000.parquet", lambda path: path.write_bytes(path.read_bytes()[:-9])),
     "the search structure": ("index/nearest.faiss", lambda path: path.write_bytes(path.read_bytes()[:-3])),

@@ -22,7 +22,8 @@ SET_PDEATHSIG = 1
 
 
 class Memory:
-    """A training of very many epochs, started anew where it ended, and the proportional set size of its processes."""
+    """A training of very many epochs, started anew where it ended, and the proportional set size of its processes: of
+    all their memory, and of what is no file's. The first one also moves as other processes take or leave libraries."""
 
     def __init__(self, place: Workplace) -> None:
         self._folder = place.work.parent / "soak"
@@ -38,14 +39,15 @@ class Memory:
         more = ("--num-epochs", str(EPOCHS), *seldom)
         self._run = Run(self._work, (stage.name, *stage.words, *more), _beside)
         self._begun = time.monotonic()
-        self.rows: list[tuple[float, float, int]] = []
+        self.rows: list[tuple[float, float, float, int]] = []
 
     def look(self) -> None:
         """Takes a value down."""
         if self._run.poll() is not None:
             raise SystemExit(f"the training ended with {self._run.status}: {self._run.said()[-500:]}")
         found = self._run.processes()
-        self.rows.append((round(time.monotonic() - self._begun, 1), round(sum(map(pss_mb, found)), 1), len(found)))
+        pss_mb, own_mb = (round(sum(of_mb(pid, field) for pid in found), 1) for field in ("Pss", "Pss_Anon"))
+        self.rows.append((round(time.monotonic() - self._begun, 1), pss_mb, own_mb, len(found)))
 
     def close(self) -> None:
         """Ends the training."""
@@ -56,39 +58,42 @@ class Memory:
         folder = self._folder.parent
         with (folder / "memory.csv").open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["seconds", "pss_mb", "processes"])
+            writer.writerow(["seconds", "pss_mb", "anonymous_mb", "processes"])
             writer.writerows(self.rows)
         draw(self.rows, folder / "memory.png")
         if len(self.rows) < LEAST:
             return f"memory: {len(self.rows)} values, too few for a trend"
         thirds = len(self.rows) // 3
         early, late = (
-            statistics.median(mb for _, mb, _ in rows) for rows in (self.rows[thirds:-thirds], self.rows[-thirds:])
+            statistics.median(mb for _, _, mb, _ in rows) for rows in (self.rows[thirds:-thirds], self.rows[-thirds:])
         )
-        return f"memory of the training: {early:.0f} MB in the second third, {late:.0f} MB in the last"
+        return f"memory of the training, without files: {early:.0f} MB in the second third, {late:.0f} MB in the last"
 
 
 def _beside() -> None:
     """The training leaves the processors to what is broken beside it, and ends with the process that looks at it."""
-    os.nice(10)
+    os.nice(2)
     ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)
 
 
-def pss_mb(pid: int) -> float:
-    """Proportional set size of a process; 0 where it is gone."""
+def of_mb(pid: int, field: str) -> float:
+    """A field of a process's memory, as the kernel adds it up over its mappings; 0 where the process is gone."""
     try:
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     except OSError:
         return 0.0
     return int(found[1]) / 1024 if found else 0.0
 
 
-def draw(rows: list[tuple[float, float, int]], path: Path) -> None:
-    """A line of MB over minutes."""
+def draw(rows: list[tuple[float, float, float, int]], path: Path) -> None:
+    """MB over minutes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
-    axes.plot([seconds / 60 for seconds, _, _ in rows], [mb for _, mb, _ in rows])
-    axes.set(xlabel="minutes", ylabel="PSS of the training, MB", ylim=(0, None))
+    minutes = [seconds / 60 for seconds, *_ in rows]
+    axes.plot(minutes, [mb for _, mb, _, _ in rows], label="PSS of the training")
+    axes.plot(minutes, [mb for _, _, mb, _ in rows], label="of this, no file's")
+    axes.set(xlabel="minutes", ylabel="MB", ylim=(0, None))
+    axes.legend()
     figure.savefig(path, dpi=120)

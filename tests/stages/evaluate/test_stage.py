@@ -1,7 +1,6 @@
 """`mixstyle evaluate`: runs that are complete, seeded, go on, take what older versions left, and are refused."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from helpers.small_cache import make_cache
 from helpers.training import CLIP_S
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.atomic import read_json
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.evaluate.models import SHIPPED, EncoderRow, rows_of
 from mixstyle.stages.evaluate.stage import apart_from_albums, evaluate, held_out
@@ -46,7 +46,13 @@ def test_a_run_is_complete_seeded_and_goes_on(
         assert name in out
         assert name == "chance" or 0 <= metrics["same_chain"]["3"][name]["r1"] <= 1
     assert "4 songs are no evidence" in out
-    assert json.loads((tmp_path / "a" / "metrics.json").read_text()) == metrics
+    written = tmp_path / "a" / "metrics.json"
+    assert read_json(written) == metrics
+    whole = written.read_bytes()
+    written.write_bytes(whole.replace(b'"songs"', b'"song5"', 1))  # four bits: JSON still
+    with pytest.raises(MixstyleError) as caught:
+        read_json(written)
+    assert caught.value.code == "damaged-file"
     banks = tmp_path / "a" / "banks"
     assert sorted(path.name.rpartition("-")[0] for path in banks.iterdir() if path.is_dir()) == [
         "content_hard",
