@@ -38,6 +38,8 @@ def is_loudness(column: int) -> bool:
 
 
 def is_meaningful(column: int, *songs: NDArray[np.float32]) -> bool:
-    """Whether a descriptor means something for all of the songs, each the values [D] of one: that they have its stem,
-    or that it is a loudness."""
-    return is_loudness(column) or all(has_stem(values, DESCRIPTORS[column].stem) for values in songs)
+    """Whether a descriptor means something for all of the songs, each the values [D] of one: that they have its stem
+    and, where it is about two of them, the other one; or that it is a loudness."""
+    described = DESCRIPTORS[column]
+    stems = (described.stem, described.other_stem or described.stem)
+    return is_loudness(column) or all(has_stem(values, stem) for values in songs for stem in stems)

@@ -84,7 +84,7 @@ class SongLoudness:
     def __str__(self) -> str:
         """For people: `-14.2 LUFS, loudness range 6.1 LU, true peak -0.3 dBTP`."""
         between = "" if math.isnan(self.loudness_range_lu) else f", loudness range {self.loudness_range_lu:.1f} LU"
-        return f"{self.loudness_lufs:.1f} LUFS{between}, true peak {self.true_peak_dbtp:.1f} dBTP"
+        return f"{self.loudness_lufs:.1f} LUFS{between}, true peak {round(self.true_peak_dbtp, 1) + 0.0:.1f} dBTP"
 
     def to_json(self) -> dict[str, float | None]:
         """By name, rounded to 0.001; None for NaN."""

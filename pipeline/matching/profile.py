@@ -16,6 +16,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.bands_and_floors import LOWEST_HZ, OCTAVES_HZ
 from mixstyle.pipeline.descriptors.k_weighting import k_weighting_sections
 from mixstyle.pipeline.descriptors.loudness import gated_loudness, weighted_step_power
+from mixstyle.pipeline.descriptors.mono import SEPARATED_DB, is_mono
 from mixstyle.pipeline.descriptors.presence import is_present
 from mixstyle.pipeline.descriptors.spectrum import bin_shares, hann, mean_square_per_bin
 
@@ -94,17 +95,13 @@ class MixProfile:
         return is_present(self.lufs, self.mix_lufs)
 
 
-MONO_DB = -60.0
-"""A mix whose side lies this far below its mid is mono: what a separator makes of a mono song is not quite."""
-
-
 def measure_profile(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> MixProfile:
     """The profile of a song's clips, [4, 2, T] each. Raises ValueError where they are too short for a loudness."""
     powers = np.mean([_powers(clip.double(), sample_rate) for clip in clips], axis=0)
     lufs, mix_lufs = joined_loudness(clips, sample_rate)
     mix = torch.cat([clip.float() for clip in clips], -1).sum(0)
     mid, side = (float((mix[0] + sign * mix[1]).double().square().sum()) for sign in (1, -1))
-    mono = side <= 10 ** (MONO_DB / 10) * mid
+    mono = is_mono(mid, side, SEPARATED_DB)
     return MixProfile(tuple(StemPower(*stem) for stem in powers), lufs, mix_lufs, mono)
 
 

@@ -21,6 +21,7 @@ from mixstyle.cache.music.stem_folders import stem_files
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.mono import FILE_DB, is_mono
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, measure_song
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
@@ -31,8 +32,6 @@ from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.cached_stems import CachedStems
 
-MONO_DB = -80.0
-"""Left less right this far below left plus right is mono: 16 bits with dither are not quieter."""
 MANY_SONGS = 20
 """From so many on, batch and streams are measured where that was not done before; a GPU is always worth it."""
 
@@ -227,7 +226,7 @@ def _decoded(name: str, found: CutSong, given: bool) -> DecodedSong:
 def _is_mono(clips: Sequence[Tensor]) -> bool:
     """Of mixes [2, T]. What a separator makes of a mono song is not quite mono."""
     mid, side = (sum(float((c[0] + sign * c[1]).double().square().sum()) for c in clips) for sign in (1, -1))
-    return side <= 10 ** (MONO_DB / 10) * mid
+    return is_mono(mid, side, FILE_DB)
 
 
 def _with_stems(song: DecodedSong, stems: Sequence[Tensor]) -> Read:

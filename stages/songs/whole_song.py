@@ -18,6 +18,7 @@ from mixstyle.cache.music.stem_folders import StemBlocks, probe_stems
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.mono import FILE_DB, is_mono
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, SongMeter
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
@@ -25,7 +26,7 @@ from mixstyle.pipeline.separation.streaming import Level, separate_blocks
 from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.settings.separate import SeparateSettings
-from mixstyle.stages.songs.clips import MONO_DB, given_stems
+from mixstyle.stages.songs.clips import given_stems
 from mixstyle.stages.songs.given import is_stem_folder
 
 CLIPPED_RUN = 3
@@ -152,7 +153,7 @@ class _Counts:
         return Level(mean, max(self._squares / max(self.frames, 1) - mean**2, 0.0) ** 0.5)
 
     def is_mono(self) -> bool:
-        return self._side <= 10 ** (MONO_DB / 10) * self._squares
+        return is_mono(self._squares, self._side, FILE_DB)
 
     def _count_clipped(self, level: np.ndarray) -> None:
         top = float(level.max(initial=0.0))

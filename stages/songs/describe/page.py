@@ -136,7 +136,7 @@ def _masking(axes: Axes, song: DescribedSong) -> None:
     for row, stem in enumerate(STEMS):
         if song.has(stem):
             for column, other in enumerate(STEMS):
-                if other != stem:
+                if other != stem and song.has(other):
                     matrix[row, column] = 100 * song.values[COLUMN[f"{stem}_masked_by_{other}_share"]]
             matrix[row, -1] = 100 * song.values[COLUMN[f"{stem}_masked_share"]]
     axes.imshow(matrix, cmap="Oranges", vmin=0, vmax=100, aspect="auto")

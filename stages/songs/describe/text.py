@@ -8,10 +8,11 @@ from rich.text import Text
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.core.text import printable
-from mixstyle.pipeline.descriptors.presence import is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.presentation.descriptor_names import shown
 from mixstyle.stages.presentation.descriptor_tables import add_descriptor_rows
+from mixstyle.stages.presentation.estimates import FEW_SONGS
 from mixstyle.stages.presentation.terminal import output, print_lines
 from mixstyle.stages.songs.describe.song import DescribedSong, ordinal
 
@@ -30,14 +31,16 @@ def sentences(song: DescribedSong, songs: int) -> list[str]:
     for stem in STEMS:
         lu = song.values[relative_column(stem)]
         if not song.has(stem):
-            lines.append(f"{stem}: not there ({-lu:.0f} LU or more below the mix)")
+            lines.append(f"{stem}: not there ({-lu:.0f} LU below the mix, and {-ABSENT_LU:.0f} or more is absent)")
             continue
         side = "below" if lu < 0 else "above"
         among = _among(song, relative_column(stem), songs)
         masked = song.values[COLUMN[f"{stem}_masked_share"]]
-        others = {o: song.values[COLUMN[f"{stem}_masked_by_{o}_share"]] for o in STEMS if o != stem}
-        most = max(others, key=others.__getitem__)
-        covered = f"{masked:.0%} of it masked, most by {most} ({others[most]:.0%})"
+        covered = f"{masked:.0%} of it masked"
+        shares = {o: song.values[COLUMN[f"{stem}_masked_by_{o}_share"]] for o in STEMS if o != stem and song.has(o)}
+        if shares:
+            most = max(shares, key=shares.__getitem__)
+            covered += f", most by {most} ({shares[most]:.0%})"
         lines.append(f"{stem}: {abs(lu):.1f} LU {side} the mix{among}; {covered}")
     return lines
 
@@ -50,6 +53,8 @@ def _among(song: DescribedSong, column: int, songs: int) -> str:
 def _table(song: DescribedSong, songs: int) -> Table:
     """A row a descriptor, a column a stem: value, and percentile where there is one."""
     caption = f"small numbers: percentile among {songs} cached songs that have the stem" if songs else None
+    if 0 < songs < FEW_SONGS:
+        caption = f"{caption}; so few songs say little"
     title = Text(printable(song.name))  # its brackets and colons are no markup
     table = Table(title=title, title_justify="left", caption=caption, box=None, header_style="bold", pad_edge=False)
     table.add_column("")

@@ -1,6 +1,7 @@
 """The loudness of whole songs against pyloudnorm, EBU's test signals, SciPy's oversampling, and itself in blocks."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyloudnorm
@@ -249,6 +250,7 @@ def test_json_gives_it_back() -> None:
     assert math.isnan(again.loudness_range_lu)
     assert SongLoudness.from_json({"path": "a.mp3"}) is None
     assert str(short) == "-14.2 LUFS, true peak -0.3 dBTP"
+    assert str(replace(short, true_peak_dbtp=-0.04)) == "-14.2 LUFS, true peak 0.0 dBTP"
     with pytest.raises(ValueError, match="10 Hz"):
         SongMeter(11_025)
 
