@@ -110,7 +110,9 @@ class StoreArrays:
 
     def _unread(self, name: str, error: Exception) -> MixstyleError:
         remedy = ("features",) if name in BY_SHARD else ("features", "--rebuild")
-        return damaged_store(self.place.name, f"{name} cannot be read ({one_line(error)})", remedy)
+        # Zarr's words about a checksum are two strings of bytes
+        why = "not the bytes that were written" if "checksum" in str(error).lower() else one_line(error)
+        return damaged_store(self.place.name, f"{name} cannot be read ({why})", remedy)
 
 
 def _chunk_name(name: str, chunk: int) -> str:

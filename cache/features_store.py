@@ -256,7 +256,7 @@ class FeatureStore:
             try:
                 values, start_s, reason = [part[place] for part in whole] if whole else self._rows(place)
             except MixstyleError as error:
-                damaged[shard] = error.message.removeprefix(f"{self.name}: ")
+                damaged[shard] = error.message.removeprefix(f"{self.name}: damaged: ")
                 continue
             found = rows_digest(values, start_s, as_strings(reason), from_stems[shard])
             if not from_stems[shard] or (digests is not None and digests[shard] != found):

@@ -52,9 +52,10 @@ def _described(cache: StemCache, settings: Settings, path: Path, made_by: str) -
         )
     if damaged := store.damaged_shards():
         shard, why = next(iter(damaged.items()))
-        more = f" and {len(damaged) - 1} other shards" if len(damaged) > 1 else ""
+        others = len(damaged) - 1
+        told = f"shard {shard} of the descriptors and {others} other shards are" if others else f"shard {shard} is"
         raise MixstyleError(
-            f"{store.name}: shard {shard}{more} of the descriptors are damaged ({why}); to compute them again,",
+            f"{store.name}: {told} damaged ({why}); to compute them again,",
             code="damaged-file",
             remedy=("features",),
         )
