@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from mixstyle.cache.features_damage import UNREADABLE
 from mixstyle.cache.storage.atomic import drop_scratch, scratch_folder
-from mixstyle.cache.storage.locks import turn
+from mixstyle.cache.storage.locks import is_guarded, turn
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 FORMAT = "mixstyle-mels"
@@ -53,10 +53,11 @@ class MelStore:
         rows: clips. group_rows: of a chunk. shard_rows: of a shard of the bank.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        with turn(path.with_name(f".{path.name}.lock")):  # two trainings may share the folder
+        lock = path.with_name(f".{path.name}.lock")
+        with turn(lock):  # two trainings may share the folder
             if (found := cls._made_before(path, made_with)) is not None:
                 return found
-            drop_scratch(path)
+            drop_scratch(path, alone=is_guarded(lock))
             with scratch_folder(path) as scratch:
                 group = zarr.open_group(scratch, mode="w", zarr_format=3)
                 group.attrs.update(_attributes(made_with))

@@ -9,11 +9,13 @@ JSON may carry a checksum of itself: `content_sha256`, the SHA-256 of the file's
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,8 @@ from mixstyle.cache.storage.writable import make_folder, refusals_told
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.text import as_utf8
 
+LEFT_FOR_S = 86_400.0
+"""What others may be making is left alone for so long."""
 CHECKSUM = "content_sha256"
 _ZEROS = "0" * 64
 _PLACE = re.compile(rf'"{CHECKSUM}": ?"([0-9a-f]{{64}})"'.encode())
@@ -65,14 +69,17 @@ def _temporary_name(name: str) -> str:
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.partial"
 
 
-def drop_scratch(path: Path) -> None:
+def drop_scratch(path: Path, alone: bool = True) -> None:
     """Removes the folders `.NAME.*.partial` beside `path`, in which processes that were killed had begun to make it.
 
-    To be called where no other process makes one, under a lock.
+    alone: no other process makes one, by a lock; else one that was begun within a day stays.
     """
+    before = math.inf if alone else time.time() - LEFT_FOR_S
     for entry in path.parent.iterdir() if path.parent.is_dir() else ():
         if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".partial") and entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
+            with suppress(FileNotFoundError):  # its maker has just given it its name
+                if entry.stat().st_mtime < before:
+                    shutil.rmtree(entry, ignore_errors=True)
 
 
 @contextmanager

@@ -68,10 +68,15 @@ def _taken(handle: int, path: Path) -> bool:
     return True
 
 
+def is_guarded(lock: Path) -> bool:
+    """Whether a lock file that this process has tried to lock lies where locks work: else others may be at work too."""
+    return lock.absolute() not in _warned
+
+
 def _warn(path: Path) -> None:
     """Tells once a process that a lock file lies on a file system without locks."""
-    if path not in _warned:
-        _warned.add(path)
+    if is_guarded(path):
+        _warned.add(path.absolute())
         print(
             f"mixstyle: warning: {path.parent} has a file system without locks; let one process at a time write there",
             file=sys.stderr,
@@ -102,6 +107,11 @@ class ShardLocks:
     ) -> None:
         _open_here.discard(self._file)
         os.close(self._handle)
+
+    @property
+    def guards(self) -> bool:
+        """Whether the locks that were asked for keep others away, which they do not on all file systems."""
+        return is_guarded(self._file)
 
     def refusal(self) -> MixstyleError:
         """What to raise where another process holds all that is wanted."""

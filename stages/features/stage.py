@@ -243,7 +243,7 @@ def _fresh_store(
         with locks.all():  # nobody is filling it
             place.clear()
     kernel = {KERNEL: KERNEL_NAME} if kernel_of(None, device) else {}
-    drop_scratch(place.folder)  # under the mutex
+    drop_scratch(place.folder, alone=locks.guards)
     return FeatureStore.create(
         place,
         descriptors=DESCRIPTORS,

@@ -1,10 +1,21 @@
 """Files that are whole or not there."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from mixstyle.cache.storage.atomic import atomic_write, read_json, sha256_file, write_bytes, write_json, write_text
+from mixstyle.cache.storage.atomic import (
+    atomic_write,
+    drop_scratch,
+    read_json,
+    scratch_folder,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from mixstyle.pipeline.core.errors import MixstyleError
 
 
@@ -77,3 +88,16 @@ def test_a_temporary_file_that_another_process_took_is_told(tmp_path: Path, read
 def test_another_file_that_is_missing_is_not_taken_for_it(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.bin"):
         (tmp_path / "elsewhere").read_bytes()
+
+
+def test_what_another_process_may_be_making_is_left_alone_where_no_lock_says_that_it_is_not(tmp_path: Path) -> None:
+    store, old, other = tmp_path / "a.zarr", tmp_path / ".a.zarr.x.partial", tmp_path / ".b.zarr.x.partial"
+    for folder in (old, other):
+        folder.mkdir()
+        os.utime(folder, (time.time() - 90_000,) * 2)  # more than a day
+    with scratch_folder(store) as begun:
+        (begun / "chunk").write_bytes(b"1")
+        drop_scratch(store, alone=False)
+        assert (begun.is_dir(), old.exists(), other.exists()) == (True, False, True)
+        drop_scratch(store)
+        assert (begun.exists(), other.exists()) == (False, True)

@@ -161,6 +161,11 @@ def test_where_there_are_no_locks_it_is_told_and_the_loser_of_a_race_fails_in_wo
             pass
     with ShardLocks(tmp_path / "stems", "mixstyle separate") as locks:
         assert locks.take([1, 2]) == [1, 2]
+        assert not locks.guards
+    monkeypatch.undo()
+    with ShardLocks(tmp_path / "others", "mixstyle separate") as locks:
+        assert locks.take([1, 2]) == [1, 2]
+        assert locks.guards
     assert capsys.readouterr().err.count("without locks") == 2  # once for each lock file
     path = tmp_path / "settings.json"
 
