@@ -28,12 +28,12 @@ from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprin
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.demo_songs_listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
 from mixstyle.stages.settings.kept import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.given import ANY_FOLDER
 from mixstyle.stages.songs.index_reach import place_of_index
 
 REPORTED = "metrics.json"

@@ -38,6 +38,8 @@ _READS = {
 }
 """Sections of the settings that a command reads."""
 MUSIC = "separate.data_path"
+ANY_FOLDER = "FOLDER"
+"""Stands for a folder of music in commands of messages, where none is known."""
 _OPTIONS = {
     "separate": {MUSIC: "--data-path"},
     "status": {MUSIC: "--data-path"},

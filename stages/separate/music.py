@@ -5,6 +5,7 @@ from pathlib import Path
 from mixstyle.cache.music.listing import Listing, list_tracks, with_spot_checks
 from mixstyle.cache.stem_store.manifest import ordered
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.commands import ANY_FOLDER, completed
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
@@ -28,17 +29,19 @@ def listed_music(settings: Settings, version: int) -> Listing:
             raise
         if demo.songs and chosen.data_path.is_relative_to(demo.output_dir):
             raise MixstyleError(error.message, code=error.code, remedy=("demo-songs",)) from error
+        # not every command that says this has the option --data-path
+        own = completed(("separate", "--data-path", ANY_FOLDER), settings)
+        named = f"{error.message}; with the folder of your music for {ANY_FOLDER}, give: {own}"
         folder, songs = TRY
         made = f"{folder}/{'stems' if chosen.input == 'stems' else 'songs'}"
         if _is_music(Path(made), chosen, version):
             raise MixstyleError(
-                f"{error.message}; name your music with --data-path; to take the rendered songs,",
+                f"{named}; to take the rendered songs,",
                 code=error.code,
                 remedy=("separate", "--data-path", made),
             ) from error
         raise MixstyleError(
-            f"{error.message}; name your music with --data-path, or take rendered songs with --data-path {made}; "
-            "to render those,",
+            f"{named}; to render songs to try,",
             code=error.code,
             remedy=("demo-songs", folder, "--songs", str(songs)),
         ) from error

@@ -32,7 +32,7 @@ def device_of(chosen: SeparateSettings) -> torch.device:
 
     Raises MixstyleError for devices that are not there, or not of one kind: their last bits differ.
     """
-    devices = [resolve_device(name) for name in chosen.devices] or [resolve_device(chosen.device)]
+    devices = [resolve_device(name, "--devices") for name in chosen.devices] or [resolve_device(chosen.device)]
     if len({device.type for device in devices}) > 1:
         raise MixstyleError(
             f"separate.devices={','.join(chosen.devices)}: should all be of one kind", code="bad-setting"

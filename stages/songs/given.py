@@ -7,10 +7,8 @@ from mixstyle.cache.music.listing import list_folder, track_files
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.settings.profile import Settings
-
-ANY_FOLDER = "FOLDER"
-"""Stands for a folder of music in commands of messages, where none is known."""
 
 
 def is_stem_folder(path: Path) -> bool:

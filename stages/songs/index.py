@@ -21,6 +21,7 @@ from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted
 from mixstyle.stages.cluster.ray_pool import RayOptions
+from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.rule_versions import cutting_version_of
@@ -28,7 +29,7 @@ from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed import embedder_of
 from mixstyle.stages.songs.embedder import Embedder
-from mixstyle.stages.songs.given import ANY_FOLDER, folder_to_index
+from mixstyle.stages.songs.given import folder_to_index
 from mixstyle.stages.songs.index_on_ray import embedded_on_ray
 from mixstyle.stages.songs.index_reach import in_folder, place_of_index, reached_index
 from mixstyle.stages.songs.index_rows import row_of_song

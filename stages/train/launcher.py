@@ -75,7 +75,7 @@ def device_of_rank(options: TrainSettings) -> torch.device:
             raise MixstyleError(
                 f"train.devices={','.join(options.devices)}: process {place + 1} has none of them", code="no-device"
             )
-        return resolve_device(options.devices[place])
+        return resolve_device(options.devices[place], "--devices")
     device = resolve_device(options.device)
     if device.type != "cuda" or _number("WORLD_SIZE", 1) < 2:
         return device

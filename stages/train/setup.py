@@ -137,7 +137,7 @@ def datasets(
 
 
 def bank_datasets(
-    options: TrainSettings, cache: StemCache, store: FeatureStore, describe_here: bool, mels: MelStore | None
+    options: TrainSettings, cache: StemCache, store: FeatureStore, describe_here: bool, mels: MelStore | None = None
 ) -> tuple[BankItems, BankItems | None]:
     """As `datasets`, of a bank; mels: its spectrograms, where they were kept. None where no block is held out."""
     rows = store.values()

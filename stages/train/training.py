@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from mixstyle.cache.features_store import FeatureStore
-from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import (
     MIXED_FROM,
     checkpoints_in,
@@ -87,7 +86,6 @@ class Training:
         self.data, self.validation = self._datasets()
         self.encoder = new_encoder(config, store, options.seed).to(self.device)
         self.head = head_of(options)
-        self.mel.to(self.device)
         if self.head is not None:
             self.head.to(self.device)
         self.parameters = [*self.encoder.parameters(), *(self.head.parameters() if self.head else ())]
@@ -103,23 +101,29 @@ class Training:
             self.total = min(self.total, options.max_steps)
         self.step, self.best_loss, self.seconds = 0, math.inf, 0.0
         if self.leads:
-            self._guard(rebuild)  # last: settings that cannot work leave no trace
+            self._guard(rebuild)  # after all that may refuse the settings: those that cannot work leave no trace
             self.send()
         wait_for_ranks()
+        self._take_kept_mels()
+        self.mel.to(self.device)
 
     def _datasets(self) -> tuple[Items | BankItems, Items | BankItems | None]:
         options, here = self.options, self.device.type == "cpu"
         if not reads_bank(options):
             return datasets(options, self.cache, self.store, here)
-        mels = self._kept_mels() if options.keep_mels else None
-        return bank_datasets(options, self.cache, self.store, here, mels)
+        return bank_datasets(options, self.cache, self.store, here)
 
-    def _kept_mels(self) -> MelStore:
-        """Spectrograms of the bank, made by the first rank while the others wait."""
+    def _take_kept_mels(self) -> None:
+        """Has the batches of a bank read its spectrograms, where they are kept: the first rank makes missing ones on
+        the CPU while the others wait. That may take hours, so it comes after all that may refuse the settings."""
+        if not (isinstance(self.data, BankItems) and self.options.keep_mels):
+            return
         if self.leads:
             kept_mels(self.options, self.cache, self.store, self.mel, fill=True)
         wait_for_ranks()
-        return kept_mels(self.options, self.cache, self.store, self.mel, fill=False)
+        self.data.mels = kept_mels(self.options, self.cache, self.store, self.mel, fill=False)
+        if isinstance(self.validation, BankItems):
+            self.validation.mels = self.data.mels
 
     @property
     def epoch_is_kept(self) -> bool:

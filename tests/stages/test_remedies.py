@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from helpers.mixed_cache import CLIP_S, clip_of, settings_of
 from helpers.small_encoder import SONG_S, write_encoder
@@ -355,3 +356,30 @@ def test_music_that_is_not_there_is_answered_by_songs_to_try(
     for place in ("nowhere", "empty"):
         command = typed.remedy("separate", "--config", "cpu", "--data-path", place)
         assert command == ["demo-songs", "data/demo", "--songs", "16", "--config", "cpu"]
+
+
+@pytest.mark.parametrize("step", ["separate", "features", "report", "evaluate", "train"])
+def test_commands_without_an_option_for_music_name_the_one_that_has_it(
+    step: str, folder: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they print works with a folder of music in its place."""
+    (folder / "own").rename(folder / "elsewhere")
+    status, told = run(["mixstyle", step, *CONFIG], monkeypatch, capsys)
+    assert status == 1
+    words = shlex.split(told.partition("give: ")[2].partition(";")[0])
+    assert words == ["mixstyle", "separate", "--data-path", commands.ANY_FOLDER, *CONFIG]
+    if step == "features":
+        typed.good(*["music here" if word == commands.ANY_FOLDER else word for word in words[1:]])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.usefixtures("folder")
+def test_without_a_cuda_device_the_option_that_is_told_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--device", "--devices"):
+        status, told = run(["mixstyle", "separate", "--plan", *CONFIG, option, "cuda:0"], monkeypatch, capsys)
+        assert status == 1
+        words = told.partition("; give ")[2].partition(" (")[0].split()
+        assert words == [option, "cpu"]
+        assert run(["mixstyle", "separate", "--plan", *CONFIG, *words], monkeypatch, capsys)[0] == 0

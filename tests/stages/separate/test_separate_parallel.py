@@ -160,6 +160,7 @@ def test_shares_and_devices_that_cannot_be_are_told(settings: Settings) -> None:
         separate(elsewhere)
     assert caught.value.code == "no-device"
     assert "cuda:98" in str(caught.value)
+    assert "--devices c" in str(caught.value)  # --device would not take their place
 
 
 def test_a_reduced_batch_is_reported_and_recorded_with_its_shard(

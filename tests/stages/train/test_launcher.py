@@ -9,7 +9,7 @@ from mixstyle.stages.train.launcher import device_of_rank
 
 
 def test_each_process_gets_the_device_that_is_named_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "resolve_device", lambda name: f"resolved {name}")
+    monkeypatch.setattr(launcher, "resolve_device", lambda name, option: f"resolved {name}")
     options = TrainSettings(devices=("cuda:1", "cuda:3"))
     assert options.process_count == 2
     for place, expected in enumerate(options.devices):

@@ -128,6 +128,21 @@ def test_what_does_not_fit_is_refused(shared: Path, changes: dict[str, object], 
     assert not (shared / "refused" / "ckpt" / "settings.json").exists()
 
 
+def test_what_is_refused_is_told_before_spectrograms_are_made(shared: Path, tmp_path: Path) -> None:
+    """They take hours of a large bank."""
+    mels = tmp_path / "mels"
+    kept = {"keep_mels": True, "mels_dir": str(mels)}
+    with pytest.raises(MixstyleError) as caught:
+        train(settings_of(shared, "early", **kept, batch_size=3))
+    assert (caught.value.code, mels.exists()) == ("bad-setting", False)
+    train(settings_of(shared, "early", **kept, max_steps=1))
+    assert mels.exists()
+    other = {"keep_mels": True, "mels_dir": str(tmp_path / "other")}
+    with pytest.raises(MixstyleError) as caught:
+        train(settings_of(shared, "early", **other, max_steps=1, input_lufs=-20.0))
+    assert (caught.value.code, (tmp_path / "other").exists()) == ("stale", False)
+
+
 def test_without_a_bank_the_command_that_makes_one_is_told(shared: Path, tmp_path: Path) -> None:
     settings = load_settings("demo", values={"remix.remix_dir": str(tmp_path / "no"), "train.objective": "chain-grid"})
     with pytest.raises(MixstyleError) as caught:
