@@ -182,13 +182,22 @@ def _check_room(run: BankRun, share: range) -> None:
     check_room(run.folder, clips * run.clip_s * BYTES_A_CLIP_SECOND)
 
 
+def _size(count: float) -> str:
+    """Bytes in words.
+
+    >>> _size(12_345_678_901), _size(2_340_000)
+    ('12.3 GB', '2.3 MB')
+    """
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
 def check_room(folder: Path, needed_bytes: float) -> None:
     """Raises MixstyleError ("cannot-write") where the disk has no room for so much more."""
     free = shutil.disk_usage(existing_folder(folder)).free
     if needed_bytes > free:
         raise MixstyleError(
-            f"{folder}: about {needed_bytes / 1e9:,.1f} GB are still to come and {free / 1e9:,.1f} GB are free; make "
-            "room, put remix.remix_dir elsewhere, or set remix.blocks lower",
+            f"{folder}: about {_size(needed_bytes)} are still to come and {_size(free)} are free; make room, put "
+            "remix.remix_dir elsewhere, or set remix.blocks lower",
             code="cannot-write",
         )
 

@@ -73,7 +73,7 @@ def _behind(of: Callable[..., time.struct_time]) -> Callable[..., time.struct_ti
     return lambda seconds=None: of(time.time() if seconds is None else seconds)
 
 
-FULL = re.compile(rf"{os.strerror(errno.ENOSPC)}|MB are free there")
+FULL = re.compile(rf"{os.strerror(errno.ENOSPC)}|[MG]B are free")
 """How commands tell of a full disk."""
 CLONE_NEWNS, CLONE_NEWUSER, MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 0x20000, 0x10000000, 1, 32, 16384, 1 << 18
 

@@ -94,7 +94,8 @@ def test_what_another_process_may_be_making_is_left_alone_where_no_lock_says_tha
     store, old, other = tmp_path / "a.zarr", tmp_path / ".a.zarr.x.partial", tmp_path / ".b.zarr.x.partial"
     for folder in (old, other):
         folder.mkdir()
-        os.utime(folder, (time.time() - 90_000,) * 2)  # more than a day
+        begun_s = time.time() - 90_000  # more than a day ago
+        os.utime(folder, (begun_s, begun_s))
     with scratch_folder(store) as begun:
         (begun / "chunk").write_bytes(b"1")
         drop_scratch(store, alone=False)
