@@ -14,7 +14,6 @@ from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
-from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import Separation, open_separation
 from mixstyle.stages.remix.grid import GridGroups
@@ -22,6 +21,7 @@ from mixstyle.stages.remix.mixes import Mix, donors_together, processed
 from mixstyle.stages.remix.provenance import separation_settings
 from mixstyle.stages.remix.stage import BYTES_A_CLIP_SECOND, check_room, grid_settings, open_stems
 from mixstyle.stages.separate.dry_run import duration, free_bytes, free_told, time_network
+from mixstyle.stages.separate.parallelism import start_streams
 from mixstyle.stages.separate.provenance import threads_of
 from mixstyle.stages.settings.places import in_working_folder, place_of_stage
 from mixstyle.stages.settings.profile import Settings
@@ -115,7 +115,7 @@ def _trial(groups: GridGroups, stems: StemCache, separation: Separation, frames:
     mixing: list[float] = []
     sizes: list[int] = []
     stop = time.monotonic() + TRIAL_S
-    with BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks) as executor:
+    with start_streams(separator, streams) as executor:
         for mix in mixes:
             start = time.perf_counter()
             mixed = processed(donors_together(mix, stems, frames), mix)

@@ -35,7 +35,7 @@ from mixstyle.stages.separate.clips import (
 )
 from mixstyle.stages.separate.cutting import LEAST_CLIPS
 from mixstyle.stages.separate.music import listed_music
-from mixstyle.stages.separate.parallelism import choose_streams, device_of
+from mixstyle.stages.separate.parallelism import choose_streams, device_of, start_streams
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.settings.places import in_working_folder, place_of_stage
 from mixstyle.stages.settings.profile import Settings
@@ -126,9 +126,7 @@ def dry_run(settings: Settings) -> DryRun:
         sample = _sample(manifest, rules, pool)
         executor = None
         if separator is not None:
-            executor = stack.enter_context(
-                BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks)
-            )
+            executor = stack.enter_context(start_streams(separator, streams))
         trial = None if missing else _try(sample, rules, executor, separator, pool)
     summary = _estimate(chosen, place, manifest, sample, rules, separator, trial)
     _print(chosen, place, summary, trial, separator, missing)

@@ -62,6 +62,16 @@ def choose_streams(
     return Streams(chosen.streams or streams_on(device, threads, per_stream), per_stream, batch, kernel)
 
 
+def start_streams(
+    separator: Separator, streams: Streams, on_reduced: Callable[[int], None] | None = None
+) -> BatchExecutor:
+    """The executor that runs `streams` through a separator's network; to be closed, as a context manager does.
+
+    on_reduced: told the new number of chunks when a device that is out of memory halves the batch.
+    """
+    return BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks, on_reduced)
+
+
 def tuned_separation(
     chosen: SeparateSettings, separator: Separator, measure: bool = True
 ) -> Callable[[Sequence[Tensor]], list[Tensor]]:
@@ -69,7 +79,7 @@ def tuned_separation(
 
     def separate(mixtures: Sequence[Tensor]) -> list[Tensor]:
         streams = choose_streams(chosen, separator, separator.device, measure)
-        with BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks) as executor:
+        with start_streams(separator, streams) as executor:
             requests = ((place, [ClipRequest.whole(mixture)]) for place, mixture in enumerate(mixtures))
             return [stems for group in ChunkQueue(executor).separated(requests) for stems in group.stems]
 

@@ -20,6 +20,7 @@ from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.separate.parallelism import start_streams
 from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, Waits
 from mixstyle.stages.separate.provenance import Streams
 
@@ -183,15 +184,14 @@ def executor_of(run: ShardRun[Item], stack: ExitStack, stats: RunStats | None = 
     """The streams through the run's separator, ended with the stack; None where there is none."""
     if run.separator is None:
         return None
-    device, streams = run.separator.device, run.streams
+    device = run.separator.device
 
     def reduced(left: int) -> None:
         say(f"{run.command}: batch size reduced to {left} (out of memory on {device})")
         if stats is not None:
             stats.smallest_batch = left
 
-    executor = BatchExecutor(run.separator, streams.streams, streams.threads_per_stream, streams.batch_chunks, reduced)
-    return stack.enter_context(executor)
+    return stack.enter_context(start_streams(run.separator, run.streams, reduced))
 
 
 def _pipeline_of(

@@ -24,11 +24,11 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.mono import FILE_DB, is_mono
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, measure_song
 from mixstyle.pipeline.separation.chunks import ClipRequest
-from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
+from mixstyle.pipeline.separation.executor import ChunkQueue
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.cutting import ClipRules, CutSong, cut, cut_files, cutting_rule, separated_span
-from mixstyle.stages.separate.parallelism import choose_streams
+from mixstyle.stages.separate.parallelism import choose_streams, start_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.cached_stems import CachedStems
 
@@ -167,9 +167,7 @@ class SongReader:
                 told(place, 0.0)
                 yield place, () if isinstance(song, UnreadableMusic) or song.stems else song.requests
 
-        with BatchExecutor(
-            self.separator, streams.streams, streams.threads_per_stream, streams.batch_chunks
-        ) as executor:
+        with start_streams(self.separator, streams) as executor:
             # what is made of the last songs may use all threads: the streams have ended by then
             for group in ChunkQueue(executor, told=told).separated(groups(), drained=executor.close):
                 song = waiting.pop(group.key)

@@ -20,11 +20,10 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.mono import FILE_DB, is_mono
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, SongMeter
-from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.streaming import Level, separate_blocks
 from mixstyle.stages.common.progress import tell
-from mixstyle.stages.separate.parallelism import choose_streams
+from mixstyle.stages.separate.parallelism import choose_streams, start_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import given_stems
 from mixstyle.stages.songs.given import is_stem_folder
@@ -98,7 +97,7 @@ class WholeSong:
         look = self.look
         streams = choose_streams(options, separator, separator.device, separator.device.type != "cpu")
         mix = (torch.from_numpy(np.ascontiguousarray(block)) for block in self._source())
-        with BatchExecutor(separator, streams.streams, streams.threads_per_stream, streams.batch_chunks) as executor:
+        with start_streams(separator, streams) as executor:
             try:
                 yield from separate_blocks(separator, executor, mix, look.frames, look.level)
             except UnreadableMusic as error:
