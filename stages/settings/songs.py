@@ -10,7 +10,8 @@ from mixstyle.stages.settings.base import STRICT, Device, LocationOrUrl, setting
 
 @dataclass(frozen=True, config=STRICT)
 class EmbedSettings:
-    """`mixstyle embed`, `index`, `search`, `compare` and `browse`. Songs are cut and separated as `separate` says."""
+    """`mixstyle embed`, `index`, `search`, `compare` and `browse`; of `match --search` the encoder. Songs are cut and
+    separated as `separate` says, and `describe` and `stems` read that section alone."""
 
     encoder: LocationOrUrl | None = setting(None)
     """A checkpoint or an exported encoder, or its URL; null takes the shipped one."""

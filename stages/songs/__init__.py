@@ -1,1 +1,1 @@
-"""Commands about songs: embed, index, search, compare, describe, browse."""
+"""Commands about songs: embed, index, search, compare, describe, stems, match, apply, browse."""
