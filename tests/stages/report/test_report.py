@@ -1,6 +1,7 @@
 """`mixstyle report` on a small trained encoder: its numbers by another way, its files, and what it refuses."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -10,12 +11,14 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.digests import digest
 from helpers.mixed_cache import clip_of, make_stems, settings_of
+from helpers.numbers import numbers
 from helpers.paths import TESTS
 from matplotlib.image import imread
 from scipy.spatial.distance import cdist
@@ -29,8 +32,9 @@ from mixstyle.stages.features.stage import features
 from mixstyle.stages.presentation.figures import label
 from mixstyle.stages.presentation.html import Section, Table, page
 from mixstyle.stages.report.figures import LossRow
-from mixstyle.stages.report.results import bundled, by_validation
+from mixstyle.stages.report.results import Report, bundled, by_validation
 from mixstyle.stages.report.stage import choose_split, limited, report
+from mixstyle.stages.report.text import html
 from mixstyle.stages.train.stage import train
 
 TRACKS = 10
@@ -101,11 +105,14 @@ class _Page(HTMLParser):
         self.open: list[str] = []
         self.sources: list[str] = []
         self.text = ""
+        self.texts: dict[str, list[str]] = {"p": [], "caption": []}
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "img"):
             self.open.append(tag)
+        if tag in self.texts:
+            self.texts[tag].append("")
         if tag == "img":
             self.sources.append(dict(attrs)["src"] or "")
             assert dict(attrs)["alt"]
@@ -116,6 +123,8 @@ class _Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] != "style":
             self.text += data
+        if self.open and self.open[-1] in self.texts:
+            self.texts[self.open[-1]][-1] += data
 
 
 def test_the_page_stands_alone_and_tells_the_facts(finished: Path) -> None:
@@ -138,7 +147,8 @@ def test_the_page_stands_alone_and_tells_the_facts(finished: Path) -> None:
         assert fact in told, fact
     loaded = load_encoder(finished / "checkpoints" / "best_model.pt")
     assert f"step {loaded.step}" in told
-    assert "7 of the 9 tracks were trained on" in told
+    # of the 9 tracks, 7 were trained on: beside a retrieval of all tracks that has to be said
+    assert [7, 9] in [numbers(paragraph) for paragraph in parsed.texts["p"]]
 
 
 def test_figures_hold_pictures(finished: Path) -> None:
@@ -213,25 +223,41 @@ def test_a_killed_report_made_again_is_the_same_bytes(finished: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_an_encoder_of_other_stems_is_named_or_refused(finished: Path, tmp_path: Path) -> None:
+def test_an_encoder_of_other_stems_is_named_or_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_stems(tmp_path / "stems", tracks=4)
     features(settings_of(tmp_path))
     with pytest.raises(MixstyleError) as caught:
         report(settings_of(tmp_path))
+    assert (caught.value.code, caught.value.remedy) == ("step-missing", ("train",))
     assert str(tmp_path / "checkpoints" / "best_model.pt") in str(caught.value)
     checkpoint = finished / "checkpoints" / "best_model.pt"
     with pytest.raises(MixstyleError) as caught:
         report(settings_of(tmp_path, train={"checkpoint_dir": str(checkpoint.parent)}))
     assert caught.value.code == "stale"
     assert str(checkpoint) in str(caught.value)
+    shown: list[tuple[Report, Any]] = []
+
+    def kept(result: Report, figures: Any) -> str:
+        shown.append((result, figures))
+        return html(result, figures)
+
+    monkeypatch.setattr("mixstyle.stages.report.stage.html", kept)
     summary = report(settings_of(tmp_path, report={"checkpoint": str(checkpoint), "split": "train"}))
-    text = summary.html.read_text()
-    assert "trained on other stems than these" in text
+    ((result, figures),) = shown
+    page_of = _Page(summary.html.read_text())
+    of_known = _Page(html(dataclasses.replace(result, known=True), figures))
+    assert not result.known
+    # a paragraph of the page says so, in place of how many of the tracks were trained on
+    (told,) = set(page_of.texts["p"]) - set(of_known.texts["p"])
+    (untold,) = set(of_known.texts["p"]) - set(page_of.texts["p"])
+    assert (numbers(told), numbers(untold)) == ([], [2, 3])
     # 3 of 4 tracks are usable, and 2 of these are in the training split
     found = summary.metrics["retrieval"]
     assert (found["split"], found["queries"], found["pool"]) == ("train", 2, 3)
-    assert "Training tracks: 2 queries, 3 songs in the pool." in text
-    assert "All tracks: 3 queries, 3 songs in the pool." in text
+    assert [(name, one.queries, one.pool) for name, one in result.retrieval.items()] == [("train", 2, 3), ("all", 3, 3)]
+    assert [numbers(caption) for caption in page_of.texts["caption"]] == [[2, 3], [3, 3]]
 
 
 def _tracks(**counts: int) -> list[CachedTrack]:
