@@ -80,14 +80,15 @@ def test_principal_components_are_the_covariances_eigenvectors() -> None:
     points = rng.standard_normal((200, 6)) * [5, 3, 1, 1, 0.5, 0.1] @ np.linalg.qr(rng.standard_normal((6, 6)))[0]
     found, share = principal_components(points)
     values = np.linalg.eigvalsh(np.cov(points.T))[::-1]
-    np.testing.assert_allclose(share, values[:2] / values.sum(), rtol=1e-9)
-    np.testing.assert_allclose(found.var(axis=0, ddof=1), values[:2], rtol=1e-9)
+    # float64: 2^-53 of the sums of 200 squares and of a decomposition in 6 dimensions, some 1e-15 each
+    np.testing.assert_allclose(share, values[:2] / values.sum(), rtol=1e-12)
+    np.testing.assert_allclose(found.var(axis=0, ddof=1), values[:2], rtol=1e-12)
     np.testing.assert_allclose(principal_components(-points)[0], -found)
 
 
 def test_points_on_a_line_or_of_one_kind_have_a_map_too() -> None:
     points, share = principal_components(np.outer(np.arange(5.0), [3.0, 4.0]))
-    np.testing.assert_allclose(np.abs(points[:, 0]), [10, 5, 0, 5, 10], atol=1e-9)
+    np.testing.assert_allclose(np.abs(points[:, 0]), [10, 5, 0, 5, 10], atol=1e-12)  # float64 of values of 10: 1.8e-15
     assert share == pytest.approx([1.0, 0.0])
     points, share = principal_components(np.ones((4, 1)))
     assert points.shape == (4, 2)
@@ -117,6 +118,7 @@ def test_groups_are_found_as_brute_force_and_scikit_learn_say() -> None:
         assert found.top1[column] == ordered[0]
         first = min(5, right.sum())
         assert found.precision5[column] == pytest.approx(ordered[:first].mean())
+        # float64: means of at most 59 shares below 1, in another order: 59 x 2^-53 is 7e-15
         assert found.average_precision[column] == pytest.approx(average_precision_score(right, cosine), abs=1e-12)
         assert found.top1_chance[column] == found.precision5_chance[column] == pytest.approx(right.mean())
 
@@ -136,4 +138,5 @@ def test_average_precision_by_chance_is_the_mean_over_all_orders(relevant: int, 
     for order in permutations([1] * relevant + [0] * (entries - relevant)):
         places = np.flatnonzero(order) + 1
         values.append((np.arange(1, relevant + 1) / places).mean())
+    # float64: a mean of up to 720 values below 1: 720 x 2^-53 is 8e-14
     assert expected_average_precision(relevant, entries) == pytest.approx(np.mean(values), abs=1e-12)
