@@ -74,6 +74,13 @@ for command in (
     app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 
 
+GO_ON = {
+    *("demo-songs", "fetch-separator", "separate", "remix", "features", "train", "index"),
+    *("evaluate", "evaluate-musdb", "evaluate-match"),
+}
+"""Commands that go on where they were stopped."""
+
+
 def main(run: Callable[[], Any] = app) -> None:
     """Runs the command line; a user's mistake ends in one line on stderr and exit status 1, Ctrl-C and SIGTERM as
     `Stopping` has it."""
@@ -84,7 +91,7 @@ def main(run: Callable[[], Any] = app) -> None:
     if gone := folder_is_gone():
         _print_error(gone)
         raise SystemExit(1)
-    with Stopping() as stopping:
+    with Stopping(not GO_ON.isdisjoint(sys.argv[1:2])) as stopping:
         try:
             run()
         except MixstyleError as error:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkSeparator
 
 TRIAL_S = 2.5
@@ -105,8 +106,8 @@ class _Trials:
     def chunk_s(self, threads_per_stream: int, batch: int) -> float | None:
         """Seconds a whole chunk; None where memory does not suffice."""
         streams = streams_on(self.separator.device, self.threads, threads_per_stream)
-        where = f" x {threads_per_stream} threads" if self.separator.device.type == "cpu" else ""
-        name = f"{streams} streams{where}, batch {batch}"
+        where = f" x {counted(threads_per_stream, 'thread')}" if self.separator.device.type == "cpu" else ""
+        name = f"{counted(streams, 'stream')}{where}, batch {batch}"
         if name not in self.measured:
             self.measured[name] = self._measure(streams, threads_per_stream, batch)
         return self.measured[name]

@@ -14,10 +14,10 @@ from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, shipped
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.public_separator import PUBLIC, check_separator
 
-SMALL = (
-    "note: the separator is the small one that mixstyle ships, for trying things and not for research; "
-    f"for a public one run: mixstyle fetch-separator {PUBLIC}"
-)
+_SMALL = "note: the separator is the small one that mixstyle ships, for trying things and not for research"
+SMALL = f"{_SMALL}; for a public one run: mixstyle fetch-separator {PUBLIC}"
+SMALL_FOR_ENCODER = f"{_SMALL}; another one asks for an encoder that was trained on stems of that one"
+"""Where stems are embedded: a separator that the encoder has not seen would move embeddings."""
 
 
 class SeparatorSettings(Protocol):
@@ -40,12 +40,13 @@ class SeparatorSettings(Protocol):
 
 
 def configured_separator(
-    chosen: SeparatorSettings, device: torch.device, *, to_separate: bool = True
+    chosen: SeparatorSettings, device: torch.device, *, to_separate: bool = True, for_encoder: bool = False
 ) -> Separator | None:
     """The separator of `separate.separator_config` and `separate.separator_checkpoint` on a device.
 
     None where the stems exist already (`separate.input=stems`). to_separate: it is to be used, not only looked at: the
-    command then tells, once, where it is the small one. Raises MixstyleError as `load_separator` does.
+    command then tells, once, where it is the small one. for_encoder: its stems are to be embedded.
+    Raises MixstyleError as `load_separator` does.
     """
     if chosen.input == "stems":
         return None
@@ -58,14 +59,14 @@ def configured_separator(
         num_overlap=chosen.num_overlap,
     )
     if to_separate:
-        tell_small(separator)
+        tell_small(separator, for_encoder)
     return separator
 
 
-def tell_small(separator: Separator) -> None:
-    """Tells, once a run, that a separator is the small one, and how to get another."""
+def tell_small(separator: Separator, for_encoder: bool = False) -> None:
+    """Tells, once a run, that a separator is the small one, and how to get another, or for_encoder what that asks."""
     if is_small(separator):
-        note(SMALL)
+        note(SMALL_FOR_ENCODER if for_encoder else SMALL)
 
 
 def is_small(separator: Separator) -> bool:

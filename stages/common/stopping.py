@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-LINE = "mixstyle: stopped; to go on, give the same command again"
+LINE = "mixstyle: stopped"
+AGAIN = f"{LINE}; to go on, give the same command again"
+"""Of commands that keep what they have made so far; others begin anew."""
 _BEFORE: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """What Python does about each. Where it is told otherwise (a script's background jobs ignore Ctrl-C), that stays."""
 
@@ -34,10 +36,11 @@ def _give_back(before: dict[int, Any]) -> None:
 
 
 class Stopping:
-    """A context manager around a command. number: of the signal that came first; 0 before."""
+    """A context manager around a command. goes_on: whether the same command goes on where this one was stopped.
+    number: of the signal that came first; 0 before."""
 
-    def __init__(self) -> None:
-        self.number = 0
+    def __init__(self, goes_on: bool = False) -> None:
+        self.number, self._goes_on = 0, goes_on
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stopping":
@@ -55,7 +58,7 @@ class Stopping:
             return  # it ended well: some commands end by Ctrl-C
         if self._before:  # the interpreter's own end waits for threads: who asks again is not told where it stood
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        print(LINE, file=sys.stderr)
+        print(AGAIN if self._goes_on else LINE, file=sys.stderr)
         raise SystemExit(128 + self.number) from None
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

@@ -250,7 +250,7 @@ def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrac
 
 def _separation(settings: Settings, device: torch.device) -> Separate:
     """What separates clips' mixtures, in tuned batches and streams."""
-    separator = configured_separator(settings.separate, device)
+    separator = configured_separator(settings.separate, device, for_encoder=True)
     if separator is None:
         raise ValueError("stems that are given have no separator")
     separated = tuned_separation(settings.separate, separator)

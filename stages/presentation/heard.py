@@ -53,7 +53,7 @@ _REGION_WORDS = {
 
 @dataclass(frozen=True)
 class HeardDifference:
-    """One thing that is heard. change: second less first, in the unit of `STEPS`. steps: how large it is, the stem's
+    """One thing that is heard. change: second minus first, in the unit of `STEPS`. steps: how large it is, the stem's
     loudness counted in."""
 
     stem: str

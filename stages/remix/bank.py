@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -108,6 +108,7 @@ def open_separation(
 class BankRun(ShardRun[Group]):
     """A run that fills a bank."""
 
+    unit: ClassVar[str] = "groups"
     provenance: Provenance
 
 

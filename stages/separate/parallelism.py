@@ -107,12 +107,12 @@ def _tuned(
     if not measure:
         return tuning
     if tuning is None:
-        say("separate: measuring how many chunks and threads to use together (once for this machine and separator)")
+        say("separation: measuring how many chunks and threads to use together (once for this machine and separator)")
         tuning = tune(separator, threads, threads_per_stream, batch_chunks, available_memory())
         how = "measured" if store_tuning(case, tuning) else f"measured; {tunings_folder()} cannot be written"
     tried = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
     per_stream = f", {counted(tuning.threads_per_stream, 'thread')} a stream" if on_cpu else ""
-    say(f"separate: batches of {tuning.batch_chunks}{per_stream} ({tried}; {how})")
+    say(f"separation: batches of {tuning.batch_chunks}{per_stream} ({tried}; {how})")
     return tuning
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Generic
+from typing import ClassVar, Generic
 
 from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
@@ -41,6 +41,8 @@ class ShardRun(Generic[Item]):
     machine: its kind, where that is another than the folder's.
     """
 
+    unit: ClassVar[str] = "tracks"
+    """What is counted, for the progress."""
     command: str
     place: Place
     tracks: Sequence[Item]
@@ -288,7 +290,7 @@ def fill_share(
         announce()
         tracks = sum(len(run.shard(number)) for number in share)
         there = sum(shard_stats[number].tracks for number in share if number in shard_stats)
-        with progress(run.command, tracks, "tracks", there) as bar:
+        with progress(run.command, tracks, run.unit, there) as bar:
             runs = make(bar.advance)
         if not any(done.shards for done in runs) and any(n not in with_finished(run, shard_stats) for n in left):
             raise locks.refusal()

@@ -291,5 +291,5 @@ def _bars(axes: Axes, found: Comparison) -> None:
     axes.set_xlim(-far, far)
     axes.axvline(0, color=FAINT, linewidth=1)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("second less first, in robust standard deviations of the training songs")
+    axes.set_xlabel("second minus first, in robust standard deviations of the training songs")
     axes.set_title("What differs most, of what is heard")

@@ -43,7 +43,7 @@ def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, m
     device = resolve_device(settings.embed.device)
     encoder = load_encoder(encoder_file(settings), device)
     chosen = settings.separate
-    separator = configured_separator(chosen, device)
+    separator = configured_separator(chosen, device, for_encoder=True)
     if separator is None:
         raise MixstyleError(
             "separate.input=stems: songs to embed have to be separated; name a profile of mixtures", code="bad-setting"

@@ -74,9 +74,11 @@ def render_song(
     targets: Targets,
     levels: Levels | None = None,
     mix_strip: Strip | None = None,
+    *,
+    command: str = "match",
 ) -> RenderedSong:
     """Runs a song through strips and writes it. levels: of the strips' effects on this song, if any. mix_strip: on the
-    sum, if any. Raises
+    sum, if any. command: whose work it is, for its progress. Raises
     MixstyleError for a song that cannot be read, and (cannot-write) where the system refuses."""
     make_folder(targets.song.absolute().parent)
     with refusals_told(targets.song), ExitStack() as stack:
@@ -85,7 +87,7 @@ def render_song(
         meter = SongMeter(SAMPLE_RATE, fine=True)
         runner = SongRunner(strips, levels=levels, mix=mix_strip, only_mix=targets.stems is None)
         separate = targets.stems is not None or any(strip.changes for strip in strips)
-        for mix, stems in _made(song, separator, options, runner, separate):
+        for mix, stems in _made(song, separator, options, runner, separate, command):
             meter.add(mix)
             spools[0].add(mix)
             for spool, part in zip(spools[1:], (*stems, mix - stems.sum(0)), strict=False):
@@ -93,7 +95,7 @@ def render_song(
         before, made = song.look.loudness, meter.result()
         gain = output_gain(before, made, level_db, reference_lufs)
         after = SongMeter(SAMPLE_RATE, fine=True)
-        with progress("write", sum(spool.frames for spool in spools), "frames", brief=True) as bar:
+        with progress(f"{command}: writing", sum(spool.frames for spool in spools), "frames", brief=True) as bar:
             for block in _write(spools[0], targets.song, targets.form, gain.gain_db):
                 after.add(block)
                 bar.advance(block.shape[1])
@@ -107,14 +109,19 @@ def render_song(
 
 
 def _made(
-    song: WholeSong, separator: Separator | None, options: SeparateSettings, runner: SongRunner, separate: bool
+    song: WholeSong,
+    separator: Separator | None,
+    options: SeparateSettings,
+    runner: SongRunner,
+    separate: bool,
+    command: str,
 ) -> Iterator[tuple[NDArray, NDArray]]:
     """Mix and stems after the strips, tail included. separate: whether stems are needed; else they are zeros."""
     if separate:
         blocks = ((mix.numpy(), stems.numpy()) for mix, stems in song.blocks(separator, options))
     else:
         blocks = ((mix, np.zeros((len(STEMS), *mix.shape), np.float32)) for mix in song.mix_blocks())
-    with progress("match", round(song.look.duration_s), "s", shown=song.look.duration_s > 1) as bar:
+    with progress(command, round(song.look.duration_s), "s", shown=song.look.duration_s > 1) as bar:
         done = frames = 0
         for mix, stems in blocks:
             yield runner.run(mix, stems)

@@ -57,7 +57,7 @@ class Difference:
 
     def __str__(self) -> str:
         d = DESCRIPTORS[self.column]
-        name = f"{d.stem} {in_sentence(d.title)}"
+        name = f"{d.stem}: {in_sentence(d.title)}"
         return f"{name} {shown(self.column, self.query, self.found)} {shown_unit(d.unit)}".rstrip()
 
 

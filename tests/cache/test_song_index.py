@@ -207,7 +207,7 @@ def test_reasons_are_what_sets_two_songs_apart_from_the_others() -> None:
     assert near[0].share < 0.01
     assert far[0].column == apart
     assert far[0].share > 0.99
-    assert str(near[0]) == "drums crest factor 9.0 / 9.0 dB"
+    assert str(near[0]) == "drums: crest factor 9.0 / 9.0 dB"
     # of a stem that one has not, its loudness alone may count
     found[COLUMN["vocals_relative_loudness_lu"]] = -60
     _, far = reasons(query, found, everyone)

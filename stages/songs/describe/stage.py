@@ -24,7 +24,7 @@ from mixstyle.pipeline.core.text import as_utf8
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.commands import completed
+from mixstyle.stages.common.commands import ANY_FOLDER, completed
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
@@ -40,7 +40,7 @@ from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
 from mixstyle.stages.songs.given import given_songs, is_stem_folder
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
-from mixstyle.stages.steps.first_step import first_step
+from mixstyle.stages.steps.first_step import first_step, what_separate_lacks
 
 VERSION = 1
 """Of the JSON file."""
@@ -199,9 +199,21 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
     try:
         return cached_songs(place_of_features(settings, settings.features.features_path))
     except MixstyleError as error:
-        error = first_step(error, settings)
-        say(f"describe: no percentiles: {error.told(completed(error.remedy, settings) if error.remedy else '')}")
+        say(f"describe: no percentiles: {_why_none(error, settings)}")
         return None
+
+
+def _why_none(error: MixstyleError, settings: Settings) -> str:
+    """Why there are no songs to compare with, and the commands that describe some."""
+    lacking = what_separate_lacks(settings) if error.code == "step-missing" else None
+    if lacking is None or lacking.remedy[0] not in ("demo-songs", "separate"):
+        error = first_step(error, settings)
+        return error.told(completed(error.remedy, settings) if error.remedy else "")
+    steps = (("separate", "--data-path", ANY_FOLDER), ("features",))
+    return (
+        f"they need descriptors of other songs, and {settings.features.features_path} is not there; with the folder of "
+        f"your music for {ANY_FOLDER}, run: {' && '.join(completed(step, settings) for step in steps)}"
+    )
 
 
 def _tell_of_other_stems(cached: CachedSongs | None, separator: Separator) -> None:

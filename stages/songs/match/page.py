@@ -13,6 +13,7 @@ from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.presence import has_stem, relative_column
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
+from mixstyle.stages.songs.match.text import last_gain
 from mixstyle.stages.songs.match_render import RenderedSong
 from mixstyle.stages.songs.song_match import SongMatch, Values
 
@@ -81,13 +82,12 @@ def _balance(axes: Axes, matched: SongMatch, after: Values) -> None:
 
 def _levels(axes: Axes, matched: SongMatch, rendered: RenderedSong) -> None:
     axes.set_axis_off()
-    held = f", held by {rendered.gain.held_by}" if rendered.gain.held_by else ""
     told = [
         f"before: {rendered.before}",
         f"after: {rendered.after}",
         *(f"reference: {one}" for one in matched.reference_loudness[:4]),
         *([f"on the mix: {matched.chain.mix}"] if matched.chain.mix.changes else []),
-        f"at the end: {rendered.gain.gain_db:+z.1f} dB on the whole song{held}",
+        last_gain(rendered, matched.chain.reference_lufs),
         *(f"note: {note}" for note in matched.chain.notes),
     ]
     wrapped = "\n".join(line for one in told for line in textwrap.wrap(label(one, 400), _TEXT_COLUMNS + 12))

@@ -142,7 +142,9 @@ def apply(settings: Settings, chain_path: Path, songs: Sequence[Path], output: P
         bus = chain.mix.without_stereo() if whole.look.mono else chain.mix
         goal = chain.level_db, chain.reference_lufs
         levels = strip_levels(strips, [clip.numpy() for clip in clips.stems])
-        rendered = render_song(whole, separator, settings.separate, strips, *goal, target.targets, levels, bus)
+        rendered = render_song(
+            whole, separator, settings.separate, strips, *goal, target.targets, levels, bus, command="apply"
+        )
         say("; ".join((f"apply: wrote {target.song}: {rendered.after}", *notes)))
 
     return len(each_song("apply", files, outputs, write))
@@ -184,14 +186,14 @@ def _clips(
     cached = cached_stems(settings, separator, cutting_rule(chosen)) if separator is not None else None
     reader = SongReader(chosen, separator, measure=True, cached=cached)
     found: list[SongClips] = []
-    with progress(f"{command}: reading", len(songs) + 1, "songs", brief=True) as bar:
+    with progress(f"{command}: reading", len(songs), "songs", brief=True) as bar:
         for song, clips in zip(songs, reader.read(songs, max(1, min(chosen.workers, len(songs)))), strict=True):
             if isinstance(clips, UnreadableMusic):
                 raise MixstyleError(f"{song}: {clips}", code="no-music")
             found.append(clips)
+            if len(found) == len(songs):
+                _ = whole.look
             bar.advance()
-        _ = whole.look
-        bar.advance()
     return found
 
 

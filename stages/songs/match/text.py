@@ -36,9 +36,22 @@ def print_match(matched: SongMatch, after: Values, rendered: RenderedSong) -> No
 
 def lines(matched: SongMatch, rendered: RenderedSong) -> list[str]:
     """What is set and what was left alone."""
-    held = f", held by {rendered.gain.held_by}" if rendered.gain.held_by else ""
-    last = f"at the end: {rendered.gain.gain_db:+z.1f} dB on the whole song{held}"
-    return [*matched.chain.text[:-1], last, *(f"note: {note}" for note in matched.chain.notes)]
+    return [
+        *matched.chain.text[:-1],
+        last_gain(rendered, matched.chain.reference_lufs),
+        *(f"note: {note}" for note in matched.chain.notes),
+    ]
+
+
+def last_gain(rendered: RenderedSong, reference_lufs: float) -> str:
+    """The gain on the whole song; where it is less than was asked for, why, and how far the song is from the
+    reference."""
+    told = f"at the end: {rendered.gain.gain_db:+z.1f} dB on the whole song"
+    if not rendered.gain.held_by:
+        return told
+    louder_lu = rendered.after.loudness_lufs - reference_lufs
+    far = f"{abs(louder_lu):.1f} LU {'louder' if louder_lu > 0 else 'quieter'} than the reference"
+    return f"{told}: {far}, held by {rendered.gain.held_by}"
 
 
 def levels(matched: SongMatch, after: Values, rendered: RenderedSong) -> list[str]:

@@ -47,7 +47,7 @@ def test_it_takes_the_batch_that_is_fastest(tmp_path: Path) -> None:
     # 100 ms a batch and 1 ms a chunk: 101, 51, 26, 14, 7, 4 ms a chunk for 1, 2, 4, 8, 16, 32
     found = tune(timed(tmp_path, lambda n: 0.1 + 0.001 * n), threads=1, threads_per_stream=1)
     assert found.batch_chunks == LARGEST_BATCH
-    assert found.chunk_s["1 streams x 1 threads, batch 1"] == pytest.approx(0.101, rel=0.5)  # a sleep may be late
+    assert found.chunk_s["1 stream x 1 thread, batch 1"] == pytest.approx(0.101, rel=0.5)  # a sleep may be late
     # larger batches take longer for each chunk: the single one
     assert tune(timed(tmp_path, lambda n: 0.03 * n**1.3), threads=1, threads_per_stream=1).batch_chunks == 1
 
@@ -97,7 +97,7 @@ def test_a_folder_keeps_what_it_was_begun_with(tmp_path: Path, capsys: pytest.Ca
     run = open_run(settings)
     told = capsys.readouterr().out
     assert "measuring" in told
-    assert re.search(r"batches of \d+, \d threads? a stream \(.*1 streams x 2 threads, batch 1: \d", told)
+    assert re.search(r"batches of \d+, \d threads? a stream \(.*1 stream x 2 threads, batch 1: \d", told)
     stored = json.loads((tmp_path / "stems" / "settings.json").read_text())["settings"]
     assert (stored["threads_per_stream"], stored["batch_chunks"]) == (
         run.streams.threads_per_stream,

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,10 @@ def test_without_a_store_there_are_no_percentiles_and_it_says_why(
     assert "none.zarr" in printed
     assert "mixstyle features" in printed
     assert (tmp_path / "x.png").exists()
+    nothing = replace(bare.separate, stems_dir=tmp_path / "no stems", data_path=tmp_path / "no music")
+    describe_songs(replace(bare, separate=nothing), [], tmp_path / "song")
+    commands = capsys.readouterr().out.partition("run: ")[2].splitlines()[0].split(" && ")
+    assert [shlex.split(command)[1:4] for command in commands] == [["separate", "--data-path", "FOLDER"], ["features"]]
     music = write_songs(tmp_path / "music", 1, seconds=0.5)
     begun = replace(bare, separate=replace(bare.separate, stems_dir=tmp_path / "no stems", data_path=music))
     describe_songs(begun, [], tmp_path / "song")

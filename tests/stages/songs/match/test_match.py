@@ -21,11 +21,15 @@ from torch import Tensor
 from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import Filter, Strip
+from mixstyle.pipeline.matching.level import output_gain
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match.stage import MatchOutputs, apply, match
+from mixstyle.stages.songs.match.text import last_gain
+from mixstyle.stages.songs.match_render import RenderedSong
 from mixstyle.stages.songs.song_match import song_values
 
 
@@ -268,3 +272,14 @@ def test_a_chain_is_checked(tmp_path: Path) -> None:
         assert caught.value.code == code
     with pytest.raises(ValueError):
         Filter("bell", 1000.0, 30.0)
+
+
+def test_what_holds_the_last_gain_is_told_with_how_far_the_song_is_from_the_reference() -> None:
+    before, made = SongLoudness(-12.1, 5.0, -1.0), SongLoudness(-13.2, 5.0, 2.15)
+    for reference_lufs, told in ((-13.6, "2.8 LU quieter than the reference"), (-20.0, "0.5 LU louder")):
+        level_db = reference_lufs + 2 - before.loudness_lufs  # more than either ceiling leaves
+        gain = output_gain(before, made, level_db, reference_lufs)
+        after = replace(made, loudness_lufs=made.loudness_lufs + gain.gain_db)
+        assert told in last_gain(RenderedSong(before, after, gain), reference_lufs)
+    free = RenderedSong(before, before, output_gain(before, before, -3.0, -13.6))
+    assert last_gain(free, -13.6) == "at the end: -3.0 dB on the whole song"
