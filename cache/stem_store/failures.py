@@ -14,7 +14,6 @@ from pathlib import Path
 
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.storage.atomic import write_bytes
-from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +65,3 @@ def failures_csv(failures: Sequence[Failure]) -> bytes:
     writer.writerow([field.name for field in fields(Failure)])
     writer.writerows(astuple(failure) for failure in failures)
     return text.getvalue().encode("utf-8", errors="backslashreplace")
-
-
-def read_failures(path: Path) -> list[Failure]:
-    """Reads a failure log; an empty list where there is none. Raises MixstyleError for a file that is none."""
-    if not path.exists():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        raise MixstyleError(f"{path}: cannot be read as CSV ({one_line(error)})", code="damaged-file") from error
-    if header != [field.name for field in fields(Failure)]:
-        raise MixstyleError(f"{path}: not a failure log; its columns differ", code="wrong-file")
-    if any(len(row) != len(header) for row in rows):
-        raise MixstyleError(f"{path}: damaged: a row has not as many cells as there are columns", code="damaged-file")
-    return [Failure(*row) for row in rows]

@@ -74,7 +74,7 @@ def changes(folder: Path, provenance: Provenance) -> list[str]:
     return differences(read_provenance(folder / SETTINGS, RENAMED), provenance, absent=absent(provenance))
 
 
-def changed_tasks(folder: Path, provenance: Provenance) -> list[Task]:
+def changed_tasks(folder: Path) -> list[Task]:
     """Tasks whose version is another than when the folder was made."""
     if not (folder / SETTINGS).is_file():
         return []
@@ -92,7 +92,7 @@ def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
             (folder / old).replace(folder / new)
     outputs = [folder / METRICS, folder / PAGE, *folder.glob("*.npz"), *folder.glob("*.png")]
     try:
-        told, tasks = changes(folder, provenance), changed_tasks(folder, provenance)
+        told, tasks = changes(folder, provenance), changed_tasks(folder)
     except MixstyleError:
         told, tasks = [], []  # settings that cannot be read: `guard` tells it, or makes all anew
     if told and not rebuild and not any(line.startswith("evaluate.") for line in told):

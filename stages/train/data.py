@@ -79,13 +79,13 @@ class Item:
     """One track's part of a batch.
 
     stems: [3, 4, 2, T], anchor, positive and negative. descriptors: [3, D]; a row of NaN is left to the device.
-    remixes: what was done to each of the three.
+    chains: what was done to each of the three.
     """
 
     track_id: str
     stems: Tensor
     descriptors: Tensor
-    remixes: Chains
+    chains: Chains
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Batch:
     """Items of one step, stems [R B, 4, 2, T] and descriptors [R B, D], role by role.
 
     The R = 3 roles are all anchors, then all positives, then all negatives; of groups out of a bank, the clips of the
-    first slot, then of the second, and so on. remixes: of each item, of its anchor, positive and negative. groups,
+    first slot, then of the second, and so on. chains: of each item, of its anchor, positive and negative. groups,
     contents: [R B], of a bank's clips: equal numbers belong together, and are the same music. parameters: [R B, P],
     what was done to a bank's clips as numbers, NaN where that is not told.
     """
@@ -104,7 +104,7 @@ class Batch:
     track_ids: tuple[str, ...]
     stems: Tensor
     descriptors: Tensor
-    remixes: tuple[Chains, ...] = ()
+    chains: tuple[Chains, ...] = ()
     groups: Tensor | None = None
     contents: Tensor | None = None
     parameters: Tensor | None = None
@@ -173,7 +173,7 @@ class Items(Dataset[Item]):
         stems = by_slot([item.stems for item in items])
         descriptors = by_slot([item.descriptors for item in items])
         ids = tuple(item.track_id for item in items)
-        return Batch(epoch, step, self.clip_frames, ids, stems, descriptors, tuple(item.remixes for item in items))
+        return Batch(epoch, step, self.clip_frames, ids, stems, descriptors, tuple(item.chains for item in items))
 
     def chain_of(self, key: Key) -> MixChain:
         """The chain that belongs to an item's place, whoever asks."""

@@ -242,8 +242,8 @@ class _Run(Training):
     def _write_bad(self, batch: Batch) -> Path:
         path = self.options.checkpoint_dir / f"not_finite_step_{self.step + 1}.json"
         roles = ("anchor", "positive", "negative")
-        remixes = [{role: remix.to_json() for role, remix in zip(roles, made, strict=True)} for made in batch.remixes]
-        parts = gather_objects({"tracks": list(batch.track_ids), "remixes": remixes})
+        chains = [{role: chain.to_json() for role, chain in zip(roles, made, strict=True)} for made in batch.chains]
+        parts = gather_objects({"tracks": list(batch.track_ids), "remixes": chains})
         content = {name: [entry for part in parts for entry in part[name]] for name in ("tracks", "remixes")}
         if self.leads:
             write_json(path, json.loads(json.dumps({"step": self.step + 1, **content})))

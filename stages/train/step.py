@@ -210,7 +210,7 @@ def micro_batches(items: int, parts: int, roles: int = ROLES) -> list[Tensor]:
 
 def _vectors(batch: Batch) -> np.ndarray:
     """[2 b, P]: what was done to the anchors, then to the negatives."""
-    return np.stack([mix_chain_vector(remixes[role]) for role in (0, 2) for remixes in batch.remixes])
+    return np.stack([mix_chain_vector(chains[role]) for role in (0, 2) for chains in batch.chains])
 
 
 def _gradient_of(leaf: Tensor) -> Tensor:

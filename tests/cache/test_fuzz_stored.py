@@ -37,7 +37,6 @@ from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.cache.models.checkpoints import build_encoder, describe_encoder, load_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import STATE, SongIndex
-from mixstyle.cache.stem_store.failures import Failure, read_failures, write_failures
 from mixstyle.cache.storage import tuning_cache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.matching.desk import Filter, Strip
@@ -69,12 +68,6 @@ def songs(folder: Path) -> Stored:
     path = folder / "songs.json"
     path.write_text(json.dumps({"format": 1, "settings": {"seed": 1}, "songs": [{"index": 0, "files": {"a": "b"}}]}))
     return Stored(path, lambda: read_listing(folder))
-
-
-def failures(folder: Path) -> Stored:
-    path = folder / "failures.csv"
-    write_failures(path, [Failure(*"abcdef"[: len(Failure.__dataclass_fields__)])])
-    return Stored(path, lambda: read_failures(path))
 
 
 def checkpoint(folder: Path) -> Stored:
@@ -127,7 +120,7 @@ def embeddings(folder: Path) -> Stored:
 
 BYTES = [
     *(nearest_state, embeddings),
-    *(profile, sidecar, settings, manifest, songs, failures, part, nearest, shard, mels),
+    *(profile, sidecar, settings, manifest, songs, part, nearest, shard, mels),
     *(checkpoint, export, separator_yaml, separator_weights, separator_pickle, chain),
 ]
 
@@ -156,7 +149,7 @@ def test_damaged_bytes_are_read_or_refused_in_a_line(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
 def test_damaged_files_leave_no_memory_in_use(tmp_path: Path, record_property: Tried) -> None:
-    kinds = [profile, sidecar, settings, manifest, songs, failures, part, shard, checkpoint, export, chain]
+    kinds = [profile, sidecar, settings, manifest, songs, part, shard, checkpoint, export, chain]
     kinds += [separator_yaml, separator_weights, separator_pickle]
     made = []
     for make in kinds:

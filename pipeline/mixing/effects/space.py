@@ -12,15 +12,18 @@ DRY_GAIN = 2.0
 """pedalboard's Reverb passes the dry signal at twice its `dry_level`."""
 
 
-def _reverb(p: Mapping[str, float], level: float) -> tuple[float, list[Any]]:
-    plugin = Reverb(
+def _reverb(p: Mapping[str, float]) -> Any:
+    return Reverb(
         room_size=p["room_size"],
         damping=p["damping"],
         wet_level=p["wet_level"],
         dry_level=1 / DRY_GAIN,
         width=p["width"],
     )
-    return 1.0, [plugin]
+
+
+def _plug_ins(p: Mapping[str, float], _level: float) -> tuple[float, list[Any]]:
+    return 1.0, [_reverb(p)]
 
 
 @effect(
@@ -33,10 +36,10 @@ def _reverb(p: Mapping[str, float], level: float) -> tuple[float, list[Any]]:
         "width": Parameter(0.5, 1.0, "", "stereo width of the reverberation, 0 to 1"),
     },
     place=50,
-    plug_ins=_reverb,
+    plug_ins=_plug_ins,
 )
 def reverb(audio: np.ndarray, p: Mapping[str, float], rate: int) -> np.ndarray:
-    return run(_reverb(p, 1.0)[1], audio, rate)
+    return run([_reverb(p)], audio, rate)
 
 
 @effect(

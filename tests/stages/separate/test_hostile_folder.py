@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.failure_log import read_failures
 from helpers.odd_audio import with_last_granule
 from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_separator
 
-from mixstyle.cache.stem_store.failures import read_failures
 from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.separation.separator import load_separator

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.failure_log import read_failures
 from helpers.killed import run_until
 from helpers.small_separator import CLIP, CLIP_S, RATE, hashes, profile, song, write_separator, write_songs
 
 from mixstyle.cache.music.cutting import clip_starts
-from mixstyle.cache.stem_store.failures import read_failures
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.failure_log import read_failures
 from helpers.small_separator import hashes, profile, write_songs
 
 from mixstyle.cache.music import decode_pool
-from mixstyle.cache.stem_store.failures import read_failures
 from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.stages.separate.stage import separate
 

@@ -113,7 +113,7 @@ def stream_of(shared: Path, **changes: object) -> StreamReader:
 def same(one: Batch, other: Batch) -> bool:
     return (
         one.track_ids == other.track_ids
-        and one.remixes == other.remixes
+        and one.chains == other.chains
         and torch.equal(one.stems, other.stems)
         and torch.equal(one.descriptors, other.descriptors)
     )

@@ -113,7 +113,7 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
     assert held is not None
     for key in ((0, 0, 0), (3, 1, 1)):
         item = item_of(data, key)
-        anchor, positive, negative = item.remixes
+        anchor, positive, negative = item.chains
         assert anchor == positive != negative
         clips = {(track.track_id, clip.clip_id): cache.read_clip(clip) for track in data.tracks for clip in track.clips}
         frames = item.stems.shape[-1]
@@ -122,7 +122,7 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
             """The track whose clip, mixed as it is told, gives what the item holds."""
             for (track_id, _), whole in clips.items():
                 for start in range(0, whole.shape[-1] - frames + 1, whole.shape[-1]):
-                    made = apply_mix_chain(whole[..., start : start + frames], item.remixes[place])  # type: ignore[attr-defined]
+                    made = apply_mix_chain(whole[..., start : start + frames], item.chains[place])  # type: ignore[attr-defined]
                     if np.array_equal(made, item.stems[place].numpy()):  # type: ignore[attr-defined]
                         return track_id
             return "?"
@@ -142,13 +142,13 @@ def test_two_axes_share_song_and_chain(shared: Path) -> None:
     cache, store = open_described_stems(settings)
     data, _ = datasets(settings.train, cache, store, describe_here=True)
     item = item_of(data, (0, 0, 0))
-    anchor, positive, negative = item.remixes
+    anchor, positive, negative = item.chains
     assert anchor == positive != negative
     whole = next(track for track in data.tracks if track.track_id == item.track_id)
     clips = [cache.read_clip(clip) for clip in whole.clips]
     sources = [
         [place for place, clip in enumerate(clips) if np.array_equal(apply_mix_chain(clip, remix), stems.numpy())]
-        for remix, stems in zip(item.remixes, item.stems, strict=True)
+        for remix, stems in zip(item.chains, item.stems, strict=True)
     ]
     assert [len(found) for found in sources] == [1, 1, 1], "all three are of the song"
     assert sources[0] == sources[2] != sources[1], "the positive is another clip, the negative the same one"
@@ -160,15 +160,15 @@ def test_a_ring_puts_each_chain_on_three_clips(shared: Path) -> None:
     data, _ = datasets(settings.train, cache, store, describe_here=True)
     seen = set()
     for batch in load_batches(RandomReader(data), [(0, 0), (0, 1), (4, 0)], 0):
-        for item, (anchor, positive, negative) in enumerate(batch.remixes):
+        for item, (anchor, positive, negative) in enumerate(batch.chains):
             assert anchor == positive != negative
-            assert negative == batch.remixes[(item + 1) % len(batch.remixes)][0]
+            assert negative == batch.chains[(item + 1) % len(batch.chains)][0]
             assert 2 <= len(anchor.stems[0]) <= 5
             assert anchor.mix_lufs == -14
             seen.add(json.dumps(anchor.to_json()))
     assert len(seen) == 3 * data.batch_size, "chains are drawn for every step"
     one, two = (list(load_batches(RandomReader(data), [(0, 1), (1, 0)], workers)) for workers in (0, 2))
-    assert all(torch.equal(a.stems, b.stems) and a.remixes == b.remixes for a, b in zip(one, two, strict=True))
+    assert all(torch.equal(a.stems, b.stems) and a.chains == b.chains for a, b in zip(one, two, strict=True))
 
 
 def test_chains_of_too_many_effects_are_refused(shared: Path) -> None:
@@ -185,8 +185,8 @@ def test_stems_are_normalised_before_they_are_mixed(shared: Path) -> None:
         datasets(settings_of(shared / f"n{n}", fx_normalise=n).train, *inputs, True)[0] for n in (False, True)
     )
     one, other = (item_of(data, (0, 0, 0)) for data in (plain, normal))
-    assert one.remixes == other.remixes
-    assert one.remixes[0] == UNTOUCHED
+    assert one.chains == other.chains
+    assert one.chains[0] == UNTOUCHED
     assert not torch.allclose(one.stems[0], other.stems[0])
     loudness = describe(other.stems[:2])[:, :6]
     assert torch.isfinite(loudness).all()

@@ -101,7 +101,7 @@ def test_anchor_positive_and_negative_are_what_they_should_be(shared: Path) -> N
     stems = item.stems.numpy()
     found = [next(i for i, clip in enumerate(clips) if np.array_equal(clip, stems[role])) for role in (0, 1)]
     assert found[0] != found[1], "the positive should be another clip of the song"
-    np.testing.assert_array_equal(stems[2], apply_mix_chain(stems[0], item.remixes[2]))
+    np.testing.assert_array_equal(stems[2], apply_mix_chain(stems[0], item.chains[2]))
     assert not np.array_equal(stems[2], stems[0])
     # whole clips take their descriptors from the store, the negative is described anew
     store = FeatureStore.open(settings.features.features_path)
