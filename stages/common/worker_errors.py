@@ -36,8 +36,9 @@ def collate_or_error(items: Sequence[Any]) -> Any:
     return next((item for item in items if isinstance(item, MixstyleError)), None) or default_collate(list(items))
 
 
-def raised(loaded: Iterable[T]) -> Iterator[T]:
-    """What was loaded, in order. Raises the first MixstyleError in it, and one (worker-died) where a worker ended."""
+def raised(loaded: Iterable[T], setting: str) -> Iterator[T]:
+    """What was loaded, in order. setting: the one that says how many workers there are. Raises the first
+    MixstyleError in it, and one (worker-died) where a worker ended."""
     try:
         for item in map(received, loaded):
             if isinstance(item, MixstyleError):
@@ -47,7 +48,7 @@ def raised(loaded: Iterable[T]) -> Iterator[T]:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise MixstyleError(
-            "a process that loads clips was ended by the system; often the memory is used up: lower the workers. "
-            "The same command goes on from here",
+            "a process that loads clips was ended by the system; often the memory is used up. The same command goes "
+            f"on from here; for fewer such processes, give --set {setting}=1",
             code="worker-died",
         ) from error

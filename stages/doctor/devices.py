@@ -45,7 +45,7 @@ def _devices(torch: Any) -> dict[str, Any]:
     """CUDA devices by torch's names for them, with their memory; `cpu` alone where there is none."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = {f"cuda:{place}": tried(lambda place=place: _device(torch, place)) for place in range(count)}
-    return found or {"cpu": "the only one"}
+    return found or {"cpu": "no CUDA device found"}
 
 
 def _device(torch: Any, place: int) -> dict[str, Any]:

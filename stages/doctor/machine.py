@@ -41,10 +41,14 @@ def machine_section() -> Section:
                 "core_limit": core_limit,
                 "instruction_sets": lambda: instruction_sets_of(known),
                 "c_compiler": lambda: c_compiler() or "none",
-                "variables": lambda: [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ],
+                "environment_variables_set": _variables,
             }
         ),
     )
+
+
+def _variables() -> list[str]:
+    return [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
 
 
 def processor_of(cpuinfo: str) -> str:

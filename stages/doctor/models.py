@@ -16,21 +16,19 @@ SHORT = 12
 
 def models_section(settings: Settings) -> Section:
     """Both models, loaded on the CPU."""
-    separator, small = _separator(settings)
-    encoder = _encoder(settings)
+    separator, encoder = _separator(settings), _encoder(settings)
     problems = [
         Problem(f"the {name} does not load: {found['loads'].why}", "name another in the profile, or get the file anew")
         for name, found in (("separator", separator), ("encoder", encoder))
         if isinstance(found.get("loads"), Failure)
     ]
-    return Section("models", {"separator": separator, "encoder": encoder}, (*problems, *small))
+    return Section("models", {"separator": separator, "encoder": encoder}, tuple(problems))
 
 
-def _separator(settings: Settings) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+def _separator(settings: Settings) -> dict[str, Any]:
     chosen = settings.separate
     if chosen.input == "stems":
-        return {"file": None, "note": "separate.input=stems: nothing is separated"}, ()
-    from mixstyle.stages.common.public_separator import PUBLIC
+        return {"file": None, "note": "separate.input=stems: nothing is separated"}
     from mixstyle.stages.common.separators import configured_separator, is_small
 
     def load() -> Any:
@@ -41,12 +39,11 @@ def _separator(settings: Settings) -> tuple[dict[str, Any], tuple[Problem, ...]]
     facts = _file_facts(lambda: shipped(chosen.separator_checkpoint)) | {"config": shipped(chosen.separator_config)}
     separator = tried(load)
     if isinstance(separator, Failure):
-        return facts | {"loads": separator}, ()
+        return facts | {"loads": separator}
     facts |= {"fingerprint": separator.fingerprint, "precision": chosen.precision, "loads": True}
     if tried(lambda: is_small(separator)) is not True:
-        return facts, ()
-    what = "the separator is the small one that mixstyle ships, for trying things and not for research"
-    return facts, (Problem(what, f"mixstyle fetch-separator {PUBLIC}"),)
+        return facts
+    return facts | {"note": "the small one that mixstyle ships, for trying things and not for research"}
 
 
 def _encoder(settings: Settings) -> dict[str, Any]:

@@ -136,5 +136,5 @@ def _batches(
         worker_init_fn=leave_ctrl_c_to_parent,
         multiprocessing_context="fork" if options.workers else None,
     )
-    for stems, descriptors in raised(loader):
+    for stems, descriptors in raised(loader, "evaluate.workers"):
         yield Clips(stems, descriptors if here else None, way).to(device)

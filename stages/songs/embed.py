@@ -46,7 +46,8 @@ def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, m
     separator = configured_separator(chosen, device, for_encoder=True)
     if separator is None:
         raise MixstyleError(
-            "separate.input=stems: songs to embed have to be separated; name a profile of mixtures", code="bad-setting"
+            "separate.input=stems: songs to embed have to be separated; give --set separate.input=mixtures",
+            code="bad-setting",
         )
     if told := other_separator(encoder, separator):
         note(told)

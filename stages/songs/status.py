@@ -98,7 +98,9 @@ def _now(settings: Settings, root: Path) -> Provenance:
     device, chosen = torch.device("cpu"), dataclasses.replace(settings.separate, precision="fp32")
     separator = configured_separator(chosen, device, to_separate=False)
     if separator is None:
-        raise MixstyleError("separate.input=stems: an index takes mixtures", code="bad-setting")
+        raise MixstyleError(
+            "separate.input=stems: an index takes mixtures; give --set separate.input=mixtures", code="bad-setting"
+        )
     encoder = load_encoder(encoder_file(settings), device)
     found = Embedder(encoder, separator, chosen, device, cutting_version=version).fingerprint
     keep_models(models, found)

@@ -54,7 +54,9 @@ def write_stems(settings: Settings, songs: Sequence[Path], output: Path, form: A
         refuse_clashes(_paths(folder, form), [song])
     separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
     if separator is None:
-        raise MixstyleError("separate.input=stems: give a profile that separates", code="bad-option")
+        raise MixstyleError(
+            "separate.input=stems: nothing is separated; give --set separate.input=mixtures", code="bad-option"
+        )
 
     def write(song: Path, folder: Path, left_out: LeftOut) -> WrittenStems:
         whole = WholeSong(song)

@@ -317,7 +317,7 @@ def load_batches(
         # A fork shares the index of a large cache; workers use neither CUDA nor more than one thread.
         multiprocessing_context="fork" if workers else None,
     )
-    made = raised(loader)
+    made = raised(loader, "train.workers")
     for epoch, step in mine:
         yield dataset.collate(epoch, step, list(itertools.islice(made, len(wanted))))
 

@@ -244,7 +244,8 @@ class Training:
             self.say(f"train: {len(found)} processes deal out the shards anew; the checkpoint was of {len(stored)}")
         elif found != stored:
             raise MixstyleError(
-                f"{path}: its stream of shards stood elsewhere than the order of now says; undo the change, or",
+                f"{path}: the shards are read in another order now than when it was saved, so that training cannot go "
+                "on where it stood; undo what has changed since (the stems, or settings of train), or",
                 code="stale",
                 remedy=REBUILD,
             )

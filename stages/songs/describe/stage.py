@@ -157,7 +157,11 @@ def _read_all(
     if not all(is_stem_folder(song) for song in songs):
         separator = configured_separator(options, resolve_device(options.device))
         if separator is None:
-            raise MixstyleError("separate.input=stems: give the song's folder with --stems", code="bad-option")
+            raise MixstyleError(
+                "separate.input=stems: nothing is separated; give the song's folder "
+                "with --stems, or --set separate.input=mixtures",
+                code="bad-option",
+            )
         _tell_of_other_stems(cached, separator)
         known = cached_stems(settings, separator, cutting_rule(options))
     reader, left_out = SongReader(options, separator, measure=True, cached=known), LeftOut("describe")

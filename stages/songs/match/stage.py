@@ -171,7 +171,10 @@ def _separator(settings: Settings, songs: Sequence[Path]) -> Separator | None:
         return None
     separator = configured_separator(settings.separate, resolve_device(settings.separate.device))
     if separator is None:
-        raise MixstyleError("separate.input=stems: give folders of stems, or another profile", code="bad-option")
+        raise MixstyleError(
+            "separate.input=stems: nothing is separated; give folders of stems, or --set separate.input=mixtures",
+            code="bad-option",
+        )
     return separator
 
 

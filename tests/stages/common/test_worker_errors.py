@@ -27,7 +27,7 @@ def test_an_error_comes_in_its_place_with_its_code(workers: int) -> None:
     loader = DataLoader(
         ErrorsAsItems(_Numbers()), 2, num_workers=workers, collate_fn=collate_or_error, multiprocessing_context=context
     )
-    loaded = raised(loader)
+    loaded = raised(loader, "train.workers")
     assert [next(loaded).tolist(), next(loaded).tolist()] == [[0, 1], [2, 3]]
     with pytest.raises(MixstyleError) as caught:
         next(loaded)

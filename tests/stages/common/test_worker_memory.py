@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 from mixstyle.stages.common.worker_memory import as_made, collating
+from mixstyle.stages.settings.profile import load_settings
 
 MB = 1 << 18
 """Numbers of four bytes."""
@@ -53,7 +54,7 @@ def load(data: Large, workers: int = 2) -> list[tuple[str, list[float]]]:
         collate_fn=collating(as_made),
         multiprocessing_context="fork" if workers else None,
     )
-    return [(made.name, [float(part.mean()) for part in made.parts]) for made in raised(loader)]
+    return [(made.name, [float(part.mean()) for part in made.parts]) for made in raised(loader, "train.workers")]
 
 
 def expected(items: int) -> list[tuple[str, list[float]]]:
@@ -84,3 +85,5 @@ def test_a_worker_that_was_killed_is_told_in_words() -> None:
     with pytest.raises(MixstyleError) as caught:
         load(Large(4, dies=True))
     assert caught.value.code == "worker-died"
+    given = caught.value.message.partition("--set ")[2]
+    assert load_settings("demo", [given]).train.workers == 1

@@ -185,6 +185,8 @@ def test_load_takes_files_or_a_loaded_separator(settings: Settings, embedder: Em
     with pytest.raises(MixstyleError) as caught:
         embedder_of(stems_only)
     assert (caught.value.code, "separate.input=stems" in str(caught.value)) == ("bad-setting", True)
+    name, _, value = str(caught.value).partition("--set separate.")[2].partition("=")
+    embedder_of(dataclasses.replace(settings, separate=dataclasses.replace(stems_only.separate, **{name: value})))
 
 
 @pytest.mark.parametrize(
