@@ -103,9 +103,10 @@ def test_filter_takes_any_leading_shape_and_keeps_signals_apart() -> None:
     audio = torch.from_numpy(phrases(0.5, 6, seed=3)).view(3, 2, -1)
     together = k_weighted(audio, RATE)
     assert together.shape == audio.shape
-    torch.testing.assert_close(k_weighted(audio[1, 1], RATE), together[1, 1], atol=1e-7, rtol=0)
+    bound = rounding_bound(RATE) * float(audio.abs().max())  # products of other shapes may be summed in another order
+    torch.testing.assert_close(k_weighted(audio[1, 1], RATE), together[1, 1], atol=bound, rtol=0)
     audio[0] = 1e3  # a loud neighbour
-    torch.testing.assert_close(k_weighted(audio, RATE)[1:], together[1:], atol=1e-7, rtol=0)
+    torch.testing.assert_close(k_weighted(audio, RATE)[1:], together[1:], atol=bound, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -121,6 +122,7 @@ def test_equals_pyloudnorm(seed: int, channels: int) -> None:
 def test_equals_pyloudnorm_at_other_rates(rate: int) -> None:
     audio = phrases(5.2, 2, seed=1, rate=rate)
     expected = pyloudnorm.Meter(rate).integrated_loudness(audio.T.astype(np.float64))
+    # LU: as at 44.1 kHz; a sample of a block's 4,408 at the lowest rate is 10 log10(1 + 1 / 4408) = 0.001
     assert measure(audio, rate) == pytest.approx(expected, abs=2e-3)
 
 
@@ -166,7 +168,8 @@ def test_surround_channels_count_for_more() -> None:
     tone = sine(-20, 5)
     front, back = np.zeros((5, len(tone))), np.zeros((5, len(tone)))
     front[0], back[3] = tone, tone
-    assert measure(back) - measure(front) == pytest.approx(10 * np.log10(1.41), abs=1e-3)
+    # LU: float32 sums of 4,410 squares, sqrt(4410) 2^-24 = 4e-6 of them, are 1.7e-5 each
+    assert measure(back) - measure(front) == pytest.approx(10 * np.log10(1.41), abs=1e-4)
 
 
 def test_a_gain_moves_the_loudness_by_its_decibels() -> None:
@@ -205,7 +208,8 @@ def test_gating_follows_the_equations() -> None:
     second = [z for z in first if -0.691 + 10 * np.log10(z) > relative]
     assert len(second) < len(first)
     expected = -0.691 + 10 * np.log10(np.mean(second))
-    assert gated_loudness(power[None]).item() == pytest.approx(expected, abs=1e-4)
+    # LU: a float32 mean of 47 blocks of 4 steps is rounded by 51 x 2^-24 of itself at most, 1.3e-5
+    assert gated_loudness(power[None]).item() == pytest.approx(expected, abs=3e-5)
 
 
 def test_low_matmul_precision_and_autocast_do_not_reach_it() -> None:

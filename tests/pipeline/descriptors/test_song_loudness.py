@@ -140,7 +140,7 @@ def test_true_peak_between_samples() -> None:
     gains = np.abs(INTERPOLATOR @ np.exp(-0.5j * np.pi * np.arange(INTERPOLATOR.shape[1])))
     assert np.abs(20 * np.log10(gains)).max() < 0.35
     found = measure_song(audio, RATE).true_peak_dbtp
-    assert found - sample_peak == pytest.approx(3.01, abs=0.35)
+    assert found - sample_peak == pytest.approx(3.01, abs=0.1)  # dB, in phase 2
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_silence_and_what_passes_no_gate() -> None:
     assert math.isnan(silent.loudness_range_lu)
     faint = measure_song(tones([(-80, 5)]), 48_000)
     assert faint.loudness_lufs == LOUDNESS_FLOOR_LUFS
-    assert faint.true_peak_dbtp == pytest.approx(-80, abs=0.4)
+    assert faint.true_peak_dbtp == pytest.approx(-80, abs=0.2)  # dB; Tech 3341 allows +0.2 and -0.4
     nothing = SongMeter(RATE).result()
     assert (nothing.loudness_lufs, nothing.true_peak_dbtp) == (LOUDNESS_FLOOR_LUFS, PEAK_FLOOR_DBTP)
     assert math.isnan(nothing.loudness_range_lu)
