@@ -47,8 +47,8 @@ def test_a_silent_stem_leaves_the_others_as_they_are() -> None:
     faint = stems.clone()
     faint[:, 3] = 1e-8
     a, b = named(describe(stems)[0]), named(describe(faint)[0])
-    # a constant at -160 dBFS beside music: no spectrum, and of the mix's samples about a last bit of float32; in dB, sums
-    # of 8,192 squares are rounded by sqrt(8192) 2^-24 = 5.4e-6 of themselves, 2.4e-5
+    # a constant at -160 dBFS beside music: no spectrum, and of the mix's samples about a last bit of float32; sums of
+    # 8,192 squares are rounded by sqrt(8192) 2^-24 = 5.4e-6 of themselves, 2.4e-5 dB
     assert all(a[n] == pytest.approx(b[n], abs=1e-4) for n in INDEX)
 
 
