@@ -15,7 +15,7 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
 from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
-from mixstyle.cache.stem_store.manifest import load_manifest
+from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
 from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
 from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
@@ -139,7 +139,7 @@ def _clips(place: Place, stage: str) -> Iterator[Check]:
     lock = functools.partial(_all_shards, folder)
     named = functools.partial(_named, place)
     yield Check(named(SETTINGS), functools.partial(_check_settings, folder / SETTINGS), (stage,))
-    manifest = folder / "plan.jsonl.gz"
+    manifest = folder / MANIFEST
     if manifest.is_file():
         check = functools.partial(load_manifest, manifest)
         yield Check(named(manifest.name), check, (stage,), functools.partial(place.take_away, manifest.name), lock)
@@ -267,8 +267,8 @@ def _training(kept: KeptFolder) -> Iterator[Check]:
     if isinstance(kept, RemoteFolder):
         yield from _kept_files(kept, "train")
         return
-    if (folder / "settings.json").is_file():
-        path = folder / "settings.json"
+    if (folder / SETTINGS).is_file():
+        path = folder / SETTINGS
         yield Check(path, functools.partial(_check_settings, path), ("train", "--rebuild"))
     lock = functools.partial(locked, folder, "mixstyle verify --repair")
     for path in checkpoints_in(folder):
@@ -289,7 +289,7 @@ def _kept_files(kept: RemoteFolder, stage: str) -> Iterator[Check]:
         yield Check(Path(kept.name), damaged, (stage,) if kept.files else (stage, "--rebuild"), None)
     for name in sorted(kept.files):
         check, repair = functools.partial(kept.check, name), functools.partial(kept.forget, name)
-        if name == "settings.json":
+        if name == SETTINGS:
             yield Check(Path(kept.name) / name, check, (stage, "--rebuild"))
         else:
             yield Check(Path(kept.name) / name, check, (stage,), repair, lock)
@@ -324,8 +324,8 @@ def _json_of(folder: Path, stage: str) -> Iterator[Check]:
     """A page's numbers, and what it was made from."""
     if (folder / REPORTED).is_file():
         yield _removable(folder / REPORTED, functools.partial(read_json, folder / REPORTED), (stage,))
-    if (folder / "settings.json").is_file():
-        path = folder / "settings.json"
+    if (folder / SETTINGS).is_file():
+        path = folder / SETTINGS
         yield Check(path, functools.partial(_check_settings, path), (stage, "--rebuild"))
 
 
@@ -335,7 +335,7 @@ def _json_of(folder: Path, stage: str) -> Iterator[Check]:
 def _index(place: Place) -> Iterator[Check]:
     place.refresh()
     folder, named = place.folder, functools.partial(_named, place)
-    path = folder / "settings.json"
+    path = folder / SETTINGS
     if not path.is_file():
         return
     try:

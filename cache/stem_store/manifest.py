@@ -28,6 +28,8 @@ from mixstyle.cache.storage.atomic import write_bytes
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
+MANIFEST = "plan.jsonl.gz"
+"""Its name beside the shards."""
 VERSION = 1
 LONGEST_NUMBER = 18
 """Digits of a track's number."""

@@ -31,6 +31,9 @@ from mixstyle.pipeline.descriptors.k_weighting import (
     step_samples,
 )
 
+MOST_GAIN_DB = 60.0
+"""Clips and mixes are brought to a loudness by no more than this."""
+
 _CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)  # BS.1770-4 table 3: left, right, centre, surrounds
 
 _BLOCK = 32  # samples that one matrix product filters

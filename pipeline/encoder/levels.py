@@ -5,10 +5,9 @@ from torch import Tensor
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
+from mixstyle.pipeline.descriptors.loudness import MOST_GAIN_DB
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 
-MOST_GAIN_DB = 60.0
-"""No clip is moved by more."""
 FLOORS = {"dBFS": -120.0, "LUFS": LOUDNESS_FLOOR_LUFS}
 """What descriptors that move with level say of silence, by their unit."""
 

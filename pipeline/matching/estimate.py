@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 OCTAVE_FLOOR_DB = -40.0
 """An octave this far below the whole stem, or further, holds bleed and noise: nothing there is raised."""
 RAISED_FROM_DB = 10.0
-"""Above the floor by so much, an octave may be raised in full; between, in proportion."""
+"""Above the floor by so much, an octave (on the mix, a third octave) may be raised in full; between, in proportion."""
 NARROWEST_DB = 25.0
 """A side this far below the middle is not there: it is not raised, and no reference asks for less."""
 LEAST_GAIN_DB = 0.1

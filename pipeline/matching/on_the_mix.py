@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.matching.desk import WIDE, WIDTH_EDGES_HZ, Bounds, Strip
+from mixstyle.pipeline.matching.estimate import RAISED_FROM_DB
 from mixstyle.pipeline.matching.graphic import graphic_filters
 from mixstyle.pipeline.matching.profile import TINY, StemPower, band_points_hz, stem_power
 
@@ -18,8 +19,6 @@ Floats = NDArray[np.float64]
 
 FLOOR_DB = -65.0
 """A third octave this far below the whole mix, or further, is noise: it is not raised."""
-RAISED_FROM_DB = 10.0
-"""Above the floor by so much, it may be raised in full; between, in proportion."""
 NARROWEST_DB = 40.0
 """A third octave of the side this far below the middle's is not there."""
 

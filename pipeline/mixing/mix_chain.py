@@ -17,7 +17,7 @@ import torch
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
-from mixstyle.pipeline.descriptors.loudness import integrated_loudness
+from mixstyle.pipeline.descriptors.loudness import MOST_GAIN_DB, integrated_loudness
 from mixstyle.pipeline.descriptors.presence import is_present
 from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED, Parameter
 
@@ -26,8 +26,6 @@ PLACES = (*STEMS, MIX)
 """Where a mix chain has effects."""
 LEVELS = ("loudness_match", "stem_lufs", "mix_lufs")
 """What else it says, by name."""
-MOST_GAIN_DB = 60.0
-"""A mix's loudness is set by no more than this."""
 QUIET = 1e-6
 """Samples of a mix below this (-120 dBFS) do not tell its gain: their neighbours' is taken."""
 

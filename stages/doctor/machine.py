@@ -8,6 +8,7 @@ from typing import Any
 
 from mixstyle.cache.storage.compiled import c_compiler
 from mixstyle.pipeline.core.cores import usable_cores
+from mixstyle.stages.common.machine_memory import meminfo
 from mixstyle.stages.doctor.findings import Failure, Problem, Section, facts_of, tried
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -89,8 +90,8 @@ def memory_section() -> Section:
     facts = facts_of(
         {
             "total_bytes": total_bytes,
-            "available_bytes": lambda: _meminfo().get("MemAvailable"),
-            "swap_bytes": lambda: _meminfo().get("SwapTotal"),
+            "available_bytes": lambda: meminfo().get("MemAvailable"),
+            "swap_bytes": lambda: meminfo().get("SwapTotal"),
             "limit_bytes": memory_limit_bytes,
             "shared_memory_bytes": shared_memory_bytes,
         }
@@ -100,15 +101,7 @@ def memory_section() -> Section:
 
 def total_bytes() -> int:
     """The machine's memory."""
-    return _meminfo().get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _meminfo() -> dict[str, int]:
-    """Bytes by name; empty where the system has no such file."""
-    if not Path("/proc/meminfo").is_file():
-        return {}
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[-1] == "kB"}
+    return meminfo().get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory_limit_bytes(group: Path = _CGROUP) -> int | None:

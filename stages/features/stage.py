@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.features_layout import RowKeys, ShardRows
 from mixstyle.cache.features_store import FeatureStore, set_codec_threads
-from mixstyle.cache.stem_store.manifest import load_manifest
+from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCache
 from mixstyle.cache.stem_store.stream import verified_tracks
@@ -266,11 +266,11 @@ def _keys(cache: StemCache) -> RowKeys:
     if cache.complete:
         tracks = [(track["track_id"], track["path"], track["split"]) for s in cache.shards for track in s.tracks]
     else:
-        manifest = load_manifest(cache.stems_dir / "plan.jsonl.gz")
+        manifest = load_manifest(cache.stems_dir / MANIFEST)
         tracks = [(track.track_id, track.path, track.split) for track in manifest.tracks] if manifest else []
     if len(tracks) != cache.n_tracks:
         raise MixstyleError(
-            f"{cache.name}: its manifest (plan.jsonl.gz) is missing or of other music",
+            f"{cache.name}: its manifest ({MANIFEST}) is missing or of other music",
             code="step-missing",
             remedy=("separate",),
         )

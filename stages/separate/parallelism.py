@@ -21,6 +21,7 @@ from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
+from mixstyle.stages.common.machine_memory import meminfo
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
 from mixstyle.stages.separate.provenance import Streams, known_streams, settings_of_folder, threads_of
@@ -116,13 +117,10 @@ def _tuned(
     return tuning
 
 
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> float:
+def available_memory(told_by: Path = Path("/proc/meminfo")) -> float:
     """Bytes of the machine's memory that could be had now; half of all of it where only that is told (macOS)."""
-    try:
-        lines = meminfo.read_text(encoding="ascii").splitlines()
-        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        pass
+    if (available := meminfo(told_by).get("MemAvailable")) is not None:
+        return float(available)
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
     except (ValueError, OSError, AttributeError):

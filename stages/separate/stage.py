@@ -21,6 +21,7 @@ from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.music.listing import Listing, describe_change
 from mixstyle.cache.stem_store.failures import count_by_kind
 from mixstyle.cache.stem_store.manifest import (
+    MANIFEST,
     ListedTrack,
     Manifest,
     SplitSettings,
@@ -210,7 +211,7 @@ def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool, liste
     separator = configured_separator(chosen, device)
     streams = choose_streams(chosen, separator, device)
     folder = chosen.stems_dir
-    manifest_path = folder / "plan.jsonl.gz"
+    manifest_path = folder / MANIFEST
     stored = _stored_manifest(manifest_path, rebuild)
     # a folder is finished by the rule that it was begun with
     cutting_version = CUTTING_VERSION if rebuild else cutting_version_of(folder)

@@ -56,7 +56,7 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     """Settings that differ from those of the stems; or why that cannot be told (music that is not there, say)."""
     # only where there are stems to compare
     from mixstyle.cache.music.listing import describe_change, list_tracks
-    from mixstyle.cache.stem_store.manifest import load_manifest
+    from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.cache.storage.urls import shown
     from mixstyle.stages.separate.compared import device_type_of, separator_now, streams_now
@@ -72,7 +72,7 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
         streams = streams_now(chosen, separator, device)
         cutting = cutting_version_of(chosen.stems_dir)
         now = provenance_of(chosen, listing, separator, device, streams, cutting)
-        before = load_manifest(chosen.stems_dir / "plan.jsonl.gz")
+        before = load_manifest(chosen.stems_dir / MANIFEST)
     except MixstyleError as error:
         return [], told(error)
     change = describe_change(before.listing, listing) if before else "other music than in the manifest"

@@ -7,12 +7,10 @@ compiler is at hand; without it nothing but the speed differs, and the last bits
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.core.threads import run_each
 from mixstyle.pipeline.descriptors.bands_and_floors import (
     ACTIVE_DB,
     CROSSOVER_HZ,
@@ -51,7 +50,6 @@ from mixstyle.pipeline.descriptors.spectrum import (
 )
 
 Doubles = NDArray[np.float64]
-Part = TypeVar("Part")
 
 SOURCE = Path(__file__).with_name("measure.c")
 _ALWAYS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-mavx2", "-mfma")
@@ -136,7 +134,7 @@ class MeasureKernel:
             self._stem(left, left + 4 * samples, samples, ctypes.addressof(plan), scratch.data_ptr(), *out)
             self._scratch.append(scratch)
 
-        _each(run, [(clip, part) for clip in range(clips) for part in (S, *range(S))])
+        run_each(run, [(clip, part) for clip in range(clips) for part in (S, *range(S))])
         masked = torch.empty(clips, S, 7, dtype=torch.float64)
         sizes = np.array([*zip(frames, ERB_BANDS, strict=True)], np.int64)
         limits = 10 ** (ACTIVE_DB / 10), MASKING_LIMIT_DB
@@ -145,7 +143,7 @@ class MeasureKernel:
             tiles = coarse[clip].data_ptr(), fine[clip].data_ptr(), sizes.ctypes.data
             self._masking(*tiles, *limits, masked[clip].data_ptr())
 
-        _each(compare, range(clips))
+        run_each(compare, range(clips))
         numbers = values.float()
         left, right, mid, side = (nan_unless_finite(power) for power in numbers[..., :4].unbind(-1))
         lufs = gated_loudness(power.float())
@@ -191,16 +189,6 @@ class MeasureKernel:
         except IndexError:
             return torch.empty(size)
         return scratch if len(scratch) >= size else torch.empty(size)
-
-
-def _each(run: Callable[[Part], None], parts: Sequence[Part]) -> None:
-    threads = min(torch.get_num_threads(), len(parts))
-    if threads <= 1:
-        for part in parts:
-            run(part)
-        return
-    with ThreadPoolExecutor(threads) as pool:  # ctypes leaves the interpreter to other threads
-        list(pool.map(run, parts))
 
 
 @lru_cache(maxsize=16)

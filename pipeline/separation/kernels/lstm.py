@@ -9,16 +9,15 @@ at hand; without it nothing but the speed differs, and the last bits of what com
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Part = TypeVar("Part")
+from mixstyle.pipeline.core.threads import run_each
 
 SOURCE = Path(__file__).with_name("lstm.c")
 FLAGS = (
@@ -127,7 +126,7 @@ class ResidualLstm:
             strides = [x.stride(step), x.stride(batch), y.stride(step), y.stride(batch)]
             self._kernel.lstm(*pointers, steps, count, C, H, *strides, backward, mean, gain)
 
-        _each(run, [(backward, first) for backward in (0, 1) for first in range(0, items, together)])
+        run_each(run, [(backward, first) for backward in (0, 1) for first in range(0, items, together)])
 
     def _standardising(self, x: Tensor) -> tuple[float, float]:
         """The mean of x [F, T, C], and the inverse of its deviation."""
@@ -146,7 +145,7 @@ class ResidualLstm:
             pointers = (tensor.data_ptr() for tensor in (to[first:], of[first:], weights, bias))
             self._kernel.add_linear(*pointers, min(_ROWS, len(to) - first), C, K)
 
-        _each(run, range(0, len(to), _ROWS))
+        run_each(run, range(0, len(to), _ROWS))
 
 
 class KernelNorm:
@@ -234,17 +233,7 @@ def kernel_glu(x: Tensor, kernel: LstmKernel) -> Tensor:
 def _in_shares(run: Callable[[int, int], None], length: int) -> None:
     """Runs (first, count) on a share of the length for each thread."""
     share = -(-length // torch.get_num_threads()) or 1
-    _each(lambda first: run(first, min(share, length - first)), range(0, length, share))
-
-
-def _each(run: Callable[[Part], None], parts: Sequence[Part]) -> None:
-    threads = min(torch.get_num_threads(), len(parts))
-    if threads <= 1:
-        for part in parts:
-            run(part)
-        return
-    with ThreadPoolExecutor(threads) as pool:  # ctypes leaves the interpreter to other threads
-        list(pool.map(run, parts))
+    run_each(lambda first: run(first, min(share, length - first)), range(0, length, share))
 
 
 def _packed(lstm: nn.LSTM, direction: str) -> tuple[Tensor, Tensor]:

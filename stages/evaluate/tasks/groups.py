@@ -7,12 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import soundfile
 
-from mixstyle.cache.stem_store.manifest import load_manifest
+from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.evaluate import GroupedBy
 
-MANIFEST = "plan.jsonl.gz"
 """Of the stems, beside them."""
 LEAST_SHARE = 0.5
 """A way of grouping is taken where at least this share of the songs has others in its group."""

@@ -64,7 +64,7 @@ class Server:
     machines can reach it. Raises MixstyleError where there is no index, the host is no address of this machine, or the
     port is taken."""
 
-    def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 8050, take_songs: bool = False) -> None:
+    def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 0, take_songs: bool = False) -> None:
         host = host.strip("[]")
         check_host(host)
         with reached_index(settings) as here:
