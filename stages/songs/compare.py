@@ -70,7 +70,7 @@ class Comparison:
 
     @cached_property
     def apart(self) -> NDArray[np.float32]:
-        """Second less first, in deviations; 0 where it does not count."""
+        """Second minus first, in deviations; 0 where it does not count."""
         return np.where(self.counted, (self.values[1] - self.values[0]) / self.deviation, 0.0).astype(np.float32)
 
     @cached_property

@@ -121,7 +121,7 @@ def test_the_last_mount_that_holds_a_folder_tells_its_file_system(tmp_path: Path
 
 
 def test_a_card_that_torch_does_not_find() -> None:
-    facts = {"torchaudio_loads": True, "devices": {"cpu": "the only one"}, "nvidia_driver": "570.1"}
+    facts = {"torchaudio_loads": True, "devices": {"cpu": "no CUDA device found"}, "nvidia_driver": "570.1"}
     (problem,) = device_problems(facts | {"cuda_of_torch": None})
     assert ("570.1" in problem.what, "None" in problem.what) == (True, False)
     (other,) = device_problems(facts | {"cuda_of_torch": "99.9"})

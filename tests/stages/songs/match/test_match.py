@@ -26,6 +26,7 @@ from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.pipeline.matching.level import output_gain
 from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.stages.common.progress import Told, watched
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match.stage import MatchOutputs, apply, match
 from mixstyle.stages.songs.match.text import last_gain
@@ -102,7 +103,11 @@ def test_a_match_is_near_and_no_louder(
     assert told["after"] == pytest.approx(told["reference"], abs=0.4)
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
     assert "bass: +" in capsys.readouterr().out
-    apply(settings, tmp_path / "chain.json", [folder / "mine"], tmp_path / "again.wav")
+    bars: list[Told] = []
+    with watched(bars.append):
+        apply(settings, tmp_path / "chain.json", [folder / "mine"], tmp_path / "again.wav")
+    assert {one.what for one in bars} == {"look", "apply: reading", "apply", "apply: writing"}, "and not match"
+    assert [one.done for one in bars if one.what == "apply: reading"] == [1.0], "of one song"
     assert (tmp_path / "again.wav").read_bytes() == (tmp_path / "matched.wav").read_bytes()
 
 
