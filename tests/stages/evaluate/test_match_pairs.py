@@ -39,6 +39,7 @@ from mixstyle.stages.evaluate.match_rows import (
     settings_errors,
     unpaired,
 )
+from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.settings.profile import load_settings
 
 TOOLS = Tools(None, False, DescriptorMetric(np.ones(len(DESCRIPTORS))), False, None)
@@ -127,7 +128,8 @@ def test_the_same_pairs_are_measured_again(songs: Path, tmp_path: Path, capsys: 
     settings, task = load_settings("demo"), MatchTask(2, 1, effects=1, separate=False, clip_s=1.0)
     made = evaluate_match(songs, tmp_path, settings, task)
     assert json.loads((tmp_path / "metrics.json").read_text()) == made
-    assert "no evidence" in capsys.readouterr().out
+    assert made["songs"] == 2
+    assert evidence_note(2) in capsys.readouterr().out
     pair = draw_pair(songs, ["song 0", "song 1"], settings.evaluate.seed, 1, 1, RATE)
     assert pair.song == 1
     expected = mrstft(pair.mine.sum(0), pair.wanted.sum(0))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.evaluation import evaluation_of
 from helpers.mixed_cache import make_stems, settings_of
+from helpers.numbers import numbers
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.stages.evaluate.provenance import METRICS, prepare, provenance_of
@@ -40,11 +41,12 @@ def test_an_evaluation_is_done_left_or_not_begun(evaluated: tuple[Settings, Stem
     settings, cache = evaluated
     found = evaluate_status(settings, cache)
     assert (found.state, found.run, found.optional) == ("done", "", True)
-    assert found.done.endswith("2 of 2 tasks, 4 held-out songs")
+    assert numbers(found.done)[-3:] == [2, 2, 4], "tasks and songs"
     write_metrics(settings, "same_chain")
     found = evaluate_status(settings, cache)
     assert (found.state, found.run) == ("partly done", "mixstyle evaluate")
-    assert found.problems == ("left: content-hard",)
+    (left,) = found.problems
+    assert ("content-hard" in left, "same-chain" in left) == (True, False)
     (settings.evaluate.evaluate_dir / METRICS).unlink()
     assert evaluate_status(settings, cache).state == "partly done"
     (settings.evaluate.evaluate_dir / METRICS).write_text("{")
@@ -71,18 +73,22 @@ def test_another_checkpoint_is_measured_anew_without_rebuild(evaluated: tuple[Se
 
 def test_what_cannot_be_compared_is_told(evaluated: tuple[Settings, StemCache]) -> None:
     settings, cache = evaluated
-    assert "there are no stems" in evaluate_status(settings, None).problems[0]
-    (settings.train.checkpoint_dir / "best_model.pt").unlink()
+    found = evaluate_status(settings, None)
+    (problem,) = found.problems
+    assert (found.state, found.run, "stems" in problem) == ("done", "", True)
+    checkpoint = settings.train.checkpoint_dir / "best_model.pt"
+    checkpoint.unlink()
     found = evaluate_status(settings, cache)
-    assert found.state == "done"
-    assert "no such checkpoint" in found.problems[0]
+    (problem,) = found.problems
+    assert (found.state, found.run, str(checkpoint) in problem) == ("done", "", True)
 
 
 def test_tasks_that_need_a_separator_are_not_left_where_there_is_none(evaluated: tuple[Settings, StemCache]) -> None:
     settings, cache = evaluated
     options = dataclasses.replace(settings.evaluate, tasks=(*settings.evaluate.tasks, "robustness"))
     mixtures = dataclasses.replace(settings, evaluate=options)
-    assert evaluate_status(mixtures, cache).problems == ("left: robustness",)
+    (left,) = evaluate_status(mixtures, cache).problems
+    assert [name for name in (*settings.evaluate.tasks, "robustness") if name in left] == ["robustness"]
     stems = dataclasses.replace(mixtures, separate=dataclasses.replace(settings.separate, input="stems"))
     assert evaluate_status(stems, cache).state == "done"
 
