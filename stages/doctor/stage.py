@@ -16,7 +16,7 @@ from mixstyle.stages.doctor.findings import Failure, Problem, Section, as_json, 
 if TYPE_CHECKING:
     from mixstyle.stages.settings.profile import Settings
 
-VERSION = 1
+VERSION = 2
 """Of the JSON."""
 
 
