@@ -23,6 +23,8 @@ from mixstyle.cache.storage.fingerprint import as_json, fingerprint
 from mixstyle.cache.storage.place import Removable
 from mixstyle.pipeline.core.errors import MixstyleError
 
+SETTINGS = "settings.json"
+"""Its name beside a stage's outputs."""
 VERSION = 2
 FIRST = 1
 """What a version counts as where it is not stored."""

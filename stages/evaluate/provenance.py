@@ -10,7 +10,7 @@ from pathlib import Path
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.fingerprint import fingerprint
-from mixstyle.cache.storage.provenance import FIRST, Provenance, differences, guard, read_provenance
+from mixstyle.cache.storage.provenance import FIRST, SETTINGS, Provenance, differences, guard, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
 from mixstyle.pipeline.mixing.versions import chain_versions
@@ -21,7 +21,7 @@ from mixstyle.stages.evaluate.tasks.task import Task
 from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings
 
-SETTINGS, METRICS, PAGE = "settings.json", "metrics.json", "evaluation.html"
+METRICS, PAGE = "metrics.json", "evaluation.html"
 RENAMED = {"made_from.checkpoints": "encoders", "styles": "chains", "hard_styles": "hard_chains"}
 """Names in what evaluations stored that were others: old -> new."""
 RENAMED_FILES = {"fingerprint.npz": "separator_dependence.npz"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.formats import LISTING_VERSION
-from mixstyle.cache.storage.provenance import read_provenance
+from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 
 
@@ -19,7 +19,7 @@ def listing_version_of(stems_dir: Path) -> int:
 
 
 def _version_of(stems_dir: Path, name: str, present: int, done: str) -> int:
-    path = stems_dir / "settings.json"
+    path = stems_dir / SETTINGS
     if not path.exists():
         return present
     try:

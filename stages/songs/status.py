@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixstyle.cache.storage.provenance import Provenance, differences
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance, differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import told
@@ -28,8 +28,6 @@ from mixstyle.stages.songs.provenance import (
 
 if TYPE_CHECKING:
     from mixstyle.cache.song_index import SongIndex
-
-SETTINGS = "settings.json"
 
 
 def index_status(settings: Settings) -> StageStatus:
