@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.killed import run_until
+from helpers.numbers import numbers
 from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, profile, rows_of, settings_of
 
@@ -169,11 +170,11 @@ def test_a_torn_checkpoint_is_passed_over(shared: Path, unbroken: Path, capsys: 
     train(settings_of(shared / "torn", num_epochs=2))
     latest = shared / "torn" / "ckpt" / "latest.pt"
     latest.write_bytes(latest.read_bytes()[:-2000])
-    found, _ = newest_checkpoint(latest.parent)
+    found, (why,) = newest_checkpoint(latest.parent)
     assert found is not None
-    assert found[0].name == "checkpoint_epoch_2.pt"
+    assert (found[0].name, str(latest) in why) == ("checkpoint_epoch_2.pt", True)
     train(settings_of(shared / "torn", num_epochs=3))
-    assert "passed over" in capsys.readouterr().out
+    assert why in capsys.readouterr().out
     same_end(shared / "torn", unbroken)
 
 
@@ -395,7 +396,7 @@ def test_a_terminal_shows_a_table_and_a_pipe_plain_lines(shared: Path) -> None:
     assert plain.returncode == 0
     assert b"cosine to positives" not in told
     assert b"\x1b[" not in told
-    assert b"training: 6/6 steps" in told
+    assert b"6/6 steps" in told
 
 
 def test_a_cosine_that_ends_later_than_before_is_told(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -403,13 +404,13 @@ def test_a_cosine_that_ends_later_than_before_is_told(shared: Path, capsys: pyte
     folder = shared / "cosine"
     options = {"schedule": "cosine", "map_every": 0, "validate_every": 9}
     train(settings_of(folder, num_epochs=2, **options))
-    assert "jumps" not in capsys.readouterr().out
+    assert "train.schedule=" not in capsys.readouterr().out
     train(settings_of(folder, num_epochs=6, max_steps=6, **options))
-    told = capsys.readouterr().out
+    (told,) = (line for line in capsys.readouterr().out.splitlines() if "train.schedule=" in line)
     # step 4 of 4 had 0.003 (1 + cos(3/4 pi)) / 2, and would have 0.003 (1 + cos(3/6 pi)) / 2 of 6
-    assert "jumps from 0.000439 to 0.0015" in told
+    assert numbers(told)[:2] == [0.000439, 0.0015]
     train(settings_of(folder, num_epochs=6, max_steps=6, **options))
-    assert "jumps" not in capsys.readouterr().out
+    assert "train.schedule=" not in capsys.readouterr().out
 
 
 def test_rebuild_trains_anew_where_nothing_has_changed(shared: Path) -> None:
