@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
 
 from mixstyle.stages.settings.profile import Settings, load_settings
@@ -47,3 +49,17 @@ def settings_of(folder: Path, **changes: object) -> Settings:
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "ckpt" / "loss.csv").open()))
+
+
+def diverge(patch: pytest.MonkeyPatch) -> None:
+    """Has AdamW's first steps leave weights of 1e30, as a learning rate far too high would: no loss is finite then."""
+    whole = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, closure: None = None) -> None:
+        whole(self, closure)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.add_(1e30)
+
+    patch.setattr(torch.optim.AdamW, "step", step)

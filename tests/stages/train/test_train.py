@@ -15,7 +15,7 @@ import torch
 from helpers.killed import run_until
 from helpers.numbers import numbers
 from helpers.small_cache import make_cache
-from helpers.training import CLIP_S, profile, rows_of, settings_of
+from helpers.training import CLIP_S, diverge, profile, rows_of, settings_of
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST, load_checkpoint, newest_checkpoint, save_checkpoint
@@ -297,8 +297,9 @@ def test_changed_settings_are_named(shared: Path, unbroken: Path) -> None:
     assert (unbroken / "ckpt" / "final_model.pt").is_file()
 
 
-def test_a_loss_that_is_not_finite_stops_and_is_written_down(shared: Path) -> None:
-    settings = settings_of(shared / "diverging", learning_rate=1e30, num_epochs=30)
+def test_a_loss_that_is_not_finite_stops_and_is_written_down(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    diverge(monkeypatch)
+    settings = settings_of(shared / "diverging", num_epochs=30)
     with pytest.raises(MixstyleError) as error:
         train(settings)
     assert error.value.code == "not-finite"
