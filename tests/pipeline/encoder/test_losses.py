@@ -77,7 +77,8 @@ def test_two_axes_equal_the_definition_by_labels(batch: int, size: int, temperat
 def test_equal_embeddings_give_the_log_of_all_candidates(batch: int) -> None:
     same = torch.ones(batch, 5)
     result = info_nce(same, same, same, 0.1)
-    assert result.loss.item() == pytest.approx(math.log(2 * batch), abs=1e-6)
+    # cosines near 1 are rounded to 2^-24, divided by 0.1, and the loss is a difference of two: 1.2e-6
+    assert result.loss.item() == pytest.approx(math.log(2 * batch), abs=2e-6)
     assert result.accuracy.item() == 0  # a tie is no hit
 
 
@@ -86,6 +87,7 @@ def test_orthogonal_songs_in_closed_form() -> None:
     axes = torch.eye(2 * batch)
     result = info_nce(axes[:batch], axes[:batch], axes[batch:], temperature)
     expected = -math.log(math.exp(1 / temperature) / (math.exp(1 / temperature) + 2 * batch - 1))
+    # the loss of 0.046 is the difference of two numbers near 5, each rounded by 2^-22 = 2.4e-7: 1e-5 of it
     assert result.loss.item() == pytest.approx(expected, rel=1e-5)
     assert result.accuracy.item() == 1
     assert (result.positive_similarity.item(), result.other_similarity.item()) == (1, 0)
@@ -117,7 +119,8 @@ def test_gradient_is_that_of_finite_differences_of_the_loop() -> None:
                 moved = [x + sign * step if k == which else x for k, x in enumerate(arrays)]
                 ends.append(loop(moved[0], moved[1], moved[2], 0.3)["loss"])
             slope = (ends[0] - ends[1]) / 2e-5
-            assert tensor.grad[index].item() == pytest.approx(slope, abs=1e-5)
+            # float32: 9e-8 with AVX-512, 1.1e-7 with AVX2; nine times that
+            assert tensor.grad[index].item() == pytest.approx(slope, abs=1e-6)
 
 
 def test_what_is_watched_carries_no_gradient() -> None:

@@ -116,7 +116,7 @@ def test_a_new_file_is_a_new_objective(tmp_path: Path, monkeypatch: pytest.Monke
     all_objectives.cache_clear()
     try:
         assert set(objectives()) == {*SHIPPED, "wider-margin"}
-        assert chance_loss("wider-margin", 4) == pytest.approx(2.0794, abs=1e-4)
+        assert chance_loss("wider-margin", 4) == pytest.approx(2.0794, abs=1e-4)  # ln 8, to four decimals
     finally:
         sys.modules.pop(f"{package.__name__}.wider_margin", None)
         all_objectives.cache_clear()

@@ -100,7 +100,8 @@ def test_what_is_chosen_loses_to_nothing_else() -> None:
         made = SongRunner(strips, levels=strip_levels(strips, [stems.numpy()])).run(stems.sum(0).numpy(), stems.numpy())
         values = describe(torch.from_numpy(made[1])[None])[0].numpy()
         expected = METRIC.distances(values[None, columns], goal[columns], columns)[0]
-        assert found.distances[name] == pytest.approx(expected, abs=1e-3)
+        # it is told with four decimals: half of the last is 5e-5; descriptors of several clips at once move it less
+        assert found.distances[name] == pytest.approx(expected, abs=1e-4)
     kept = search_effects(replace(task, keep=STEMS), estimate(*profiles, keep=STEMS), METRIC, evaluations=8)
     assert list(kept.distances) == [NOTHING, CLOSED_FORM]
 
