@@ -77,7 +77,7 @@ def test_a_name_that_stands_twice_and_a_folder_called_yaml_are_told(tmp_path: Pa
     ):
         path.write_text(text)
         error = refused(path)
-        assert (error.code, f"{name} stands twice" in error.message) == ("bad-setting", True)
+        assert (error.code, name in error.message.replace(str(path), "")) == ("bad-setting", True)
     for text in ("? [a, b]\n: 1\n", "? {a: 1}\n: 2\n", "train: {1: 2, 1: 3}\n"):
         path.write_text(text)
         assert refused(path).code in ("bad-setting", "unknown-setting")
