@@ -47,7 +47,7 @@ def test_a_checkpoint_of_before_the_readers_is_read(tmp_path: Path) -> None:
     assert (loaded.step, loaded.epoch) == (7, 1)
     assert loaded.separators == (), "its settings name no separator"
     for name, value in encoder.state_dict().items():
-        torch.testing.assert_close(loaded.encoder.state_dict()[name], value, atol=0, rtol=0)
+        torch.testing.assert_close(loaded.encoder.state_dict()[name], value, atol=0, rtol=0)  # stored bits, read back
     torch.save({**old, "version": 2}, path)
     for wrong, code in ((path, "unknown-version"), (tmp_path / "none.pt", "not-found")):
         with pytest.raises(MixstyleError) as caught:

@@ -109,4 +109,5 @@ def test_whitened_values_are_centred_and_not_scaled_for_cosines() -> None:
     x = np.array([[3.0, 1.0], [5.0, 1.5], [4.0, 2.0]], np.float32)
     centred = x - x.mean(0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    # float32: a mean, a difference and a norm of small numbers, 2^-24 = 6e-8 each
     np.testing.assert_allclose(comparable(x, "whitened descriptors"), unit, rtol=1e-6)

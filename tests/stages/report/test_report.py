@@ -165,7 +165,7 @@ def test_loss_csv_follows_the_training(finished: Path) -> None:
     rows, source = read(finished / "report" / "loss.csv"), read(finished / "checkpoints" / "loss.csv")
     assert [row["step"] for row in rows] == [row["step"] for row in source]
     for row, original in zip(rows, source, strict=True):
-        assert float(row["train_loss"]) == pytest.approx(float(original["train_loss"]), rel=1e-5)
+        assert float(row["train_loss"]) == pytest.approx(float(original["train_loss"]), rel=1e-5)  # six digits
 
 
 def test_long_trainings_are_averaged() -> None:

@@ -58,6 +58,7 @@ def test_songs_are_ranked_by_the_stem_alone(tmp_path: Path) -> None:
     assert [m.song.path for m in found] == [f"{having[i]:02}.wav" for i in np.argsort(expected)]
     np.testing.assert_allclose([m.score for m in found], np.sort(expected), rtol=1e-4)
     pairs = [np.sqrt(((z[0][i] - z[0][j]) ** 2).mean()) for i in range(len(having)) for j in range(i)]
+    # half of a pair: the two count the same pairs
     assert found[3].closer_than == pytest.approx(np.mean(np.array(pairs) > found[3].score), abs=0.5 / len(pairs))
     assert {DESCRIPTORS[one.column].stem for m in found for one in (*m.alike, *m.apart)} == {"drums"}
     same = find(songs, VALUES[7], 1)
@@ -67,7 +68,7 @@ def test_songs_are_ranked_by_the_stem_alone(tmp_path: Path) -> None:
     assert [m.score for m in find(songs, other)] == [m.score for m in found]
     told = matches_as_json(query_of(query), found, SONGS, "drums")
     assert told["stem"] == "drums"
-    assert told["songs"][0]["distance"] == pytest.approx(found[0].score, rel=1e-5)
+    assert told["songs"][0]["distance"] == pytest.approx(found[0].score, rel=1e-5)  # six digits
     assert matches_as_csv(found, "drums").splitlines()[0].split(",")[2] == "distance"
 
 

@@ -58,4 +58,5 @@ def test_a_look_tells_mono_and_clipping(tmp_path: Path) -> None:
     assert [look.mono for look in looks] == [False, True, True]
     assert [look.clipped > 100 for look in looks] == [False, False, True]
     assert [look.frames for look in looks] == [RATE] * 3
+    # of 44,100 samples: sqrt(44100) 2^-24 is 1.3e-5, half of which is left after the root
     assert looks[0].level.deviation == pytest.approx(stereo.mean(1).std(), rel=1e-5)

@@ -58,6 +58,7 @@ def test_a_songs_embedding_is_the_mean_of_its_clips() -> None:
     found = song_embeddings(clips, songs)
     assert found.shape == (3, 4)
     unit = clips[2:5] / np.linalg.norm(clips[2:5], axis=1, keepdims=True)
+    # float64: means and norms of a few numbers, 2^-53 = 1e-16 each
     np.testing.assert_allclose(found[1], unit.mean(0) / np.linalg.norm(unit.mean(0)), rtol=1e-12)
 
 
