@@ -240,7 +240,7 @@ def test_it_ends_on_sigterm_where_a_script_has_it_ignore_sigint(page_settings: S
         signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
-    assert any("songs at http" in line for line in lines)
+    assert any("http://" in line for line in lines)
     assert list(tmp_path.glob("mixstyle-browse-*"))
     process.terminate()
     assert process.wait(timeout=60) == 0
