@@ -105,7 +105,7 @@ def settings_of(config: str, overrides: list[str] | None, *, training: bool = Tr
     settings = load_settings(config, overrides or [], given, training=training)
     named, own = dict(given), ""
     if MUSIC in given:
-        own = shown(load_settings(config, training=training).separate.data_path)
+        own = shown(load_settings(config, training=False).separate.data_path)  # the profile alone need not be whole
     elif not any(text.partition("=")[0].strip() == MUSIC for text in overrides or []):
         found = remembered_music(settings.separate.stems_dir, settings.separate.data_path)
         if found is not None:

@@ -37,6 +37,9 @@ _READS = {
     "fetch-separator": (),
 }
 """Sections of the settings that a command reads."""
+_COMPARED = frozenset({"separate.clips_per_track", "separate.clip_s", "train.clip_duration_s", "remix.clip_s"})
+"""Settings that have to go together: every command that is a step of a training refuses them where they do not."""
+_COMPARE_NOTHING = ("index", "fetch-separator")
 MUSIC = "separate.data_path"
 ANY_FOLDER = "FOLDER"
 """Stands for a folder of music in commands of messages, where none is known."""
@@ -61,18 +64,25 @@ class CalledWith:
     def command(self, words: Sequence[str]) -> str:
         """A mixstyle command with those of these options that it reads, quoted for a shell."""
         stage, options = words[0], _OPTIONS.get(words[0], {})
-        sections = _READS.get(stage)
         more = ["--config", self.config]
         for text in self.overrides:
-            if sections is None or text.partition(".")[0].strip() in sections:
+            if _reads(stage, text.partition("=")[0].strip()):
                 more += ["--set", text]
         for name, value in (self.given or {}).items():
-            if sections is None or name.partition(".")[0] in sections:
+            if _reads(stage, name):
                 text = value if isinstance(value, str) else json.dumps(value)
                 said = [options[name], text] if name in options else ["--set", f"{name}={text}"]
                 if said[0] == "--set" or said[0] not in words:
                     more += said
         return shlex.join(["mixstyle", *words, *more])
+
+
+def _reads(stage: str, name: str) -> bool:
+    """Whether a command works otherwise, or not at all, without a setting that this run was given."""
+    sections = _READS.get(stage)
+    if sections is None or name.partition(".")[0].strip() in sections:
+        return True
+    return name in _COMPARED and stage not in _COMPARE_NOTHING
 
 
 _called: ContextVar[tuple[CalledWith, object] | None] = ContextVar("called", default=None)

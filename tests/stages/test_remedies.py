@@ -294,6 +294,21 @@ def test_steps_in_a_folder_of_another_command_are_helped_by_that_command() -> No
     assert caught.value.remedy == ()
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_command_that_is_told_has_the_settings_that_have_to_go_together(typed: Typed) -> None:
+    short = ["--set", f"separate.clip_s={CLIP_S / 2}", "--set", f"train.clip_duration_s={CLIP_S / 2}"]
+    (command,) = typed.follow("features", *CONFIG, *short)
+    assert command == ["separate", *CONFIG, *short]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_profile_that_an_override_completes_takes_music_from_elsewhere(typed: Typed) -> None:
+    Path("long.yaml").write_text(
+        "train: {clip_duration_s: 12}\nseparate: {input: stems, stems_dir: long, device: cpu}\n"
+    )
+    typed.good("separate", "--config", "long.yaml", "--set", "separate.clip_s=12", "--data-path", "own", "--plan")
+
+
 def test_an_option_that_a_message_names_itself_is_not_added_again() -> None:
     called = commands.CalledWith("cpu", (), {"embed.index_dir": "a", "embed.encoder": "e.pt"})
     told = called.command(("index", "music", "--rebuild", "--index", "b"))
