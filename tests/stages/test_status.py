@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import soundfile
+from helpers.failure_log import read_failures
 from helpers.mixed_cache import CLIP_S, FRAMES, clip_of, make_stems, settings_of
 from helpers.numbers import numbers
 
 from mixstyle.cache.features_store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST, LATEST
 from mixstyle.cache.music.listing import list_tracks
-from mixstyle.cache.stem_store.failures import read_failures
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.features.stage import features

@@ -16,7 +16,7 @@ from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.stages.evaluate import provenance as module
-from mixstyle.stages.evaluate.provenance import SETTINGS, changes, prepare, provenance_of
+from mixstyle.stages.evaluate.provenance import changes, prepare, provenance_of
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.settings.profile import Settings
 
