@@ -12,7 +12,7 @@ from helpers.training import settings_of
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.stages.evaluate import provenance as module
