@@ -112,7 +112,7 @@ class Kind:
         self.matched: SongMatch | None = None
 
     def closed_form(self) -> None:
-        """The matched that `render` takes."""
+        """Makes the match that `render` takes."""
         self.matched = self._made(search=False)
 
     def search(self) -> None:

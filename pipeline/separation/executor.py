@@ -296,3 +296,9 @@ class ChunkQueue:
         if self._told is not None and places:
             last = places[-1][0]
             self._told(last.key, 1 - last.waiting / last.chunks)
+
+
+def separate_all(executor: BatchExecutor, requests: Sequence[ClipRequest]) -> list[Tensor]:
+    """The stems [4, 2, stop - start] of clips, in their order; chunks of several share batches."""
+    groups = ChunkQueue(executor).separated((place, [request]) for place, request in enumerate(requests))
+    return [stems for group in groups for stems in group.stems]

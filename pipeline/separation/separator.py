@@ -16,7 +16,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.architectures.base import SeparationNetwork, TakesLstmKernel
 from mixstyle.pipeline.separation.architectures.registry import architectures
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest, OverlapAdd
-from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
+from mixstyle.pipeline.separation.executor import BatchExecutor, separate_all
 from mixstyle.pipeline.separation.kernels.lstm import NAME, LstmKernel
 from mixstyle.pipeline.separation.msst import SeparatorFile, digest, read_separator_config, read_state_dict
 
@@ -109,8 +109,7 @@ class Separator:
             streams = threads if -(-chunks // self.batch_chunks) >= threads else 1
             threads //= streams
         with BatchExecutor(self, streams, threads, self.batch_chunks) as executor:
-            groups = ChunkQueue(executor).separated((place, [request]) for place, request in enumerate(requests))
-            return [stems for group in groups for stems in group.stems]
+            return separate_all(executor, requests)
 
     @torch.inference_mode()
     def run_network(self, chunks: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.chunks import ClipRequest
-from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
+from mixstyle.pipeline.separation.executor import BatchExecutor, separate_all
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
@@ -81,8 +81,7 @@ def tuned_separation(
     def separate(mixtures: Sequence[Tensor]) -> list[Tensor]:
         streams = choose_streams(chosen, separator, separator.device, measure)
         with start_streams(separator, streams) as executor:
-            requests = ((place, [ClipRequest.whole(mixture)]) for place, mixture in enumerate(mixtures))
-            return [stems for group in ChunkQueue(executor).separated(requests) for stems in group.stems]
+            return separate_all(executor, [ClipRequest.whole(mixture) for mixture in mixtures])
 
     return separate
 
