@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixstyle.cache.features_store import FeatureStore
+    from mixstyle.cache.feature_store.store import FeatureStore
     from mixstyle.cache.models.exports import load_encoder
     from mixstyle.cache.stem_store.stem_cache import StemCache
     from mixstyle.library import Index, compare, describe_song, search
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from mixstyle.pipeline.separation.chunks import ClipRequest
     from mixstyle.pipeline.separation.separator import Separator, load_separator
     from mixstyle.pipeline.synth.song import render_song
-    from mixstyle.stages.songs.compare import Comparison
+    from mixstyle.stages.songs.compare.stage import Comparison
     from mixstyle.stages.songs.describe.song import DescribedSong
-    from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder, load
-    from mixstyle.stages.songs.search import Match
+    from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder, load
+    from mixstyle.stages.songs.search.stage import Match
 
 __version__ = "0.1.0"
 
 _HOME = {
     "library": ("Index", "compare", "describe_song", "search"),
     "cache.models.exports": ("load_encoder",),
-    "cache.features_store": ("FeatureStore",),
+    "cache.feature_store.store": ("FeatureStore",),
     "cache.stem_store.stem_cache": ("StemCache",),
     "pipeline.descriptors.compute": ("describe",),
     "pipeline.descriptors.table": ("DESCRIPTORS",),
@@ -45,10 +45,10 @@ _HOME = {
     "pipeline.separation.separator": ("Separator", "load_separator"),
     "pipeline.synth.song": ("render_song",),
     "pipeline.core.stems": ("SAMPLE_RATE", "STEMS"),
-    "stages.songs.compare": ("Comparison",),
+    "stages.songs.compare.stage": ("Comparison",),
     "stages.songs.describe.song": ("DescribedSong",),
-    "stages.songs.embedder": ("EmbeddedSong", "Embedder", "load"),
-    "stages.songs.search": ("Match",),
+    "stages.songs.embed.embedder": ("EmbeddedSong", "Embedder", "load"),
+    "stages.songs.search.stage": ("Match",),
 }
 _MODULE = {name: f"mixstyle.{module}" for module, names in _HOME.items() for name in names}
 

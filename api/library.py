@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.cache.song_index import IndexedSong, share_farther
+from mixstyle.cache.song_index.index import IndexedSong, share_farther
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.songs.compare import Comparison, comparison
+from mixstyle.stages.songs.compare.stage import Comparison, comparison
 from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_among
 from mixstyle.stages.songs.describe.song import DescribedSong
-from mixstyle.stages.songs.embedder import EmbeddedSong, Embedder, Music, load
-from mixstyle.stages.songs.index import opened_index
-from mixstyle.stages.songs.search import Match, check_k, matches
-from mixstyle.stages.songs.stem_search import check_stem
+from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder, Music, load
+from mixstyle.stages.songs.index.stage import opened_index
+from mixstyle.stages.songs.search.by_stem import check_stem
+from mixstyle.stages.songs.search.stage import Match, check_k, matches
 
 
 def describe_song(

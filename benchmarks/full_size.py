@@ -29,10 +29,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mixstyle.cache.features_layout import RowKeys, ShardRows
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.layout import RowKeys, ShardRows
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.music.listing import list_tracks, with_spot_checks
-from mixstyle.cache.song_index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.stem_store.failures import failures_of, write_failures
 from mixstyle.cache.stem_store.manifest import SplitSettings, load_manifest, make_manifest, ordered, store_manifest
 from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, read_shard, shard_numbers, write_shard
@@ -41,8 +41,8 @@ from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.indexed import KnownSong
-from mixstyle.stages.songs.search import matches
+from mixstyle.stages.songs.index.indexed import KnownSong
+from mixstyle.stages.songs.search.stage import matches
 
 CLIPS, TRACKS_PER_SHARD = 2, 32
 """As in the profile `fma`."""

@@ -35,9 +35,9 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.songs.clips import SongClips, SongReader
-from mixstyle.stages.songs.match_metric import metric_of_file
-from mixstyle.stages.songs.match_render import Targets
-from mixstyle.stages.songs.song_match import SongMatch, make_match
+from mixstyle.stages.songs.match.metric import metric_of_file
+from mixstyle.stages.songs.match.render import Targets
+from mixstyle.stages.songs.match.song_match import SongMatch, make_match
 from mixstyle.stages.songs.whole_song import WholeSong
 
 RENDERED_S = 60.0

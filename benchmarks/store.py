@@ -24,7 +24,7 @@ from zarr.codecs import BloscCodec, BloscShuffle, GzipCodec, ZstdCodec
 from zarr.codecs import numcodecs as others
 from zarr.storage import MemoryStore
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 
 
 def codecs() -> dict[str, dict[str, Any]]:

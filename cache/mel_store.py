@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from mixstyle.cache.features_damage import UNREADABLE
+from mixstyle.cache.feature_store.damage import UNREADABLE
 from mixstyle.cache.storage.atomic import drop_scratch, scratch_folder
 from mixstyle.cache.storage.locks import is_guarded, turn
 from mixstyle.pipeline.core.errors import MixstyleError, one_line

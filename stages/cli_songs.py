@@ -171,7 +171,7 @@ def embed_command(
 
       mixstyle embed a.wav b.wav -o embeddings.npy --encoder encoder.safetensors
     """
-    from mixstyle.stages.songs.embed import embed
+    from mixstyle.stages.songs.embed.stage import embed
 
     embed(_to_embed(config, overrides, encoder, device), songs, output)
 
@@ -195,7 +195,7 @@ def index_command(
 
       mixstyle index ~/music --index ~/music.index --encoder encoder.safetensors
     """
-    from mixstyle.stages.songs.index import index
+    from mixstyle.stages.songs.index.stage import index
 
     cluster = ray_options(ray, allow_mixed)
     index(_to_embed(config, overrides, encoder, device, index_dir), folder, rebuild, cluster)
@@ -223,7 +223,7 @@ def search_command(
 
       mixstyle search song.wav --stem drums
     """
-    from mixstyle.stages.songs.search import search
+    from mixstyle.stages.songs.search.stage import search
 
     search(_to_embed(config, overrides, encoder, device, index_dir), song, k, json, csv, stem)
 
@@ -246,7 +246,7 @@ def compare_command(
 
       mixstyle compare mine.wav reference.wav --png compared.png
     """
-    from mixstyle.stages.songs.compare import compare
+    from mixstyle.stages.songs.compare.stage import compare
 
     compare(_to_embed(config, overrides, encoder, device, index_dir), first, second, png, json, csv)
 

@@ -49,7 +49,7 @@ def demo_songs_command(
 
       mixstyle demo-songs data/songs --songs 4 --seed 7
     """
-    from mixstyle.stages.demo_songs import demo_songs
+    from mixstyle.stages.demo_songs.stage import demo_songs
 
     chosen = settings_of(
         config,

@@ -12,14 +12,14 @@ from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.common.commands import ANY_FOLDER, completed
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.stage_status import StageStatus
-from mixstyle.stages.demo_songs_status import demo_songs_status
+from mixstyle.stages.demo_songs.status import demo_songs_status
 from mixstyle.stages.evaluate.status import evaluate_status
 from mixstyle.stages.features.status import features_status
 from mixstyle.stages.remix.status import remix_status
 from mixstyle.stages.report.status import report_status
 from mixstyle.stages.separate.status import separate_status
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.status import index_status
+from mixstyle.stages.songs.index.status import index_status
 from mixstyle.stages.steps.first_step import what_separate_lacks
 from mixstyle.stages.train.status import train_status
 

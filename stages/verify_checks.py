@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import checkpoints_in, load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.song_index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
+from mixstyle.cache.song_index.index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
 from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
@@ -29,12 +29,12 @@ from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import ANY_FOLDER
-from mixstyle.stages.demo_songs_listing import is_whole, read_listing
+from mixstyle.stages.demo_songs.listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
 from mixstyle.stages.settings.kept import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.index_reach import place_of_index
+from mixstyle.stages.songs.index.reach import place_of_index
 
 REPORTED = "metrics.json"
 

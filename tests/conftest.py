@@ -84,7 +84,7 @@ def page_settings(tmp_path_factory: pytest.TempPathFactory) -> "Settings":
     from helpers.small_encoder import embedding_profile
     from helpers.small_separator import write_songs
 
-    from mixstyle.stages.songs.index import index
+    from mixstyle.stages.songs.index.stage import index
 
     folder = tmp_path_factory.mktemp("browse")
     chosen = embedding_profile(folder, write_songs(folder / "music", 6))

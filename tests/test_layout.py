@@ -191,7 +191,7 @@ def test_clips_are_cut_in_one_place() -> None:
 def test_commands_load_separators_in_one_place() -> None:
     """There they tell of the small one. `load` of the Python API and the check of a downloaded file are no commands
     that separate."""
-    own = {"stages/songs/embedder.py", "stages/fetch_separator.py"}
+    own = {"stages/songs/embed/embedder.py", "stages/fetch_separator.py"}
     assert callers({"load_separator"}) == {"stages/common/separators.py", *own}
 
 
@@ -202,7 +202,7 @@ def test_a_second_path_would_be_seen(tmp_path: Path) -> None:
     assert callers({"mel"}, tmp_path) == callers({"encoder"}, tmp_path) == {"stages/songs/again.py"}
 
 
-@pytest.mark.parametrize("name", ["train.stage", "features.stage", "songs.describe.stage", "songs.index"])
+@pytest.mark.parametrize("name", ["train.stage", "features.stage", "songs.describe.stage", "songs.index.stage"])
 def test_commands_load_what_they_need_alone(name: str) -> None:
     """scikit-learn, with pandas and SciPy's statistics, was a third of what each process of `train` loaded."""
     loaded = loaded_at_start(f"mixstyle.stages.{name}")

@@ -42,7 +42,7 @@ from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.separate.parallelism import tuned_separation
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.match_metric import metric_of_file
+from mixstyle.stages.songs.match.metric import metric_of_file
 
 VERSION = 2
 CLIP_S = 10.0

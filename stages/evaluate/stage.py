@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.stem_store.kept_shards import stems_place
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.urls import without_file_scheme
 from mixstyle.pipeline.core.errors import MixstyleError

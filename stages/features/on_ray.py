@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from mixstyle.cache.features_place import MACHINES
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.place import MACHINES
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.stages.cluster.actor import request_of

@@ -1,6 +1,6 @@
 """What descriptors were made from, and why they do not fit the stems that are there. Without torch, for `status`."""
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import RENAMED, StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import Provenance, differences, rename

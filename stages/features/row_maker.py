@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mixstyle.cache.features_store import FeatureStore, set_codec_threads
+from mixstyle.cache.feature_store.store import FeatureStore, set_codec_threads
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.stages.features.stage import fill

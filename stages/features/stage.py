@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixstyle.cache.features_layout import RowKeys, ShardRows
-from mixstyle.cache.features_store import FeatureStore, set_codec_threads
+from mixstyle.cache.feature_store.layout import RowKeys, ShardRows
+from mixstyle.cache.feature_store.store import FeatureStore, set_codec_threads
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
 from mixstyle.cache.stem_store.stem_cache import CachedClip, CachedTrack, StemCache

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from mixstyle.cache.features_place import features_place
+from mixstyle.cache.feature_store.place import features_place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import told
@@ -11,7 +11,7 @@ from mixstyle.stages.common.stage_status import StageStatus, helping, not_opened
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
-    from mixstyle.cache.features_store import FeatureStore
+    from mixstyle.cache.feature_store.store import FeatureStore
     from mixstyle.cache.stem_store.stem_cache import StemCache
     from mixstyle.cache.storage.place import Place
 
@@ -49,7 +49,7 @@ def _store_status(place: "Place", cache: "StemCache | None") -> "tuple[FeatureSt
         return None, not_opened("features", error)
     if not place.foreign and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         return None, StageStatus("features", "not started", run="mixstyle features")
-    from mixstyle.cache.features_store import FeatureStore
+    from mixstyle.cache.feature_store.store import FeatureStore
     from mixstyle.stages.features.provenance import stale_reasons
 
     try:

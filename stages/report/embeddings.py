@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
 from mixstyle.pipeline.encoder.embed_clips import embed_with_each

@@ -8,7 +8,7 @@ from mixstyle.stages.settings.kept import report_folder
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
-    from mixstyle.cache.features_store import FeatureStore
+    from mixstyle.cache.feature_store.store import FeatureStore
     from mixstyle.cache.stem_store.stem_cache import StemCache
 
 INPUTS = {"checkpoint": "the checkpoint", "stems": "the stems", "features": "the descriptors"}

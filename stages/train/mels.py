@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import mel_settings
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache

@@ -10,7 +10,7 @@ from mixstyle.stages.settings.kept import trained_folder
 from mixstyle.stages.settings.profile import Settings
 
 if TYPE_CHECKING:
-    from mixstyle.cache.features_store import FeatureStore
+    from mixstyle.cache.feature_store.store import FeatureStore
     from mixstyle.cache.stem_store.stem_cache import StemCache
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import (
     MIXED_FROM,
     checkpoints_in,

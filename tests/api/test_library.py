@@ -12,16 +12,16 @@ from helpers.small_separator import CLIP_S, song, write_songs
 from typer.testing import CliRunner
 
 import mixstyle
-from mixstyle.cache.song_index import share_farther
+from mixstyle.cache.song_index.index import share_farther
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.cli import app
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs import compare as compare_module
-from mixstyle.stages.songs import search as search_module
-from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.embedder import Embedder
-from mixstyle.stages.songs.index import index
+from mixstyle.stages.songs.compare import stage as compare_module
+from mixstyle.stages.songs.embed.embedder import Embedder
+from mixstyle.stages.songs.embed.stage import embedder_of
+from mixstyle.stages.songs.index.stage import index
+from mixstyle.stages.songs.search import stage as search_module
 
 SONGS = 5
 

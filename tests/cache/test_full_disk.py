@@ -14,17 +14,17 @@ import torch
 from helpers.small_encoder import write_encoder
 from helpers.store_rows import shard
 
-from mixstyle.cache.features_layout import RowKeys
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.layout import RowKeys
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import load_checkpoint, save_checkpoint
 from mixstyle.cache.music.writer import AudioForm, audio_writer
-from mixstyle.cache.song_index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.storage.atomic import write_bytes
 from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
-from mixstyle.stages import demo_songs
+from mixstyle.stages.demo_songs import stage as demo_songs
 
 ROOM_BYTES = 16_384
 

@@ -36,13 +36,13 @@ from safetensors.torch import save_file
 from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.cache.models.checkpoints import build_encoder, describe_encoder, load_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.song_index import STATE, SongIndex
+from mixstyle.cache.song_index.index import STATE, SongIndex
 from mixstyle.cache.storage import tuning_cache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.tuning import Tuning
-from mixstyle.stages.demo_songs_listing import read_listing
+from mixstyle.stages.demo_songs.listing import read_listing
 from mixstyle.stages.evaluate.embeddings import missing_rows, read_embeddings
 from mixstyle.stages.evaluate.models import MfccRow
 from mixstyle.stages.evaluate.tasks.metrics import MFCC

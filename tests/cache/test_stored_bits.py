@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.stored_kinds import KINDS, Stored, mels, nearest, part, sidecar, stems, without_checksums
 
-from mixstyle.cache.song_index import SongIndex
+from mixstyle.cache.song_index.index import SongIndex
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from helpers.s3_server import BUCKET
 from helpers.store_rows import shard
-from mixstyle.cache.features_layout import RowKeys
-from mixstyle.cache.features_place import features_place
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.layout import RowKeys
+from mixstyle.cache.feature_store.place import features_place
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers.s3_server import BUCKET
-from mixstyle.cache.index_place import LEFT_OUT, SETTINGS, index_place
-from mixstyle.cache.song_index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.place import LEFT_OUT, SETTINGS, index_place
 from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import Place

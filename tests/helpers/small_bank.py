@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers.small_cache import stems_of
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance, guard

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mixstyle.cache.features_layout import ShardRows
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.layout import ShardRows
+from mixstyle.cache.feature_store.store import FeatureStore
 
 __all__ = ["FeatureStore", "shard"]
 

@@ -14,7 +14,7 @@ from helpers.small_encoder import write_encoder
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import load_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_export
-from mixstyle.cache.song_index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.stem_store.manifest import load_manifest
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import read_provenance

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mixstyle.cache.features_store import set_codec_threads
+from mixstyle.cache.feature_store.store import set_codec_threads
 from mixstyle.cache.storage.tuning_cache import tunings_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages import cli

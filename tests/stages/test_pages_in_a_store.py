@@ -81,7 +81,7 @@ def damage(prefix: str, name: str) -> None:
 
 
 def test_a_report_is_that_of_a_folder_and_is_made_again_where_it_is_damaged(trained: Settings, tmp_path: Path) -> None:
-    from mixstyle.cache.features_store import FeatureStore
+    from mixstyle.cache.feature_store.store import FeatureStore
     from mixstyle.cache.stem_store.stem_cache import StemCache
 
     cache, store = StemCache(trained.separate.stems_dir), FeatureStore.open(trained.features.features_path)

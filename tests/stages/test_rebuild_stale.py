@@ -11,7 +11,7 @@ from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, profile
 from typer.core import TyperGroup
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cli import app
 from mixstyle.stages.cli_options import made_by

@@ -22,7 +22,7 @@ from mixstyle.stages.common import commands
 from mixstyle.stages.common.trained import damage_helped
 from mixstyle.stages.evaluate.provenance import LATER, prepare
 from mixstyle.stages.settings.places import open_shards
-from mixstyle.stages.songs.index import opened_index
+from mixstyle.stages.songs.index.stage import opened_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,8 +16,8 @@ from helpers.paths import ROOT
 from helpers.small_encoder import embedding_profile
 from helpers.small_separator import write_separator, write_songs
 
-from mixstyle.cache.features_layout import RowKeys
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.layout import RowKeys
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.separator_records import SeparatorRecord
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.stem_store.stem_cache import RENAMED as SEPARATE_RENAMED
@@ -25,15 +25,15 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance, differences, parse_provenance
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.demo_songs_listing import provenance_of as demo_songs_provenance
-from mixstyle.stages.demo_songs_listing import stored_provenance, stored_settings
+from mixstyle.stages.demo_songs.listing import provenance_of as demo_songs_provenance
+from mixstyle.stages.demo_songs.listing import stored_provenance, stored_settings
 from mixstyle.stages.features.provenance import stale_reasons
 from mixstyle.stages.separate.provenance import Streams
 from mixstyle.stages.separate.provenance import provenance_of as separate_provenance
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.settings.profile import Settings, load_settings
-from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.provenance import index_provenance
+from mixstyle.stages.songs.embed.provenance import index_provenance
+from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.train.provenance import RENAMED, unversioned
 from mixstyle.stages.train.provenance import provenance_of as train_provenance
 

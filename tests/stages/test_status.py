@@ -12,7 +12,7 @@ from helpers.failure_log import read_failures
 from helpers.mixed_cache import CLIP_S, FRAMES, clip_of, make_stems, settings_of
 from helpers.numbers import numbers
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST, LATEST
 from mixstyle.cache.music.listing import list_tracks
 from mixstyle.pipeline.core.errors import MixstyleError

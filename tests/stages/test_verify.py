@@ -13,7 +13,7 @@ from helpers.mixed_cache import make_stems, settings_of, write_stems
 
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import save_checkpoint
-from mixstyle.cache.song_index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import ShardLocks

@@ -9,7 +9,7 @@ from torture.children import in_child
 from torture.commands import STAGES, Stage
 
 from mixstyle.cache.models.checkpoints import load_checkpoint
-from mixstyle.cache.song_index import SongIndex, nearest_is_whole
+from mixstyle.cache.song_index.index import SongIndex, nearest_is_whole
 
 UNCOMPARED = ("logs",)
 """TensorBoard's files, which have the time and the process in their names."""

@@ -10,7 +10,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
 from mixstyle.stages.songs.browse.jobs import Job, Jobs
 from mixstyle.stages.songs.browse.songs import Library, Track
-from mixstyle.stages.songs.embedder import Embedder
+from mixstyle.stages.songs.embed.embedder import Embedder
 
 SUFFIXES = AUDIO_SUFFIXES_OF[LISTING_VERSION]
 LONGEST_NAME = 200

@@ -25,7 +25,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.song_loudness import SongMeter
 from mixstyle.stages.songs.browse.songs import Track
 from mixstyle.stages.songs.clips import DecodedSong
-from mixstyle.stages.songs.embedder import Embedder
+from mixstyle.stages.songs.embed.embedder import Embedder
 
 BYTES_PER_FRAME = 4
 KEPT_BYTES = 1 << 30

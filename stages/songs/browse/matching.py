@@ -25,10 +25,10 @@ from mixstyle.stages.common.progress import tell
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.songs.browse.jobs import Job, Jobs
 from mixstyle.stages.songs.browse.songs import Library, Track, Vector
-from mixstyle.stages.songs.embedder import Embedder
+from mixstyle.stages.songs.embed.embedder import Embedder
+from mixstyle.stages.songs.match.render import REST, Targets
+from mixstyle.stages.songs.match.song_match import SongMatch, check_asked, measured_as_json
 from mixstyle.stages.songs.match.text import SHOWN, levels, lines
-from mixstyle.stages.songs.match_render import REST, Targets
-from mixstyle.stages.songs.song_match import SongMatch, check_asked, measured_as_json
 
 MOST_REFERENCES = 8
 KEPT_STEM_BYTES = 2 << 30

@@ -17,7 +17,7 @@ from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from mixstyle.cache.index_place import SETTINGS
+from mixstyle.cache.song_index.place import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted, printable
 from mixstyle.stages.common.progress import say
@@ -30,9 +30,9 @@ from mixstyle.stages.songs.browse.jobs import Jobs
 from mixstyle.stages.songs.browse.listening import Listening
 from mixstyle.stages.songs.browse.matching import Matching
 from mixstyle.stages.songs.browse.songs import Library, Songs, Track
-from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.index import check_index, cutting_version_of_index, open_index
-from mixstyle.stages.songs.index_reach import reached_index
+from mixstyle.stages.songs.embed.stage import embedder_of
+from mixstyle.stages.songs.index.reach import reached_index
+from mixstyle.stages.songs.index.stage import check_index, cutting_version_of_index, open_index
 
 WHY_NOT = (
     "this server is open to other machines, so it takes no songs and no matches; start it with --take-songs to allow it"

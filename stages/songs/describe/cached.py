@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.cache.features_place import features_place
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.place import features_place
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION

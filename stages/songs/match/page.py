@@ -13,9 +13,9 @@ from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.presence import has_stem, relative_column
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
+from mixstyle.stages.songs.match.render import RenderedSong
+from mixstyle.stages.songs.match.song_match import SongMatch, Values
 from mixstyle.stages.songs.match.text import last_gain
-from mixstyle.stages.songs.match_render import RenderedSong
-from mixstyle.stages.songs.song_match import SongMatch, Values
 
 CURVE_DB = (-50.0, 2.0)
 _TEXT_COLUMNS = 58

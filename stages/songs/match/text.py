@@ -7,8 +7,8 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.presentation.terminal import WIDE_WIDTH, output, print_lines
-from mixstyle.stages.songs.match_render import RenderedSong
-from mixstyle.stages.songs.song_match import SongMatch, Values
+from mixstyle.stages.songs.match.render import RenderedSong
+from mixstyle.stages.songs.match.song_match import SongMatch, Values
 
 SHOWN = (
     "relative_loudness_lu",

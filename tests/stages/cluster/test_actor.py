@@ -9,7 +9,7 @@ import pytest
 from helpers.small_encoder import SONG_S, embedding_profile
 from helpers.small_separator import hashes, profile, write_songs
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cluster.actor import Actor, raised, request_of
@@ -20,8 +20,8 @@ from mixstyle.stages.separate.machine_kind import machine_kind
 from mixstyle.stages.separate.provenance import MACHINE
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.embed import embedder_of
-from mixstyle.stages.songs.indexed import files_of
+from mixstyle.stages.songs.embed.stage import embedder_of
+from mixstyle.stages.songs.index.indexed import files_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -110,7 +110,7 @@ def test_songs_are_those_of_a_local_run(local: Settings, opened: Any) -> None:
     try:
         files = files_of(root)
         options = {"root": str(root), "cutting_version": 2, MACHINE: machine_kind(embedder_of(local).device)}
-        actor, answer = opened("mixstyle.stages.songs.index_rows:SongMaker", local, options)
+        actor, answer = opened("mixstyle.stages.songs.index.rows:SongMaker", local, options)
         made = raised(actor.make([(path, *files[path]) for path in files]))
     finally:
         (root / "broken.wav").unlink()

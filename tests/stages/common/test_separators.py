@@ -35,7 +35,7 @@ from mixstyle.stages.common.assets import (
 from mixstyle.stages.common.public_separator import PUBLIC
 from mixstyle.stages.common.separators import configured_separator, is_small, other_separator, tell_small
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.embed import embedder_of
+from mixstyle.stages.songs.embed.stage import embedder_of
 
 CPU = torch.device("cpu")
 

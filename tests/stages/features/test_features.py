@@ -17,7 +17,7 @@ from helpers.digests import digest
 from helpers.mixed_cache import CLIP_S, FAILED_TRACK, SHORT_TRACK, clip_of, make_stems, settings_of, write_stems
 from helpers.paths import TESTS
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.shards import decode_clip, encode_clip, restamp_shard, tar_path
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
@@ -310,9 +310,9 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from helpers.mixed_cache import settings_of
-from mixstyle.cache import features_store
+from mixstyle.cache.feature_store import store
 from mixstyle.stages.features.stage import features
-features_store.zarr.consolidate_metadata = lambda *_: os.kill(os.getpid(), 9)  # the last step before the rename
+store.zarr.consolidate_metadata = lambda *_: os.kill(os.getpid(), 9)  # the last step before the rename
 features(settings_of(Path({folder!r})))
 """
 

@@ -15,8 +15,8 @@ from helpers.s3_server import BUCKET, serving
 from helpers.store_rows import shard as rows_of
 from helpers.store_workers import in_process
 
-from mixstyle.cache.features_place import is_of_store
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.place import is_of_store
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features

@@ -7,7 +7,7 @@ import pytest
 from helpers.digests import digest
 from helpers.mixed_cache import make_stems, settings_of
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.descriptors.kernels.measure import NAME
 from mixstyle.stages.common import descriptor_kernel

@@ -10,7 +10,7 @@ from helpers.s3_server import BUCKET, objects, reached, served
 from helpers.small_cache import make_cache
 from helpers.small_separator import hashes, write_separator
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.features.described_stems import open_described_bank

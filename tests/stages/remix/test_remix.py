@@ -15,7 +15,7 @@ from helpers.killed import run_until
 from helpers.small_cache import make_cache
 from helpers.small_separator import hashes, write_separator
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS

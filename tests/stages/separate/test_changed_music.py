@@ -13,7 +13,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.separate.status import separate_status
-from mixstyle.stages.songs.index import index
+from mixstyle.stages.songs.index.stage import index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,8 +17,8 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.profile import Settings, from_plain, plain
-from mixstyle.stages.songs.embed import embed, embedder_of
-from mixstyle.stages.songs.index import index
+from mixstyle.stages.songs.embed.stage import embed, embedder_of
+from mixstyle.stages.songs.index.stage import index
 
 FORMATS = {"flac": "PCM_16", "wav": "FLOAT", "ogg": "VORBIS"}
 """Each is hashed in a way of its own: the header's MD5, the samples, the whole file."""

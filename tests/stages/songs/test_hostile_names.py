@@ -16,16 +16,16 @@ from helpers.numbers import numbers
 from helpers.small_encoder import embedding_profile
 from helpers.small_separator import RATE, song
 
-from mixstyle.cache.index_place import LEFT_OUT
 from mixstyle.cache.music.sound import UnreadableMusic
-from mixstyle.cache.song_index import SongIndex
+from mixstyle.cache.song_index.index import SongIndex
+from mixstyle.cache.song_index.place import LEFT_OUT
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.left_out import MOST_LINES
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.describe.stage import describe_songs
-from mixstyle.stages.songs.embed import embed, embedder_of
-from mixstyle.stages.songs.index import index
-from mixstyle.stages.songs.search import search
+from mixstyle.stages.songs.embed.stage import embed, embedder_of
+from mixstyle.stages.songs.index.stage import index
+from mixstyle.stages.songs.search.stage import search
 from mixstyle.stages.songs.whole_song import WholeSong
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,7 @@ from helpers.numbers import numbers
 from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, diverge, profile, rows_of, settings_of
 
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST, load_checkpoint, newest_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache

@@ -28,7 +28,7 @@ from mixstyle.stages.songs.browse.guard import HostCheck
 from mixstyle.stages.songs.browse.listening import waveform_of
 from mixstyle.stages.songs.browse.server import Server
 from mixstyle.stages.songs.browse.songs import Songs
-from mixstyle.stages.songs.index import index
+from mixstyle.stages.songs.index.stage import index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

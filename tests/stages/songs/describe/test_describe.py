@@ -19,7 +19,7 @@ from helpers.small_separator import CLIP, CLIP_S, RATE, profile, song, write_sep
 from scipy.stats import percentileofscore
 
 import mixstyle
-from mixstyle.cache.features_store import FeatureStore
+from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.music.cutting import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
@@ -32,7 +32,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.describe.page import draw, side_share
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.stage import describe_songs
-from mixstyle.stages.songs.embed import embedder_of
+from mixstyle.stages.songs.embed.stage import embedder_of
 
 SONGS = 4
 

@@ -28,10 +28,10 @@ from mixstyle.pipeline.matching.level import output_gain
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.stages.common.progress import Told, watched
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.match.render import RenderedSong
+from mixstyle.stages.songs.match.song_match import song_values
 from mixstyle.stages.songs.match.stage import MatchOutputs, apply, match
 from mixstyle.stages.songs.match.text import last_gain
-from mixstyle.stages.songs.match_render import RenderedSong
-from mixstyle.stages.songs.song_match import song_values
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""An index of songs: its file format and where it is kept."""

@@ -1,0 +1,1 @@
+"""`mixstyle demo-songs`: renders the songs of the demo."""

@@ -1,0 +1,1 @@
+"""`mixstyle compare`: how the mixes of two songs differ, and the figure of it."""

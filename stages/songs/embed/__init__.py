@@ -1,0 +1,1 @@
+"""`mixstyle embed`, and `Embedder`: music to embeddings, in Python and for all commands."""

@@ -1,0 +1,286 @@
+"""What to set on a song's stems, from its clips and a reference's, and what that makes of its descriptors."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mixstyle.cache.match_chain import MatchChain
+from mixstyle.cache.music.writer import AudioForm, Samples
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB
+from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
+from mixstyle.pipeline.descriptors.presence import has_stem
+from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
+from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
+from mixstyle.pipeline.descriptors.table import columns
+from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
+from mixstyle.pipeline.matching.estimate import Estimate, estimate
+from mixstyle.pipeline.matching.metric import DescriptorMetric
+from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, Searched, search_effects
+from mixstyle.pipeline.matching.on_the_mix import mix_strip
+from mixstyle.pipeline.matching.profile import MixProfile, joined_loudness, mean_profile, measure_profile
+from mixstyle.pipeline.matching.render import Levels, SongRunner, strip_levels
+from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.common.descriptor_kernel import describe
+from mixstyle.stages.common.progress import progress
+from mixstyle.stages.common.separators import is_small
+from mixstyle.stages.presentation.values import rounded
+from mixstyle.stages.separate.parallelism import tuned_separation
+from mixstyle.stages.settings.separate import SeparateSettings
+from mixstyle.stages.songs.clips import SongClips
+from mixstyle.stages.songs.match.render import RenderedSong, Targets, render_song
+from mixstyle.stages.songs.whole_song import WholeSong
+
+MOST_CLIPPED = 100
+"""Samples at the highest level; fewer are a moment that nobody hears."""
+OCTAVE_SHOWN_DB = -40.0
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, repr=False)
+class SongMatch:
+    """A match before it is rendered. chain: what is set. before, reference: descriptors [D], medians over clips (of
+    several references their mean). reference_loudness: of each reference, all of it."""
+
+    chain: MatchChain
+    song: WholeSong
+    clips: SongClips
+    before: Values
+    reference: Values
+    reference_loudness: tuple[SongLoudness, ...]
+    separator: Separator | None
+    options: SeparateSettings
+
+    def __repr__(self) -> str:
+        return f"SongMatch({self.clips.name!r}, {self.chain.text})"
+
+    def write(
+        self, path: str | Path, samples: Samples = "24", stems: Path | None = None, ab: Path | None = None
+    ) -> RenderedSong:
+        """Writes the matched song (.wav or .flac). samples: `24` bits, or `float`. stems, ab: folders, as `Targets` has
+        them. Raises MixstyleError (cannot-write, bad-option)."""
+        return self.render(Targets(Path(path), AudioForm.of(Path(path), samples), stems, ab))
+
+    def render(self, targets: Targets) -> RenderedSong:
+        """Writes the song and what else is asked for."""
+        chain = self.chain
+        return render_song(
+            self.song,
+            self.separator,
+            self.options,
+            chain.strips,
+            chain.level_db,
+            chain.reference_lufs,
+            targets,
+            self._levels,
+            chain.mix,
+        )
+
+    def after(self, gain_db: float) -> Values:
+        """Descriptors of the clips' stems after the strips and a gain. They are not separated again."""
+        made = []
+        for stems in self.clips.stems:
+            runner = SongRunner(self.chain.strips, levels=self._levels, mix=self.chain.mix)
+            changed = runner.run(stems.sum(0).numpy(), stems.numpy())[1]
+            made.append(torch.from_numpy(changed * np.float32(10 ** (gain_db / 20))))
+        return song_values(made)
+
+    @cached_property
+    def _levels(self) -> Levels:
+        return strip_levels(self.chain.strips, [clip.numpy() for clip in self.clips.stems])
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Descriptors of stems that both have [D]."""
+        both = {stem: has_stem(self.before, stem) and has_stem(self.reference, stem) for stem in STEMS}
+        return np.array([both[d.stem] for d in DESCRIPTORS])
+
+    def distances(self, values: Values) -> tuple[float, float]:
+        """Mean difference to the reference over the stems that both have: of their loudness against the mix, in LU, and
+        of the octaves that are not empty in either, in dB. NaN where there is none."""
+        balance = [column for column in columns(kind="relative_loudness_lu") if self.counted[column]]
+        octaves = [
+            column
+            for column, d in enumerate(DESCRIPTORS)
+            if d.octave_hz is not None
+            and self.counted[column]
+            and min(self.before[column], self.reference[column]) > OCTAVE_SHOWN_DB
+        ]
+
+        def mean(chosen: list[int]) -> float:
+            return float(np.abs(values[chosen] - self.reference[chosen]).mean()) if chosen else math.nan
+
+        return mean(balance), mean(octaves)
+
+
+def make_match(
+    song: WholeSong,
+    clips: SongClips,
+    references: Sequence[SongClips],
+    separator: Separator | None,
+    options: SeparateSettings,
+    amount: float,
+    keep: Collection[str],
+    metric: DescriptorMetric | None = None,
+) -> SongMatch:
+    """What brings a song to its references. metric: looks for effects by it (`mix_search`); none without. Raises
+    MixstyleError (bad-option) for an amount or a stem that there is not, and for no reference."""
+    check_asked(amount, keep)
+    if not references:
+        raise MixstyleError("no reference is given", code="bad-option")
+    separated = not all(one.given for one in (clips, *references))
+    bounds = _bounds(separator) if separated else WIDE
+    mine, *profiles = (_profile(one) for one in (clips, *references))
+    mine = replace(mine, mono=mine.mono or song.look.mono)
+    theirs = mean_profile(profiles)
+    found = estimate(mine, theirs, amount, keep, bounds)
+    searched = None
+    if metric is not None:
+        separate = None
+        if separated and separator is not None:
+            separate = tuned_separation(options, separator, measure=separator.device.type != "cpu")
+        stems = [one.stems for one in references]
+        task = MixTask(clips.stems, stems, mine, theirs, amount, keep, bounds, separate, describe)
+        searched = _searched(task, found, metric, options.seed)
+        found = searched.estimate
+    loudness = tuple(one.loudness for one in references if one.loudness is not None)
+    if len(loudness) < len(references):
+        raise ValueError("references should be measured")
+    strips = tuple(s.without_stereo() for s in found.strips) if song.look.mono else found.strips
+    reference_lufs = float(np.mean([one.loudness_lufs for one in loudness]))
+    level_db = round(amount * (reference_lufs - song.look.loudness.loudness_lufs), 2)
+    chain = MatchChain(
+        strips,
+        level_db,
+        round(reference_lufs, 3),
+        (*_song_notes(song, gentle=bounds == GENTLE, strips=strips), *found.notes, *_search_notes(searched)),
+        {
+            "amount": amount,
+            "keep": sorted(keep),
+            "bounds": bounds.name,
+            "separator": _told(separator) if separated else "given stems",
+            "song": clips.name,
+            "references": [one.name for one in references],
+            **({"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}} if searched else {}),
+        },
+    )
+    if not keep:
+        stereo = not (song.look.mono or mine.mono or theirs.mono)
+        chain = replace(chain, mix=_mix_strip(strips, clips, references, amount, stereo=stereo))
+    values = [song_values(one.stems, profile) for one, profile in zip(references, profiles, strict=True)]
+    return SongMatch(
+        chain,
+        song,
+        clips,
+        song_values(clips.stems, mine),
+        np.mean(values, axis=0).astype(np.float32),
+        loudness,
+        separator,
+        options,
+    )
+
+
+def _profile(clips: SongClips) -> MixProfile:
+    """Mono where the song is, whatever a separator has made of it."""
+    found = measure_profile(clips.stems)
+    return replace(found, mono=found.mono or clips.mono)
+
+
+def check_asked(amount: float, keep: Collection[str]) -> None:
+    """Raises MixstyleError (bad-option) for an amount or a stem that there is not."""
+    if not 0 <= amount <= 1:
+        raise MixstyleError(f"--amount {amount:g}: should lie between 0 and 1", code="bad-option")
+    unknown = [stem for stem in keep if stem not in STEMS]
+    if unknown:
+        raise MixstyleError(f"--keep {unknown[0]}: should be one of {', '.join(STEMS)}", code="bad-option")
+
+
+def song_values(clips: Sequence[Tensor], profile: MixProfile | None = None) -> Values:
+    """Descriptors [D] of clips [4, 2, T]: medians, but for loudness, which is that of all clips in one, as `estimate`
+    takes it: a stem that rests in half of the clips is as loud as where it plays. profile: of the clips, where it is
+    known."""
+    values = song_descriptors([describe(stems[None])[0].numpy() for stems in clips])
+    lufs, mix_lufs = joined_loudness(clips) if profile is None else (profile.lufs, profile.mix_lufs)
+    values[columns(kind="loudness_lufs")] = lufs
+    relative = np.clip(lufs - mix_lufs, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
+    values[columns(kind="relative_loudness_lu")] = np.where(lufs > LOUDNESS_FLOOR_LUFS, relative, -RATIO_LIMIT_DB)
+    return values
+
+
+def measured_as_json(matched: SongMatch, after: Values, rendered: RenderedSong | None) -> dict[str, Any]:
+    """Descriptors before, after and of the reference, with units, and the whole songs' loudness."""
+    values = {
+        d.name: {"unit": d.unit, "before": rounded(a), "after": rounded(b), "reference": rounded(c)}
+        for d, a, b, c in zip(DESCRIPTORS, matched.before, after, matched.reference, strict=True)
+    }
+    loudness: dict[str, Any] = {"reference": [one.to_json() for one in matched.reference_loudness]}
+    if rendered is not None:
+        loudness |= {"before": rendered.before.to_json(), "after": rendered.after.to_json()}
+    return {"loudness": loudness, "descriptors": values}
+
+
+def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> list[str]:
+    notes = []
+    if song.look.clipped > MOST_CLIPPED:
+        notes.append(f"the song is clipped: {song.look.clipped} samples lie at its highest level; no match undoes that")
+    if gentle:
+        notes.append(
+            f"the separator is the small one, whose stems hold parts of one another: {GENTLE.share:.0%} of each "
+            f"difference is set on a stem, within {GENTLE.gain_db:g} dB of gain and "
+            f"{GENTLE.share * GENTLE.filter_db:g} dB of filters"
+        )
+    if not any(strip.changes for strip in strips):
+        notes.append("nothing to change on a stem: the song is like the reference there, or stays by the notes here")
+    return notes
+
+
+def _mix_strip(
+    strips: Sequence[Strip], clips: SongClips, references: Sequence[SongClips], amount: float, *, stereo: bool
+) -> Strip:
+    """What is left to do on the mix. Not where a stem is kept: it would be changed too."""
+    levels = strip_levels(strips, [clip.numpy() for clip in clips.stems])
+    made = [SongRunner(strips, levels=levels).run(c.sum(0).numpy(), c.numpy())[0] for c in clips.stems]
+    wanted = [clip.sum(0).numpy() for one in references for clip in one.stems]
+    return mix_strip(made, wanted, amount, stereo=stereo)
+
+
+def _bounds(separator: Separator | None) -> Bounds:
+    """For stems that were separated."""
+    return GENTLE if separator is not None and is_small(separator) else FULL
+
+
+def _searched(task: MixTask, found: Estimate, metric: DescriptorMetric, seed: int) -> Searched:
+    with progress("match: effects", 100, "%") as bar:
+        reached = 0
+
+        def told(share: float) -> None:
+            nonlocal reached
+            bar.advance(round(100 * share) - reached)
+            reached = round(100 * share)
+
+        return search_effects(task, found, metric, seed, told=told)
+
+
+def _search_notes(searched: Searched | None) -> list[str]:
+    if searched is None:
+        return []
+    told = searched.distances
+    line = f"effects by search: {told[NOTHING]:.2f} from the reference as it is, {told[CLOSED_FORM]:.2f} by closed form"
+    if searched.chosen == NOTHING:
+        return [f"{line}: nothing is set"]
+    return [line if searched.chosen == CLOSED_FORM else f"{line}, {told[searched.chosen]:.2f} with {searched.chosen}"]
+
+
+def _told(separator: Separator | None) -> str:
+    return f"{separator.name or 'unnamed'} ({separator.fingerprint})" if separator is not None else ""

@@ -1,0 +1,120 @@
+"""An index kept behind s3://, on a real server on loopback: filled, searched, damaged and filled anew."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from helpers.s3_server import BUCKET, objects, serving
+from helpers.small_encoder import SONG_S, embedding_profile
+from helpers.small_separator import write_songs
+
+import mixstyle
+from mixstyle.cache.song_index.place import is_of_index
+from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.embed.stage import embedder_of
+from mixstyle.stages.songs.index.stage import index
+from mixstyle.stages.songs.index.status import index_status
+from mixstyle.stages.songs.search.stage import matches_as_json, search
+from mixstyle.stages.verify import verify
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
+SONGS = 3
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("s3")) as address:
+        yield address
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Settings:
+    return embedding_profile(tmp_path, write_songs(tmp_path / "music", SONGS, seconds=SONG_S))
+
+
+def on_machine(local: Settings, folder: Path, url: str) -> Settings:
+    """A machine that has the music, and nothing else."""
+    return dataclasses.replace(
+        local,
+        embed=dataclasses.replace(local.embed, index_dir=Path(url)),
+        train=dataclasses.replace(local.train, stems_cache_dir=folder),
+    )
+
+
+def test_it_is_filled_and_searched_from_any_machine(server: str, local: Settings, tmp_path: Path) -> None:
+    music, url = tmp_path / "music", f"s3://{BUCKET}/index"
+    one, two = (on_machine(local, tmp_path / name, url) for name in ("one", "two"))
+    assert index_status(one).state == "not started"
+    with pytest.raises(MixstyleError) as caught:
+        search(two, music / "song 0.flac", 2)
+    assert (caught.value.code, url in str(caught.value), url in caught.value.remedy) == ("step-missing", True, True)
+
+    index(local, music)
+    here = matches_as_json(*_found(local, music / "song 0.flac"))
+    index(one, music)
+    there = local.embed.index_dir
+    found = objects("index")
+    assert found.pop("settings.json") == (there / "settings.json").read_bytes()
+    assert found == {path.name: path.read_bytes() for path in there.glob("songs-*.parquet")}
+    assert matches_as_json(*_found(two, music / "song 0.flac")) == here
+    assert index_status(two).state == "done"
+    assert not verify(two).damages
+
+    (music / "song 3.flac").write_bytes((music / "song 1.flac").read_bytes())
+    (music / "song 0.flac").unlink()
+    (music / "broken.wav").write_bytes(b"RIFF no music")
+    assert index_status(one).state == "partly done"
+    index(two, music)
+    assert sorted(objects("index")) == ["failures.csv", "settings.json", "songs-00000002.parquet"]
+    with embedder_of(local) as embedder:
+        api = mixstyle.Index(url, embedder)
+    assert [song.path for song in api.songs] == ["song 1.flac", "song 2.flac", "song 3.flac"]
+    np.testing.assert_array_equal(api.embeddings[0], api.embeddings[2])
+    assert index_status(one).state == "done"
+
+    changed = dataclasses.replace(one, separate=dataclasses.replace(one.separate, seed=7))
+    with pytest.raises(MixstyleError) as caught:
+        index(changed, music)
+    assert (caught.value.code, url in str(caught.value)) == ("stale", True)
+    index(changed, music, rebuild=True)
+    assert sorted(objects("index")) == ["failures.csv", "settings.json", "songs-00000000.parquet"]
+
+
+def _found(settings: Settings, song: Path) -> tuple:
+    from mixstyle.stages.songs.index.indexed import known_song
+    from mixstyle.stages.songs.index.reach import reached_index
+
+    found = search(settings, song, 2)
+    with reached_index(settings) as here:
+        known = known_song(here, song)
+    assert known is not None
+    return known[0], found, SONGS, ""
+
+
+def test_a_damaged_part_is_named_and_embedded_again(server: str, local: Settings, tmp_path: Path) -> None:
+    music, url = tmp_path / "music", f"s3://{BUCKET}/damaged"
+    here = on_machine(local, tmp_path / "kept", url)
+    index(here, music)
+    whole = objects("damaged")
+    (part,) = (name for name in whole if name.startswith("songs-"))
+    flipped = bytearray(whole[part])
+    flipped[len(flipped) // 2] ^= 1
+    fsspec.filesystem("s3", skip_instance_cache=True).pipe_file(f"{BUCKET}/damaged/{part}", bytes(flipped))
+    (damage,) = verify(here).damages
+    assert str(damage.path).endswith(f"damaged/{part}")
+    assert verify(here, repair=True).damages[0].repaired
+    assert part not in objects("damaged")
+    index(here, music)
+    assert objects("damaged") == whole
+    for path in (tmp_path / "kept").rglob(part):  # the copy of this machine: fetched again
+        path.write_bytes(b"nothing")
+    assert not verify(here).damages
+
+
+def test_names_of_an_index() -> None:
+    assert all(map(is_of_index, ("settings.json", "songs-00000012.parquet", "failures.csv", "machines.json")))
+    assert not any(map(is_of_index, ("nearest.faiss", ".lock", "songs-1.parquet", "a/settings.json", "")))
