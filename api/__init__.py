@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from mixstyle.pipeline.separation.chunks import ClipRequest
     from mixstyle.pipeline.separation.separator import Separator, load_separator
     from mixstyle.pipeline.synth.song import render_song
-    from mixstyle.stages.songs.compare.stage import Comparison
+    from mixstyle.stages.songs.compare.comparison import Comparison
     from mixstyle.stages.songs.describe.song import DescribedSong
     from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder, load
-    from mixstyle.stages.songs.search.stage import Match
+    from mixstyle.stages.songs.search.matches import Match
 
 __version__ = "0.1.0"
 
@@ -45,10 +45,10 @@ _HOME = {
     "pipeline.separation.separator": ("Separator", "load_separator"),
     "pipeline.synth.song": ("render_song",),
     "pipeline.core.stems": ("SAMPLE_RATE", "STEMS"),
-    "stages.songs.compare.stage": ("Comparison",),
+    "stages.songs.compare.comparison": ("Comparison",),
     "stages.songs.describe.song": ("DescribedSong",),
     "stages.songs.embed.embedder": ("EmbeddedSong", "Embedder", "load"),
-    "stages.songs.search.stage": ("Match",),
+    "stages.songs.search.matches": ("Match",),
 }
 _MODULE = {name: f"mixstyle.{module}" for module, names in _HOME.items() for name in names}
 

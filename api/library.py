@@ -14,13 +14,14 @@ from mixstyle.cache.song_index.index import IndexedSong, share_farther
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
-from mixstyle.stages.songs.compare.stage import Comparison, comparison
+from mixstyle.stages.songs.compare.comparison import Comparison, comparison
 from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_among
 from mixstyle.stages.songs.describe.song import DescribedSong
 from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder, Music, load
 from mixstyle.stages.songs.index.stage import opened_index
 from mixstyle.stages.songs.search.by_stem import check_stem
-from mixstyle.stages.songs.search.stage import Match, check_k, matches
+from mixstyle.stages.songs.search.matches import Match, matches
+from mixstyle.stages.songs.search.stage import check_k
 
 
 def describe_song(

@@ -42,7 +42,7 @@ from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.index.indexed import KnownSong
-from mixstyle.stages.songs.search.stage import matches
+from mixstyle.stages.songs.search.matches import matches
 
 CLIPS, TRACKS_PER_SHARD = 2, 32
 """As in the profile `fma`."""

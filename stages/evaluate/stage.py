@@ -71,10 +71,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     for output in (folder, stems_place(options.bank_dir, settings.train.stems_cache_dir).folder):
         check_folder(output)
     cache, store = open_described_stems(settings)
-    check_effects(options)
-    for name in options.tasks:
-        if (check := TASKS[name].check) is not None:
-            check(options)
+    check_options(options)
     checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir, settings.train.stems_cache_dir)
     for path in checkpoints:
         check_checkpoint(path, settings.train.checkpoint_dir)
@@ -101,10 +98,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
         rows = with_whitened(rows, whitened_row(training, options, _ways(asked), described))
         total = sum(len(part) for _, parts in asked for part in parts)
         say(f"evaluate: {len(songs)} held-out songs, {total} clips to embed, {len(rows)} rows, on {device}")
-        for part in (part for _, parts in asked for part in parts):
-            if part.way == "through-mix" and missing_rows(options, part, rows):
-                say(f"evaluate: {part.name}: {len(part)} clips go through the mix")
-                banks.of(cache, part)  # with a bar of its own, before that of the embeddings
+        _make_banks(banks, cache, asked, rows, options)
         with progress("evaluate", total, "clips") as bar:
 
             def embed(part: Part) -> dict[str, Embeddings]:
@@ -131,6 +125,16 @@ def _fetch(kept: KeptFolder, rebuild: bool) -> None:
         say(f"evaluate: warning: left out {line}")
 
 
+def _make_banks(
+    banks: EvaluationBanks, cache: StemCache, asked: Asked, rows: Sequence[Row], options: EvaluateSettings
+) -> None:
+    """Mixes and separates the clips that go through a mix and are not embedded yet."""
+    for part in (part for _, parts in asked for part in parts):
+        if part.way == "through-mix" and missing_rows(options, part, rows):
+            say(f"evaluate: {part.name}: {len(part)} clips go through the mix")
+            banks.of(cache, part)  # with a bar of its own, before that of the embeddings
+
+
 def training_cache(settings: Settings, cache: StemCache) -> StemCache:
     """The stems whose training songs the whitened descriptors are fitted on."""
     other = settings.evaluate.training_stems_dir
@@ -146,6 +150,14 @@ def _ways(asked: Asked) -> list[Way]:
         "as-processed" if part.way == "as-processed" else "through-mix": None for _, parts in asked for part in parts
     }
     return list(ways)
+
+
+def check_options(options: EvaluateSettings) -> None:
+    """Raises MixstyleError as `check_effects` and the checks of the tasks do."""
+    check_effects(options)
+    for name in options.tasks:
+        if (check := TASKS[name].check) is not None:
+            check(options)
 
 
 def check_effects(options: EvaluateSettings) -> None:

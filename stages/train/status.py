@@ -1,6 +1,7 @@
 """What `mixstyle status` tells of the training."""
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -27,18 +28,8 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     if not folder.is_dir():
         return nothing
     from mixstyle.cache.models.checkpoints import BEST, FINAL, newest_checkpoint
-    from mixstyle.cache.storage.provenance import differences, read_provenance
     from mixstyle.stages.train.missing import best_again
-    from mixstyle.stages.train.provenance import (
-        OTHER_INPUTS,
-        REBUILD,
-        RENAMED,
-        SETTINGS,
-        cannot_go_on,
-        provenance_of,
-        reads_bank,
-        unversioned,
-    )
+    from mixstyle.stages.train.provenance import REBUILD, cannot_go_on, reads_bank
 
     newest, torn = newest_checkpoint(folder)
     torn = [*damaged, *torn]
@@ -55,16 +46,9 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     done = f"step {step}{of}, epoch {content['epoch']} of {options.num_epochs}, best loss {content['best_loss']:.4f}"
     problems = [f"passed over {line}" for line in torn]
     try:
-        stored = read_provenance(folder / SETTINGS, RENAMED)
+        changed = _changed(settings, folder, cache, store)
     except MixstyleError as error:
         return StageStatus("train", "damaged", done, (*problems, told(error)), "mixstyle train --rebuild")
-    # inputs that are not finished cannot be compared: then they count as the same
-    inputs = {name: str(stored.made_from.get(name, "")) for name in OTHER_INPUTS}
-    if cache and cache.complete:
-        inputs["stems"] = cache.fingerprint
-    if store and store.complete:
-        inputs["features"] = store.fingerprint
-    changed = differences(stored, provenance_of(options, inputs), absent=unversioned(options), told=OTHER_INPUTS)
     if changed:
         problems.append(f"trained otherwise: {'; '.join(changed)}")
         return StageStatus("train", "stale", done, tuple(problems), "mixstyle train --rebuild")
@@ -77,6 +61,22 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     if ended:
         return StageStatus("train", "done", f"{done}, {path.name}", tuple(problems))
     return StageStatus("train", "partly done", f"{done}, {path.name}", tuple(problems), "mixstyle train")
+
+
+def _changed(settings: Settings, folder: Path, cache: "StemCache | None", store: "FeatureStore | None") -> list[str]:
+    """What the training of a folder was made with and is otherwise now. Inputs that are not finished cannot be
+    compared: they count as the same. Raises MixstyleError for a file that does not tell what it was made with."""
+    from mixstyle.cache.storage.provenance import differences, read_provenance
+    from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, unversioned
+
+    stored = read_provenance(folder / SETTINGS, RENAMED)
+    inputs = {name: str(stored.made_from.get(name, "")) for name in OTHER_INPUTS}
+    if cache and cache.complete:
+        inputs["stems"] = cache.fingerprint
+    if store and store.complete:
+        inputs["features"] = store.fingerprint
+    options = settings.train
+    return differences(stored, provenance_of(options, inputs), absent=unversioned(options), told=OTHER_INPUTS)
 
 
 def _bank(settings: Settings) -> "tuple[StemCache | None, FeatureStore | None]":

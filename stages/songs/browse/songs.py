@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mixstyle.cache.song_index.index import SongIndex, share_farther
 from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.retrieval import principal_components
-from mixstyle.stages.songs.search.stage import Difference, reasons
+from mixstyle.stages.songs.search.matches import Difference, reasons
 
 NEAREST = 8
 MOST_ADDED = 12

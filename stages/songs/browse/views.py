@@ -11,7 +11,7 @@ from mixstyle.stages.presentation.heard import heard_differences, in_words
 from mixstyle.stages.songs.browse import words
 from mixstyle.stages.songs.browse.listening import Opened
 from mixstyle.stages.songs.browse.songs import Library, Neighbour, Songs, Track, Vector, known
-from mixstyle.stages.songs.search.stage import reasons
+from mixstyle.stages.songs.search.matches import reasons
 
 FAR_PERCENT = 50.0
 """Two songs further apart than this, in percentiles of the index, are marked."""

@@ -144,8 +144,7 @@ def make_match(
     mine, *profiles = (_profile(one) for one in (clips, *references))
     mine = replace(mine, mono=mine.mono or song.look.mono)
     theirs = mean_profile(profiles)
-    found = estimate(mine, theirs, amount, keep, bounds)
-    searched = None
+    found, searched = estimate(mine, theirs, amount, keep, bounds), None
     if metric is not None:
         separate = None
         if separated and separator is not None:
@@ -157,27 +156,18 @@ def make_match(
     loudness = tuple(one.loudness for one in references if one.loudness is not None)
     if len(loudness) < len(references):
         raise ValueError("references should be measured")
-    strips = tuple(s.without_stereo() for s in found.strips) if song.look.mono else found.strips
-    reference_lufs = float(np.mean([one.loudness_lufs for one in loudness]))
-    level_db = round(amount * (reference_lufs - song.look.loudness.loudness_lufs), 2)
-    chain = MatchChain(
-        strips,
-        level_db,
-        round(reference_lufs, 3),
-        (*_song_notes(song, gentle=bounds == GENTLE, strips=strips), *found.notes, *_search_notes(searched)),
-        {
-            "amount": amount,
-            "keep": sorted(keep),
-            "bounds": bounds.name,
-            "separator": _told(separator) if separated else "given stems",
-            "song": clips.name,
-            "references": [one.name for one in references],
-            **({"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}} if searched else {}),
-        },
-    )
+    made = {
+        "amount": amount,
+        "keep": sorted(keep),
+        "bounds": bounds.name,
+        "separator": _told(separator) if separated else "given stems",
+        "song": clips.name,
+        "references": [one.name for one in references],
+    }
+    chain = _chain(song, found, searched, loudness, made)
     if not keep:
         stereo = not (song.look.mono or mine.mono or theirs.mono)
-        chain = replace(chain, mix=_mix_strip(strips, clips, references, amount, stereo=stereo))
+        chain = replace(chain, mix=_mix_strip(chain.strips, clips, references, amount, stereo=stereo))
     values = [song_values(one.stems, profile) for one, profile in zip(references, profiles, strict=True)]
     return SongMatch(
         chain,
@@ -189,6 +179,24 @@ def make_match(
         separator,
         options,
     )
+
+
+def _chain(
+    song: WholeSong,
+    found: Estimate,
+    searched: Searched | None,
+    references: Sequence[SongLoudness],
+    made: dict[str, Any],
+) -> MatchChain:
+    """What is set on the stems, the level of the whole song, and how it was found. made: the match's own facts."""
+    strips = tuple(s.without_stereo() for s in found.strips) if song.look.mono else found.strips
+    reference_lufs = float(np.mean([one.loudness_lufs for one in references]))
+    level_db = round(made["amount"] * (reference_lufs - song.look.loudness.loudness_lufs), 2)
+    gentle = made["bounds"] == GENTLE.name
+    notes = (*_song_notes(song, gentle=gentle, strips=strips), *found.notes, *_search_notes(searched))
+    if searched is not None:
+        made = made | {"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}}
+    return MatchChain(strips, level_db, round(reference_lufs, 3), notes, made)
 
 
 def _profile(clips: SongClips) -> MixProfile:

@@ -20,7 +20,8 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.embedder import Embedder
 from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.index.stage import index, open_index
-from mixstyle.stages.songs.search.stage import reasons, search
+from mixstyle.stages.songs.search.matches import reasons
+from mixstyle.stages.songs.search.stage import search
 
 SONGS = 5
 

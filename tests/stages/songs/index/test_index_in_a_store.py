@@ -18,7 +18,8 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.index.stage import index
 from mixstyle.stages.songs.index.status import index_status
-from mixstyle.stages.songs.search.stage import matches_as_json, search
+from mixstyle.stages.songs.search.stage import search
+from mixstyle.stages.songs.search.text import matches_as_json
 from mixstyle.stages.verify import verify
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]

@@ -19,7 +19,8 @@ from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.index.indexed import known_song
 from mixstyle.stages.songs.index.stage import index
-from mixstyle.stages.songs.search.stage import matches_as_json, search
+from mixstyle.stages.songs.search.stage import search
+from mixstyle.stages.songs.search.text import matches_as_json
 
 SONGS = 3
 ALONE = """

@@ -10,7 +10,8 @@ from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 from mixstyle.stages.songs.embed.embedder import EmbeddedSong
-from mixstyle.stages.songs.search.stage import Match, matches, matches_as_csv, matches_as_json
+from mixstyle.stages.songs.search.matches import Match, matches
+from mixstyle.stages.songs.search.text import matches_as_csv, matches_as_json
 
 SONGS = 24
 RNG = np.random.default_rng(4)
