@@ -32,7 +32,7 @@ _READ = (1, 2, 3)
 MOST_LEVEL_DB = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MatchChain:
     """What is set. strips: of each stem, in the order of `STEMS`. mix: on their sum, without effects. level_db,
     reference_lufs, notes, made, measured: as the file has them."""
@@ -53,8 +53,17 @@ class MatchChain:
             lines.append(f"mix: {self.mix}")
         return (*lines, f"whole song: {self.level_db:+.1f} LU")
 
+    @property
+    def gains(self) -> str:
+        """The gains alone, in one line."""
+        stems = ", ".join(f"{stem} {strip.gain_db:+.1f} dB" for stem, strip in zip(STEMS, self.strips, strict=True))
+        return f"{stems}, whole song {self.level_db:+.1f} LU"
+
     def __str__(self) -> str:
         return "\n".join(self.text)
+
+    def __repr__(self) -> str:
+        return f"MatchChain({self.gains})"
 
 
 def write_chain(path: Path, chain: MatchChain) -> None:

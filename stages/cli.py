@@ -1,4 +1,4 @@
-"""The command line: its commands, help and errors. What the commands do stands in modules of their own."""
+"""The command line: its commands, help and errors. What a command does is in another module."""
 
 import io
 import logging
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Learns what a mix sounds like, apart from what the song is. "
-    "The steps, in order: separate, remix, features, train, report; each goes on where it was stopped.",
+    "The steps, in order: separate, remix, features, train, report; each continues where it was stopped.",
 )
 
 
@@ -78,7 +78,7 @@ GO_ON = {
     *("demo-songs", "fetch-separator", "separate", "remix", "features", "train", "index"),
     *("evaluate", "evaluate-musdb", "evaluate-match"),
 }
-"""Commands that go on where they were stopped."""
+"""Commands that continue where they were stopped."""
 
 
 def main(run: Callable[[], Any] = app) -> None:

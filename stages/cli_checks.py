@@ -1,4 +1,4 @@
-"""Commands that look and change nothing of their own accord: status, verify and doctor."""
+"""Commands that look, and change nothing unless they are told to: status, verify and doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from mixstyle.stages.cli_options import Config, DataPath, Set, settings_of
 
 
 def status_command(data_path: DataPath = None, config: Config = "demo", overrides: Set = None) -> None:
-    """Tells what each step has done, what is left, what failed, and what is stale and why.
+    """Shows what each step has done, what is left, what failed, and what is stale and why.
 
     Example:
 
@@ -22,12 +22,12 @@ def status_command(data_path: DataPath = None, config: Config = "demo", override
 
 def verify_command(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Takes away what is damaged, so that its command makes it again.")
+        bool, typer.Option("--repair", help="Removes what is damaged, so that its command makes it again.")
     ] = False,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Reads all that the steps stored and tells what is not as it was written: flipped bits, lost and cut files.
+    """Checks all files that the steps stored, and lists those that have changed: flipped bits, lost and cut files.
 
     Examples:
 
@@ -44,13 +44,13 @@ def verify_command(
 
 def doctor_command(
     folder: Annotated[
-        Path | None, typer.Option(help="Whose disk is measured; the profile's folder of stems if not given.")
+        Path | None, typer.Option(help="A folder on the disk that is measured.", show_default="separate.stems_dir")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Prints JSON.")] = False,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Prints what a bug report needs: machine, versions, devices, disk and models; and what is likely wrong.
+    """Prints what a bug report needs: machine, versions, devices, disk, models, and what is probably wrong.
 
     Examples:
 

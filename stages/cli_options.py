@@ -45,19 +45,18 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Overrides a setting, as section.name=value; may be repeated."),
 ]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="Throws away what was made before, and makes it anew.")]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Deletes what was made before, and makes it again.")]
 RebuildShares = Annotated[
     bool,
     typer.Option(
         "--rebuild",
-        help="Throws away what was made before, and makes it anew; of several shares (--num-shards), where it does not "
-        "fit.",
+        help="Deletes what was made before, and makes it again; with --num-shards, only what does not fit.",
     ),
 ]
 RebuildStale = Annotated[
     bool,
     typer.Option(
-        "--rebuild-stale", help="Throws away what was made with other settings, and keeps what fits; dvc.yaml uses it."
+        "--rebuild-stale", help="Deletes what was made with other settings, and keeps what fits; dvc.yaml uses it."
     ),
 ]
 DataPath = Annotated[
@@ -68,30 +67,35 @@ Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, c
 Devices = Annotated[
     str | None,
     typer.Option(
-        help="A process on each of several devices: their names, such as cuda:0,cuda:1, or a number N for the first N "
-        "of the kind that --device names."
+        help="One process on each of several devices: their names, such as cuda:0,cuda:1, or a number N for the "
+        "first N devices of the kind that --device names."
     ),
 ]
-ShardIndex = Annotated[int, typer.Option(help="Which share of the shards to work on, from 0 on.")]
-NumShards = Annotated[int, typer.Option(help="How many shares there are: one a process, on any machines.")]
+ShardIndex = Annotated[int, typer.Option(help="Which share of the shards to work on; the first is 0.")]
+NumShards = Annotated[int, typer.Option(help="How many shares there are: one for each process, on any machine.")]
 Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="A Ray cluster that does the work: auto, HOST:PORT, or local for this machine alone. "
+        help="A Ray cluster that does the work: auto, HOST:PORT, or local for this machine only. "
         r"Needs mixstyle\[ray].",
     ),
 ]
 AllowMixed = Annotated[
     bool,
     typer.Option(
-        "--allow-mixed", help="With --ray: takes machines of other kinds too, whose last bits differ; it is noted."
+        "--allow-mixed",
+        help="With --ray: also uses machines of other kinds. Their results differ in the last bits; this is noted.",
     ),
 ]
 Encoder = Annotated[
-    Path | None, typer.Option(help="A checkpoint or exported encoder, or its URL; the shipped one if not given.")
+    Path | None,
+    typer.Option(help="A checkpoint or exported encoder, or its URL.", show_default="embed.encoder: the shipped one"),
 ]
-Index = Annotated[Path | None, typer.Option("--index", help="The folder that the index is in, or its URL.")]
+Index = Annotated[
+    Path | None,
+    typer.Option("--index", help="The folder of the index, or its URL.", show_default="embed.index_dir: index"),
+]
 
 
 def settings_of(config: str, overrides: list[str] | None, *, training: bool = True, **options: Any) -> "Settings":

@@ -1,4 +1,4 @@
-"""Commands about songs: what their mix is like, and which songs are mixed alike."""
+"""Commands about songs: how they are mixed, and which songs are mixed alike."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,20 +29,20 @@ def _song_settings(config: str, overrides: list[str] | None, **options: Any) -> 
 
 def describe_command(
     songs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[SONG]...", help="Music files, folders of music or of stems.")
+        list[Path] | None, typer.Argument(metavar="SONG", help="Music files, folders of music or of stems.")
     ] = None,
     stems: Annotated[
-        Path | None, typer.Option(help="A folder of vocals, bass, drums and other, taken instead of separating.")
+        Path | None, typer.Option(help="A folder with vocals, bass, drums and other, to save separating.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Writes every value and percentile as CSV.")] = None,
     json: Annotated[Path | None, typer.Option(help="The same as JSON.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draws a page; a folder of pages where songs are several.")] = None,
-    html: Annotated[Path | None, typer.Option(help="The same with sentences and all values, as HTML.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draws a page; for several songs, a folder of pages.")] = None,
+    html: Annotated[Path | None, typer.Option(help="The page with sentences and all values, as HTML.")] = None,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Describes the mix of a song: loudness, spectrum, stereo, masking, and where it lies among the cached songs.
+    """Describes the mix of a song: loudness, spectrum, stereo, masking, and its percentiles among the cached songs.
 
     Examples:
 
@@ -57,11 +57,11 @@ def describe_command(
 
 
 def stems_command(
-    songs: Annotated[list[Path], typer.Argument(metavar="SONG...", help="Music files, or folders of them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder; each song gets one of its own in it.")],
-    flac: Annotated[bool, typer.Option("--flac", help="Writes FLAC; WAV if not given.")] = False,
+    songs: Annotated[list[Path], typer.Argument(metavar="SONG", help="Music files, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder; each song gets a subfolder in it.")],
+    flac: Annotated[bool, typer.Option("--flac", help="Writes FLAC instead of WAV.")] = False,
     float_: Annotated[
-        bool, typer.Option("--float", help="Writes 32-bit float samples, which nothing clips; 24 bits if not given.")
+        bool, typer.Option("--float", help="Writes 32-bit float samples, which cannot clip, instead of 24 bits.")
     ] = False,
     device: Device = None,
     config: Config = "demo",
@@ -83,28 +83,29 @@ def stems_command(
 
 
 def match_command(
-    song: Annotated[Path | None, typer.Argument(help="A music file, or a folder of stems.")] = None,
+    song: Annotated[Path | None, typer.Argument(metavar="SONG", help="A music file, or a folder of stems.")] = None,
     reference: Annotated[
-        list[Path] | None, typer.Option("--reference", "-r", help="A song whose mix it gets; several: their mean.")
+        list[Path] | None,
+        typer.Option("--reference", "-r", help="The song to match; may be repeated: their mean."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The matched song: .wav or .flac.")] = None,
-    chain: Annotated[Path | None, typer.Option(help="Writes what was set as JSON, for `mixstyle apply`.")] = None,
+    chain: Annotated[Path | None, typer.Option(help="Writes the settings as JSON, for `mixstyle apply`.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draws a page.")] = None,
-    stems: Annotated[Path | None, typer.Option(help="A folder of stems, taken instead of separating.")] = None,
-    amount: Annotated[float, typer.Option(help="How much of each change, 0 to 1.")] = 1.0,
+    stems: Annotated[Path | None, typer.Option(help="A folder with the song's stems, to save separating.")] = None,
+    amount: Annotated[float, typer.Option(help="How much of each change is made, 0 to 1.")] = 1.0,
     keep: Annotated[list[str] | None, typer.Option(help="A stem that stays as it is; may be repeated.")] = None,
     search: Annotated[
         bool,
-        typer.Option("--search/--no-search", help="Looks for compression, saturation, limiting and reverb too: slow."),
+        typer.Option("--search/--no-search", help="Also finds compression, saturation, limiting and reverb: slow."),
     ] = False,
-    write_stems: Annotated[Path | None, typer.Option(help="A folder for the stems as they were changed.")] = None,
+    write_stems: Annotated[Path | None, typer.Option(help="A folder for the changed stems.")] = None,
     ab: Annotated[Path | None, typer.Option("--ab", help="A folder for before and after, equally loud.")] = None,
-    float_: Annotated[bool, typer.Option("--float", help="Writes 32-bit float WAV; 24 bits if not given.")] = False,
+    float_: Annotated[bool, typer.Option("--float", help="Writes 32-bit float WAV instead of 24 bits.")] = False,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Makes a song sound like another: balance, equaliser, pan and width of each stem, in the units of a desk.
+    """Makes a song sound like another: balance, equaliser, pan and width of each stem, in a mixing desk's units.
 
     Examples:
 
@@ -127,15 +128,15 @@ def match_command(
 
 
 def apply_command(
-    chain: Annotated[Path, typer.Argument(help="What `mixstyle match --chain` wrote.")],
-    songs: Annotated[list[Path], typer.Argument(metavar="SONG...", help="Music files, folders of music or of stems.")],
+    chain: Annotated[Path, typer.Argument(metavar="CHAIN", help="The file that `mixstyle match --chain` wrote.")],
+    songs: Annotated[list[Path], typer.Argument(metavar="SONG", help="Music files, folders of music or of stems.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .wav or .flac for one song, a folder for several.")],
-    float_: Annotated[bool, typer.Option("--float", help="Writes 32-bit float WAV; 24 bits if not given.")] = False,
+    float_: Annotated[bool, typer.Option("--float", help="Writes 32-bit float WAV instead of 24 bits.")] = False,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Puts what `mixstyle match` has set on other songs.
+    """Applies the settings that `mixstyle match` found to other songs.
 
     Examples:
 
@@ -156,7 +157,7 @@ def _to_embed(
 
 
 def embed_command(
-    songs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Music files, folders of music or of stems.")],
+    songs: Annotated[list[Path], typer.Argument(metavar="SONG", help="Music files, folders of music or of stems.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Ends in .parquet, .npy, .csv or .json.")],
     encoder: Encoder = None,
     device: Device = None,
@@ -177,7 +178,7 @@ def embed_command(
 
 
 def index_command(
-    folder: Annotated[Path, typer.Argument(help="A folder of music.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of music.")],
     index_dir: Index = None,
     encoder: Encoder = None,
     device: Device = None,
@@ -187,7 +188,7 @@ def index_command(
     overrides: Set = None,
     rebuild: Rebuild = False,
 ) -> None:
-    """Embeds a folder of music into an index to search; run again, it takes what is new.
+    """Embeds a folder of music into an index to search; run again, it adds new and changed songs.
 
     Examples:
 
@@ -202,20 +203,20 @@ def index_command(
 
 
 def search_command(
-    song: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
+    song: Annotated[Path, typer.Argument(metavar="SONG", help="A music file, or a folder of stems.")],
     k: Annotated[int, typer.Option("-k", help="How many songs.")] = 10,
     stem: Annotated[
-        str, typer.Option(help="Ranks by this stem alone, by its descriptors (the encoder hears all of a mix).")
+        str, typer.Option(help="Ranks by the descriptors of this stem only (the encoder embeds whole mixes).")
     ] = "",
-    json: Annotated[Path | None, typer.Option(help="Writes what is found as JSON.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="The same as CSV, a row a song.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Writes the songs found as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Writes the songs found as CSV, a row for each.")] = None,
     index_dir: Index = None,
     encoder: Encoder = None,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Finds the songs of the index that are mixed most like this one, and tells in what they are alike.
+    """Finds the songs of the index that are mixed most like this one, and shows how they are alike.
 
     Examples:
 
@@ -229,8 +230,8 @@ def search_command(
 
 
 def compare_command(
-    first: Annotated[Path, typer.Argument(help="A music file, or a folder of stems.")],
-    second: Annotated[Path, typer.Argument(help="Another.")],
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="A music file, or a folder of stems.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Another.")],
     png: Annotated[Path | None, typer.Option(help="Draws a page.")] = None,
     json: Annotated[Path | None, typer.Option(help="Writes all values as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Writes every descriptor of both as CSV.")] = None,
@@ -240,7 +241,7 @@ def compare_command(
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Tells how two mixes differ: the distance, stem by stem, and descriptor by descriptor.
+    """Shows how two mixes differ: as a distance, stem by stem, and descriptor by descriptor.
 
     Example:
 
@@ -253,11 +254,11 @@ def compare_command(
 
 def browse_command(
     host: Annotated[
-        str, typer.Option(help="The address to listen on. At 127.0.0.1 only this machine can reach the page.")
+        str, typer.Option(help="The address to listen on. With 127.0.0.1 only this machine can reach the page.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8050,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8050,
     take_songs: Annotated[
-        bool, typer.Option("--take-songs", help="Takes songs and matches from other machines too, with --host.")
+        bool, typer.Option("--take-songs", help="With --host: other machines may add songs and start matches too.")
     ] = False,
     index_dir: Index = None,
     encoder: Encoder = None,
@@ -265,7 +266,7 @@ def browse_command(
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Serves a page to look at the songs of an index, to listen to them, and to match one of your own.
+    """Serves a web page: see and hear the songs of an index, and match your own songs to them.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Commands that lead from music to a trained encoder and tell how far they are."""
+"""Commands that lead from music to a trained encoder."""
 
 import os
 from pathlib import Path
@@ -30,12 +30,13 @@ from mixstyle.stages.cli_options import (
 
 def demo_songs_command(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Where the songs go; the profile's folder unless given.")
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where the songs are written.", show_default="demo_songs.output_dir"),
     ] = None,
     songs: Annotated[int | None, typer.Option(help="How many songs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds of each song.")] = None,
-    stems: Annotated[bool | None, typer.Option("--stems/--no-stems", help="Write the true stems too.")] = None,
+    stems: Annotated[bool | None, typer.Option("--stems/--no-stems", help="Writes the true stems too.")] = None,
     config: Config = "demo",
     overrides: Set = None,
     rebuild: Rebuild = False,
@@ -61,8 +62,8 @@ def demo_songs_command(
         demo_songs__stems=stems,
     ).demo_songs
 
-    def make(anew: bool) -> None:
-        demo_songs(chosen.output_dir, chosen.songs, chosen.seed, chosen.duration_s, chosen.stems, chosen.workers, anew)
+    def make(again: bool) -> None:
+        demo_songs(chosen.output_dir, chosen.songs, chosen.seed, chosen.duration_s, chosen.stems, chosen.workers, again)
 
     made_by(make, "demo-songs", rebuild, rebuild_stale)
 
@@ -71,7 +72,7 @@ def separate_command(
     data_path: DataPath = None,
     device: Device = None,
     plan_only: Annotated[
-        bool, typer.Option("--plan", help="Prints tracks, hours, disk and time needed, and stops.")
+        bool, typer.Option("--plan", help="Prints the tracks, hours, disk and time needed, and stops.")
     ] = False,
     devices: Devices = None,
     shard_index: ShardIndex = 0,
@@ -111,7 +112,10 @@ def separate_command(
         return
     cluster = ray_options(ray, allow_mixed, devices)
     summary = made_by(
-        lambda anew: separate(settings, anew, shard_index, num_shards, cluster), "separate", rebuild, rebuild_stale
+        lambda again: separate(settings, again, shard_index, num_shards, cluster),
+        "separate",
+        rebuild,
+        rebuild_stale,
     )
     if settings.separate.strict and summary.tracks_failed:
         raise MixstyleError(
@@ -122,19 +126,22 @@ def separate_command(
 
 
 def fetch_separator_command(
-    url: Annotated[str, typer.Argument(help="Where the checkpoint is published: https://...")],
-    sha256: Annotated[str, typer.Option(help="Its SHA-256, 64 hexadecimal digits; another file is refused.")] = "",
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the checkpoint is published: https://...")],
+    sha256: Annotated[str, typer.Option(help="Its SHA-256, 64 hexadecimal digits; any other file is refused.")] = "",
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The file to write; unless given, the URL's name in the separators' folder."
+            "--output",
+            "-o",
+            help="The file to write.",
+            show_default="the URL's file name, in the separators' folder",
         ),
     ] = None,
     config: Annotated[
-        str, typer.Option("--config", "-c", help="The YAML that is published with it, or a profile that names that.")
+        str, typer.Option("--config", "-c", help="The YAML file that is published with it, or a profile that names it.")
     ] = "fma",
 ) -> None:
-    """Downloads a public separator, checks it, and prints the settings that take it; goes on where it was cut.
+    """Downloads a public separator, checks it, and prints the settings that use it; continues a broken download.
 
     Examples:
 
@@ -149,7 +156,9 @@ def fetch_separator_command(
 
 def remix_command(
     device: Device = None,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Prints clips, disk and time needed, and stops.")] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Prints the clips, disk and time needed, and stops.")
+    ] = False,
     devices: Devices = None,
     shard_index: ShardIndex = 0,
     num_shards: NumShards = 1,
@@ -160,7 +169,7 @@ def remix_command(
     rebuild: RebuildShares = False,
     rebuild_stale: RebuildStale = False,
 ) -> None:
-    """Mixes the cached stems anew, under effect chains, and separates the mixes again: a bank of clips to train on.
+    """Remixes the cached stems with effect chains, and separates the mixes again: a bank of clips to train on.
 
     Examples:
 
@@ -183,7 +192,7 @@ def remix_command(
         dry_run(settings)
         return
     cluster = ray_options(ray, allow_mixed, devices)
-    made_by(lambda anew: remix(settings, anew, shard_index, num_shards, cluster), "remix", rebuild, rebuild_stale)
+    made_by(lambda again: remix(settings, again, shard_index, num_shards, cluster), "remix", rebuild, rebuild_stale)
 
 
 def features_command(
@@ -211,19 +220,24 @@ def features_command(
 
     settings = settings_of(config, overrides, features__device=device)
     cluster = ray_options(ray, allow_mixed)
-    made_by(lambda anew: features(settings, anew, shard_index, num_shards, cluster), "features", rebuild, rebuild_stale)
+    made_by(
+        lambda again: features(settings, again, shard_index, num_shards, cluster),
+        "features",
+        rebuild,
+        rebuild_stale,
+    )
 
 
 def train_command(
     batch_size: Annotated[int | None, typer.Option(help="Tracks in a batch.")] = None,
-    num_epochs: Annotated[int | None, typer.Option(help="Epochs in all; more than before goes on.")] = None,
+    num_epochs: Annotated[int | None, typer.Option(help="Epochs in all; more than before continues.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's learning rate.")] = None,
     temperature: Annotated[float | None, typer.Option(help="InfoNCE's temperature.")] = None,
     clip_duration: Annotated[float | None, typer.Option(help="Seconds of each clip that are used.")] = None,
     n_mels: Annotated[int | None, typer.Option(help="Mel bands.")] = None,
     encoder_dim: Annotated[int | None, typer.Option(help="Dimensions of the embedding.")] = None,
     aug_prob: Annotated[float | None, typer.Option(help="Probability of each effect on each stem.")] = None,
-    aug_gain_range: Annotated[float | None, typer.Option(help="Stem gains lie within plus and minus this, dB.")] = None,
+    aug_gain_range: Annotated[float | None, typer.Option(help="Stem gains are within plus and minus this, dB.")] = None,
     devices: Devices = None,
     device: Device = None,
     config: Config = "demo",
@@ -261,13 +275,16 @@ def train_command(
     if devices:
         several = several_devices(devices, settings.train.device)
         settings = settings_of(config, overrides, **options, train__devices=several, train__processes=len(several))
-    made_by(lambda anew: train(settings, anew), "train", rebuild, rebuild_stale)
+    made_by(lambda again: train(settings, again), "train", rebuild, rebuild_stale)
 
 
 def evaluate_command(
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help="A checkpoint or exported encoder, its URL, or `shipped`; may be repeated."),
+        typer.Option(
+            help="A checkpoint or exported encoder, its URL, or `shipped`; may be repeated.",
+            show_default="the best one",
+        ),
     ] = None,
     chains: Annotated[
         int | None, typer.Option("--chains", "--styles", help="Effect chains for each number of effects.")
@@ -278,7 +295,7 @@ def evaluate_command(
     rebuild: Rebuild = False,
     rebuild_stale: RebuildStale = False,
 ) -> None:
-    """Asks what the embedding knows: same effects on other songs, against baselines, on songs not trained on.
+    """Measures what the embedding knows: same effects on other songs, against baselines, on songs not trained on.
 
     Examples:
 
@@ -291,15 +308,15 @@ def evaluate_command(
     settings = settings_of(
         config, overrides, evaluate__checkpoints=checkpoint or None, evaluate__chains=chains, evaluate__device=device
     )
-    made_by(lambda anew: evaluate(settings, anew), "evaluate", rebuild, rebuild_stale)
+    made_by(lambda again: evaluate(settings, again), "evaluate", rebuild, rebuild_stale)
 
 
 def evaluate_musdb_command(
-    musdb: Annotated[Path, typer.Argument(help="MUSDB18-HQ: a folder with test/ and train/, a folder a song in each.")],
-    output: Annotated[Path, typer.Argument(help="Where stems, embeddings, figures and the page go.")],
+    musdb: Annotated[Path, typer.Argument(metavar="MUSDB", help="MUSDB18-HQ: test/ and train/, a folder a song.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder for stems, embeddings and figures.")],
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help="A checkpoint or exported encoder; may be repeated; else the shipped one."),
+        typer.Option(help="A checkpoint or exported encoder; may be repeated.", show_default="the shipped one"),
     ] = None,
     chains: Annotated[
         int,
@@ -337,25 +354,25 @@ def evaluate_musdb_command(
 
 
 def evaluate_match_command(
-    stems: Annotated[Path, typer.Argument(help="Songs with true stems, a folder each (MUSDB18-HQ's test/, say).")],
-    output: Annotated[Path, typer.Argument(help="The folder that metrics.json goes to.")],
-    pairs: Annotated[int, typer.Option(help="Clips, each under two effect chains.")] = 50,
-    unpaired: Annotated[int, typer.Option(help="Clips, each brought to another song under another chain.")] = 0,
+    stems: Annotated[Path, typer.Argument(metavar="STEMS", help="Songs with true stems, such as MUSDB18-HQ's test/.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder for metrics.json.")],
+    pairs: Annotated[int, typer.Option(help="How many clips, each with two effect chains.")] = 50,
+    unpaired: Annotated[int, typer.Option(help="How many clips, each matched to another song with another chain.")] = 0,
     effects: Annotated[int, typer.Option(help="Effects in each chain.")] = 4,
     separate: Annotated[
-        bool, typer.Option("--separate/--no-separate", help="Whether the match on separated stems is measured too.")
+        bool, typer.Option("--separate/--no-separate", help="Also measures the match on separated stems.")
     ] = True,
     search: Annotated[
-        bool, typer.Option("--search/--no-search", help="Whether `match --search` is measured too: a minute a pair.")
+        bool, typer.Option("--search/--no-search", help="Also measures `match --search`: a minute for each pair.")
     ] = False,
     clip_s: Annotated[float, typer.Option(help="Seconds of each clip.")] = 10.0,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Measures what `mixstyle match` is worth: a clip under one effect chain is brought to itself under another.
+    """Measures how well `mixstyle match` works: it brings a clip with one effect chain to the same clip with another.
 
-    With --unpaired, also to another song. Run again, it goes on where it was stopped.
+    With --unpaired, also to another song. Run again, it continues where it was stopped.
 
     Examples:
 
@@ -370,13 +387,13 @@ def evaluate_match_command(
 
 
 def export_command(
-    output: Annotated[Path, typer.Argument(help="The file to write, such as encoder.safetensors.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint; the profile's best one if not given.")] = None,
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write, such as encoder.safetensors.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint.", show_default="the best one")] = None,
     half: Annotated[bool, typer.Option("--half", help="Weights in float16: half the size.")] = False,
-    card: Annotated[Path | None, typer.Option(help="Markdown that the model card ends with.")] = None,
+    card: Annotated[Path | None, typer.Option(help="A Markdown file, put at the end of the model card.")] = None,
     descriptor_share: Annotated[
         float | None,
-        typer.Option(help="Length of whitened descriptors beside the trained part of length 1; 0.4, say.", min=0),
+        typer.Option(help="Length of the whitened descriptors; the trained part has length 1. For example 0.4.", min=0),
     ] = None,
     config: Config = "demo",
     overrides: Set = None,
@@ -412,4 +429,4 @@ def report_command(
     from mixstyle.stages.report.stage import report
 
     settings = settings_of(config, overrides, report__device=device)
-    made_by(lambda anew: report(settings, anew), "report", rebuild, rebuild_stale)
+    made_by(lambda again: report(settings, again), "report", rebuild, rebuild_stale)

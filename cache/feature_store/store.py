@@ -109,6 +109,9 @@ class FeatureStore:
         self.n_rows: int = self._arrays.shape("descriptors")[0]
         self.n_shards: int = self._arrays.shape("done")[0]
 
+    def __repr__(self) -> str:
+        return f"FeatureStore({self.name!r}, {self.n_rows} clips, {len(self.names)} descriptors)"
+
     @classmethod
     def create(
         cls,

@@ -49,7 +49,7 @@ _TO_GO_ON = ("encoder", "optimizer", "step", "epoch", "best_loss", "training_sec
 LATEST, BEST, FINAL = "latest.pt", "best_model.pt", "final_model.pt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedEncoder:
     """An encoder ready to use: `encoder(mel(stems), describe(stems))`, in evaluation mode on its device."""
 
@@ -63,6 +63,9 @@ class LoadedEncoder:
     """The checkpoint without its weights and optimiser."""
     separators: tuple[SeparatorRecord, ...] = ()
     """Those whose stems it was trained on; none where that is not known."""
+
+    def __repr__(self) -> str:
+        return f"LoadedEncoder({self.encoder.config.encoder_dim} dimensions, step {self.step}, epoch {self.epoch})"
 
 
 def track_numbers(track_ids: Iterable[str]) -> torch.Tensor:

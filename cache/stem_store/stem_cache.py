@@ -109,6 +109,9 @@ class StemCache:
         self._tars = {shard.shard: shard.tar for shard in self.shards}
         self._sizes_of = {shard.shard: shard.size for shard in self.shards}
 
+    def __repr__(self) -> str:
+        return f"StemCache({self.name!r}, {len(self.tracks)} of {self.n_tracks} tracks)"
+
     @property
     def n_tracks(self) -> int:
         """Tracks of the manifest, failed ones among them."""

@@ -140,7 +140,7 @@ class OverlapAdd:
         return torch.where(self._weight > 0, self._sum / self._weight, 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClipRequest:
     """A clip to separate on its track's chunk grid; frames are of the track at 44.1 kHz.
 
@@ -155,6 +155,9 @@ class ClipRequest:
     span_start: int
     audio: Tensor
     track: int = 0
+
+    def __repr__(self) -> str:
+        return f"ClipRequest(frames {self.start} to {self.stop} of {self.track_frames}, track {self.track})"
 
     @classmethod
     def whole(cls, mixture: Tensor) -> "ClipRequest":

@@ -55,6 +55,9 @@ class Separator:
             f"{file.chunk / SAMPLE_RATE:.1f} s, num_overlap {file.num_overlap}"
         )
 
+    def __repr__(self) -> str:
+        return f"Separator({self.name!r}, {self.description}, {self.device})"
+
     def fingerprint_at(self, num_overlap: int) -> str:
         """The fingerprint that this network has at another overlap: tells the same network from another one."""
         rules = {**asdict(self.file), "num_overlap": num_overlap, "form": self._form, "weights": self.weights}

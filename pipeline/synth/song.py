@@ -28,7 +28,7 @@ _DISTORTED = (29, 30)
 _FADE_S = 0.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Song:
     """A rendered song with its true stems."""
 
@@ -39,6 +39,9 @@ class Song:
     stems: np.ndarray
     """float32 [4, 2, T] at 44.1 kHz, in the order of `stems.STEMS`."""
     mix: SongMix
+
+    def __repr__(self) -> str:
+        return f"Song(seed {self.seed}, {self.name}, {self.key}, {self.stems.shape[-1] / SAMPLE_RATE:.1f} s)"
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import torch
 from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import CLIP_S, song, write_songs
 from typer.testing import CliRunner
@@ -108,7 +109,9 @@ def test_a_song_is_described_from_an_array_as_from_its_file(settings: Settings, 
     assert np.isnan(from_file.percentiles).all()
 
 
-def test_results_are_short_to_look_at(settings: Settings, model: Embedder, opened: mixstyle.Index) -> None:
+def test_results_are_short_to_look_at(
+    settings: Settings, model: Embedder, opened: mixstyle.Index, tmp_path: Path
+) -> None:
     path = settings.separate.data_path / "song 3.flac"
     found = [model.song(path), mixstyle.describe_song(path, model), mixstyle.compare(path, path, model), opened]
     found += [opened.songs[0], *opened.search(path, 1)]
@@ -116,6 +119,14 @@ def test_results_are_short_to_look_at(settings: Settings, model: Embedder, opene
         assert len(repr(one)) < 200, type(one)
         assert "\n" not in repr(one)
         assert "song " in repr(one) or "songs of" in repr(one)
+    matched = model.match(path, settings.separate.data_path / "song 2.flac")
+    song = mixstyle.render_song(1, duration_s=8.0)
+    rest = [matched, matched.chain, matched.write(tmp_path / "out.wav"), song, model, model.separator, model.encoder]
+    rest.append(mixstyle.ClipRequest.whole(torch.from_numpy(song.mixture)))
+    for one in rest:
+        assert len(repr(one)) < 200, type(one)
+        assert "\n" not in repr(one)
+        assert repr(one).startswith(f"{type(one).__name__}(")
 
 
 def test_an_index_of_another_encoder_is_told_in_words(settings: Settings, tmp_path: Path) -> None:

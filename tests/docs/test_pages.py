@@ -1,5 +1,7 @@
 """What the pages name is there: files and packages, the diagram's drawing, the files about the project itself."""
 
+import ast
+import builtins
 import re
 import sys
 from pathlib import Path
@@ -21,6 +23,23 @@ def named(text: str) -> set[str]:
 def test_files_and_packages_that_a_page_names_are_there(page: str) -> None:
     missing = {path for path in named((ROOT / page).read_text(encoding="utf-8")) if not list(ROOT.glob(path))}
     assert missing == set()
+
+
+def test_python_of_the_readme_defines_what_it_uses() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        defined = set(dir(builtins))
+        for statement in ast.parse(block).body:
+            names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+            inner = {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
+            inner |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+            assert used - inner <= defined, f"{sorted(used - inner - defined)} in\n{block}"
+            imports = [node for node in ast.walk(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
+            aliases = [alias for node in imports for alias in node.names]
+            defined |= inner | {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
 
 
 def test_the_glossary_leads_to_files_of_today() -> None:

@@ -1,6 +1,7 @@
 """The commands that use what was trained, as they are typed."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,19 @@ def test_every_option_has_help() -> None:
         assert "mixstyle " + name in command.help, "an example"
         for option in command.params:
             assert getattr(option, "help", None), f"{name} {option.name}"
+
+
+def test_arguments_are_written_alike_in_every_usage() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    named = [
+        (name, parameter.human_readable_name)
+        for name, command in group.commands.items()
+        for parameter in command.params
+        if parameter.param_type_name == "argument"
+    ]
+    assert len(named) > 10
+    assert [one for one in named if not re.fullmatch("[A-Z]+", one[1])] == []
 
 
 @pytest.mark.parametrize("name", ["separate", "remix", "features", "index"])

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import write_json, write_text
@@ -190,11 +192,10 @@ def _given(stems: Path) -> Path:
 def _described(name: str, clips: SongClips, cached: CachedSongs | None) -> DescribedSong:
     if clips.loudness is None:
         raise ValueError("a song to describe should be measured")
-    rows = [describe(stems[None], SAMPLE_RATE)[0].numpy() for stems in clips.stems]
-    values = song_descriptors(rows)
+    values = song_descriptors(describe(torch.stack(clips.stems), SAMPLE_RATE).numpy())
     percentiles = percentiles_among(values, cached)
     return DescribedSong(
-        name, clips.duration_s, len(rows), clips.clip_s, values, percentiles, clips.given, clips.loudness
+        name, clips.duration_s, len(clips.stems), clips.clip_s, values, percentiles, clips.given, clips.loudness
     )
 
 

@@ -99,6 +99,9 @@ class Embedder:
         self._measuring = SongReader(options, separator, cutting_version=cutting_version, measure=True, cached=cached)
         self._decoder: Decoder | None = None
 
+    def __repr__(self) -> str:
+        return f"Embedder({self.dimensions} dimensions, separator {self.separator.name!r}, {self.device})"
+
     @property
     def dimensions(self) -> int:
         """E: how long an embedding is."""

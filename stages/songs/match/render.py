@@ -30,13 +30,16 @@ REST = "rest"
 """What the stems do not sum to, as a file beside them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RenderedSong:
     """before, after: loudness of the song as it was and as it was written. gain: on all of it, at the end."""
 
     before: SongLoudness
     after: SongLoudness
     gain: OutputGain
+
+    def __repr__(self) -> str:
+        return f"RenderedSong({self.before.loudness_lufs:.1f} LUFS before, {self.after})"
 
 
 @dataclass(frozen=True)

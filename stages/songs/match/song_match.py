@@ -63,7 +63,7 @@ class SongMatch:
     options: SeparateSettings
 
     def __repr__(self) -> str:
-        return f"SongMatch({self.clips.name!r}, {self.chain.text})"
+        return f"SongMatch({self.clips.name!r}, {self.chain.gains})"
 
     def write(
         self, path: str | Path, samples: Samples = "24", stems: Path | None = None, ab: Path | None = None
@@ -218,7 +218,7 @@ def song_values(clips: Sequence[Tensor], profile: MixProfile | None = None) -> V
     """Descriptors [D] of clips [4, 2, T]: medians, but for loudness, which is that of all clips in one, as `estimate`
     takes it: a stem that rests in half of the clips is as loud as where it plays. profile: of the clips, where it is
     known."""
-    values = song_descriptors([describe(stems[None])[0].numpy() for stems in clips])
+    values = song_descriptors(describe(torch.stack(list(clips))).numpy())
     lufs, mix_lufs = joined_loudness(clips) if profile is None else (profile.lufs, profile.mix_lufs)
     values[columns(kind="loudness_lufs")] = lufs
     relative = np.clip(lufs - mix_lufs, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
