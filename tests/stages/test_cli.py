@@ -151,7 +151,7 @@ def test_arguments_are_written_alike_in_every_usage() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     named = [
-        (name, parameter.human_readable_name)
+        (name, parameter.metavar or "")
         for name, command in group.commands.items()
         for parameter in command.params
         if parameter.param_type_name == "argument"
