@@ -123,7 +123,7 @@ def search(
     """The k songs of an index that are mixed most like a piece of music; see `Index.search`."""
     if isinstance(index, Index):
         if model is not None and model is not index.model:
-            raise MixstyleError("search: an open index has a model of its own; name one of the two", code="bad-option")
+            raise MixstyleError("search: an open index has its own model; give only one of the two", code="bad-option")
         return index.search(music, k, stem=stem, sample_rate=sample_rate)
     return Index(index, model).search(music, k, stem=stem, sample_rate=sample_rate)
 

@@ -36,7 +36,7 @@ from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
 from mixstyle.stages.separate.pipeline import TrackPipeline
 
 CPU_BANK = (18_024, 1_992)
-"""Clips of the profile `cpu`'s bank: separated anew, and of own mixes."""
+"""Clips of the profile `cpu`'s bank: separated again, and of own mixes."""
 Timed = tuple[float, float]
 """Seconds of the processor, and seconds that passed."""
 

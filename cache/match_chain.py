@@ -93,9 +93,9 @@ def read_chain(path: Path) -> MatchChain:
         raise not_there(path)
     data = read_json(path, changed="after a change by hand, delete its line content_sha256")
     if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise MixstyleError(f"{path}: is no chain of mixstyle match", code="wrong-file")
+        raise MixstyleError(f"{path}: is not a chain that `mixstyle match` wrote", code="wrong-file")
     if data.get("version") not in _READ:
-        told = f"{path}: has version {data.get('version')}, and this mixstyle reads {VERSION}"
+        told = f"{path}: has version {data.get('version')}; this mixstyle reads version {VERSION}"
         raise MixstyleError(told, code="unknown-version")
     try:
         if missing := [name for name in ("stems", "level_db", "reference_lufs") if name not in data]:

@@ -219,10 +219,10 @@ def main() -> None:
     """Runs the tests and writes the page; ends with status 1 and one line where a test does not hold."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-n", "--workers", default="auto", help="processes that run tests, as pytest -n")
-    parser.add_argument("--anew", action="store_true", help="runs all, also what a run that was broken off has done")
+    parser.add_argument("--all", action="store_true", help="runs all, also what a run that was broken off has done")
     given = parser.parse_args()
     sections, of = read_faults(), digest_of_code()
-    before = [] if given.anew else [one for one in outcomes_of(JOURNAL, of) if not one.failed]
+    before = [] if given.all else [one for one in outcomes_of(JOURNAL, of) if not one.failed]
     if before:
         print(f"{len(before)} cases were run before; the others follow", flush=True)
     JOURNAL.parent.mkdir(exist_ok=True)

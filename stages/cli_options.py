@@ -124,10 +124,12 @@ def ray_options(address: str | None, allow_mixed: bool, devices: str | None = No
     """What --ray and --allow-mixed say. Raises MixstyleError (bad-option) where they contradict."""
     if address is None:
         if allow_mixed:
-            raise MixstyleError("--allow-mixed: goes with --ray", code="bad-option")
+            raise MixstyleError("--allow-mixed: can only be used with --ray", code="bad-option")
         return None
     if devices:
-        raise MixstyleError("--ray and --devices: name one; a cluster knows its devices", code="bad-option")
+        raise MixstyleError(
+            "--ray and --devices: give only one of them; a cluster knows its devices", code="bad-option"
+        )
     from mixstyle.stages.cluster.ray_pool import RayOptions
 
     return RayOptions(address, allow_mixed)
@@ -146,7 +148,7 @@ def made_by(stage: Callable[[bool], T], name: str, rebuild: bool, rebuild_stale:
             raise
         from mixstyle.stages.common.progress import say  # not for --help: rich's bars take their time
 
-        say(f"{name}: {error.message.removesuffix('; undo the change, or')}; made anew")
+        say(f"{name}: {error.message.removesuffix('; undo the change, or')}; it is made again")
         return stage(True)
 
 

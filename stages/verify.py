@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixstyle.cache.storage.urls import shown
-from mixstyle.pipeline.core.errors import GET_ANEW, MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import progress, say
@@ -68,7 +68,6 @@ def _checked(check: Check) -> Damage | None:
         if error.code == "remote":  # a store that does not answer tells nothing of what is there
             raise
         what = error.message.removeprefix(f"{check.path}: ").removeprefix(f"{shown(check.path)}: ")
-        what = what.removesuffix(GET_ANEW)  # verify tells what helps by itself
         ours = error.code not in NOT_OURS
         return Damage(check.path, what, check.remake if ours else error.remedy, ours=ours)
     except OSError as error:
@@ -88,11 +87,11 @@ def _repaired(check: Check) -> Damage | None:
 
 def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
     for damage in summary.damages:
-        done = "; taken away" if damage.repaired else ""
+        done = "; removed" if damage.repaired else ""
         say(f"verify: {shown(damage.path)}: {damage.what}{done}")
     if not summary.damages:
         are = "is" if summary.checked == 1 else "are"
-        whole = f"{counted(summary.checked, 'file')} {are} what was written"
+        whole = f"{counted(summary.checked, 'file')} {are} as written"
         say(f"verify: {whole if summary.checked else 'there is nothing to check yet'}")
         return
     are = "is" if summary.checked == 1 else "are"

@@ -181,11 +181,11 @@ def _check_shard(place: Place, number: int) -> None:
     if shard is None:
         raise _damaged(tar, "it is missing or cut short")
     if place.sha256(shard.tar.name, shard.size) != shard.sha256:
-        raise _damaged(tar, "its bytes are not those that were written")
+        raise _damaged(tar, "its bytes differ from those that were written")
 
 
 def _check_failures(place: Place, stage: str) -> None:
-    """The log follows from all shards; where one is not there or damaged, the command that makes it writes it anew."""
+    """The log follows from all shards; where one is not there or damaged, the command that makes it writes it again."""
     folder = place.folder
     try:
         stored = read_provenance(folder / SETTINGS, RENAMED)

@@ -82,7 +82,7 @@ class StoreArrays:
         back = np.asarray(self._array(name)[place])
         if not np.array_equal(back, values, equal_nan=values.dtype.kind == "f"):
             raise MixstyleError(
-                f"{self.place.name}: {name} of shard {chunk} reads back otherwise than it was written; check the disk",
+                f"{self.place.name}: {name} of shard {chunk} reads back with other values; check the disk",
                 code="cannot-write",
             )
         file = _chunk_name(name, chunk)

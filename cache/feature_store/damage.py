@@ -58,13 +58,13 @@ def metadata_problem(path: Path, attributes: Mapping[str, Any]) -> str:
     Raises one of `UNREADABLE`, or MixstyleError, for files that are no metadata at all.
     """
     if attributes.get(CHECKSUM, attributes_checksum(attributes)) != attributes_checksum(attributes):
-        return "its attributes are not those that were written"
+        return "its attributes differ from those that were written"
     consolidated = (read_json(path / "zarr.json").get("consolidated_metadata") or {}).get("metadata") or {}
     for name, metadata in sorted(consolidated.items()):
         if not (path / name / "zarr.json").is_file():
             return f"{name}/zarr.json is missing"
         if read_json(path / name / "zarr.json") != metadata:
-            return f"the metadata of {name} are not those that were written"
+            return f"the metadata of {name} differ from those that were written"
     return ""
 
 

@@ -178,7 +178,8 @@ class FeatureStore:
             raise _unopened(place, "its attributes do not name the format")
         if attributes.get("version") != VERSION:
             raise MixstyleError(
-                f"{place.name}: version {attributes.get('version')} of the format, and this mixstyle reads {VERSION}",
+                f"{place.name}: version {attributes.get('version')} of the format; this mixstyle reads version "
+                f"{VERSION}",
                 code="unknown-version",
                 remedy=("features", "--rebuild"),
             )
@@ -244,7 +245,7 @@ class FeatureStore:
         """Shards that are marked done and do not hold what was written, and what is wrong with each.
 
         Reads everything. `write_shard` repairs them. Raises MixstyleError ("damaged-file") where the store is damaged
-        in what no shard fills, and has to be made anew.
+        in what no shard fills, and has to be made again.
         """
         self.check_keys()
         damaged = dict.fromkeys(self._cut(BY_SHARD), "a chunk of it is cut")
@@ -263,7 +264,7 @@ class FeatureStore:
                 continue
             found = rows_digest(values, start_s, as_strings(reason), from_stems[shard])
             if not from_stems[shard] or (digests is not None and digests[shard] != found):
-                damaged[shard] = "its rows are not those that were written"
+                damaged[shard] = "its rows differ from those that were written"
             elif lost := missing_rows(values, start_s, as_strings(reason)):
                 damaged[shard] = f"{lost} of its rows are gone"
         return damaged
@@ -284,7 +285,7 @@ class FeatureStore:
         stored = self._arrays.attributes.get("keys_sha256")
         whole = stored == keys_digest(columns) if stored else all("" not in column for column in columns)
         if not whole or as_strings(self._arrays.read("descriptor")) != self.names:
-            raise damaged_store(self.name, "the clips that it names are not those that were written")
+            raise damaged_store(self.name, "the clips that it names differ from those that were written")
 
     def _cut(self, names: Sequence[str]) -> list[int]:
         """Chunks of some arrays that are cut, where no checksum tells."""

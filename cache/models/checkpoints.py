@@ -143,7 +143,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise MixstyleError(
-            f"{path}: version {version!r} of the format, and this mixstyle reads {VERSION}", code="unknown-version"
+            f"{path}: version {version!r} of the format; this mixstyle reads version {VERSION}", code="unknown-version"
         )
     return content
 
@@ -238,7 +238,7 @@ def _built(path: Path, content: Mapping[str, Any], device: torch.device | str) -
     if content["descriptor_names"] != names or content["descriptors_version"] != DESCRIPTORS_VERSION:
         raise MixstyleError(
             f"{path}: was trained on other descriptors (version {content['descriptors_version']}) than this mixstyle "
-            f"computes (version {DESCRIPTORS_VERSION}); train anew",
+            f"computes (version {DESCRIPTORS_VERSION}); train again",
             code="misfit",
         )
     check_finite(path, content["encoder"])
@@ -271,7 +271,7 @@ def check_zip(path: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
         raise ValueError(str(error)) from error
     if wrong is not None:
-        raise ValueError(f"{wrong} is not what was written")
+        raise ValueError(f"{wrong} differs from what was written")
 
 
 def _load(path: Path, device: torch.device) -> Any:

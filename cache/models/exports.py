@@ -25,7 +25,7 @@ from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.kept_folder import by_url
 from mixstyle.cache.storage.urls import not_there
-from mixstyle.pipeline.core.errors import GET_ANEW, MixstyleError, one_line
+from mixstyle.pipeline.core.errors import GET_AGAIN, MixstyleError, one_line
 from mixstyle.pipeline.core.torch_files import not_weights
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 
@@ -51,8 +51,8 @@ def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> Loaded
             return load_export(file, device)
         return build_encoder(file, load_checkpoint(file, device), device)
     except MixstyleError as error:
-        helps = GET_ANEW if error.code == "damaged-file" else ""
-        raise MixstyleError(by_url(error.message) + helps, code=error.code, remedy=error.remedy) from error
+        hint = GET_AGAIN if error.code == "damaged-file" else ""
+        raise MixstyleError(by_url(error.message), code=error.code, remedy=error.remedy, hint=hint) from error
 
 
 def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False) -> None:
@@ -104,7 +104,7 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
         )
     if content.get("version") != VERSION:
         raise MixstyleError(
-            f"{path}: version {content.get('version')!r} of the format, and this mixstyle reads {VERSION}",
+            f"{path}: version {content.get('version')!r} of the format; this mixstyle reads version {VERSION}",
             code="unknown-version",
         )
     if content.pop(_SHA256, None) not in (None, _digest(tensors, content)):

@@ -37,7 +37,7 @@ class Listing:
     """Tracks by their path (posix, relative to `root`; a list may also hold absolute ones).
 
     sizes: bytes of each track's file, or of its stems together; -1 where there is no file. artists, licences: of those
-    tracks whose list names them. spot: hashes of a few tracks' ends, which tell that a folder was filled anew with
+    tracks whose list names them. spot: hashes of a few tracks' ends, which tell that a folder was filled again with
     files of the same names and sizes. version: of the rule which files are music.
     """
 
@@ -157,8 +157,7 @@ def _below_url(root: Path, kind: Literal["mixtures", "stems"], version: int, nam
     """Tracks below a URL and their bytes, as `_music_files` and `_song_folders` have them."""
     if root.suffix.lower() in (".txt", ".csv"):
         raise MixstyleError(
-            f"{named_by}{shown(root)}: a list is read from this machine alone; copy it here, or name the "
-            "folder of music",
+            f"{named_by}{shown(root)}: a list has to be on this machine; copy it here, or name the music folder",
             code="bad-list",
         )
     sizes: dict[str, int] = {}
@@ -307,8 +306,8 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
         for row in reader:
             if None in row:
                 raise MixstyleError(
-                    f"{name}: line {begins} has more cells than there are columns; a path with a comma should stand in "
-                    "quotation marks",
+                    f"{name}: line {begins} has more cells than there are columns; put a path that has a comma "
+                    "in quotation marks",
                     code="bad-list",
                 )
             if "\n" in (row["path"] or ""):
@@ -317,8 +316,8 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
             begins = reader.line_num + 1
     except csv.Error as error:
         raise MixstyleError(
-            f"{name}: from line {begins} on it is no CSV ({error}); is a quotation mark not closed? One inside a cell "
-            "should be doubled",
+            f"{name}: not valid CSV from line {begins} on ({error}); is a quotation mark not closed? Write one "
+            "inside a cell twice",
             code="bad-list",
         ) from error
     return rows

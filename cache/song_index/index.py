@@ -10,8 +10,8 @@ in it is finite: a song of which one is not is a song without an embedding, also
 several rows of a path that of the highest part counts. The metadata of a part have `mixstyle_index`, the version, and
 `mixstyle_sha256`, a hash of its rows; its pages have checksums. Both are checked when it is read, and parts of before
 have neither. `nearest.faiss` is an exact index by inner product over the songs that have an embedding, in the order of
-their paths; it follows from the parts, and is made anew where it is not of them (`nearest.json` tells) or does not hold
-their embeddings.
+their paths; it follows from the parts, and is made again where it is not of them (`nearest.json` tells) or does not
+hold their embeddings.
 """
 
 import hashlib
@@ -314,7 +314,7 @@ def read_part(path: Path) -> list[IndexedSong]:
     version = (table.schema.metadata or {}).get(b"mixstyle_index", b"none").decode(errors="replace")
     if names != set(_FIELDS_OF.get(version, ())):
         raise MixstyleError(
-            f"{path}: version {version} of the format, and this mixstyle reads {VERSION}", code="unknown-version"
+            f"{path}: version {version} of the format; this mixstyle reads version {VERSION}", code="unknown-version"
         )
     columns = {name: table.column(name) for name in _FIELDS_OF[version]}
     vectors = {name: _vectors(columns[name]) for name in ("embedding", "descriptors")}

@@ -1,7 +1,7 @@
 """The failure log `failures.csv`, one row for each track or clip that could not be used, and why.
 
 Columns: track_id, path, clip (empty where the whole track failed), stage, reason (its kind, a colon, the detail).
-RFC 4180, UTF-8, in the order of the manifest. It is written anew from the shards' sidecars, so equal shards give equal
+RFC 4180, UTF-8, in the order of the manifest. It is written again from the shards' sidecars, so equal shards give equal
 bytes.
 """
 

@@ -159,7 +159,7 @@ def load_manifest(path: Path) -> Manifest | None:
     except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
         raise _damaged(path, one_line(error)) from error
     if not isinstance(head, dict):
-        raise _damaged(path, "its first line is no object")
+        raise _damaged(path, "its first line is not a JSON object")
     if head.get("version") != VERSION:
         raise MixstyleError(
             f"{path}: version {head.get('version')!r} of the manifest, not {VERSION}; delete it, then",

@@ -1,6 +1,6 @@
 """Stems behind a URL (`s3://`, `gs://`, `http://`, whatever fsspec knows), read by ranges, with a bounded local cache.
 
-What is small (settings and the shards' sidecars, which hold every clip's place) is copied once and looked at anew each
+What is small (settings and the shards' sidecars, which hold every clip's place) is copied once and looked at again each
 time; the tars stay where they are, and a clip is one request for its bytes. Bytes that were read are kept in a folder
 of bounded size, the oldest ones go first. Several processes may share the folder. A kept file ends in `CRC1` and its
 CRC-32 (little-endian); files of earlier versions do not. What is damaged there, or came damaged, is asked for once
@@ -88,7 +88,7 @@ class RemoteStemCache(StemCache):
         """Reads every shard whole and compares its SHA-256. Raises MixstyleError naming the first that differs."""
         for shard in self.shards:
             if self._store.sha256(shard.tar.name, shard.size) != shard.sha256:
-                raise self.damaged(shard.shard, "its bytes are not those that were written")
+                raise self.damaged(shard.shard, "its bytes differ from those that were written")
 
     def read_bytes(self, shard: int, offset: int, size: int) -> bytes:
         data = self._clips.get(self._key(shard, offset, size), size)

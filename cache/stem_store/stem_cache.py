@@ -181,11 +181,11 @@ class StemCache:
         """Reads every shard and compares its length and SHA-256. Raises MixstyleError naming the first that differs."""
         for shard in self.shards:
             if shard.tar.stat().st_size != shard.size or sha256_file(shard.tar) != shard.sha256:
-                raise self.damaged(shard.shard, "its bytes are not those that were written")
+                raise self.damaged(shard.shard, "its bytes differ from those that were written")
 
     def read_bytes(self, shard: int, offset: int, size: int) -> bytes:
         """Bytes of a shard's tar; fewer where the tar ends before."""
-        # opened anew each time: microseconds, while thousands of shards held open would pass the system's limit
+        # opened again each time: microseconds, while thousands of shards held open would pass the system's limit
         handle = os.open(self._tars[shard], os.O_RDONLY)
         try:
             return os.pread(handle, size, offset)

@@ -60,7 +60,7 @@ def verified_tracks(
         while blocks.read(BLOCK_BYTES):
             pass
     if digest.hexdigest() != shard.sha256:
-        raise cache.damaged(shard.shard, "its bytes are not those that were written")
+        raise cache.damaged(shard.shard, "its bytes differ from those that were written")
 
 
 def _begin(track: CachedTrack) -> int:

@@ -115,7 +115,7 @@ def publish(temporary: Path, path: Path) -> None:
 
 def _written_by_another(path: Path) -> MixstyleError:
     return MixstyleError(
-        f"{path}: another process wrote it at the same time; let one at a time write there", code="in-use"
+        f"{path}: another process wrote it at the same time; let one process at a time write there", code="in-use"
     )
 
 

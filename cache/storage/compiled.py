@@ -48,7 +48,7 @@ def compiled(source: Path, flags: Sequence[str], load: Callable[[ctypes.CDLL], L
         if _is_ours(path) and path.stem == name + sha256_file(path)[:16]:
             try:
                 return load(ctypes.CDLL(str(path)))
-            except OSError:  # of another C library, say: it is built anew
+            except OSError:  # of another C library, say: it is built again
                 continue
     with tempfile.TemporaryDirectory(prefix="mixstyle-") as temporary:
         library = Path(temporary) / f"{source.stem}.so"

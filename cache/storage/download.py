@@ -80,7 +80,7 @@ def download(url: str, path: Path, tell: Callable[[int, int | None], None], *, i
             before = _size(path)
             if failed >= TRIES:
                 raise MixstyleError(
-                    f"{url}: {error}; {before / 1e6:.1f} MB are there, and the same command goes on from there",
+                    f"{url}: {error}; {before / 1e6:.1f} MB are downloaded; run the same command to continue",
                     code="remote",
                 ) from error
             time.sleep(WAIT_S * 2 ** (failed - 1))
@@ -113,7 +113,7 @@ def _request(url: str, path: Path, tell: Callable[[int, int | None], None], is_c
         start, size = _extent(answer)
         if start not in (0, have) or (start and told is not None and told.size not in (None, size)):
             discard(path)
-            raise _CutError("the server has another file there by now")
+            raise _CutError("the file on the server has changed")
         if start == 0:
             _note(path, _Told(url, size, _tag(answer.headers)))
         _check_room(path, (size or 0) - start)

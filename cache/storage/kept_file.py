@@ -3,7 +3,7 @@
 A URL names an object as it is, or a file of a folder that `kept_folder` keeps there (`s3://bucket/run/best_model.pt`).
 The copy of an object lies in a folder of its own, under the object's name, and beside it `.NAME.known.json`: length and
 tag of the object, and the SHA-256 of what was copied. A copy that is not of the object as it is now, or that has
-changed since, is made anew. The store is asked each time: what cannot be reached is not read from a copy that may be
+changed since, is made again. The store is asked each time: what cannot be reached is not read from a copy that may be
 old.
 """
 
@@ -97,7 +97,7 @@ def _is_of(copy: Path, stored: Stored) -> bool:
 
 
 def _note(copy: Path, stored: Stored, sha256: str) -> None:
-    """Writes down what a copy is of. Without it the copy is made anew the next time."""
+    """Writes down what a copy is of. Without it the copy is made again the next time."""
     temporary = own_partial(_known(copy))
     with contextlib.suppress(OSError):
         temporary.write_text(json_with_checksum({"bytes": stored.size, "tag": stored.tag, "sha256": sha256}))

@@ -57,11 +57,11 @@ class KeptFolder:
         self.folder = folder
         self.name = str(folder)
 
-    def fetch(self, *names: str, left_out: list[str] | None = None, anew: bool = False) -> None:
+    def fetch(self, *names: str, left_out: list[str] | None = None, rebuild: bool = False) -> None:
         """Makes the folder as it is kept. names: those files alone.
 
         left_out: takes a line for each file that is not there or not what was sent; without it such a file is raised.
-        anew: all is to be made anew, so that nothing of the kind is raised.
+        rebuild: all of it is to be made again, so nothing of the kind is raised.
         """
 
     def send(self) -> None:
@@ -120,12 +120,12 @@ class RemoteFolder(KeptFolder):
         named = {object_name(name, kept) for files in read for name, kept in files.items()}
         self._unnamed = {name for name in listed if _OBJECT.fullmatch(name) and name not in named}
 
-    def fetch(self, *names: str, left_out: list[str] | None = None, anew: bool = False) -> None:
+    def fetch(self, *names: str, left_out: list[str] | None = None, rebuild: bool = False) -> None:
         wrong: dict[str, MixstyleError] = {}
         for _ in range(MOST_LOOKS):
             before, wrong_before = self._number, self._objects_of(wrong)
             self.look()
-            if self.damage is not None and not anew and (left_out is None or not self.files):
+            if self.damage is not None and not rebuild and (left_out is None or not self.files):
                 raise self.damage
             if wrong and self._number == before:
                 break
@@ -135,11 +135,11 @@ class RemoteFolder(KeptFolder):
                 break
         else:
             raise self._changing()
-        if self.damage is not None and left_out is not None and not anew:
+        if self.damage is not None and left_out is not None and not rebuild:
             left_out.append(f"{self.damage.message}; the one before it counts")
         self._all_here = not names
         for error in wrong.values():
-            if left_out is None and not anew:
+            if left_out is None and not rebuild:
                 raise error
             if left_out is not None:
                 left_out.append(error.message)
@@ -191,7 +191,7 @@ class RemoteFolder(KeptFolder):
         if stored is None or stored.size != kept.size:
             raise self._wrong(name, "it is missing or cut short")
         if self.store.sha256(object_name(name, kept), kept.size) != kept.sha256:
-            raise self._wrong(name, "its bytes are not those that were sent")
+            raise self._wrong(name, "its bytes differ from those that were sent")
 
     def _read(self, numbers: Sequence[int]) -> list[dict[str, KeptFile]]:
         """What manifests name, the last one first; of one that is damaged `damage` tells."""
@@ -224,7 +224,7 @@ class RemoteFolder(KeptFolder):
         version = value.get("version") if isinstance(value, dict) else None
         if version != VERSION:
             raise MixstyleError(
-                f"{self.name}/{name}: version {version!r} of the format, and this mixstyle reads {VERSION}",
+                f"{self.name}/{name}: version {version!r} of the format; this mixstyle reads version {VERSION}",
                 code="unknown-version",
             )
         try:
@@ -250,7 +250,7 @@ class RemoteFolder(KeptFolder):
             try:
                 self.store.download(object_name(name, kept), temporary)
                 if temporary.stat().st_size != kept.size or sha256_file(temporary) != kept.sha256:
-                    raise self._wrong(name, "its bytes are not those that were sent")
+                    raise self._wrong(name, "its bytes differ from those that were sent")
                 publish(temporary, path)
             except MixstyleError as error:
                 if error.code not in ("not-found", "damaged-file"):
@@ -310,7 +310,7 @@ class RemoteFolder(KeptFolder):
 
     def _changing(self) -> MixstyleError:
         return MixstyleError(
-            f"{self.name}: changes faster than it can be read; give the command again, or when less is sent there",
+            f"{self.name}: changes while it is read; run the command again",
             code="remote",
         )
 
@@ -319,7 +319,7 @@ class RemoteFolder(KeptFolder):
 
     def _overtaken(self) -> MixstyleError:
         return MixstyleError(
-            f"{self.name}: another process writes there; let one at a time do it, and give the command again",
+            f"{self.name}: another process writes there; let one at a time write there, and run the command again",
             code="in-use",
         )
 

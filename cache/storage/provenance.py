@@ -155,7 +155,7 @@ def guard(
     told: Mapping[str, str] | None = None,
     remedy: Sequence[str] = (),
     vouched: Callable[[str], bool] | None = None,
-    anew: bool = False,
+    fitting_too: bool = False,
 ) -> Provenance:
     """Makes sure that what lies beside `path` (`<out>/settings.json`) has this provenance; as it is stored there.
 
@@ -168,14 +168,14 @@ def guard(
     absent, told: as for `differences`.
     remedy: the command that rebuilds, if not `STAGE --rebuild`. vouched: whether the outputs themselves tell that they
     were made under a fingerprint; asked where the file is lost or damaged, which is then written again.
-    anew: `rebuild` deletes outputs of an equal one too.
+    fitting_too: `rebuild` deletes outputs of an equal one too.
     """
     stored, wrong = None, ""
     if path.exists():
         try:
             stored = read_provenance(path, renamed)
             if not _changes(stored, provenance, absent or {}):
-                if not (rebuild and anew):
+                if not (rebuild and fitting_too):
                     return stored
                 for output in remove:
                     _delete(output)

@@ -38,7 +38,7 @@ class Stored:
 
 
 class RemoteStore:
-    """What is kept below a URL. Threads may share it; after a fork each process connects anew.
+    """What is kept below a URL. Threads may share it; after a fork each process connects again.
 
     All methods raise MixstyleError, naming the URL: "remote" for a server that does not answer, refuses, or gives
     less than it says; "not-found" for what is not there; "no-package" and "bad-setting" for URLs that cannot be opened.
@@ -115,7 +115,7 @@ class RemoteStore:
         return digest.hexdigest()
 
     def download(self, name: str, target: Path) -> None:
-        """Writes an object to a file of this machine. An object that is replaced meanwhile is read anew."""
+        """Writes an object to a file of this machine. An object that is replaced meanwhile is read again."""
         for _ in range(TRIES):
             before = self._known(name)
             with target.open("wb") as file:

@@ -41,7 +41,7 @@ def not_there(path: Path, what: str = "file", named_by: str = "") -> MixstyleErr
     ('a.wav: no such file', 'bad-option')
     """
     if url := url_of(path):
-        told = f"{named_by}{url}: is a URL, and a {what} of this machine is needed here; copy it first"
+        told = f"{named_by}{url}: is a URL; a {what} on this machine is needed here; copy it first"
         return MixstyleError(told, code="bad-option")
     return MixstyleError(f"{named_by}{path}: no such {what}", code="not-found")
 

@@ -68,7 +68,7 @@ def check_file(path: Path) -> None:
     if not stat.S_ISREG(mode) or _stands_for_a_stream(path):
         # it would be replaced by a file, where the user may do that
         what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise MixstyleError(f"{path}: is {what}, and a file is to be written there", code="cannot-write")
+        raise MixstyleError(f"{path}: cannot be written: it is {what}", code="cannot-write")
     check_folder(path.parent, path)
 
 
@@ -104,7 +104,7 @@ def refusals_told(path: Path, temporary: Path | None = None) -> Iterator[None]:
 def _check_no_url(output: Path) -> None:
     """A path of this machine would be made of `s3://bucket/x`: folders named `s3:` and `bucket`."""
     if url := url_of(output):
-        told = f"{url}: cannot be written (a URL, and a path of this machine is needed here; copy it afterwards)"
+        told = f"{url}: cannot be written: it is a URL; give a path on this machine, and copy the file afterwards"
         raise MixstyleError(told, code="cannot-write")
 
 

@@ -52,8 +52,8 @@ UNREADABLE_BY_TORCH: tuple[type[Exception], ...] = (
     *(AttributeError, AssertionError, ArithmeticError, MemoryError),
 )
 """What `torch.load` raises over damaged files: its reader of pickles has no one exception for them."""
-GET_ANEW = "; get it anew, or name another"
-"""What helps where a file of weights is damaged that no command of mixstyle makes."""
+GET_AGAIN = "get the file again, or name another one"
+"""The hint where a file of weights is damaged that no command of mixstyle makes."""
 
 
 class MixstyleError(Exception):
@@ -63,14 +63,15 @@ class MixstyleError(Exception):
 
     message: what happened. code: one of ERROR_CODES, the same for the same mistake whatever the message says. remedy:
     the words of the mixstyle command that helps, such as ("features", "--rebuild"). It ends the line, where the command
-    line adds the options that it was given (its --config among them), so that what is printed works as it stands.
+    line adds the options that it was given (its --config among them), so that what is printed works as it is. hint:
+    what helps, in words, where no command does.
 
     >>> str(MixstyleError("x.zarr: no feature store", code="step-missing", remedy=("features",)))
     'x.zarr: no feature store; run: mixstyle features'
     """
 
-    def __init__(self, message: str, *, code: ErrorCode, remedy: Sequence[str] = ()) -> None:
-        self.message = message
+    def __init__(self, message: str, *, code: ErrorCode, remedy: Sequence[str] = (), hint: str = "") -> None:
+        self.message, self.hint = message, hint
         self.code: ErrorCode = code
         self.remedy: tuple[str, ...] = tuple(remedy)
         super().__init__(self.told(shlex.join(["mixstyle", *remedy]) if remedy else ""))
@@ -80,9 +81,9 @@ class MixstyleError(Exception):
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # pyright: ignore[reportAttributeAccessIssue]
 
     def told(self, command: str) -> str:
-        """The line with a command at its end. A message that ends in a comma, "or" or "then" goes on with it."""
+        """The line with a command at its end, or else the hint. A message may end in a comma, "or" or "then"."""
         if not command:
-            return self.message
+            return f"{self.message}; {self.hint}" if self.hint else self.message
         joint = " " if self.message.endswith((",", " or", " then")) else "; "
         return f"{self.message}{joint}run: {command}"
 

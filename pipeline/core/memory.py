@@ -11,7 +11,7 @@ def keep_freed_memory() -> bool:
     """Has this process keep memory that it frees, for good; whether the C library could be told (glibc alone can).
 
     glibc takes every block above some size from the system and gives it back when it is freed, so each tensor of a
-    network's forward pass is paged in anew: hundreds of thousands of page faults a second, a quarter of the time of an
+    network's forward pass is paged in again: hundreds of thousands of page faults a second, a quarter of the time of an
     SCNet chunk and nearly half that of a batch of four. The price is that the process keeps its peak. For programs;
     a library should not decide this for its caller.
     """

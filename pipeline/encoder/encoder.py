@@ -71,7 +71,7 @@ class EncoderConfig:
         if not 1 <= self.band_step <= self.band_mels <= self.n_mels:
             raise ValueError(
                 f"band_step={self.band_step} should be at most band_mels={self.band_mels}, "
-                f"and that at most n_mels={self.n_mels}: every mel must lie in a sub-band"
+                f"and that at most n_mels={self.n_mels}: every mel must be in a sub-band"
             )
         if self.band_mels < POOL_FIRST[0] * POOL_SECOND[0]:
             raise ValueError(f"band_mels={self.band_mels} should be {POOL_FIRST[0] * POOL_SECOND[0]} or more")
@@ -80,7 +80,7 @@ class EncoderConfig:
         if min(self.encoder_dim, self.film_hidden, self.n_descriptors) < 1:
             raise ValueError("encoder_dim, film_hidden and n_descriptors should be 1 or more")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} should lie between 0 and 1")
+            raise ValueError(f"dropout={self.dropout} should be between 0 and 1")
         if not self.descriptor_share >= 0:
             raise ValueError(f"descriptor_share={self.descriptor_share} should be 0 or more")
         if self.descriptor_share and not (self.skip and self.n_descriptors <= self.encoder_dim):

@@ -270,4 +270,4 @@ def _named(data: object, needed: Sequence[str], others: Sequence[str]) -> None:
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise ValueError(f"{name}={value!r} should lie between {low:g} and {high:g}")
+        raise ValueError(f"{name}={value!r} should be between {low:g} and {high:g}")

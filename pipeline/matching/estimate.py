@@ -60,7 +60,7 @@ def estimate(
     A stem that one of the two has not stays as it is. Raises ValueError for an amount or a stem that there is not.
     """
     if not 0 <= amount <= 1:
-        raise ValueError(f"amount={amount} should lie between 0 and 1")
+        raise ValueError(f"amount={amount} should be between 0 and 1")
     if unknown := set(keep) - set(STEMS):
         raise ValueError(f"keep: no stem {', '.join(sorted(unknown))}")
     both = mine.present & reference.present
@@ -88,7 +88,7 @@ def _notes(mine: MixProfile, reference: MixProfile) -> list[str]:
     notes = []
     for stem, here, there in zip(STEMS, mine.present, reference.present, strict=True):
         if here and not there:
-            notes.append(f"{stem}: the reference has none, so it stays as it is")
+            notes.append(f"{stem}: the reference has none, so it is left unchanged")
         elif there and not here:
             notes.append(f"{stem}: this song has none, so it stays as it is; the reference has some")
     if mine.mono or reference.mono:

@@ -49,7 +49,7 @@ def checked_insert(effect: Effect) -> Effect:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{effect.name}: {name}={value!r} should be a number")
         if not low <= value <= high:
-            raise ValueError(f"{effect.name}: {name}={value!r} should lie between {low:g} and {high:g}")
+            raise ValueError(f"{effect.name}: {name}={value!r} should be between {low:g} and {high:g}")
     return effect
 
 

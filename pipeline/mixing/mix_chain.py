@@ -99,7 +99,7 @@ class MixChainSettings:
     def __post_init__(self) -> None:
         for name in ("aug_prob", "mix_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} should lie between 0 and 1")
+                raise ValueError(f"{name}={getattr(self, name)} should be between 0 and 1")
         if not self.gain_range_db >= 0:
             raise ValueError(f"gain_range_db={self.gain_range_db} should not be below 0")
         unknown = [name for name in self.effects if name not in EFFECTS]

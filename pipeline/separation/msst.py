@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mixstyle.pipeline.core.errors import GET_ANEW, UNREADABLE_BY_TORCH, MixstyleError, one_line
+from mixstyle.pipeline.core.errors import GET_AGAIN, UNREADABLE_BY_TORCH, MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.core.torch_files import load_plain, not_weights, why_unreadable
 from mixstyle.pipeline.separation.architectures.registry import architecture_of
@@ -130,13 +130,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             why = not_weights(path) or one_line(error)
-            raise MixstyleError(f"{path}: not a safetensors file ({why}){GET_ANEW}", code="damaged-file") from error
+            raise MixstyleError(
+                f"{path}: not a safetensors file ({why})", code="damaged-file", hint=GET_AGAIN
+            ) from error
     try:
         with torch.serialization.safe_globals(_plain_values()):
             data = load_plain(path)
     except pickle.UnpicklingError as error:
         if why := not_weights(path):
-            raise MixstyleError(f"{path}: not a checkpoint ({why}){GET_ANEW}", code="damaged-file") from error
+            raise MixstyleError(f"{path}: not a checkpoint ({why})", code="damaged-file", hint=GET_AGAIN) from error
         why = why_unreadable(error, path)
         raise MixstyleError(
             f"{path}: refused: the checkpoint would run code when loaded ({why}); convert it to .safetensors where you "
@@ -145,7 +147,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except UNREADABLE_BY_TORCH as error:
         raise MixstyleError(
-            f"{path}: not a readable checkpoint ({why_unreadable(error, path)}){GET_ANEW}", code="damaged-file"
+            f"{path}: not a readable checkpoint ({why_unreadable(error, path)})", code="damaged-file", hint=GET_AGAIN
         ) from error
     for _ in WRAPPERS:  # some programs wrap twice
         inner = next((data[k] for k in WRAPPERS if isinstance(data, dict) and isinstance(data.get(k), dict)), None)

@@ -129,7 +129,7 @@ class _Trials:
 
 
 def _restarted_peak_bytes() -> int:
-    """`_peak_bytes`, counted anew from here where the system can do so: an earlier peak would hide a stream's need."""
+    """`_peak_bytes`, counted again from here where the system can do so: an earlier peak would hide a stream's need."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM to what is resident now
     return _peak_bytes()

@@ -184,7 +184,7 @@ class Pool:
             self._head_lost = True
             raise MixstyleError(
                 f"{self._name}: the head of the cluster does not answer any more. What was made is kept: start the "
-                "cluster again, and the same command goes on from here",
+                "cluster again, then run the same command to continue",
                 code="worker-died",
             )
         return silent_s > 0
@@ -197,22 +197,22 @@ class Pool:
             self._failed_to_open += 1
             if self._failed_to_open >= MOST_TRIES * max(self._capacity, 1):
                 raise MixstyleError(
-                    f"{self._name}: {self._failed_to_open} processes of the cluster died before they had begun; often "
-                    "the memory is used up, or a machine has another Python or mixstyle",
+                    f"{self._name}: {self._failed_to_open} processes of the cluster died before they started; often "
+                    "there is not enough memory, or a machine has another Python or mixstyle",
                     code="worker-died",
                 )
             return
         kind = raised(answer)["machine"]
         if kind and not self._options.allow_mixed:
             note(
-                f"{self._name}: {answer['host']} is a machine of another kind ({kind}) and is left out; --allow-mixed "
-                "takes it"
+                f"{self._name}: {answer['host']} is a machine of another kind ({kind}) and is not used; --allow-mixed "
+                "uses it"
             )
             self._refused.append(hands)  # it keeps its share, so that no other is opened there
             if len(self._refused) >= self._capacity and not self._actors and not self._opening:
                 raise MixstyleError(
-                    f"{self._name}: no machine of the cluster is of the kind that the output was begun on; "
-                    "--allow-mixed takes them, and the output notes what they make",
+                    f"{self._name}: no machine of the cluster is of the kind that the output was started on; "
+                    "--allow-mixed uses them, and the output notes what they make",
                     code="misfit",
                 )
             return
@@ -237,8 +237,8 @@ class Pool:
         tries[place] += 1
         if tries[place] >= MOST_TRIES:
             raise MixstyleError(
-                f"{self._name}: {tries[place]} processes died while they made part {part!r}; often the memory is used "
-                "up. The same command goes on from here",
+                f"{self._name}: {tries[place]} processes died while they made part {part!r}; often there is not "
+                "enough memory. Run the same command to continue",
                 code="worker-died",
             )
         say(f"{self._name}: a process of the cluster died; the {len(held)} of {of_all} that it held go to others")

@@ -37,6 +37,6 @@ def shipped_encoder() -> Path:
     path = Path(str(files("mixstyle").joinpath(ENCODER.name)))
     if not path.is_file():
         raise MixstyleError(
-            "this installation of mixstyle has no encoder in it; name a checkpoint of your own", code="not-found"
+            "this installation of mixstyle has no encoder; give one of your checkpoints", code="not-found"
         )
     return path

@@ -32,7 +32,10 @@ def kernel_of(stored: str | None, device: torch.device) -> MeasureKernel | None:
     """
     kernel = descriptor_kernel() if stored in (None, NAME) and device.type == "cpu" else None
     if stored and kernel is None:
-        note(f"warning: begun with the descriptors' kernel {stored}, which is not to be had here; torch's own is used")
+        note(
+            f"warning: this output was started with the descriptors' kernel {stored}, which is not available here; "
+            "torch's code is used"
+        )
     return kernel
 
 

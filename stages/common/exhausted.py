@@ -38,7 +38,7 @@ def exhaustion(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or number in _MEMORY or any(said in words for said in _NO_MEMORY):
         return "not enough memory; use fewer worker processes or smaller batches (--help names the options)"
     if number in _PROCESSES or any(said in words for said in _NO_THREADS):
-        return "the system gives no more processes or threads (see ulimit -u); use fewer worker processes"
+        return "the system allows no more processes or threads (see ulimit -u); use fewer worker processes"
     return None
 
 

@@ -29,7 +29,7 @@ class LeftOut:
     def note(self, song: object, note: str) -> None:
         """A song that is taken although something of it is missing; nothing where `note` is empty."""
         if note:
-            self._tell("in part", f"{song}: {note}; what is there is used", note)
+            self._tell("in part", f"{song}: {note}; the readable part is used", note)
 
     def end(self, where: str = "") -> None:
         """Those that had no line of their own, by kind. where: a file that has all that were left out."""

@@ -21,7 +21,7 @@ SONG_S = 86_400.0
 CLIPS_PER_TRACK = 100_000
 """A day of music has 86,400 clips of a second."""
 PER_SHARD = 100_000
-"""Tracks or blocks in a shard: one file, that is made anew as a whole. A track of four clips takes 9 MB, so many
+"""Tracks or blocks in a shard: one file, that is made again as a whole. A track of four clips takes 9 MB, so many
 900 GB."""
 BATCH = 65_536
 """Clips, chunks, tracks or parts of a batch. The largest published contrastive batches have 32,768 items; so many clips

@@ -33,4 +33,4 @@ def raise_for(failed: Sequence[MixstyleError], what: str) -> None:
         unwritten = [error for error in failed if error.code == "cannot-write"]
         if unwritten:
             raise MixstyleError("; ".join(error.message for error in unwritten), code="cannot-write")
-        raise MixstyleError(f"{what}: {len(failed)} songs could not be used; the reasons stand above", code="no-music")
+        raise MixstyleError(f"{what}: {len(failed)} songs could not be used; see the reasons above", code="no-music")

@@ -16,7 +16,7 @@ from mixstyle.stages.common.public_separator import PUBLIC, check_separator
 
 _SMALL = "note: the separator is the small one that mixstyle ships, for trying things and not for research"
 SMALL = f"{_SMALL}; for a public one run: mixstyle fetch-separator {PUBLIC}"
-SMALL_FOR_ENCODER = f"{_SMALL}; another one asks for an encoder that was trained on stems of that one"
+SMALL_FOR_ENCODER = f"{_SMALL}; another separator needs an encoder that was trained on its stems"
 """Where stems are embedded: a separator that the encoder has not seen would move embeddings."""
 
 
@@ -91,7 +91,7 @@ def other_separator(encoder: LoadedEncoder, separator: Separator) -> str:
     seen = ", ".join(map(str, encoder.separators))
     return (
         f"warning: the encoder was trained on stems of another separator: {seen}, not {separator.name or 'this one'} "
-        f"({separator.fingerprint}); another separator's errors move embeddings. Set "
+        f"({separator.fingerprint}); errors of another separator change embeddings. Set "
         "separate.separator_config and separate.separator_checkpoint to that one, or train an encoder on stems of this "
         "one"
     )

@@ -67,7 +67,7 @@ def unnamed_told(unnamed: Mapping[str, int]) -> list[str]:
     if not unnamed:
         return []
     told = f"{counted(len(unnamed), 'tar')} that no sidecar names ({size_text(sum(unnamed.values()))})"
-    return [f"{told}: of a run that was killed, or is going on"]
+    return [f"{told}: from a run that was killed or is still running"]
 
 
 def size_text(size: float) -> str:

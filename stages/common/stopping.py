@@ -13,8 +13,8 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 LINE = "mixstyle: stopped"
-AGAIN = f"{LINE}; to go on, give the same command again"
-"""Of commands that keep what they have made so far; others begin anew."""
+AGAIN = f"{LINE}; to continue, run the same command again"
+"""Of commands that keep what they have made so far; others begin again."""
 _BEFORE: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """What Python does about each. Where it is told otherwise (a script's background jobs ignore Ctrl-C), that stays."""
 

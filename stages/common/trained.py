@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mixstyle.cache.storage.kept_file import fetched_file
-from mixstyle.pipeline.core.errors import GET_ANEW, MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 
 SHIPPED_CHECKPOINT = Path("shipped")
@@ -49,5 +49,4 @@ def damage_helped(paths: Sequence[Path], trained_dir: Path) -> Iterator[None]:
         own = any(path.parent == trained_dir and error.message.startswith(f"{path}:") for path in paths)
         if error.code != "damaged-file" or error.remedy or not own:
             raise
-        told = error.message.removesuffix(GET_ANEW)
-        raise MixstyleError(told, code=error.code, remedy=("verify", "--repair")) from error
+        raise MixstyleError(error.message, code=error.code, remedy=("verify", "--repair")) from error

@@ -1,6 +1,6 @@
 """Errors in a DataLoader's workers, raised in the main process as they are.
 
-torch makes an exception of a worker anew from a text with its traceback in it, and so loses its code and its one line.
+torch makes an exception of a worker again from a text with its traceback in it, and so loses its code and its one line.
 Here a worker hands the error over as if it were an item, and `raised` raises it.
 """
 
@@ -48,7 +48,7 @@ def raised(loaded: Iterable[T], setting: str) -> Iterator[T]:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise MixstyleError(
-            "a process that loads clips was ended by the system; often the memory is used up. The same command goes "
-            f"on from here; for fewer such processes, give --set {setting}=1",
+            "the system ended a process that loads clips; often there is not enough memory. Run the same command to "
+            f"continue; for fewer such processes, add --set {setting}=1",
             code="worker-died",
         ) from error

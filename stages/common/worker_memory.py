@@ -51,8 +51,8 @@ def received(item: Any) -> Any:
     if not isinstance(item, Packed):
         return item
     note(
-        f"note: {SHARED_MEMORY} has {room_bytes() / 1e6:.0f} MB free, too little for what the loading processes make: "
-        "it is copied, which takes longer; containers get more by --shm-size or --ipc=host"
+        f"note: {SHARED_MEMORY} has {room_bytes() / 1e6:.0f} MB free, too little for the loading processes: "
+        "their data is copied, which takes longer; give a container more by --shm-size or --ipc=host"
     )
     return pickle.loads(item.content)  # of our own worker
 

@@ -46,7 +46,7 @@ def our_entries(output_dir: Path) -> Iterator[Path]:
 
 
 def stale(output_dir: Path, message: str, code: ErrorCode = "stale") -> MixstyleError:
-    """The refusal of songs that have to be made anew."""
+    """The refusal of songs that have to be made again."""
     return MixstyleError(message, code=code, remedy=("demo-songs", str(output_dir), "--rebuild"))
 
 

@@ -235,7 +235,7 @@ def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) ->
                     yield future.result()
         except BrokenProcessPool as error:
             raise MixstyleError(
-                "a process that rendered songs died (out of memory?): run again to go on, with fewer workers",
+                "a process that rendered songs died (out of memory?): run the command again with fewer workers",
                 code="worker-died",
             ) from error
         except BaseException:

@@ -8,7 +8,7 @@ from mixstyle.stages.common.stage_status import StageStatus
 from mixstyle.stages.settings.profile import Settings
 
 OWN_MUSIC = "the profile brings its own music"
-VERSIONS = {"renderer": "the renderer has another version", "soundfont_sha256": "the instruments are others"}
+VERSIONS = {"renderer": "the renderer's version has changed", "soundfont_sha256": "the instruments have changed"}
 
 
 def demo_songs_status(settings: Settings) -> StageStatus:

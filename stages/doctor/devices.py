@@ -8,7 +8,7 @@ from mixstyle.stages.doctor.findings import Failure, Problem, Section, facts_of,
 from mixstyle.stages.doctor.packages import installing, requirement
 
 NVIDIA = Path("/proc/driver/nvidia/version")
-"""Where Linux has a driver of NVIDIA's."""
+"""Where Linux has the NVIDIA driver."""
 
 
 def devices_section() -> Section:
@@ -68,6 +68,6 @@ def device_problems(facts: dict[str, Any]) -> tuple[Problem, ...]:
     if only_cpu and isinstance(facts["nvidia_driver"], str):
         built = facts["cuda_of_torch"]
         why = f"is built for CUDA {built}, which may be newer than the driver" if built else "is built without CUDA"
-        what = f"there is a driver of NVIDIA's ({facts['nvidia_driver']}), but torch finds no device: torch {why}"
+        what = f"an NVIDIA driver is installed ({facts['nvidia_driver']}), but torch finds no device: torch {why}"
         problems.append(Problem(what, "see https://pytorch.org/get-started/locally for the command that fits"))
     return tuple(problems)

@@ -42,15 +42,15 @@ def disk_section(folder: Path, separate: str = "mixstyle separate") -> Section:
         facts |= {"speed": speed} if isinstance(speed, Failure) else _speed_facts(asdict(speed))
     facts["locks_work"] = tried(lambda: locks_work(place))
     if facts["locks_work"] is False:
-        what = f"{place}: its file system has no locks that keep processes apart"
-        problems += (Problem(what, f"let one process at a time write there, or take another folder: {elsewhere}"),)
+        what = f"{place}: its file system has no file locks"
+        problems += (Problem(what, f"let one process at a time write there, or use another folder: {elsewhere}"),)
     return Section("disk", facts, problems)
 
 
 def _space_problems(place: Path, free: Any, elsewhere: str) -> tuple[Problem, ...]:
     if not isinstance(free, int) or free >= LITTLE_FREE_BYTES:
         return ()
-    return (Problem(f"{place}: {free / 1e6:.0f} MB are free", f"make room, or take another disk: {elsewhere}"),)
+    return (Problem(f"{place}: {free / 1e6:.0f} MB are free", f"free some space, or use another disk: {elsewhere}"),)
 
 
 def _refusal(place: Path) -> str:
@@ -68,7 +68,7 @@ def _speed_facts(speed: dict[str, Any]) -> dict[str, Any]:
         "measured_with_bytes": speed["bytes"],
         "write_mb_per_s": speed["write_mb_per_s"],
         "read_mb_per_s": speed["read_mb_per_s"],
-        **({} if uncached else {"note": "read from memory: this system does not forget a file when asked to"}),
+        **({} if uncached else {"note": "read from memory: this system keeps the file in its cache"}),
     }
 
 

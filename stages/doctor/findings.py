@@ -97,7 +97,7 @@ def _lines(name: str, value: Any) -> list[str]:
 
 def _shown(value: Any, form: Callable[[Any], str]) -> str:
     if isinstance(value, Failure):
-        return f"cannot be told ({without_home(value.why)})"
+        return f"not known ({without_home(value.why)})"
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -126,8 +126,8 @@ def shared_memory_problems(size: Any) -> tuple[Problem, ...]:
     if not isinstance(size, int) or size >= LITTLE_SHARED_BYTES:
         return ()
     what = (
-        f"{SHARED_MEMORY} has {size / 1e6:.0f} MB: what loading processes hand to training is copied where it does not "
-        "fit, which takes longer"
+        f"{SHARED_MEMORY} has {size / 1e6:.0f} MB: data of loading processes that does not fit is copied, "
+        "which takes longer"
     )
     return (
         Problem(what, f"in a container: docker run --shm-size=8g; as root: mount -o remount,size=8g {SHARED_MEMORY}"),

@@ -18,7 +18,7 @@ def models_section(settings: Settings) -> Section:
     """Both models, loaded on the CPU."""
     separator, encoder = _separator(settings), _encoder(settings)
     problems = [
-        Problem(f"the {name} does not load: {found['loads'].why}", "name another in the profile, or get the file anew")
+        Problem(f"the {name} does not load: {found['loads'].why}", "name another in the profile, or get the file again")
         for name, found in (("separator", separator), ("encoder", encoder))
         if isinstance(found.get("loads"), Failure)
     ]

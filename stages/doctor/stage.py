@@ -72,7 +72,7 @@ def _parts(settings: "Settings | Failure", folder: Path | None) -> dict[str, Cal
 
 def _profile_section(settings: "Settings | Failure") -> Section:
     if isinstance(settings, Failure):
-        problem = Problem(f"the profile does not load: {settings.why}", "the rest is told by: mixstyle doctor")
+        problem = Problem(f"the profile does not load: {settings.why}", "for the rest, run: mixstyle doctor")
         return Section("profile", {"loads": settings}, (problem,))
     return Section("profile", {"name": settings.profile, "loads": True})
 

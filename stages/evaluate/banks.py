@@ -29,7 +29,7 @@ SPLIT = "test"
 
 
 class EvaluationBanks:
-    """The banks of an evaluation. rebuild: makes those anew that were made otherwise, such as on another device."""
+    """The banks of an evaluation. rebuild: makes those again that were made otherwise, such as on another device."""
 
     def __init__(self, settings: Settings, rebuild: bool = False) -> None:
         self._settings, self._rebuild = settings, rebuild

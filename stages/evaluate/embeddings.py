@@ -114,7 +114,7 @@ def read_embeddings(path: Path) -> dict[str, Embeddings]:
         with np.load(path, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
         if not all(isinstance(rows, np.ndarray) for rows in found.values()):
-            raise ValueError("not all of it are arrays")
+            raise ValueError("it holds something other than arrays")
         return found
     except _UNREADABLE as error:
         raise MixstyleError(

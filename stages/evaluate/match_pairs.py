@@ -157,7 +157,7 @@ def draw_unpaired(root: Path, songs: list[str], seed: int, number: int, effects:
 
 
 class _Kept:
-    """What was measured, in a file; of other settings it begins anew. made_from: what the values follow from."""
+    """What was measured, in a file; with other settings it starts again. made_from: what the values follow from."""
 
     def __init__(self, path: Path, made_from: Mapping[str, Any]) -> None:
         self.path, self.made_from = path, dict(made_from)
@@ -170,9 +170,9 @@ class _Kept:
             if found["made_from"] == self.made_from:
                 self._rows = {name: dict(found["rows"][name]) for name in TASKS}
             else:
-                say(f"evaluate-match: {path} was measured otherwise; all is measured anew")
+                say(f"evaluate-match: {path} was measured with other settings; all of it is measured again")
         except (MixstyleError, KeyError, TypeError, ValueError) as error:
-            say(f"evaluate-match: {path} is damaged ({one_line(error)}); all is measured anew")
+            say(f"evaluate-match: {path} is damaged ({one_line(error)}); all of it is measured again")
 
     def has(self, task: str, number: int) -> bool:
         return str(number) in self._rows[task]

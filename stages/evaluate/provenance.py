@@ -1,7 +1,7 @@
 """What an evaluation's folder was made from: settings, inputs, and the versions of tasks and effects.
 
-Where other settings were asked for, the user decides: refused, or made anew with --rebuild. Where inputs or versions
-have changed since, what follows from them is measured anew; of tasks, those alone whose version has changed.
+Where other settings were asked for, the user decides: refused, or made again with --rebuild. Where inputs or versions
+have changed since, what follows from them is measured again; of tasks, those alone whose version has changed.
 """
 
 from collections.abc import Sequence
@@ -94,14 +94,14 @@ def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
     try:
         told, tasks = changes(folder, provenance), changed_tasks(folder)
     except MixstyleError:
-        told, tasks = [], []  # settings that cannot be read: `guard` tells it, or makes all anew
+        told, tasks = [], []  # settings that cannot be read: `guard` tells it, or makes all again
     if told and not rebuild and not any(line.startswith("evaluate.") for line in told):
         if len(told) == len(tasks):
-            say(f"evaluate: measured anew, in another version than before: {', '.join(task.name for task in tasks)}")
+            say(f"evaluate: measured again, in another version than before: {', '.join(task.name for task in tasks)}")
             outputs = [folder / METRICS, folder / PAGE]
             outputs += [path for task in tasks for path in folder.glob(f"{task.key}*.npz")]
         else:
-            say("evaluate: encoders, stems, effects or tasks are others than before: measured anew")
+            say("evaluate: encoders, stems, effects or tasks have changed: measured again")
         rebuild = True
     guard(
         folder / SETTINGS,
@@ -110,7 +110,7 @@ def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
         remove=outputs,
         renamed=RENAMED,
         absent=absent(provenance),
-        anew=True,
+        fitting_too=True,
     )
 
 

@@ -120,7 +120,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
 def _fetch(kept: KeptFolder, rebuild: bool) -> None:
     """Fetches what earlier runs have kept behind a URL, and tells what is not whole there: it is made again."""
     left_out: list[str] = []
-    kept.fetch(left_out=left_out, anew=rebuild)
+    kept.fetch(left_out=left_out, rebuild=rebuild)
     for line in left_out:
         say(f"evaluate: warning: left out {line}")
 
@@ -204,7 +204,7 @@ def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:
     songs = [track for track in cache.tracks if track.split != "train" and int(track.track_id, 16) not in known]
     if len(songs) < 2:
         raise MixstyleError(
-            f"{cache.stems_dir}: {len(songs)} songs that nothing was trained on, and 2 are needed; separate "
+            f"{cache.stems_dir}: {len(songs)} songs that no encoder was trained on, and 2 are needed; separate "
             "more music, or raise separate.validation_fraction and separate.test_fraction",
             code="no-music",
         )
@@ -229,11 +229,11 @@ def apart_from_albums(
     if not count:
         return list(songs), 0
     if len(apart) >= FEW_SONGS:
-        say(f"evaluate: {count} songs are left out: an encoder was trained on others of their {groups.by}")
+        say(f"evaluate: {count} songs are left out: an encoder was trained on other songs of the same {groups.by}")
         return apart, 0
     say(
-        f"evaluate: {count} of {len(songs)} songs are of a {groups.by} that an encoder was trained on, and too few "
-        "others are there: figures are better than on new music"
+        f"evaluate: {count} of {len(songs)} songs are of a {groups.by} that an encoder was trained on, and there "
+        "are too few others: the figures are better than they would be on new music"
     )
     return list(songs), count
 

@@ -62,7 +62,7 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
         except MixstyleError as error:
             return status("damaged", done, (told(error),), "mixstyle evaluate --rebuild")
     if changed:
-        # other inputs and versions are measured anew by themselves, other settings are refused without --rebuild
+        # other inputs and versions are measured again by themselves, other settings are refused without --rebuild
         refused = any(line.startswith("evaluate.") for line in changed)
         run = "mixstyle evaluate --rebuild" if refused else "mixstyle evaluate"
         return status("stale", done, (f"changed since: {'; '.join(changed)}",), run)

@@ -7,7 +7,7 @@ from mixstyle.cache.storage.provenance import Provenance, differences, rename
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, DESCRIPTORS_VERSION
 
 KERNEL = "descriptor_kernel"
-"""In a store's `made_with`: what measured its clips, where that is not torch's own code. No reason to make it anew."""
+"""In a store's `made_with`: what measured its clips, where that is not torch's own code. No reason to make it again."""
 
 
 def provenance_of(cache: StemCache) -> Provenance:

@@ -95,7 +95,7 @@ def features(
     A share is every num_shards-th shard of the manifest. Any number of processes may fill a store at once, with equal
     shares or others: a shard that another one is computing is left to it.
 
-    Shards of the store that are damaged are computed again. rebuild: the store is made anew; with several shares only
+    Shards of the store that are damaged are computed again. rebuild: the store is made again; with several shares only
     one that does not fit, since each of their processes is given the option and none should undo the others' work.
     ray: a cluster whose processes compute the shards.
 
@@ -122,7 +122,11 @@ def _describe_bank(
     begun = is_begun(chosen.remix_dir)
     if not begun or not open_shards(settings, chosen.remix_dir).complete:
         place = shown(chosen.remix_dir)
-        why = f"the bank in {place} is not whole yet, its clips have no descriptors" if begun else f"no bank in {place}"
+        why = (
+            f"the bank in {place} is not finished yet, so its clips have no descriptors"
+            if begun
+            else f"no bank in {place}"
+        )
         say(f"features: {why}; first run: {completed(('remix',), settings)}")
         return None
     return _describe(settings, chosen.remix_dir, chosen.features_path, rebuild, share, ray)
@@ -219,7 +223,7 @@ def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> Non
 def _fresh_store(
     place: Place, cache: StemCache, device: torch.device, rebuild: bool, shared: bool, locks: ShardLocks
 ) -> FeatureStore:
-    """The store, made where there is none and anew with `rebuild`; one that does not fit or is damaged is refused else.
+    """The store, made where there is none and with `rebuild`; else one that does not fit or is damaged is refused.
 
     shared: other processes fill it too, and were given `rebuild` as well. To be called behind the mutex.
     """
@@ -270,7 +274,7 @@ def _keys(cache: StemCache) -> RowKeys:
         tracks = [(track.track_id, track.path, track.split) for track in manifest.tracks] if manifest else []
     if len(tracks) != cache.n_tracks:
         raise MixstyleError(
-            f"{cache.name}: its manifest ({MANIFEST}) is missing or of other music",
+            f"{cache.name}: its manifest ({MANIFEST}) is missing or belongs to other music",
             code="step-missing",
             remedy=("separate",),
         )

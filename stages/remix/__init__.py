@@ -1,1 +1,1 @@
-"""`mixstyle remix`: cached stems mixed anew, summed and separated again, into a bank of clips."""
+"""`mixstyle remix`: cached stems remixed, summed and separated again, into a bank of clips."""

@@ -121,12 +121,12 @@ def open_bank(
     *,
     workers: int,
     rebuild: bool = False,
-    anew: bool = False,
+    fitting_too: bool = False,
 ) -> BankRun:
     """What filling the place with these groups needs; refuses one that was made from anything else.
 
     provenance: of `bank_provenance`, with clip_s, clips_per_track, tracks_per_shard and tracks among its settings.
-    anew: `rebuild` throws away what fits too. Raises MixstyleError ("stale") unless `rebuild`, and
+    fitting_too: `rebuild` throws away what fits too. Raises MixstyleError ("stale") unless `rebuild`, and
     FirstElsewhereError.
     """
     folder = place.folder
@@ -139,7 +139,7 @@ def open_bank(
         told=STEMS_CHANGED,
         absent=LATER,
         vouched=partial(all_made_with, folder),
-        anew=anew,
+        fitting_too=fitting_too,
     )
     keep_settings(place, SETTINGS, begun)
     known = provenance.flat

@@ -55,7 +55,7 @@ def dry_run(settings: Settings) -> BankNeeds:
     """
     chosen = settings.remix
     if not chosen.blocks:
-        say("dry run: no bank was asked for (remix.blocks=0)")
+        say("dry run: no bank is configured (remix.blocks=0)")
         return BankNeeds(0, 0, 0, 0, 0.0, 0.0, free_bytes(place_of_stage(settings, "remix")))
     place = place_of_stage(settings, "remix")
     place.refresh()
@@ -150,12 +150,12 @@ def _print(settings: Settings, place: Place, needs: BankNeeds, separation: Separ
     )
     say(
         f"dry run: {counted(needs.clips, 'clip')} of {chosen.clip_s:g} s, {needs.clips_separated:,} of them separated "
-        f"anew, {counted(needs.chunks_a_clip, 'chunk')} each"
+        f"again, {counted(needs.chunks_a_clip, 'chunk')} each"
     )
     enough = "" if needs.disk_left_bytes <= needs.disk_free_bytes else ": NOT ENOUGH"
     say(
         f"dry run: about {needs.disk_bytes / 1e9:,.2f} GB in {place.name}, of which "
-        f"{needs.disk_left_bytes / 1e9:,.2f} GB are still to come; {free_told(needs.disk_free_bytes)}{enough}"
+        f"{needs.disk_left_bytes / 1e9:,.2f} GB are still to be written; {free_told(needs.disk_free_bytes)}{enough}"
     )
     if needs.expected_s is None:
         say(f"dry run: no estimate of the time: {missing}")

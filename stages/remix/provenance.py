@@ -20,7 +20,7 @@ from mixstyle.stages.settings.separate import SeparateSettings
 
 LATER = {"song_share": 0.0}
 """What settings that came later count as, in banks that were begun before."""
-STEMS_CHANGED = {"stems": "the cached stems are others than those it was mixed from"}
+STEMS_CHANGED = {"stems": "the cached stems have changed since it was mixed"}
 """How a change of the stems is told."""
 
 

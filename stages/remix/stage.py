@@ -75,7 +75,7 @@ def remix(
     """Makes the bank's shards that are not there yet, or share `shard_index` of `num_shards` of them.
 
     With 0 blocks it says so and does nothing. With `remix.devices` a worker process runs on each of them. rebuild: all
-    is made anew; with several shares only a bank that does not fit, as in `separate`. ray: a cluster whose processes
+    is made again; with several shares only a bank that does not fit, as in `separate`. ray: a cluster whose processes
     make the shards. Raises MixstyleError where the stems are not whole ("step-missing"), cannot fill a block ("misfit")
     or are others than the bank was mixed from ("stale", unless `rebuild`), where the disk has no room, where other
     processes hold all that is left, and when a worker process died.
@@ -85,14 +85,14 @@ def remix(
     place = place_of_stage(settings, "remix")
     folder = place.folder
     if not chosen.blocks:
-        say(f"remix: no bank was asked for (remix.blocks=0): {place.name} stays as it is")
+        say(f"remix: no bank is configured (remix.blocks=0): {place.name} is left unchanged")
         return RemixSummary(0)
     keep_freed_memory()
     if not is_begun(chosen.remix_dir):  # what is refused leaves no folder behind, nor a lock in it
         check_folder(folder)
         GridGroups(grid_settings(chosen), open_stems(settings))
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks, place.told():
-        run = open_run(settings, locks, rebuild, anew=num_shards == 1)
+        run = open_run(settings, locks, rebuild, fitting_too=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)
         _check_room(run, share)
 
@@ -103,17 +103,17 @@ def remix(
     return summary
 
 
-def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False, *, anew: bool = False) -> BankRun:
+def open_run(settings: Settings, locks: ShardLocks, rebuild: bool = False, *, fitting_too: bool = False) -> BankRun:
     """Opens the cached stems, loads the separators, and makes sure that the folder fits. Raises as `remix` does.
 
-    anew: `rebuild` throws away what fits too.
+    fitting_too: `rebuild` throws away what fits too.
     """
     place = place_of_stage(settings, "remix")
     with locks.mutex(), place.told():
-        return begun_once(lambda: _open_run(settings, place, locks, rebuild, anew))
+        return begun_once(lambda: _open_run(settings, place, locks, rebuild, fitting_too))
 
 
-def _open_run(settings: Settings, place: Place, locks: ShardLocks, rebuild: bool, anew: bool) -> BankRun:
+def _open_run(settings: Settings, place: Place, locks: ShardLocks, rebuild: bool, fitting_too: bool) -> BankRun:
     place.refresh()
     cache = open_stems(settings)
     settings = in_working_folder(settings, "remix", place)
@@ -134,7 +134,9 @@ def _open_run(settings: Settings, place: Place, locks: ShardLocks, rebuild: bool
                 grow(place.folder, provenance)
         return open_bank(place, groups, cache, separation, provenance, workers=chosen.workers)
     with locks.all():  # nothing is deleted while another process writes
-        return open_bank(place, groups, cache, separation, provenance, workers=chosen.workers, rebuild=True, anew=anew)
+        return open_bank(
+            place, groups, cache, separation, provenance, workers=chosen.workers, rebuild=True, fitting_too=fitting_too
+        )
 
 
 def open_stems(settings: Settings) -> StemCache:
@@ -142,8 +144,8 @@ def open_stems(settings: Settings) -> StemCache:
     cache = open_shards(settings, settings.separate.stems_dir)
     if not cache.complete:
         raise MixstyleError(
-            f"{cache.name}: {len(cache.shards)} of {cache.n_shards} shards are there, and a bank is mixed from "
-            "all; to finish them,",
+            f"{cache.name}: {len(cache.shards)} of {cache.n_shards} shards are there, and a bank needs all of "
+            "them; to finish them,",
             code="step-missing",
             remedy=("separate",),
         )
@@ -196,8 +198,8 @@ def check_room(folder: Path, needed_bytes: float) -> None:
     free = shutil.disk_usage(existing_folder(folder)).free
     if needed_bytes > free:
         raise MixstyleError(
-            f"{folder}: about {_size(needed_bytes)} are still to come and {_size(free)} are free; make room, put "
-            "remix.remix_dir elsewhere, or set remix.blocks lower",
+            f"{folder}: about {_size(needed_bytes)} are still to be written, {_size(free)} are free; free some space, "
+            "put remix.remix_dir elsewhere, or set remix.blocks lower",
             code="cannot-write",
         )
 
@@ -231,7 +233,7 @@ def _print(summary: RemixSummary, run: BankRun) -> None:
     say(f"remix: {counted(summary.shards, 'shard')}, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
         left = counted(summary.shards_elsewhere, "shard")
-        say(f"remix: left are {left} of other shares, or locked by other processes")
+        say(f"remix: {left} left to other shares, or locked by other processes")
     if not summary.shards_made:
         say("remix: nothing was left to do")
         return

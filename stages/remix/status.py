@@ -53,7 +53,7 @@ def remix_status(settings: Settings, cache: "StemCache | None") -> "tuple[StemCa
     if unknown:
         problems.append(f"could not be compared with the settings: {unknown}")
     if grows:
-        problems.append(f"more blocks are asked for than its {bank.settings['blocks']}")
+        problems.append(f"more blocks are configured than its {bank.settings['blocks']}")
     state, run = ("done", "") if bank.complete and not grows else ("partly done", "mixstyle remix")
     return bank, StageStatus("remix", state, done, tuple(problems), run)
 

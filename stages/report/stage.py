@@ -2,7 +2,7 @@
 
 Writes into the report folder: `report.html` (stands alone), the figures as PNG, `loss.csv` (for `dvc plots show`) and
 `metrics.json` (for `dvc metrics show`), and last `settings.json`, which tells what all of it was made from. The report
-is made anew on every run, since it takes little time; equal stems, descriptors and checkpoint give equal files. The
+is made again on every run, since it takes little time; equal stems, descriptors and checkpoint give equal files. The
 page links to that of `evaluate` where there is one.
 
 Song retrieval: the query is a track's last clip, the pool holds the first clips of all tracks, and similarity is the
@@ -65,7 +65,7 @@ class ReportSummary:
 
 
 def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
-    """Writes the page, its figures and the metrics; `rebuild` changes nothing, since all is made anew.
+    """Writes the page, its figures and the metrics; `rebuild` changes nothing, since all is made again.
 
     Raises MixstyleError where stems, descriptors or the checkpoint are missing or do not fit each other, and where
     `report.split` has fewer than 2 tracks.
@@ -75,7 +75,7 @@ def report(settings: Settings, rebuild: bool = False) -> ReportSummary:
     device = resolve_device(settings.report.device)
     check_folder(kept.folder)
     with kept.turn("mixstyle report"):
-        kept.fetch(anew=True)  # before the work: a store that does not answer is told at once
+        kept.fetch(rebuild=True)  # before the work: a store that does not answer is told at once
         summary = _report(with_reported(settings), kept.folder, device)
         kept.send()
         kept.show(NAMES[REPORT], METRICS)
@@ -94,8 +94,8 @@ def _report(settings: Settings, folder: Path, device: torch.device) -> ReportSum
     known = _known(loaded, cache, store)
     if not known and chosen.checkpoint is None:
         raise MixstyleError(
-            f"{path}: was trained on other stems or descriptors than those that are there now; name it with "
-            "report.checkpoint to report on it all the same, or",
+            f"{path}: was trained on other stems or descriptors than the current ones; name it with "
+            "report.checkpoint to report on it anyway, or",
             code="stale",
             remedy=("train", "--rebuild"),
         )
@@ -182,7 +182,7 @@ def _write(
     metrics = metrics_of(result)
     write_text(folder / NAMES[REPORT], html(result, figures))
     write_json(folder / METRICS, metrics, checksum=True)
-    guard(folder / SETTINGS, provenance, rebuild=True)  # only tells: all is made anew in every run
+    guard(folder / SETTINGS, provenance, rebuild=True)  # only tells: all is made again in every run
     summary = ReportSummary(folder / NAMES[REPORT], folder / METRICS, metrics)
     for name, retrieval in result.retrieval.items():
         say(f"report: song retrieval, {retrieval.queries} queries ({name}), {retrieval.pool} songs to find them among")

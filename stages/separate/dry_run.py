@@ -267,7 +267,7 @@ def free_bytes(place: Place) -> int:
 
 def free_told(free: int) -> str:
     """The same for people."""
-    return "no limit is known there" if free == NO_LIMIT else f"{free / 1e9:,.1f} GB are free"
+    return "the free space there is not known" if free == NO_LIMIT else f"{free / 1e9:,.1f} GB are free"
 
 
 def _print(
@@ -292,7 +292,7 @@ def _print(
     enough = "" if summary.enough_disk else ": NOT ENOUGH"
     say(
         f"dry run: about {summary.disk_bytes / 1e9:,.2f} GB in {place.name}, of which "
-        f"{summary.disk_left_bytes / 1e9:,.2f} GB are still to come; {free_told(summary.disk_free_bytes)}{enough}"
+        f"{summary.disk_left_bytes / 1e9:,.2f} GB are still to be written; {free_told(summary.disk_free_bytes)}{enough}"
     )
     if summary.expected_s is None or trial is None:
         say(f"dry run: no estimate of the time: {missing or 'no track of the sample could be decoded'}")

@@ -76,7 +76,7 @@ def run_on_devices(
         line = "; ".join(dict.fromkeys(errors))
         if reported is not None:
             raise MixstyleError(line, code=reported["code"], remedy=reported["remedy"])
-        raise MixstyleError(f"{line}; the same command goes on from here", code="worker-died")
+        raise MixstyleError(f"{line}; run the same command to continue", code="worker-died")
     return done
 
 

@@ -27,7 +27,10 @@ def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
     wanted = stored in (None, NAME) and separator.precision == "bf16" and separator.device.type == "cpu"
     separator.use_lstm_kernel(lstm_kernel() if wanted else None)
     if stored and separator.precision == "bf16" and stored != separator.lstm_kernel:
-        note(f"warning: begun with the LSTM kernel {stored}, which this machine lacks; torch's own is used here")
+        note(
+            f"warning: this output was started with the LSTM kernel {stored}, which this machine lacks; "
+            "torch's code is used here"
+        )
     return separator.lstm_kernel if stored is None else stored
 
 

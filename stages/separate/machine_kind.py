@@ -42,8 +42,8 @@ def tell_other(command: str, notes: Mapping[str, str], here: str) -> None:
     """Warns, once a run, that shards are made on a machine of another kind. here: of `other_kind`."""
     if here:
         note(
-            f"warning: {command}: begun on {notes[MACHINE]}, and this is {here}: what is made here may differ in its "
-            "last bits; it is noted with each shard"
+            f"warning: {command}: started on {notes[MACHINE]}, and this is {here}: what is made here may differ in its "
+            "last bits; this is noted with each shard"
         )
 
 

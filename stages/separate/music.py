@@ -12,7 +12,7 @@ from mixstyle.stages.settings.separate import SeparateSettings
 TRY = ("data/demo", 16)
 """Where songs to try a profile on are rendered, and how many."""
 SPOT_CHECKS = 64
-"""Tracks whose files' ends are compared on every run, to notice a folder that was filled anew."""
+"""Tracks whose files' ends are compared on every run, to notice a folder that was filled again."""
 
 
 def listed_music(settings: Settings, version: int) -> Listing:

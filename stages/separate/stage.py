@@ -130,7 +130,7 @@ def separate(
 
     A share is every num_shards-th shard of the manifest. With `separate.devices` a worker process runs on each of them.
 
-    rebuild: all is made anew; with several shares only a folder that does not fit, since each of their processes is
+    rebuild: all is made again; with several shares only a folder that does not fit, since each of their processes is
     given the option and none should undo the others' work. ray: a cluster whose processes make the shards.
 
     Raises MixstyleError for settings that do not fit what is there (unless `rebuild`), for music or a separator that
@@ -143,7 +143,7 @@ def separate(
     keep_freed_memory()
     listing = _check_inputs(settings)
     with as_mixstyle_errors(place.folder), ShardLocks(place.folder, COMMAND) as locks, place.told():
-        run = open_run(settings, rebuild, locks, anew=num_shards == 1, listing=listing)
+        run = open_run(settings, rebuild, locks, fitting_too=num_shards == 1, listing=listing)
         share = range(shard_index, run.n_shards, num_shards)
 
         make = way_of(settings, "separate", run, share, locks, ray)
@@ -180,13 +180,13 @@ def open_run(
     rebuild: bool = False,
     locks: ShardLocks | None = None,
     *,
-    anew: bool = False,
+    fitting_too: bool = False,
     listing: Listing | None = None,
 ) -> SeparationRun:
     """Finds the music, loads the separator, and makes or loads the manifest. Refuses what does not fit the shards.
 
-    locks: of a caller that shares the folder with others; it is then done behind their mutex. anew: `rebuild` throws
-    away what fits too. listing: the music, where it was listed before: behind a URL that takes long. Raises
+    locks: of a caller that shares the folder with others; it is then done behind their mutex. fitting_too: `rebuild`
+    throws away what fits too. listing: the music, where it was listed before: behind a URL that takes long. Raises
     MixstyleError as `separate` does.
     """
     with ExitStack() as stack:
@@ -196,10 +196,12 @@ def open_run(
                 stack.enter_context(locks.all())  # nothing is deleted while another process writes
         place = place_of_stage(settings, "separate")
         stack.enter_context(place.told())
-        return begun_once(lambda: _open_run(settings, place, rebuild, anew, listing))
+        return begun_once(lambda: _open_run(settings, place, rebuild, fitting_too, listing))
 
 
-def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool, listed: Listing | None) -> SeparationRun:
+def _open_run(
+    settings: Settings, place: Place, rebuild: bool, fitting_too: bool, listed: Listing | None
+) -> SeparationRun:
     place.refresh()
     notes = {OWN_MUSIC: own_music(settings)}
     settings = in_working_folder(settings, "separate", place)
@@ -215,7 +217,7 @@ def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool, liste
     stored = _stored_manifest(manifest_path, rebuild)
     # a folder is finished by the rule that it was begun with
     cutting_version = CUTTING_VERSION if rebuild else cutting_version_of(folder)
-    change = describe_change(stored.listing, listing) if stored else "other music than in the manifest"
+    change = describe_change(stored.listing, listing) if stored else "the music differs from that in the manifest"
     if separator is not None:
         notes |= {**separators_note([separator]), MACHINE: machine_kind(device, lstm_kernel=separator.lstm_kernel)}
     begun = (folder / SETTINGS).exists()
@@ -228,7 +230,7 @@ def _open_run(settings: Settings, place: Place, rebuild: bool, anew: bool, liste
         renamed=RENAMED,
         told={"listing": f"{shown(chosen.data_path)}: {change}", "tracks": ""},
         vouched=partial(all_made_with, folder),
-        anew=anew,
+        fitting_too=fitting_too,
     )
     keep_settings(place, SETTINGS, begun)
     fits = stored is not None and stored.listing.digest == listing.digest and stored.cutting_version == cutting_version
@@ -304,20 +306,20 @@ def as_mixstyle_errors(stems_dir: Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:  # not of a batch: those are made smaller
         raise MixstyleError(
-            "the device has no memory for the separator itself; stop what else runs there", code="no-memory"
+            "the device has too little memory for the separator; stop other programs there", code="no-memory"
         ) from error
     except OSError as error:
         if error.errno not in FULL:
             raise
         raise MixstyleError(
-            f"{stems_dir}: the disk is full; make room and give the same command, it goes on from there",
+            f"{stems_dir}: the disk is full; free some space, then run the same command to continue",
             code="cannot-write",
         ) from error
 
 
 def _announce(run: SeparationRun) -> None:
     if run.separator is None:
-        say("separate: the stems are there, no separator needed")
+        say("separate: the stems are given, no separator is needed")
         return
     chosen, streams = run.settings, run.streams
     device = ", ".join(chosen.devices) or str(run.separator.device)
@@ -339,11 +341,11 @@ def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[Run
     )
     say(f"separate: {counted(summary.tracks_done, 'track', of=summary.tracks_planned)} done ({clips}), {failed}")
     if summary.tracks_noted:
-        say(f"separate: {summary.tracks_noted} of them hold less than their headers say; what is there is used")
+        say(f"separate: {summary.tracks_noted} of them are shorter than their headers say; the readable part is used")
     say(f"separate: {counted(summary.shards, 'shard')}, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
         left = counted(summary.shards_elsewhere, "shard")
-        say(f"separate: left are {left} of other shares, or locked by other processes")
+        say(f"separate: {left} left to other shares, or locked by other processes")
     if not summary.shards_made:
         say("separate: nothing was left to do")
         return

@@ -75,6 +75,6 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
         before = load_manifest(chosen.stems_dir / MANIFEST)
     except MixstyleError as error:
         return [], told(error)
-    change = describe_change(before.listing, listing) if before else "other music than in the manifest"
+    change = describe_change(before.listing, listing) if before else "the music differs from that in the manifest"
     named = {"listing": f"{shown(chosen.data_path)}: {change}", "tracks": ""}
     return differences(cache.provenance, now, told=named), ""

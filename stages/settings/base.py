@@ -32,7 +32,7 @@ def _path(value: Any) -> Any:
     whole path."""
     path = _path_or_url(value)
     if isinstance(path, Path) and url_of(path):
-        may = "this is none of the settings that may be one (docs/scale.md)"
+        may = "this setting cannot be a URL (docs/scale.md)"
         raise ValueError(f"a path of this machine, not a URL: {may}")
     return path
 

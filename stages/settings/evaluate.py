@@ -62,7 +62,7 @@ class EvaluateSettings:
     bank_dir: LocationOrUrl = setting(Path("cache/evaluation-banks"))
     """The folder of clips that were mixed, summed and separated again: made once, for any number of encoders."""
     clip_s: Number = setting(4.0, ge=limits.LEAST_CLIP_S, le=limits.CLIP_S, shapes_output=True)
-    """Length of the stretches of clips that are mixed anew; clips as they are keep the cached length."""
+    """Length of the stretches of clips that are remixed; clips as they are keep the cached length."""
     songs: int = setting(200, unit="songs", ge=2, le=limits.COUNT, shapes_output=True)
     """At most this many held-out songs, drawn by the seed."""
     chains: int = setting(500, unit="chains", ge=10, le=limits.CHAINS, shapes_output=True)

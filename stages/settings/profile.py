@@ -44,7 +44,7 @@ class Settings:
     separate: SeparateSettings = dataclass_field(default_factory=SeparateSettings)
     """`mixstyle separate`: music to cached stems."""
     remix: RemixSettings = dataclass_field(default_factory=RemixSettings)
-    """`mixstyle remix`: stems mixed anew and separated again, into a bank of clips."""
+    """`mixstyle remix`: stems remixed and separated again, into a bank of clips."""
     features: FeaturesSettings = dataclass_field(default_factory=FeaturesSettings)
     """`mixstyle features`: descriptors of the cached clips."""
     train: TrainSettings = dataclass_field(default_factory=TrainSettings)
@@ -72,7 +72,7 @@ class _EachOnce(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in names:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
                 names.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -186,7 +186,7 @@ class _Given:
         now = name_now(name)
         if now != name and name not in self._warned:
             self._warned.add(name)
-            print(printable(f"mixstyle: warning: {where}: {name} is called {now} now"), file=sys.stderr)
+            print(printable(f"mixstyle: warning: {where}: {name} is now called {now}"), file=sys.stderr)
         section = now.partition(".")[0]
         if section not in SECTIONS:
             raise unknown(section, SECTIONS, where, "section")

@@ -23,7 +23,7 @@ from mixstyle.stages.settings.base import (
 
 @dataclass(frozen=True, config=STRICT)
 class RemixSettings:
-    """`mixstyle remix`: cached stems mixed anew, summed and separated again, into a bank of clips."""
+    """`mixstyle remix`: cached stems remixed, summed and separated again, into a bank of clips."""
 
     remix_dir: LocationOrUrl = setting(Path("cache/remix"))
     """The folder that the bank goes to, as shards of stems, or a URL."""

@@ -59,7 +59,7 @@ class TrainSettings:
     temperature: Number = setting(0.1, unit="1", ge=limits.LEAST_TEMPERATURE, le=limits.TEMPERATURE, shapes_output=True)
     """InfoNCE's temperature: cosines are divided by it."""
     clip_duration_s: Number = setting(10.0, ge=limits.LEAST_CLIP_S, le=limits.CLIP_S, shapes_output=True)
-    """Seconds of each cached clip that are used; a shorter crop is drawn anew each step. Of spectrograms that were
+    """Seconds of each cached clip that are used; a shorter crop is drawn in each step. Of spectrograms that were
     kept, validation uses the whole."""
     n_fft: int = setting(1024, unit="samples", ge=1, le=limits.SAMPLES, shapes_output=True)
     """Length of a frame of the mel spectrogram."""

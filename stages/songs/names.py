@@ -58,7 +58,7 @@ def refuse_clashes(outputs: Sequence[Path | None], songs: Sequence[Path]) -> Non
         if output.exists() and any(song.exists() and output.samefile(song) for song in songs):
             raise MixstyleError(f"{output}: is one of the songs; name another file to write", code="bad-option")
         if output.resolve() in taken:
-            raise MixstyleError(f"{output}: is named for two outputs; give each a name of its own", code="bad-option")
+            raise MixstyleError(f"{output}: is given for two outputs; give each its own name", code="bad-option")
         taken.add(output.resolve())
 
 

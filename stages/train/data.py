@@ -143,7 +143,7 @@ class Items(Dataset[Item]):
         if len(self.tracks) < batch_size:
             raise MixstyleError(
                 f"train.batch_size={batch_size} is more than the {len(self.tracks)} {purpose} tracks that have two "
-                "clips; give separate more music or lower it",
+                "clips; separate more music, or lower it",
                 code="bad-setting",
             )
         self.batch_size, self.clip_frames, self.describe_here = batch_size, clip_frames, describe_here

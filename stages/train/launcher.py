@@ -55,8 +55,8 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
             raise MixstyleError(
-                "train: another process of this run ended; what it said stands above, and the same command goes on "
-                "from the last checkpoint",
+                "train: another process of this run ended; see its message above. Run the same command to "
+                "continue from the last checkpoint",
                 code="worker-died",
             ) from error
         raise
@@ -89,11 +89,11 @@ def device_of_rank(options: TrainSettings) -> torch.device:
 def fetch_for_ranks(folder: KeptFolder, leads: bool, rebuild: bool) -> None:
     """Fetches a training's folder that is behind a URL: one process of each machine does, and the others wait.
 
-    rebuild: all of it is to be made anew. What cannot be had of the rest is told by the first process (leads).
+    rebuild: all of it is to be made again. What cannot be had of the rest is told by the first process (leads).
     """
     if folder.is_remote and _number("LOCAL_RANK", 0) == 0:
         left_out: list[str] = []
-        folder.fetch(left_out=left_out, anew=rebuild)
+        folder.fetch(left_out=left_out, rebuild=rebuild)
         for line in left_out if leads else ():
             say(f"train: warning: left out {line}")
     wait_for_ranks()
@@ -208,8 +208,8 @@ def _why(settings: Settings, rank: int, code: int, told: Path) -> str:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     sys.stderr.writelines(f"{line}\n" for line in lines)
     return (
-        f"train: process {rank + 1} of {settings.train.process_count} {how}; the same command goes on from the last "
-        f"checkpoint in {shown(settings.train.checkpoint_dir)}"
+        f"train: process {rank + 1} of {settings.train.process_count} {how}; run the same command to continue from the "
+        f"last checkpoint in {shown(settings.train.checkpoint_dir)}"
     )
 
 

@@ -24,12 +24,13 @@ def make_missing(
     content: Mapping[str, Any],
     epoch_is_kept: bool,
     tell: Callable[[str], None],
-    anew: str,
+    retrain: str,
 ) -> None:
     """Makes again what is missing, as far as another checkpoint holds it; tells what is not.
 
     found, content: the checkpoint that the training goes on from. epoch_is_kept: whether it stands at the end of an
-    epoch that gets a checkpoint of its own. anew: the command that trains anew. Raises MixstyleError (cannot-write).
+    epoch that gets a checkpoint of its own. retrain: the command that trains again from the start. Raises
+    MixstyleError (cannot-write).
     """
     own = folder / epoch_name(content["epoch"])
     if found.name == BEST and epoch_is_kept and not is_whole(own):  # written after the best one, with the same content
@@ -40,7 +41,7 @@ def make_missing(
     if source is None:
         tell(
             f"train: warning: {folder / BEST} is gone, and no other checkpoint holds the same weights; "
-            f"to train anew: {anew}"
+            f"to train again from the start: {retrain}"
         )
         return
     _copy(source, folder / BEST, {"loss": content["best_loss"]})

@@ -19,8 +19,8 @@ REBUILD = ("train", "--rebuild")
 RENAMED = {"style_effects": "chain_effects"}
 """Names in what trainings stored that were others: old -> new."""
 OTHER_INPUTS = {
-    "stems": "the cached stems are others than those it was trained on",
-    "features": "the descriptors are others than those it was trained on",
+    "stems": "the cached stems have changed since it was trained",
+    "features": "the descriptors have changed since it was trained",
 }
 
 
@@ -28,7 +28,7 @@ def cannot_go_on(folder: Path) -> str:
     """What is said where a folder has checkpoints, and training can go on from none of them."""
     count = len(checkpoints_in(folder))
     files = "it" if count == 1 else f"all {count} of them"
-    return f"training can go on from no checkpoint in {folder}; to begin anew deletes {files}"
+    return f"no checkpoint in {folder} can be continued from; starting again deletes {files}"
 
 
 def reads_streams(options: TrainSettings) -> bool:

@@ -38,7 +38,7 @@ from mixstyle.stages.train.setup import check_objective
 from mixstyle.stages.train.step import Stepper, StepResult
 from mixstyle.stages.train.training import Training, open_inputs
 
-TO_STOP = "train: stopping after this step; once more to stop at once"
+TO_STOP = "train: stopping after this step; press again to stop at once"
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class _Run(Training):
         if wrong is None:
             self.optimizer.step()
             return result, norm
-        told = f"train: the {wrong} of step {self.step + 1} is not finite; its batch stands in {self._write_bad(batch)}"
+        told = f"train: the {wrong} of step {self.step + 1} is not finite; its batch is in {self._write_bad(batch)}"
         if self.options.on_not_finite == "stop":
             raise MixstyleError(f"{told}; lower train.learning_rate, or leave those tracks out", code="not-finite")
         self.say(f"{told}; the step is skipped")

@@ -44,19 +44,19 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     step, total = content["step"], _total_steps(settings, cache)
     of = f" of {total}" if total else ""
     done = f"step {step}{of}, epoch {content['epoch']} of {options.num_epochs}, best loss {content['best_loss']:.4f}"
-    problems = [f"passed over {line}" for line in torn]
+    problems = [f"skipped {line}" for line in torn]
     try:
         changed = _changed(settings, folder, cache, store)
     except MixstyleError as error:
         return StageStatus("train", "damaged", done, (*problems, told(error)), "mixstyle train --rebuild")
     if changed:
-        problems.append(f"trained otherwise: {'; '.join(changed)}")
+        problems.append(f"trained with other settings or inputs: {'; '.join(changed)}")
         return StageStatus("train", "stale", done, tuple(problems), "mixstyle train --rebuild")
     ended = (folder / FINAL).is_file() and (total is None or step >= total)
     if math.isfinite(content["best_loss"]) and not (folder / BEST).is_file():
         source = best_again(folder, content["best_loss"])
         ended = ended and source is None  # the same command makes it again
-        lost = f"no other checkpoint holds the same; to train anew, run: {completed(REBUILD, settings)}"
+        lost = f"no other checkpoint holds the same; to train again from the start, run: {completed(REBUILD, settings)}"
         problems.append(f"{folder / BEST} is gone; {f'{source.name} holds the same' if source else lost}")
     if ended:
         return StageStatus("train", "done", f"{done}, {path.name}", tuple(problems))

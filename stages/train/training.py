@@ -200,7 +200,7 @@ class Training:
             return
         path, content = found
         for line in torn:
-            self.say(f"train: warning: passed over {line}")
+            self.say(f"train: warning: skipped {line}")
         try:
             self.encoder.load_state_dict(content["encoder"])
             if self.head is not None:
@@ -217,7 +217,7 @@ class Training:
         if self.leads:
             make_missing(folder, path, content, self.epoch_is_kept, self.say, completed(REBUILD, self.settings))
         if self.step < self.total:
-            self.say(f"train: going on from step {self.step} ({path})")
+            self.say(f"train: continuing from step {self.step} ({path})")
             self._tell_of_another_schedule(content)
 
     def _tell_of_another_schedule(self, content: dict[str, Any]) -> None:
@@ -227,7 +227,7 @@ class Training:
         if not math.isclose(was, now, rel_tol=SAME_RATE):
             self.say(
                 f"train: warning: the learning rate jumps from {was:.3g} to {now:.3g}: train.schedule="
-                f"{self.options.schedule} ended elsewhere before, and ends at step {self.total} now; to train without "
+                f"{self.options.schedule} now ends at step {self.total}, not where it ended before; to train without "
                 f"a jump, run: {completed(REBUILD, self.settings)}"
             )
 
@@ -241,11 +241,11 @@ class Training:
         """Holds where a stream stood, as the checkpoint says, against where it stands by the order of now."""
         found = self.reader.positions(*self._place)
         if len(found) != len(stored) and self.step < self.total:
-            self.say(f"train: {len(found)} processes deal out the shards anew; the checkpoint was of {len(stored)}")
+            self.say(f"train: {len(found)} processes now share out the shards; the checkpoint was of {len(stored)}")
         elif found != stored:
             raise MixstyleError(
-                f"{path}: the shards are read in another order now than when it was saved, so that training cannot go "
-                "on where it stood; undo what has changed since (the stems, or settings of train), or",
+                f"{path}: the shards are now read in another order than when it was saved, so the training cannot "
+                "continue from it; undo what has changed since (the stems, or settings of train), or",
                 code="stale",
                 remedy=REBUILD,
             )
@@ -263,7 +263,7 @@ class Training:
             renamed=RENAMED,
             absent=absent,
             told=OTHER_INPUTS,
-            anew=True,
+            fitting_too=True,
         )
 
     def say(self, line: str) -> None:

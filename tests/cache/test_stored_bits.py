@@ -40,7 +40,7 @@ def test_a_flipped_bit_is_told_or_changes_nothing(
     assert wrong == []
     stored.path.write_bytes(data)
     assert stored.read() == expected
-    assert told > 0 or make is nearest  # which is made anew
+    assert told > 0 or make is nearest  # which is made again
 
 
 def test_a_scale_that_was_changed_in_a_sidecar_is_told(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def fuzzed(cases: int) -> Any:
         database=None,
         deadline=None,  # measured by `case`, in the processor's time
         print_blob=True,
-        # files are written anew for each case
+        # files are written again for each case
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

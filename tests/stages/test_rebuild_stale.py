@@ -1,4 +1,4 @@
-"""`--rebuild-stale`, which dvc.yaml gives to its stages: a changed parameter makes anew what hangs on it, no more."""
+"""`--rebuild-stale`, which dvc.yaml gives to its stages: after a change, what depends on it is made again, no more."""
 
 import shlex
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_what_is_stale_is_made_anew_and_what_fits_is_kept(tmp_path: Path, capsys
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == before
     (tmp_path / "stems").rename(tmp_path / "others")
     make_cache(tmp_path / "stems", tracks=4, clips=2, clip_s=CLIP_S, validation=1)
-    assert "made anew" in run()
+    assert "made again" in run()
     assert FeatureStore.open(store).fingerprint != made
 
 

@@ -5,7 +5,7 @@
 A cluster of three nodes on loopback separates short songs with a small network of random weights. Actors, nodes and
 drivers are killed in turn, each only while it holds work; runs follow one another until so many of each were killed.
 Each run goes on where the one before was stopped. One that is whole is compared, byte by byte, with what one process
-made, and begun anew. All that happens has a line in `FOLDER/journal.jsonl`: broken off, the same command goes on there,
+made, and started again. Every event has a line in `FOLDER/journal.jsonl`: broken off, the same command goes on there,
 and another one, or other code, is refused.
 """
 
@@ -64,7 +64,7 @@ class Torture:
         more, before, deadline = draw.choice(MORE), self.there(), time.monotonic() + 2 * LIMIT_S
         while True:
             self._at_work()
-            before = min(before, self.there())  # a run that was whole is begun anew
+            before = min(before, self.there())  # a run that was whole is begun again
             if self.there() < before + more:
                 time.sleep(0.1)
             else:

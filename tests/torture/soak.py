@@ -22,7 +22,7 @@ SET_PDEATHSIG = 1
 
 
 class Memory:
-    """A training of very many epochs, started anew where it ended, and the proportional set size of its processes: of
+    """A training of very many epochs, started again where it ended, and the proportional set size of its processes: of
     all their memory, and of what is no file's. The first one also moves as other processes take or leave libraries."""
 
     def __init__(self, place: Workplace) -> None:

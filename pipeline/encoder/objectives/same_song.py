@@ -1,4 +1,4 @@
-"""`same-song`, the published objective: a song's clips belong together, and the anchor mixed anew does not."""
+"""`same-song`, the published objective: a song's clips belong together, and the remixed anchor does not."""
 
 import math
 

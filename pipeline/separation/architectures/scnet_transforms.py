@@ -67,7 +67,7 @@ def frames_last(spectrum: Tensor) -> Tensor:
 def frames_first(x: Tensor) -> Tensor:
     """[B, F, T, 2 * N], of any precision, as complex numbers [B, N, T, F].
 
-    On CPUs a few frames at a time: written as a whole, each value would be fetched from memory anew.
+    On CPUs a few frames at a time: written as a whole, each value would be fetched from memory again.
     """
     B, Fr, T, C = x.shape
     out = torch.empty(B, C // 2, T, Fr, dtype=torch.complex64, device=x.device)

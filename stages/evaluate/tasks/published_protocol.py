@@ -89,7 +89,7 @@ def _section(page: PageInput) -> Section:
     cells = [(row, [percent_cell(found[n][row], "r1") for n in numbers]) for row in page.rows]
     told = (
         "FX-normalised stems, n effects, each stem at -18 to -14 LUFS after them, the mix at -14 LUFS; two contents "
-        f"for each of {page.metrics['chains']} chains. The stems are embedded as processed: nobody's music comes so."
+        f"for each of {page.metrics['chains']} chains. The stems are embedded as processed: no user has such stems."
     )
     return Section("Fx-Encoder++'s protocol", [told], [Table("R@1 by number of effects", ["", *numbers], cells)])
 

@@ -98,7 +98,7 @@ def _section(page: PageInput) -> Section:
     ]
     told = (
         "Rendered songs, of which the true stems are known: the same task with those, with stems separated from the "
-        "same mixtures, and across. What falls from the first to the last is the separator's doing."
+        "same mixtures, and across. The drop from the first to the last comes from the separator."
     )
     table = Table("R@1, stems as processed", ["", *KINDS.values(), "cosine, same mix"], cells)
     return Section("Dependence on the separator", [told], [table])

@@ -89,7 +89,7 @@ Items = tuple[Item, ...]
 
 @dataclass(frozen=True)
 class Cut:
-    """How long the stretches are that tasks mix anew. cached: frames of a cached clip. frames: of a stretch."""
+    """How long the stretches are that tasks remix. cached: frames of a cached clip. frames: of a stretch."""
 
     cached: int
     frames: int
@@ -187,7 +187,7 @@ class Task:
     """One task of `mixstyle evaluate`, an entry of the registry.
 
     name: in `evaluate.tasks`. version: raised when its clips or what is done to them change, so that kept embeddings
-    are made anew. key: the figures' first key in metrics.json. parts: the clips. measure: a row's figures from its
+    are made again. key: the figures' first key in metrics.json. parts: the clips. measure: a row's figures from its
     embeddings of a part, by key (`a.b` is b within a); the arguments are embeddings, part, row's name and settings.
     """
 

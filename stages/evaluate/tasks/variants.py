@@ -25,7 +25,7 @@ THROUGH_MIX = Variant(
     "",
     "",
     "through the mix",
-    "The processed stems are summed and separated again, as everything is that a user brings.",
+    "The processed stems are summed and separated again, as all music of users is.",
     "through-mix",
 )
 WHOLE_SONGS = Variant(

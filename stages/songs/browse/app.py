@@ -109,7 +109,7 @@ class App:
                 self._refuse(request)
             return getattr(self, f"answer_{endpoint}")(request, **values)
         except KeyError:
-            return told("there is no such song or part here (any more)", 404)
+            return told("this song or part is not here, or not any more", 404)
         except TooLargeError as error:
             return told(error.message, 413)
         except OtherTypeError as error:
@@ -213,7 +213,7 @@ class App:
     def answer_match(self, request: Request) -> Response:
         """Puts a match in line."""
         if request.content_length is None or request.content_length > MOST_JSON_BYTES:
-            raise LengthRequired("this is too long for a match, or of unknown length")
+            raise LengthRequired("this is too long for a match, or its length is not known")
         asked = Asked.of(self._parts.library, request.get_json())
         return as_json(self._parts.matching.start(self._parts.jobs, asked).as_json(), 202)
 

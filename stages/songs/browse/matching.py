@@ -35,11 +35,11 @@ KEPT_STEM_BYTES = 2 << 30
 """Of all matches; the stems of the last one stay whatever their size. About six songs of four minutes."""
 _STEPS = {
     "clips": "clips of all songs are read and separated",
-    "match: effects": "effects are looked for",
+    "match: effects": "effects are searched",
     "look": "the song is measured",
     "match": "the whole song is separated and changed",
     "write": "song and stems are written",
-    "after": "what came of it is measured",
+    "after": "the result is measured",
 }
 
 

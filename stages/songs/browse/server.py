@@ -48,7 +48,7 @@ def check_host(host: str) -> None:
             probe.bind(address)
     except (OSError, UnicodeError) as error:
         raise MixstyleError(
-            f"--host {host}: no address of this machine; take 127.0.0.1, or 0.0.0.0 for others too",
+            f"--host {host}: is not an address of this machine; use 127.0.0.1, or 0.0.0.0 for other machines too",
             code="bad-option",
         ) from error
 
@@ -90,7 +90,7 @@ class Server:
         except (OSError, SystemExit) as error:  # werkzeug exits where the port is taken
             self._close()
             raise MixstyleError(
-                f"--host {host} --port {port}: cannot be listened on; name another port", code="in-use"
+                f"--host {host} --port {port}: cannot be used; choose another port", code="in-use"
             ) from error
         self.url = url_of(host, self._server.server_port)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

@@ -68,7 +68,9 @@ def describe_songs(
     if not songs and stems is None:
         raise MixstyleError("nothing to describe: give a song, or a folder of stems with --stems", code="bad-option")
     if stems is not None and len(songs) > 1:
-        raise MixstyleError(f"--stems {stems}: are of one song, and {len(songs)} are given", code="bad-option")
+        raise MixstyleError(
+            f"--stems {stems}: belongs to one song, and {len(songs)} songs are given", code="bad-option"
+        )
     files = given_songs(songs) if stems is None else [_given(stems)]
     names = distinct_names(songs if stems is not None and songs else files)
     outputs = Outputs(csv_path, json_path, png_path, html_path, several=len(files) > 1)

@@ -27,7 +27,7 @@ def print_song(song: DescribedSong, songs: int) -> None:
 def sentences(song: DescribedSong, songs: int) -> list[str]:
     """What the table says first, in words: a line for the mix and one for each stem."""
     clips = f"{song.clips} clips" if song.clips > 1 else "a clip"
-    lines = [f"{song.name}: {song.loudness}; its stems are told by {clips} of {song.clip_s:g} s"]
+    lines = [f"{song.name}: {song.loudness}; its stems are measured on {clips} of {song.clip_s:g} s"]
     for stem in STEMS:
         lu = song.values[relative_column(stem)]
         if not song.has(stem):

@@ -16,7 +16,7 @@ from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
-INPUTS = {"encoder": "the encoder is another one", "separator": "the separator is another one"}
+INPUTS = {"encoder": "the encoder has changed", "separator": "the separator has changed"}
 """What the index's rows follow from, and what is told in place of two hashes."""
 
 

@@ -48,7 +48,7 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
     """
     if folder.is_file():
         raise MixstyleError(
-            f"{folder}: is a file, and an index is made of a folder; give the folder that it is in", code="bad-option"
+            f"{folder}: is a file, and an index is made from a folder; give the folder of the file", code="bad-option"
         )
     if not folder.is_dir():
         raise not_there(folder, "folder")
@@ -75,7 +75,7 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
             remove=outputs,
             told=INPUTS,
             remedy=("index", str(folder), "--rebuild"),
-            anew=True,
+            fitting_too=True,
         )
         settle(rebuild=rebuild)
         if begun:

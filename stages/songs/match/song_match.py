@@ -208,7 +208,7 @@ def _profile(clips: SongClips) -> MixProfile:
 def check_asked(amount: float, keep: Collection[str]) -> None:
     """Raises MixstyleError (bad-option) for an amount or a stem that there is not."""
     if not 0 <= amount <= 1:
-        raise MixstyleError(f"--amount {amount:g}: should lie between 0 and 1", code="bad-option")
+        raise MixstyleError(f"--amount {amount:g}: should be between 0 and 1", code="bad-option")
     unknown = [stem for stem in keep if stem not in STEMS]
     if unknown:
         raise MixstyleError(f"--keep {unknown[0]}: should be one of {', '.join(STEMS)}", code="bad-option")
@@ -241,15 +241,17 @@ def measured_as_json(matched: SongMatch, after: Values, rendered: RenderedSong |
 def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> list[str]:
     notes = []
     if song.look.clipped > MOST_CLIPPED:
-        notes.append(f"the song is clipped: {song.look.clipped} samples lie at its highest level; no match undoes that")
+        notes.append(
+            f"the song is clipped: {song.look.clipped} samples are at its highest level; a match cannot undo that"
+        )
     if gentle:
         notes.append(
-            f"the separator is the small one, whose stems hold parts of one another: {GENTLE.share:.0%} of each "
+            f"the separator is the small one, whose stems contain parts of each other: {GENTLE.share:.0%} of each "
             f"difference is set on a stem, within {GENTLE.gain_db:g} dB of gain and "
             f"{GENTLE.share * GENTLE.filter_db:g} dB of filters"
         )
     if not any(strip.changes for strip in strips):
-        notes.append("nothing to change on a stem: the song is like the reference there, or stays by the notes here")
+        notes.append("nothing to change on a stem: the song is already like the reference, or a note says why")
     return notes
 
 

@@ -156,7 +156,7 @@ def fitting(chain: MatchChain, song: WholeSong, clips: SongClips) -> tuple[tuple
     strips, notes = [], []
     for stem, strip, present in zip(STEMS, chain.strips, profile.present, strict=True):
         if strip.changes and not present:
-            notes.append(f"{stem}: the song has none, so it stays as it is")
+            notes.append(f"{stem}: the song has none, so it is left unchanged")
             strip = Strip()
         strips.append(strip)
     if song.look.mono and any(strip != strip.without_stereo() for strip in strips):

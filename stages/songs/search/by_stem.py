@@ -64,14 +64,14 @@ def check_stem(stem: str) -> None:
 
 
 def stem_index(songs: SongIndex, stem: str, again: tuple[str, ...]) -> StemIndex:
-    """The songs of an index that have a stem. again: the command that makes the index anew.
+    """The songs of an index that have a stem. again: the command that makes the index again.
 
     Raises MixstyleError for an index without the descriptors of this version (misfit), and where no song has the stem
     (no-music).
     """
     usable = songs.usable
     if any(song.descriptors.shape != (len(DESCRIPTORS),) for song in usable):
-        told = f"{songs.folder}: holds no descriptors of this version, by which --stem ranks"
+        told = f"{songs.folder}: holds no descriptors of this version, which --stem needs"
         raise MixstyleError(told, code="misfit", remedy=again)
     having = tuple(song for song in usable if has_stem(song.descriptors, stem))
     if not having:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from mixstyle.cache.models.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.pipeline.core.errors import GET_ANEW, MixstyleError
+from mixstyle.pipeline.core.errors import GET_AGAIN, MixstyleError
 from mixstyle.pipeline.core.torch_files import not_weights
 from mixstyle.pipeline.separation.msst import read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
@@ -91,7 +91,7 @@ def test_a_file_without_weights_is_told_by_what_it_is_and_what_helps(name: str, 
         assert (caught.value.code, "\n" in told) == ("damaged-file", False)
         assert told.startswith(f"{path}: ")
         assert kind in told
-        assert told.endswith(GET_ANEW), "what helps"
+        assert told.endswith(GET_AGAIN), "what helps"
         assert "run code" not in told, "a file of this kind holds no program that one might trust"
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_of_the_own_training_is_told_with_the_command_that_
     with pytest.raises(MixstyleError) as caught, damage_helped([path], tmp_path):
         load_encoder(path)
     assert caught.value.remedy == ("verify", "--repair")
-    assert GET_ANEW not in caught.value.message
+    assert GET_AGAIN not in str(caught.value)
 
 
 def nan_weight(content: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ except MixstyleError as error:
 """
     with (tmp_path / "s.json").open("w") as output:
         subprocess.run([sys.executable, "-c", look], stdout=output, check=True)
-    assert (tmp_path / "s.json").read_text() == f"{name}: is a device or a pipe, and a file is to be written there\n"
+    assert (tmp_path / "s.json").read_text() == f"{name}: cannot be written: it is a device or a pipe\n"
 
 
 def test_a_file_behind_a_link_of_the_users_may_be_written(tmp_path: Path) -> None:

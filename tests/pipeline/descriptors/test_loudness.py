@@ -143,7 +143,7 @@ def test_full_scale_997_hz_in_one_channel_reads_minus_3_01() -> None:
     left = sine(0, 10)
     silent = np.zeros_like(left)
     # BS.1770-4, annex 1: 0 dBFS, 997 Hz, left, centre or right: -3.01 LKFS. pyloudnorm's filters, which are designed
-    # anew for every rate, pass this frequency 0.042 dB lower than the standard's at 48 kHz.
+    # again for every rate, pass this frequency 0.042 dB lower than the standard's at 48 kHz.
     assert measure(np.stack([left, silent])) == pytest.approx(-3.01, abs=0.05)
     assert measure(left[None]) == pytest.approx(-3.01, abs=0.05)
     assert measure(np.stack([silent, left])) == pytest.approx(-3.01, abs=0.05)

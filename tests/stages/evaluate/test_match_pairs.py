@@ -137,14 +137,14 @@ def test_the_same_pairs_are_measured_again(songs: Path, tmp_path: Path, capsys: 
     assert len(made["unpaired"][TRUE_STEMS]["descriptors"]["pairs"]) == 1
     other = draw_unpaired(songs, ["song 0", "song 1"], settings.evaluate.seed, 0, 1, RATE)
     assert not np.allclose(other.mine.sum(0), other.wanted.sum(0), atol=0.1)
-    # what was measured is kept: more pairs go on from there, other settings begin anew
+    # what was measured is kept: more pairs go on from there, other settings begin again
     kept = json.loads((tmp_path / "pairs.json").read_text())
     kept["rows"]["paired"]["0"]["values"][AS_IS]["mrstft"] = 77.0
     (tmp_path / "pairs.json").write_text(json.dumps(kept))
     again = evaluate_match(songs, tmp_path, settings, MatchTask(2, 0, effects=1, separate=False, clip_s=1.0))
     assert again["paired"][AS_IS]["mrstft"]["pairs"][0] == 77
-    anew = evaluate_match(songs, tmp_path, settings, MatchTask(1, 0, effects=0, separate=False, clip_s=1.0))
-    assert anew["paired"][AS_IS]["mrstft"]["pairs"][0] < 10
+    again = evaluate_match(songs, tmp_path, settings, MatchTask(1, 0, effects=0, separate=False, clip_s=1.0))
+    assert again["paired"][AS_IS]["mrstft"]["pairs"][0] < 10
 
 
 @pytest.mark.usefixtures("no_matchering")

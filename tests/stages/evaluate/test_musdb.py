@@ -91,7 +91,7 @@ def test_a_folder_that_is_not_there_is_named(settings: Settings, tmp_path: Path)
 
 
 def test_stems_that_are_in_the_way_are_made_anew_by_the_command_that_is_told(musdb: Path, tmp_path: Path) -> None:
-    """Not by `separate`, which would make the profile's own stems anew."""
+    """Not by `separate`, which would make the profile's own stems again."""
     (tmp_path / "out" / "stems").mkdir(parents=True)
     (tmp_path / "out" / "stems" / "stems-000000.tar").write_bytes(b"another's")
     with pytest.raises(MixstyleError) as caught:

@@ -1,4 +1,4 @@
-"""What an evaluation's folder keeps and what it makes anew: folders of earlier versions, tasks of another version."""
+"""What an evaluation's folder keeps and what it makes again: folders of earlier versions, tasks of another version."""
 
 import dataclasses
 import json
@@ -126,7 +126,7 @@ def test_of_a_task_in_another_version_alone_the_embeddings_go(asked: Asked, monk
     monkeypatch.setattr(module, "TASKS", {**TASKS, "content-hard": newer})
     prepare(asked.folder, asked.provenance, rebuild=False)
     assert asked.names() == {"same_chain_1.npz", "separator_dependence.npz", "map.png"}
-    (asked.folder / "content_hard.npz").write_bytes(b"made anew")
+    (asked.folder / "content_hard.npz").write_bytes(b"made again")
     prepare(asked.folder, asked.provenance, rebuild=False)
     assert "content_hard.npz" in asked.names()
 

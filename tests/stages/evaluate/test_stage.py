@@ -81,7 +81,7 @@ def test_a_bank_serves_any_number_of_runs_and_encoders(trained: Settings, tmp_pa
     kept = (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns
     assert evaluate(again) == metrics
     assert (tmp_path / "b" / "same_chain_1.npz").stat().st_mtime_ns == kept
-    # the same tasks of another encoder in its place are done anew
+    # the same tasks of another encoder in its place are done again
     shutil.copytree(first.train.checkpoint_dir, tmp_path / "ckpt")
     moved = dataclasses.replace(first, train=dataclasses.replace(first.train, checkpoint_dir=tmp_path / "ckpt"))
     content = torch.load(tmp_path / "ckpt" / "best_model.pt", weights_only=True)

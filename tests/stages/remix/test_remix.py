@@ -184,7 +184,7 @@ def test_the_bank_has_descriptors_of_its_own(settings: Settings, summary: RemixS
     assert set(store.splits) == {"train", "validation"}
     state = features_status(settings, StemCache(folder / "stems"), bank)[1]
     assert (state.state, state.done.count("shards")) == ("done", 2)
-    # others were mixed since: the descriptors are refused, and made anew when asked
+    # others were mixed since: the descriptors are refused, and made again when asked
     other = profile(folder / "other", folder, seed=9, features_path=str(settings.remix.features_path))
     remix(other)
     with pytest.raises(MixstyleError) as caught:

@@ -104,7 +104,7 @@ def test_anchor_positive_and_negative_are_what_they_should_be(shared: Path) -> N
     assert found[0] != found[1], "the positive should be another clip of the song"
     np.testing.assert_array_equal(stems[2], apply_mix_chain(stems[0], item.chains[2]))
     assert not np.array_equal(stems[2], stems[0])
-    # whole clips take their descriptors from the store, the negative is described anew
+    # whole clips take their descriptors from the store, the negative is described again
     store = FeatureStore.open(settings.features.features_path)
     rows = store.rows([track.clips[i].row for i in found])
     np.testing.assert_array_equal(item.descriptors[:2].numpy(), rows)
@@ -415,7 +415,7 @@ def test_a_cosine_that_ends_later_than_before_is_told(shared: Path, capsys: pyte
 
 
 def test_rebuild_trains_anew_where_nothing_has_changed(shared: Path) -> None:
-    settings = settings_of(shared / "anew", num_epochs=1, map_every=0)
+    settings = settings_of(shared / "again", num_epochs=1, map_every=0)
     first = train(settings)
     assert train(settings).loss is None  # nothing was left to do
     (settings.train.checkpoint_dir / "checkpoint_epoch_99.pt").write_bytes(b"of another run")

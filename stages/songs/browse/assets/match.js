@@ -68,7 +68,7 @@ export class Match {
       await this._show(await ask(`/api/matches/${key}`), hear);
     } catch (error) {
       this.job.replaceChildren(make("p", { role: "status" }, error.status === 404
-        ? "The match that this address names is gone: it was removed, or the server was started anew." : error.message));
+        ? "The match that this address names is gone: it was removed, or the server was restarted." : error.message));
       writeState({ match: "" });
     }
   }

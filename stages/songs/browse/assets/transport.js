@@ -125,7 +125,7 @@ export class Transport extends EventTarget {
 
   _now() { return Math.round(this.context.currentTime * RATE); }
 
-  /** Ends all that is set on the clock and, where it plays, begins anew from a frame. */
+  /** Ends all that is set on the clock and, where it plays, begins again from a frame. */
   _restart(frame) {
     this._run += 1;
     for (const node of this._nodes) node.stop();

@@ -1,4 +1,4 @@
-"""An index kept behind s3://, on a real server on loopback: filled, searched, damaged and filled anew."""
+"""An index kept behind s3://, on a real server on loopback: filled, searched, damaged and filled again."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -59,11 +59,11 @@ def test_a_row_is_what_the_networks_say(indexed: Settings) -> None:
     query, songs, root = found
     assert (len(songs), root) == (SONGS, path.parent.resolve())
     with embedder_of(indexed, measure=True) as embedder:
-        anew = embedder.song(path)
-    assert (query.name, query.loudness) == (anew.name, anew.loudness)
+        again = embedder.song(path)
+    assert (query.name, query.loudness) == (again.name, again.loudness)
     # one song at a time shares no batch with others: float32 products differ in their last bits
-    np.testing.assert_allclose(query.embedding, anew.embedding.numpy(), atol=1e-5)
-    np.testing.assert_allclose(query.values, anew.values, atol=1e-3)
+    np.testing.assert_allclose(query.embedding, again.embedding.numpy(), atol=1e-5)
+    np.testing.assert_allclose(query.values, again.values, atol=1e-3)
 
 
 def test_search_and_status_load_no_torch(indexed: Settings, tmp_path: Path) -> None:
