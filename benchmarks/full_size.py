@@ -36,9 +36,9 @@ from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.stem_store.failures import failures_of, write_failures
 from mixstyle.cache.stem_store.manifest import SplitSettings, load_manifest, make_manifest, ordered, store_manifest
 from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, read_shard, shard_numbers, write_shard
-from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import write_json
-from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.index.indexed import KnownSong

@@ -18,13 +18,13 @@ from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
 from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
-from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
+from mixstyle.cache.stem_store.stem_cache import RENAMED
 from mixstyle.cache.storage.atomic import read_json
 from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.kept_folder import KeptFolder, RemoteFolder
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.place import Place
-from mixstyle.cache.storage.provenance import read_provenance, stored_fingerprint
+from mixstyle.cache.storage.provenance import SETTINGS, read_provenance, stored_fingerprint
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError

@@ -102,10 +102,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             with refusals_told(path, temporary):
                 torch.save({"version": VERSION, **content}, temporary)
         except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:  # torch's words for a full disk
-            free = shutil.disk_usage(path.parent).free / 1e6
-            raise MixstyleError(
-                f"{path}: cannot be written ({one_line(error)}); {free:.0f} MB are free there", code="cannot-write"
-            ) from error
+            raise _unwritable(path, one_line(error)) from error
         with refusals_told(path, temporary):
             _read_back(path, temporary)
 
@@ -119,12 +116,14 @@ def _read_back(path: Path, temporary: Path) -> None:
     except UNREADABLE_BY_TORCH as error:
         if isinstance(error, MemoryError):
             raise
-        free = shutil.disk_usage(path.parent).free / 1e6
-        raise MixstyleError(
-            f"{path}: cannot be written: what is read back is not what was written; another process writes there too, "
-            f"or the disk is full ({free:.0f} MB are free) or failing",
-            code="cannot-write",
-        ) from error
+        why = "what is read back differs from what was written; another process writes there too, or the disk fails"
+        raise _unwritable(path, why) from error
+
+
+def _unwritable(path: Path, why: str) -> MixstyleError:
+    """The refusal of a checkpoint that could not be written, with the room on its disk: often that is the reason."""
+    free_mb = shutil.disk_usage(path.parent).free / 1e6
+    return MixstyleError(f"{path}: cannot be written ({why}); {free_mb:.0f} MB are free there", code="cannot-write")
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

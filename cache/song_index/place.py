@@ -10,11 +10,12 @@ import re
 from pathlib import Path
 
 from mixstyle.cache.storage.place import Place, working_folder
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.cache.storage.remote_tree import RemoteTree
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.cache.storage.user_cache import user_cache
 
-SETTINGS, LEFT_OUT, MACHINES = "settings.json", "failures.csv", "machines.json"
+LEFT_OUT, MACHINES = "failures.csv", "machines.json"
 _PART = re.compile(r"songs-[0-9]{8}\.parquet")
 
 

@@ -24,10 +24,11 @@ import numpy as np
 
 from mixstyle.cache.stem_store.kept_shards import is_small
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
-from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, SETTINGS, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, CachedClip, CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import own_partial
 from mixstyle.cache.storage.once import Once
 from mixstyle.cache.storage.place import RemotePlace, working_folder
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError
 from mixstyle.pipeline.core.text import printable

@@ -12,12 +12,10 @@ import numpy as np
 
 from mixstyle.cache.stem_store.shards import ShardInfo, decode_clip, read_shard, shard_numbers, sidecar_path
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.provenance import Provenance, read_provenance
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance, read_provenance
 from mixstyle.pipeline.core.errors import ErrorCode, MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
-SETTINGS = "settings.json"
-"""Beside the shards: the provenance of all of them."""
 RENAMED = {"threads_per_lane": "threads_per_stream"}
 """Names in it that were others: old -> new."""
 BLOCK_BYTES = 4 << 20

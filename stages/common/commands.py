@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.notes import begin_notes
@@ -149,11 +150,10 @@ def remembered_music(stems_dir: Path, own: Path) -> Path | None:
 
     own: the music folder that the profile names now. Stems of before this was noted count where `own` is not there.
     """
-    if not (stems_dir / "settings.json").is_file():
+    if not (stems_dir / SETTINGS).is_file():
         return None
     # not for every command's help
-    from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
-    from mixstyle.cache.storage.provenance import read_provenance
+    from mixstyle.cache.stem_store.stem_cache import RENAMED
 
     with contextlib.suppress(MixstyleError):
         stored = read_provenance(stems_dir / SETTINGS, RENAMED)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mixstyle.cache.storage.kept_folder import KeptFolder
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
@@ -36,7 +37,7 @@ class StageStatus:
 
 def is_begun(location: Path) -> bool:
     """Whether shards may be there: settings in a folder; of a URL only a look tells."""
-    return bool(url_of(location)) or (location / "settings.json").exists()
+    return bool(url_of(location)) or (location / SETTINGS).exists()
 
 
 def not_opened(stage: str, error: MixstyleError, *music: str) -> StageStatus:

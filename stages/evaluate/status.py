@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.stage_status import StageStatus, made_at, not_opened
@@ -19,11 +20,11 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
     options, status = settings.evaluate, functools.partial(StageStatus, "evaluate", optional=True)
     kept, damaged = evaluation_folder(settings, to_read=True), list[str]()
     try:
-        kept.fetch("settings.json", "metrics.json", left_out=damaged)
+        kept.fetch(SETTINGS, "metrics.json", left_out=damaged)
     except MixstyleError as error:
         return dataclasses.replace(not_opened("evaluate", error), optional=True)
     folder = kept.folder
-    if not (folder / "settings.json").is_file():
+    if not (folder / SETTINGS).is_file():
         if damaged:
             return status("damaged", problems=tuple(damaged), run="mixstyle evaluate --rebuild")
         return status("not started", run="mixstyle evaluate")

@@ -21,10 +21,10 @@ from torch import Tensor
 from mixstyle.cache.models.separator_records import SeparatorRecord, separators_note
 from mixstyle.cache.stem_store.manifest import track_id_of
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, all_made_with, encode_clip
-from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
-from mixstyle.cache.storage.provenance import Provenance, guard
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance, guard
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.chunks import ClipRequest

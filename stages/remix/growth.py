@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mixstyle.cache.stem_store.shards import restamp_shard, shard_numbers, sidecar_path, tar_path
-from mixstyle.cache.stem_store.stem_cache import SETTINGS
 from mixstyle.cache.storage.atomic import write_json
-from mixstyle.cache.storage.provenance import Provenance, differences, read_provenance
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance, differences, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.provenance import LATER

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mixstyle.cache.feature_store.store import FeatureStore
     from mixstyle.cache.stem_store.stem_cache import StemCache
 
-SETTINGS, METRICS = "settings.json", "metrics.json"
+METRICS = "metrics.json"
 BEST, LOSS = "best_model.pt", "loss.csv"
 """Of a training's folder; the modules that write them bring torch, which `status` may do without."""
 

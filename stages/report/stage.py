@@ -22,7 +22,7 @@ from mixstyle.cache.models.checkpoints import MIXED_FROM, LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json, write_text
-from mixstyle.cache.storage.provenance import Provenance, guard
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance, guard
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -36,7 +36,7 @@ from mixstyle.stages.presentation.pages import NAMES, REPORT
 from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
-from mixstyle.stages.report.provenance import LOSS, METRICS, SETTINGS, checkpoint_of, provenance_of, with_reported
+from mixstyle.stages.report.provenance import LOSS, METRICS, checkpoint_of, provenance_of, with_reported
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, chance_of, html
 from mixstyle.stages.settings.kept import report_folder

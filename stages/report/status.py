@@ -17,8 +17,8 @@ INPUTS = {"checkpoint": "the checkpoint", "stems": "the stems", "features": "the
 def report_status(settings: Settings, cache: "StemCache | None", store: "FeatureStore | None") -> StageStatus:
     """What the report says, and whether it is of what is there. cache, store: None with nothing to compare with."""
     from mixstyle.cache.storage.atomic import read_json
-    from mixstyle.cache.storage.provenance import differences, read_provenance
-    from mixstyle.stages.report.provenance import METRICS, SETTINGS, provenance_of, with_reported
+    from mixstyle.cache.storage.provenance import SETTINGS, differences, read_provenance
+    from mixstyle.stages.report.provenance import METRICS, provenance_of, with_reported
 
     kept, damaged = report_folder(settings, to_read=True), list[str]()
     try:

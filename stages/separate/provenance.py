@@ -7,9 +7,9 @@ from typing import Any
 from mixstyle.cache.models.separator_records import SeparatorRecord
 from mixstyle.cache.music.listing import Listing
 from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
-from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
+from mixstyle.cache.stem_store.stem_cache import RENAMED
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.provenance import Provenance, read_provenance
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance, read_provenance
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.errors import MixstyleError

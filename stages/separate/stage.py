@@ -30,10 +30,10 @@ from mixstyle.cache.stem_store.manifest import (
     store_manifest,
 )
 from mixstyle.cache.stem_store.shards import all_made_with
-from mixstyle.cache.stem_store.stem_cache import RENAMED, SETTINGS
+from mixstyle.cache.stem_store.stem_cache import RENAMED
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place
-from mixstyle.cache.storage.provenance import guard
+from mixstyle.cache.storage.provenance import SETTINGS, guard
 from mixstyle.cache.storage.urls import shown
 from mixstyle.cache.storage.writable import FULL, check_folder
 from mixstyle.pipeline.core.errors import MixstyleError

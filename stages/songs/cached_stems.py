@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from mixstyle.cache.music.cutting import CuttingRule
-from mixstyle.cache.stem_store.stem_cache import SETTINGS, CachedTrack, StemCache
-from mixstyle.cache.storage.provenance import read_provenance
+from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
+from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE

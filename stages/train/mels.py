@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +20,15 @@ from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.settings.train import TrainSettings
 
+COMMAND = "mixstyle train"
+
 
 def kept_mels(options: TrainSettings, cache: StemCache, store: FeatureStore, mel: StemMel, fill: bool) -> MelStore:
     """The spectrograms of all complete groups of a bank, levelled as the encoder takes them; `fill` makes missing ones.
 
     Raises MixstyleError ("in-use") where another process is making them.
     """
-    made_with = {"bank": cache.fingerprint, "mel": mel_settings(mel), "input_lufs": options.input_lufs}
-    folder = options.mels_dir / fingerprint(made_with)
+    made_with, folder = _made_with(options, cache, mel)
     found = MelStore.open_or_create(
         folder / "mels.zarr",
         made_with,
@@ -36,9 +39,23 @@ def kept_mels(options: TrainSettings, cache: StemCache, store: FeatureStore, mel
         frames=mel.frames(cache.clip_frames),
     )
     if fill and not found.done[[shard.shard for shard in cache.shards]].all():
-        with locked(folder, "mixstyle train"):
+        with locked(folder, COMMAND):
             _fill(found, options, cache, store, mel)
     return found
+
+
+def check_no_other(options: TrainSettings, cache: StemCache, mel: StemMel) -> None:
+    """Raises MixstyleError ("in-use") where another process is making the spectrograms. Writes nothing new."""
+    folder = _made_with(options, cache, mel)[1]
+    if folder.is_dir():
+        with locked(folder, COMMAND):
+            pass
+
+
+def _made_with(options: TrainSettings, cache: StemCache, mel: StemMel) -> tuple[dict[str, Any], Path]:
+    """What spectrograms follow from, and their folder."""
+    made_with = {"bank": cache.fingerprint, "mel": mel_settings(mel), "input_lufs": options.input_lufs}
+    return made_with, options.mels_dir / fingerprint(made_with)
 
 
 def disk_bytes(cache: StemCache, mel: StemMel) -> int:

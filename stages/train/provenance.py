@@ -14,7 +14,6 @@ from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.train import TrainSettings
 
-SETTINGS = "settings.json"
 REBUILD = ("train", "--rebuild")
 RENAMED = {"style_effects": "chain_effects"}
 """Names in what trainings stored that were others: old -> new."""

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixstyle.cache.storage.provenance import SETTINGS, differences, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import completed, told
 from mixstyle.stages.common.stage_status import StageStatus, not_opened
@@ -21,7 +22,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     nothing = StageStatus("train", "not started", run="mixstyle train")
     kept, damaged = trained_folder(settings), list[str]()
     try:
-        kept.fetch("settings.json", "latest.pt", "best_model.pt", "final_model.pt", left_out=damaged)
+        kept.fetch(SETTINGS, "latest.pt", "best_model.pt", "final_model.pt", left_out=damaged)
     except MixstyleError as error:
         return not_opened("train", error)
     folder = kept.folder
@@ -66,8 +67,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
 def _changed(settings: Settings, folder: Path, cache: "StemCache | None", store: "FeatureStore | None") -> list[str]:
     """What the training of a folder was made with and is otherwise now. Inputs that are not finished cannot be
     compared: they count as the same. Raises MixstyleError for a file that does not tell what it was made with."""
-    from mixstyle.cache.storage.provenance import differences, read_provenance
-    from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, SETTINGS, provenance_of, unversioned
+    from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, provenance_of, unversioned
 
     stored = read_provenance(folder / SETTINGS, RENAMED)
     inputs = {name: str(stored.made_from.get(name, "")) for name in OTHER_INPUTS}

@@ -22,7 +22,7 @@ from mixstyle.cache.models.checkpoints import (
     track_numbers,
 )
 from mixstyle.cache.stem_store.stem_cache import StemCache
-from mixstyle.cache.storage.provenance import guard
+from mixstyle.cache.storage.provenance import SETTINGS, guard
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.encoder.distributed import items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.commands import completed
@@ -34,13 +34,12 @@ from mixstyle.stages.train.data import Items
 from mixstyle.stages.train.grid import BankItems
 from mixstyle.stages.train.launcher import device_of_rank, fetch_for_ranks
 from mixstyle.stages.train.log import LOSS, read_loss
-from mixstyle.stages.train.mels import kept_mels
+from mixstyle.stages.train.mels import check_no_other, kept_mels
 from mixstyle.stages.train.missing import make_missing
 from mixstyle.stages.train.provenance import (
     OTHER_INPUTS,
     REBUILD,
     RENAMED,
-    SETTINGS,
     cannot_go_on,
     provenance_of,
     reads_bank,
@@ -101,6 +100,8 @@ class Training:
             self.total = min(self.total, options.max_steps)
         self.step, self.best_loss, self.seconds = 0, math.inf, 0.0
         if self.leads:
+            if self._keeps_mels:
+                check_no_other(options, cache, self.mel)  # before `--rebuild` deletes checkpoints
             self._guard(rebuild)  # after all that may refuse the settings: those that cannot work leave no trace
             self.send()
         wait_for_ranks()
@@ -113,10 +114,14 @@ class Training:
             return datasets(options, self.cache, self.store, here)
         return bank_datasets(options, self.cache, self.store, here)
 
+    @property
+    def _keeps_mels(self) -> bool:
+        return isinstance(self.data, BankItems) and self.options.keep_mels
+
     def _take_kept_mels(self) -> None:
         """Has the batches of a bank read its spectrograms, where they are kept: the first rank makes missing ones on
         the CPU while the others wait. That may take hours, so it comes after all that may refuse the settings."""
-        if not (isinstance(self.data, BankItems) and self.options.keep_mels):
+        if not (isinstance(self.data, BankItems) and self._keeps_mels):
             return
         if self.leads:
             kept_mels(self.options, self.cache, self.store, self.mel, fill=True)

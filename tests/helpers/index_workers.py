@@ -6,10 +6,11 @@ import numpy as np
 
 from helpers.s3_server import BUCKET
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
-from mixstyle.cache.song_index.place import LEFT_OUT, SETTINGS, index_place
+from mixstyle.cache.song_index.place import LEFT_OUT, index_place
 from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import Place
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.pipeline.core.errors import MixstyleError
 

@@ -18,10 +18,10 @@ import numpy as np
 from mixstyle.cache.stem_store.kept_shards import keep_shard, kept_shard, look_for, stems_place
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
-from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage import remote_store
 from mixstyle.cache.storage.atomic import write_json
-from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.cache.storage.provenance import SETTINGS, Provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 
 SHARDS, PER_SHARD, CLIPS, CLIP_S = 3, 2, 2, 0.05

@@ -17,7 +17,7 @@ from typing import Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from mixstyle.cache.song_index.place import SETTINGS
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted, printable
 from mixstyle.stages.common.progress import say

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.transient import is_transient
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
-from mixstyle.cache.song_index.place import SETTINGS
-from mixstyle.cache.storage.provenance import differences
+from mixstyle.cache.storage.provenance import SETTINGS, differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.stages.separate.rule_versions import cutting_version_of

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.song_index.index import NEAREST, STATE, IndexedSong, SongIndex
-from mixstyle.cache.song_index.place import LEFT_OUT, SETTINGS, index_place
+from mixstyle.cache.song_index.place import LEFT_OUT, index_place
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import Place
-from mixstyle.cache.storage.provenance import guard, read_provenance
+from mixstyle.cache.storage.provenance import SETTINGS, guard, read_provenance
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted

@@ -12,9 +12,10 @@ from helpers.store_workers import check_objects, check_read, in_process, run, wo
 from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.shards import hashed_name
-from mixstyle.cache.stem_store.stem_cache import SETTINGS, StemCache
+from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.place import RemotePlace
+from mixstyle.cache.storage.provenance import SETTINGS
 
 
 @pytest.fixture(scope="module")

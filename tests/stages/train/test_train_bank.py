@@ -12,6 +12,7 @@ from helpers.training import TRAIN, rows_of
 from mixstyle.cache.models.checkpoints import load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.locks import locked
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.stages.settings.profile import Settings, load_settings
@@ -142,6 +143,17 @@ def test_what_is_refused_is_told_before_spectrograms_are_made(shared: Path, tmp_
     with pytest.raises(MixstyleError) as caught:
         train(settings_of(shared, "early", **other, max_steps=1, input_lufs=-20.0))
     assert (caught.value.code, (tmp_path / "other").exists()) == ("stale", False)
+
+
+def test_checkpoints_stay_where_another_process_makes_the_spectrograms(shared: Path, tmp_path: Path) -> None:
+    kept = {"keep_mels": True, "mels_dir": str(tmp_path / "mels")}
+    train(settings_of(shared, "in-use", **kept, max_steps=1))
+    checkpoints = sorted((shared / "in-use" / "ckpt").glob("*.pt"))
+    (made,) = (tmp_path / "mels").iterdir()
+    with locked(made, "mixstyle train"), pytest.raises(MixstyleError) as caught:
+        train(settings_of(shared, "in-use", **kept, max_steps=1), rebuild=True)
+    assert caught.value.code == "in-use"
+    assert sorted((shared / "in-use" / "ckpt").glob("*.pt")) == checkpoints != []
 
 
 def test_without_a_bank_the_command_that_makes_one_is_told(shared: Path, tmp_path: Path) -> None:
