@@ -22,8 +22,13 @@ SET_PDEATHSIG = 1
 
 
 class Memory:
-    """A training of very many epochs, started again where it ended, and the proportional set size of its processes: of
-    all their memory, and of what is no file's. The first one also moves as other processes take or leave libraries."""
+    """A training of very many epochs and the memory of its processes: proportional set size, and what is no file's.
+
+    The proportional set size counts a page that processes share once, in parts. So it moves as other processes take or
+    leave libraries. It also rises once when Python's garbage collector first looks at all objects: the training is
+    forked from a process that has imported everything, and the collector writes into pages that the two shared until
+    then. The second value, the kernel's `Anonymous`, counts such a page in full in each process, before and after.
+    """
 
     def __init__(self, place: Workplace) -> None:
         self._folder = place.work.parent / "soak"
@@ -46,7 +51,7 @@ class Memory:
         if self._run.poll() is not None:
             raise SystemExit(f"the training ended with {self._run.status}: {self._run.said()[-500:]}")
         found = self._run.processes()
-        pss_mb, own_mb = (round(sum(of_mb(pid, field) for pid in found), 1) for field in ("Pss", "Pss_Anon"))
+        pss_mb, own_mb = (round(sum(of_mb(pid, field) for pid in found), 1) for field in ("Pss", "Anonymous"))
         self.rows.append((round(time.monotonic() - self._begun, 1), pss_mb, own_mb, len(found)))
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ def draw(rows: list[tuple[float, float, float, int]], path: Path) -> None:
     axes = figure.subplots()
     minutes = [seconds / 60 for seconds, *_ in rows]
     axes.plot(minutes, [mb for _, mb, _, _ in rows], label="PSS of the training")
-    axes.plot(minutes, [mb for _, _, mb, _ in rows], label="of this, no file's")
+    axes.plot(minutes, [mb for _, _, mb, _ in rows], label="memory that is no file's")
     axes.set(xlabel="minutes", ylabel="MB", ylim=(0, None))
     axes.legend()
     figure.savefig(path, dpi=120)
