@@ -208,7 +208,7 @@ def _tell(summary: FeaturesSummary, cache: StemCache, settings: Settings) -> Non
     clips = counted(summary.clips, "clip")
     done = f"features: {clips} with {len(DESCRIPTORS)} descriptors in {shown(summary.features_path)}"
     failed = f", {summary.clips_failed} without (their reasons are in the store)" if summary.clips_failed else ""
-    rate = f"; {summary.clips_per_s:.1f} clips/s, {summary.times_real_time:.0f} x real time"
+    rate = f"; {summary.times_real_time:.0f} x real time"
     left = summary.shards_waiting or summary.shards_elsewhere
     say(done + failed + (rate if summary.shards_computed else "" if left else "; nothing was left to do"))
     if summary.shards_waiting:

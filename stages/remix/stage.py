@@ -237,8 +237,9 @@ def _print(summary: RemixSummary, run: BankRun) -> None:
     if not summary.shards_made:
         say("remix: nothing was left to do")
         return
+    made_s = summary.clips_made * run.clip_s
     say(
-        f"remix: this run made {summary.clips_made:.0f} clips in {summary.wall_s:.0f} s, "
-        f"{summary.wall_s / max(summary.clips_made, 1):.2f} s a clip; the network was busy {summary.busy:.0%} of the "
+        f"remix: this run made {made_s:.0f} s of clips in {summary.wall_s:.0f} s, "
+        f"{made_s / max(summary.wall_s, 1e-9):.1f} x real time; the network was busy {summary.busy:.0%} of the "
         f"time; bottleneck: {summary.bottleneck.replace('decoding', 'mixing')}"
     )

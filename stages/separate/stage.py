@@ -109,14 +109,9 @@ class SeparateSummary:
     tracks_noted: int = 0
 
     @property
-    def audio_s_per_s(self) -> float:
+    def times_real_time(self) -> float:
         """Seconds of clips made in a second."""
         return self.made_audio_s / self.wall_s if self.wall_s > 0 else 0.0
-
-    @property
-    def real_time_factor(self) -> float:
-        """Seconds that a second of clips took."""
-        return self.wall_s / self.made_audio_s if self.made_audio_s > 0 else 0.0
 
 
 def separate(
@@ -350,8 +345,8 @@ def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[Run
         say("separate: nothing was left to do")
         return
     say(
-        f"separate: this run made {summary.made_audio_s:.0f} s of clips in {summary.wall_s:.0f} s: "
-        f"{summary.audio_s_per_s:.1f} s of audio a second, real-time factor {summary.real_time_factor:.3f}"
+        f"separate: this run made {summary.made_audio_s:.0f} s of clips in {summary.wall_s:.0f} s, "
+        f"{summary.times_real_time:.1f} x real time"
     )
     if run.streams and run_stats and summary.busy:
         smallest = min((done.smallest_batch for done in run_stats if done.smallest_batch), default=0)
