@@ -5,7 +5,7 @@
 
 Song and reference are rendered music, joined end to end for their length. *True stems* are given as a folder and never
 separated; otherwise the profile's separator makes them (`--config`, `--set`). The ways take turns; the first round also
-loads libraries, so it stands beside the median of all. Rates are against the song's length.
+loads libraries, so it is beside the median of all. Rates are against the song's length.
 """
 
 import os

@@ -39,7 +39,7 @@ from mixstyle.stages.train.readers import RandomReader, StreamReader
 
 
 class Files(Items):
-    """Items that are read and handed on as they lie; `stems` holds how many bytes that were."""
+    """Items that are read and handed on as they are; `stems` holds how many bytes that were."""
 
     def __getitem__(self, request: Request) -> Item:
         clips = self.chosen_clips(request)

@@ -1,8 +1,8 @@
-"""`mixstyle fetch-separator`: a public separator's checkpoint from where it is published, checked before it is there.
+"""`mixstyle fetch-separator`: downloads a public separator's checkpoint, and checks it before it gets its name.
 
-It goes to a partial file beside its name and is gone on with when it was cut. Under its name it stands once it is
-whole, has the SHA-256 that was asked for, can be read without running code (`torch.load(weights_only=True)`), and fits
-the YAML that says what network it is of.
+It is downloaded to a partial file, and a download that was cut is continued. It gets its own name when it is whole, has
+the SHA-256 that was asked for, can be read without running code (`torch.load(weights_only=True)`), and fits the YAML
+that says which network it is of.
 """
 
 import math
@@ -95,7 +95,7 @@ def _fetched(url: str, path: Path, config: Path, wanted: str) -> FetchedSeparato
 
 
 def _checked(there: Path, path: Path, config: Path, wanted: str) -> FetchedSeparator:
-    """What a file is. there: where it stands now. Raises MixstyleError where it is not what was asked for."""
+    """What a file is. there: where it is now. Raises MixstyleError where it is not what was asked for."""
     sha256 = sha256_file(there)
     if wanted and sha256 != wanted:
         raise MixstyleError(f"{path}: has the SHA-256 {sha256}, not {wanted} as --sha256 says", code="misfit")

@@ -1,6 +1,6 @@
 """`mixstyle status`: what each stage has done, what is left, what failed, what is stale and why.
 
-Each stage answers by a function of its own (`status.py` in its package), which compares what stands on the disk with
+Each stage answers by a function of its own (`status.py` in its package), which compares what is on the disk with
 what the stage would make now, and changes nothing. These are the answers together.
 """
 
@@ -53,7 +53,7 @@ class StatusSummary:
 
 
 def status(settings: Settings) -> StatusSummary:
-    """Prints, and returns, where each stage of the profile stands. Never raises for what it finds on the disk."""
+    """Prints and returns the state of each stage of the profile. Never raises for what it finds on the disk."""
     songs = demo_songs_status(settings)
     cache, separate = separate_status(settings)
     if separate.state == "not started" and not songs.run:

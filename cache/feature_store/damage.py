@@ -2,7 +2,7 @@
 
 Every chunk of a store has its CRC-32C (the codec `crc32c` of Zarr v3), which is checked when it is read. That a chunk
 is there at all, and is the right one, is told by hashes: `keys_sha256` in the attributes, `rows_sha256` for each shard.
-The attributes have a hash of their own (`checksum`), and the arrays' metadata stand twice, the second time consolidated
+The attributes have a hash of their own (`checksum`), and the arrays' metadata are stored twice, once consolidated
 in the group's. Stores of earlier versions have no checksums and no hashes; in these, a row without descriptors and
 without a reason is what tells of a lost chunk.
 """

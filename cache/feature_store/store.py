@@ -147,7 +147,7 @@ class FeatureStore:
                 warnings.simplefilter("ignore")
                 zarr.consolidate_metadata(scratch)
             sync_tree(scratch)
-            # Where another process was first, its store stands and ours is dropped.
+            # Where another process was first, its store stays and ours is dropped.
             if isinstance(place, RemoteTree):
                 place.begin(scratch)
             else:
@@ -355,7 +355,7 @@ class FeatureStore:
         """Descriptors `[n, D]` of some rows, in their order; only the shards that hold them are read."""
         index = np.asarray(indices, dtype=np.int64)
         if index.ndim != 1 or (index.size and not 0 <= index.min() <= index.max() < self.n_rows):
-            raise IndexError(f"rows should lie in 0..{self.n_rows - 1}")
+            raise IndexError(f"rows should be in 0..{self.n_rows - 1}")
         if not index.size:
             return np.empty((0, len(self.names)), np.float32)
         return np.asarray(self._arrays.read_rows("descriptors", index), dtype=np.float32)

@@ -6,7 +6,7 @@ A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `e
 `optimizer`, `best_loss`, `loss`, `made_from` (fingerprints of stems and features; of a bank and its descriptors, and
 `mixed_from`, where it was trained on one), `trained_on` (int64 [N], the
 tracks' ids as numbers: `track_numbers`), `training_seconds`, and since `train.reader` `reader`: for each process where
-its stream of shards stands (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one; and
+its stream of shards is (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one; and
 later `separators`: those whose stems it was trained on (`mixstyle.cache.models.separator_records`). What is
 random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
 state of generators, scheduler or scaler is needed to go on exactly.

@@ -2,7 +2,7 @@
 
 `$XDG_CACHE_HOME/mixstyle/models/<fingerprint of the case>.json`, version 1:
 `{"version": 1, "case": {"kind": ..., "mixstyle": ..., "files": [SHA-256, ...], ...}, "facts": {...}}`, with a checksum
-of itself. The case has the hash of each whole file, so that a file that changed is another case, wherever it lies. It
+of itself. The case has the hash of each whole file, so that a file that changed is another case, wherever it is. It
 is a cache: what cannot be read, or is of another version, counts as not there, and a folder that cannot be written is
 no error.
 """
@@ -30,7 +30,7 @@ class ModelFiles:
 
     @classmethod
     def of(cls, kind: str, files: Sequence[Path], **options: Any) -> "ModelFiles | None":
-        """Reads and hashes the files; None where one cannot be read. options: what the facts hang on besides."""
+        """Reads and hashes the files; None where one cannot be read. options: what the facts depend on besides."""
         try:
             hashes = [sha256_file(path) for path in files]
         except OSError:

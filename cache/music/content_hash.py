@@ -2,7 +2,7 @@
 
 - FLAC: the MD5 of its samples, which its header holds; PCM WAV: the same MD5, of its data. A WAV and the FLAC made of
   it are equal.
-- MP3: SHA-256 of what lies between the tags (ID3v2 before; ID3v1 and APE after).
+- MP3: SHA-256 of what is between the tags (ID3v2 before; ID3v1 and APE after).
 - All else: SHA-256 of the whole file, so an Ogg file with other tags counts as another.
 
 The same recording encoded twice is not told as the same.
@@ -30,7 +30,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class AudioBytes:
-    """Where a file's audio lies: bytes start to stop.
+    """Where a file's audio is: bytes start to stop.
 
     kind: files of different kinds are never equal (`pcm 44100 2 16`, `mp3`, `file`). size: of the audio as hashed,
     bytes. known: the hash, where the header holds it.
@@ -105,7 +105,7 @@ def duplicates(paths: Iterable[MusicFile]) -> list[list[MusicFile]]:
 
 
 def _looked_up(paths: Sequence[MusicFile]) -> dict[MusicFile, AudioBytes | None]:
-    """Where the audio of those files lies that are behind URLs: many are looked at together, as each is waited for."""
+    """Where the audio is of files behind URLs: many are looked at together, since each has to be waited for."""
 
     def look(file: RemoteFile) -> AudioBytes | None:
         try:

@@ -24,7 +24,7 @@ def clip_starts(frames: int, clip_frames: int, clips: int, seed: int) -> list[in
     """First frames of a track's clips, in the order of time; None at the end for those without room.
 
     As many clips as fit, n = min(clips, frames // clip_frames), each in the middle of its own n-th of the middle 80% of
-    the track, moved by up to a quarter of the room left in it. Where the middle does not hold them, they lie in the
+    the track, moved by up to a quarter of the room left in it. Where the middle does not hold them, they are in the
     least span around the track's centre that does. So clips never overlap, and with w the n-th's width, neighbours
     start between (w + clip_frames) / 2 and (3 w - clip_frames) / 2 frames apart, give or take a frame of rounding.
 

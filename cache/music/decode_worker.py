@@ -6,7 +6,7 @@ It answers one request at a time on its standard input and output, until its inp
 `{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...], "measure": false}`. Without windows
 the reply is the header's content: `{"ok": true, "info": {...}}`. With windows, of which there may be none, it is
 `{"ok": true, "shapes": [[..], ...], "there": [..], "cut": ["", ...], "note": "", "content_hash": "...", "loudness":
-null}` and then the windows' samples, float32, one after the other; with `measure` the loudness of the whole song stands
+null}` and then the windows' samples, float32, one after the other; with `measure` the loudness of the whole song is
 there. Where a file holds less than its header says, `there` tells how many frames of a window it has, `cut` why, and
 `note` what is missing of the file, as far as it was read. `{"ok": false, "reason": "..."}` tells
 a file that cannot be used. Anything else ends the process.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 LONGEST_S = 3 * 3600
-"""Of what is decoded; a longer file is refused: 4 GB of samples lie in the temporary folder then."""
+"""Of what is decoded; a longer file is refused: 4 GB of samples are in the temporary folder then."""
 _BLOCK_BYTES = 1 << 20
 
 

@@ -34,7 +34,7 @@ def with_samples(head: bytes, samples: int) -> bytes:
 def count_samples(file: BinaryIO, start: int, stop: int) -> int:
     """Samples of each channel, from the number in the last frame that is whole; 0 where none is found.
 
-    start, stop: where the FLAC lies in the file.
+    start, stop: where the FLAC is in the file.
     """
     file.seek(start)
     head = file.read(HEAD_BYTES)

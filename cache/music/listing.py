@@ -210,7 +210,7 @@ class _Walk:
 
 
 def _tell_refused(refused: Mapping[str, str]) -> None:
-    """Says of folders that this user may not read, or that lie too deep, that their music is left out; once each."""
+    """Says of folders that this user may not read, or that are too deep, that their music is left out; once each."""
     new = {folder: why for folder, why in refused.items() if folder not in _TOLD}
     _TOLD.update(new)
     lines = [f"{folder}: cannot be read ({why}); its music is left out" for folder, why in new.items()]

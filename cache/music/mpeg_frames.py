@@ -2,7 +2,7 @@
 
 Encoders write a first frame that is silent and holds the number of frames (`Xing` for a variable bit rate, `Info` for a
 constant one). Without it decoders guess from the first frame's bit rate and the file's size: too much where tags
-lie around the audio, and anything where the bit rate varies. Files that were joined end to end tell the length of the
+are around the audio, and anything where the bit rate varies. Files that were joined end to end tell the length of the
 first: frames are counted too where the file goes on behind what its header tells of. ISO/IEC 11172-3, 2.4.2.3, and
 13818-3 have the frame header; the Xing header is described in
 https://www.codeproject.com/Articles/8295/MPEG-Audio-Frame-Header.
@@ -24,7 +24,7 @@ _KBITS: dict[tuple[int, int], Sequence[int]] = {
 }
 _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 SEARCHED_BYTES = 1 << 16
-"""How far the first frame may lie behind the tags, and the next one behind damage."""
+"""How far the first frame may be behind the tags, and the next one behind damage."""
 _SAME = 0xFFFE0C00
 """Bits of a frame's header that all frames of a file share: sync, version, layer and rate."""
 

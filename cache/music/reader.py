@@ -160,7 +160,7 @@ def resample_to_44100(audio: np.ndarray, rate: int) -> np.ndarray:
 def _read(sound: Sound, start: int, stop: int) -> WindowAudio:
     info = sound.info
     if not 0 <= start < stop <= frames_at_44100(info):
-        raise ValueError(f"window {start} to {stop} does not lie within {frames_at_44100(info)} frames")
+        raise ValueError(f"window {start} to {stop} is not within {frames_at_44100(info)} frames")
     if info.rate == SAMPLE_RATE:
         audio, reason = sound.decode(start, stop)
         return WindowAudio(_filled(stereo(audio), stop - start), audio.shape[1], reason)

@@ -1,4 +1,4 @@
-"""Where the samples of a WAV lie, also of one whose writer died before it filled in how many they are."""
+"""Where the samples of a WAV are, also of one whose writer died before it filled in how many they are."""
 
 import os
 import struct
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 UNKNOWN = 0xFFFFFFFF
-"""The length of a chunk that is not known (a pipe's), or that stands elsewhere (RF64)."""
+"""The length of a chunk that is not known (a pipe's), or that is elsewhere (RF64)."""
 
 
 @dataclass(frozen=True, slots=True)

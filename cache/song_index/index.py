@@ -358,7 +358,7 @@ def _vectors(column: pa.ChunkedArray) -> list[NDArray[np.float32]]:
 
 
 def _numbers(array: pa.Array, kind: type[Number]) -> NDArray[Number]:
-    """The numbers of an array, where possible as they lie: pyarrow's own `to_numpy` loads pandas, if it is there."""
+    """The numbers of an array, where possible as they are: pyarrow's own `to_numpy` loads pandas, if it is there."""
     data = array.buffers()[-1]
     if not len(array) or data is None or array.null_count or array.type != pa.from_numpy_dtype(kind):
         return array.to_numpy(zero_copy_only=False).astype(kind, copy=False)

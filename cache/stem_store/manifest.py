@@ -277,7 +277,7 @@ def _join_duplicates(listing: Listing, kind: Literal["mixtures", "stems"], group
 
 
 def _sides(groups: Sequence[str], split: SplitSettings) -> dict[str, str]:
-    """A group's side hangs on its own hash alone, but for the one that an empty side is given."""
+    """A group's side depends on its own hash alone, but for the one that an empty side is given."""
 
     def place(group: str) -> float:
         digest = hashlib.sha256(f"{split.seed}|split|".encode() + os.fsencode(group)).digest()

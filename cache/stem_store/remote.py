@@ -41,7 +41,7 @@ LEFT = 0.9
 
 
 class RemoteStemCache(StemCache):
-    """`StemCache` whose shards lie behind a URL.
+    """`StemCache` whose shards are behind a URL.
 
     url: the folder of stems. cache_dir, cache_bytes: where bytes that were read are kept, and how many at most.
     Raises MixstyleError, naming the URL, for what cannot be reached, and as `StemCache` does.

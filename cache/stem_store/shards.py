@@ -17,7 +17,7 @@ member's bytes, in their order), `tracks` (`track_id`, `path`, `split`, `status`
 `clips` with `clip_id`, `status`, `reason`, `start_frame`, `scale`) and `content_sha256`, its own checksum
 (`mixstyle.cache.storage.atomic`). A track whose chunks did not fit into memory in the planned batches has
 `batch_chunks`: the batch sizes that were used. `tries` is above 1 where a later run tried tracks again whose decoder
-had crashed. `machine` stands where the shard was made on a machine of another kind than the folder was begun on: the
+had crashed. `machine` is there if the shard was made on a machine of another kind than the folder was begun on: the
 kind, in words. A shard is done when its sidecar is there and names the tar's length.
 Sidecars of earlier versions have neither `crc32` nor `content_sha256`.
 
@@ -206,7 +206,7 @@ def write_shard(
 
 
 def restamp_shard(stems_dir: Path, shard: int, fingerprint: str) -> None:
-    """Gives a finished shard another fingerprint: where the settings changed in what its bytes do not hang on.
+    """Gives a finished shard another fingerprint: where the settings changed in what its bytes do not depend on.
 
     Raises MixstyleError as `read_shard` does.
     """
@@ -237,7 +237,7 @@ def hashed_name(shard: int, sha256: str) -> str:
 def read_shard(stems_dir: Path, shard: int, sizes: Mapping[str, int] | None = None) -> ShardInfo | None:
     """The shard as its sidecar tells it; None where it is not done (no sidecar, no tar, or a tar of another length).
 
-    The tar has either of its names. sizes: the tars' lengths by name, where they lie elsewhere.
+    The tar has either of its names. sizes: the tars' lengths by name, where they are elsewhere.
 
     Raises MixstyleError for a sidecar that is damaged or of an unknown version.
     """
@@ -327,7 +327,7 @@ def _add(archive: "TarWriter", name: str, data: bytes) -> int:
     # one at a time: TarWriter would sort a sample's members by name, and c10 comes before c2
     key, _, suffix = name.partition(".")
     archive.write({"__key__": key, suffix: data})
-    # a header is one block, and the content fills whole blocks up to where the archive stands now
+    # a header is one block, and the content fills whole blocks up to where the archive is now
     return archive.tarstream.offset - padded(len(data))
 
 

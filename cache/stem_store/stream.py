@@ -1,6 +1,6 @@
 """Reading shards from front to back: webdataset pipelines over the tars, with blocks read ahead.
 
-One request a block in place of one a clip, in the order in which the bytes lie: for disks that seek slowly and for
+One request a block in place of one a clip, in the order in which the bytes are: for disks that seek slowly and for
 stores that answer slowly. Everything that comes is held against the sidecars, so that nothing is missed in a tar that
 was cut short.
 """
@@ -28,7 +28,7 @@ Clips = dict[int, bytes]
 def stream_tracks(
     cache: StemCache, runs: Iterable[Sequence[CachedTrack]]
 ) -> Generator[tuple[CachedTrack, Clips], None, None]:
-    """Tracks and their clips, run after run; the tracks of a run lie in one shard, in the order of the manifest.
+    """Tracks and their clips, run after run; the tracks of a run are in one shard, in the order of the manifest.
 
     A run goes through its shard's tar once, and the next run's first blocks are fetched before it ends. Raises
     MixstyleError ("damaged-file"), naming the shard, for a tar that does not hold what its sidecar says.

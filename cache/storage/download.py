@@ -1,6 +1,6 @@
 """Downloads that go on where they were cut.
 
-What has come so far stands in the file itself; beside it, as `<file>.json`, format version 1, what the server said of
+What has come so far is in the file itself; beside it, as `<file>.json`, format version 1, what the server said of
 it: `{"version": 1, "url": ..., "size": bytes or null, "tag": ...}`. tag is the answer's strong ETag, else its
 Last-Modified. A later request asks for the rest under the condition that this has not changed (RFC 9110, sections
 13.1.5 and 14.2); a server that cannot do that sends all of it, and all of it is taken.

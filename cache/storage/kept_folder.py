@@ -341,12 +341,12 @@ def read_folder(location: Path, cache_dir: Path, leave: Collection[str] = ()) ->
 
 
 def name_by_url(folder: Path, url: str) -> None:
-    """Has `by_url` name what lies in a folder of this machine by the URL that it is a copy of."""
+    """Has `by_url` name what is in a folder of this machine by the URL that it is a copy of."""
     _names[str(folder)] = url
 
 
 def by_url(text: str) -> str:
-    """A text for people: what lies in a working folder is named by its URL."""
+    """A text for people: what is in a working folder is named by its URL."""
     for folder in sorted(_names, key=len, reverse=True):
         text = text.replace(folder, _names[folder])
     return text

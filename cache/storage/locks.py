@@ -69,12 +69,12 @@ def _taken(handle: int, path: Path) -> bool:
 
 
 def is_guarded(lock: Path) -> bool:
-    """Whether a lock file that this process has tried to lock lies where locks work: else others may be at work too."""
+    """Whether a lock file that this process has tried to lock is where locks work: else others may be at work too."""
     return lock.absolute() not in _warned
 
 
 def _warn(path: Path) -> None:
-    """Tells once a process that a lock file lies on a file system without locks."""
+    """Tells once a process that a lock file is on a file system without locks."""
     if is_guarded(path):
         _warned.add(path.absolute())
         print(

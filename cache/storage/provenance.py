@@ -6,8 +6,8 @@ and from other files. `settings.json` beside the outputs, format version 2:
     {"version": 2, "stage": "train", "fingerprint": "<16 hex>", "settings": {name: value, ...},
      "versions": {name: whole number, ...}, "made_from": {name: hash, ...}, "notes": {name: text, ...}}
 
-No name stands twice, and the fingerprint is of the three mappings joined. Notes are not compared. Version 1 had no
-`versions`; what is there now stood in `settings` or, where there was only one version, nowhere. So a version that is
+No name is there twice, and the fingerprint is of the three mappings joined. Notes are not compared. Version 1 had no
+`versions`; what is there now was in `settings` or, where there was only one version, nowhere. So a version that is
 not stored counts as 1. Files of other formats are refused.
 """
 
@@ -42,7 +42,7 @@ class Provenance:
     since. section: of the profile, where the settings are; the stage's where it is empty. It is for messages, and not
     stored.
 
-    Raises ValueError where a name stands twice.
+    Raises ValueError where a name is there twice.
     """
 
     stage: str
@@ -109,7 +109,7 @@ def parse_provenance(stored: Any, path: Path, renamed: Mapping[str, str] | None 
 
 
 def stored_fingerprint(path: Path) -> str:
-    """The fingerprint that stands in a file of `guard`, of what was stored then. Raises MixstyleError as above."""
+    """The fingerprint that is in a file of `guard`, of what was stored then. Raises MixstyleError as above."""
     return str(read_json(path).get("fingerprint", ""))
 
 
@@ -157,7 +157,7 @@ def guard(
     vouched: Callable[[str], bool] | None = None,
     fitting_too: bool = False,
 ) -> Provenance:
-    """Makes sure that what lies beside `path` (`<out>/settings.json`) has this provenance; as it is stored there.
+    """Makes sure that what is beside `path` (`<out>/settings.json`) has this provenance; as it is stored there.
 
     Nothing there: the provenance is written. An equal one: nothing happens, and what is stored keeps its fingerprint.
     Another one, or outputs without any: with `rebuild` the outputs in `remove` are deleted and the provenance written,

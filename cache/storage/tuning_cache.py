@@ -32,7 +32,7 @@ def tunings_folder() -> Path:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What of the machine a tuning hangs on."""
+    """What of the machine a tuning depends on."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
@@ -54,7 +54,7 @@ def load_tuning(case: Mapping[str, Any]) -> Tuning | None:
 
 
 def store_tuning(case: Mapping[str, Any], tuning: Tuning) -> Path | None:
-    """Keeps a tuning; where it stands, or None where the folder cannot be written."""
+    """Keeps a tuning; where it is, or None where the folder cannot be written."""
     path = _path(case)
     content = {
         "version": VERSION,

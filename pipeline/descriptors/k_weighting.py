@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 LOUDNESS_FLOOR_LUFS = -70.0
-"""What a signal gets of which no block passes the absolute gate; no other result can lie below it."""
+"""What a signal gets of which no block passes the absolute gate; no other result can be below it."""
 BLOCK_STEPS = 4
 """A gating block is 4 steps of 100 ms: 400 ms, overlapping by 75%."""
 RELATIVE_GATE_LU = -10.0

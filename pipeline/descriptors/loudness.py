@@ -1,6 +1,6 @@
 """Integrated loudness by ITU-R BS.1770-4, batched: K-weighting, 400 ms blocks, absolute and relative gating.
 
-The K-weighting's coefficients are pyloudnorm's own (its default, which at 997 Hz lies 0.04 dB under the standard's
+The K-weighting's coefficients are pyloudnorm's own (its default, which at 997 Hz is 0.04 dB under the standard's
 table for 48 kHz); filtering and gating are done here, for all signals at once. The filter is recursive, so it is run
 block by block in state space, which turns it into matrix products. With the state s (4 numbers) at a block's start,
 and the block's L inputs x and outputs y as columns,
@@ -177,7 +177,7 @@ def _block_states(inputs: Tensor, state: Tensor, filters: "_Filters") -> tuple[T
 
 @dataclass(frozen=True)
 class _Filters:
-    """The K-weighting in state space over blocks; matrices stand to the right of row vectors."""
+    """The K-weighting in state space over blocks; matrices are to the right of row vectors."""
 
     order: int
     response: Tensor

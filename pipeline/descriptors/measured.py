@@ -11,7 +11,7 @@ from mixstyle.pipeline.descriptors.loudness import gated_loudness, mean_square, 
 from mixstyle.pipeline.descriptors.spectrum import MARGIN, analyse, sum_and_difference
 
 SILENT_POWER = 10 ** (RMS_FLOOR_DBFS / 10)
-_SPECTRUM_SHARE = 1e-9  # of a stem's energy: what float32 transforms leave of a constant lies below
+_SPECTRUM_SHARE = 1e-9  # of a stem's energy: what float32 transforms leave of a constant is below
 
 
 @dataclass(frozen=True)
@@ -100,5 +100,5 @@ def ratio_db(a: Tensor, b: Tensor) -> Tensor:
 
 
 def decibels(power: Tensor) -> Tensor:
-    """Decibels, finite for 0: float32's smallest normal number, -379 dB, lies below every floor."""
+    """Decibels, finite for 0: float32's smallest normal number, -379 dB, is below every floor."""
     return 10 * torch.log10(power.clamp(min=torch.finfo(power.dtype).tiny))

@@ -1,7 +1,7 @@
 """Whether audio is mono: one rule, and how strict it is for files and for what a separator made of them."""
 
 FILE_DB = -80.0
-"""The side of a file lies this far below its middle, or further: 16 bits with dither are not quieter."""
+"""The side of a file is this far below its middle, or further: 16 bits with dither are not quieter."""
 SEPARATED_DB = -60.0
 """The same of stems that were separated: what a separator makes of a mono song is not quite mono."""
 

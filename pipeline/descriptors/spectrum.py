@@ -33,7 +33,7 @@ FINE_WINDOW, FINE_HOP = 1024, 512
 DECIMATION = 16
 COARSE_WINDOW, COARSE_HOP = 4096 // DECIMATION, 2048 // DECIMATION
 """In decimated samples."""
-_TAPS = 128  # of the decimator; the first is 0, so that the filter's middle lies on a sample
+_TAPS = 128  # of the decimator; the first is 0, so that the filter's middle is on a sample
 _PHASES = _TAPS // DECIMATION
 _ALIAS_DB = 90.0
 _FRAMES_AT_ONCE = {"cpu": 216}  # on CPUs their spectra then stay in the cache
@@ -85,7 +85,7 @@ def band_edges() -> list[tuple[float, float]]:
 
 
 def bin_shares(edges: list[tuple[float, float]], window: int, sample_rate: float) -> np.ndarray:
-    """Share [window // 2 + 1, bands] of each bin of a transform that lies within each band (low, high) in Hz.
+    """Share [window // 2 + 1, bands] of each bin of a transform that is within each band (low, high) in Hz.
 
     A bin stands for the frequencies nearer to it than to its neighbours, the first and last for half as many.
     """
@@ -172,7 +172,7 @@ def _plan(sample_rate: int, device: str) -> _Plan:
 
 
 def decimator() -> np.ndarray:
-    """Low-pass taps [TAPS] whose transition band lies around half the decimated rate.
+    """Low-pass taps [TAPS] whose transition band is around half the decimated rate.
 
     At 44.1 kHz it is flat to 385 Hz, beyond the highest coarse bin that is read and its main lobe, and _ALIAS_DB down
     from 2371 Hz on, which is what decimation folds onto them.

@@ -9,7 +9,7 @@ projection gives the embedding; so clips of any length go in. Pooled are the fra
 deviations under the same weights (Okabe, Koshinaka, Shinoda: "Attentive Statistics Pooling for Deep Speaker
 Embedding", Interspeech 2018).
 
-A band's parameters stand under `bands.<i>`, of equal shapes in all bands: stacked or concatenated along the first
+A band's parameters are under `bands.<i>`, of equal shapes in all bands: stacked or concatenated along the first
 dimension they are those of one grouped network.
 """
 

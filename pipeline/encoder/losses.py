@@ -80,7 +80,7 @@ def chain_info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperatu
         own = torch.arange(batch, device=clips.device)
         chain = torch.cat([own, own, (own + 1) % batch])
         alike = (chain[:, None] == chain) & ~itself
-        # eq. 2: the mean over a clip's positives stands outside of the logarithm
+        # eq. 2: the mean over a clip's positives is outside of the logarithm
         told = torch.log_softmax(logits, 1).masked_fill(~alike, 0.0).sum(1) / alike.sum(1)
     return _watched(-told.mean(), cosine.detach()[:batch, batch:], alike[:batch, batch:])
 

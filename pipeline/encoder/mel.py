@@ -63,7 +63,7 @@ class StemMel(nn.Module):
         self.sample_rate, self.n_fft, self.hop_length, self.n_mels = sample_rate, n_fft, hop_length, n_mels
         filters = mel_filters(sample_rate, n_fft, n_mels)
         window = torch.hann_window(n_fft, dtype=torch.float64)
-        # A full-scale sine that lies on a bin gets power 1 there: its peak in the transform is sum(window) / 2.
+        # A full-scale sine that is on a bin gets power 1 there: its peak in the transform is sum(window) / 2.
         self.register_buffer("window", (window * 2 / window.sum()).float(), persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 

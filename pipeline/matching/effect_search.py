@@ -168,7 +168,7 @@ def _value(effect: str, name: str, share: float) -> float:
 
 
 def _strength(effect: Effect) -> float:
-    """0 to 1: how far its first parameter lies between its bounds."""
+    """0 to 1: how far its first parameter is between its bounds."""
     name = _SEARCHED[effect.name][0]
     share = (EFFECTS[effect.name].parameters[name].normalised(effect.parameters[name]) + 1) / 2
     return 1 - share if (effect.name, name) in _STRONG_IS_LOW else share

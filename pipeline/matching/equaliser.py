@@ -1,6 +1,6 @@
 """A few filters of a desk that bring a stem's octaves nearest to a curve: chosen one by one, then tuned together.
 
-The gain that a filter gives an octave hangs on where in the octave the stem has its power, so it is summed over third
+The gain that a filter gives an octave depends on where in the octave the stem has its power, so it is summed over third
 octaves. A constant over all octaves is free: the fader has it. The bound is that of the filters' sum at any frequency,
 and filters that would take back what another gives are not set side by side.
 """
@@ -37,7 +37,7 @@ HELD = 3.0
 MOST_AGAINST_DB = 1.0
 """Filters of a stem take back no more than so much of one another at any frequency: what their skirts overlap."""
 APART_OCTAVES = 0.9
-"""Bells lie no nearer to each other."""
+"""Bells are no nearer to each other."""
 _PROBE_DB = 3.0
 _BELLS_HZ = (63, 90, 125, 180, 250, 350, 500, 700, 1000, 1400, 2000, 2800, 4000, 5600, 8000, 11_000, 16_000)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MOST_DEVIATIONS = 10.0
-"""No descriptor counts as farther apart: floors of silent bands lie beyond."""
+"""No descriptor counts as farther apart: floors of silent bands are beyond."""
 
 
 class DescriptorMetric:

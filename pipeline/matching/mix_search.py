@@ -3,7 +3,7 @@
 `effect_search` finds what each stem would need. Here the closed form follows for the stems as they come out of their
 effects, and what the whole comes to is compared: all effects, all but one stem's, one stem's alone; the closed form
 without any, and nothing at all. Each is rendered on excerpts and, where there is a separator, summed and separated
-again, as the reference was. What lies nearest to the reference is taken. So by this measure it loses to none of them.
+again, as the reference was. What is nearest to the reference is taken. So by this measure it loses to none of them.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -20,7 +20,7 @@ from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
 from mixstyle.pipeline.mixing.effects import rms
 
 MOST_DB = 15.0
-"""No octave, side signal or channel is moved by more: what lies further off is missing, and raising it raises noise."""
+"""No octave, side signal or channel is moved by more: what is further off is missing, and raising it raises noise."""
 MOST_LOUDNESS_LU = 30.0
 ROUNDS = 4
 """A gain that is smooth over frequency reaches into the octaves beside it, so that it is corrected some times."""
@@ -91,7 +91,7 @@ def _equalised(audio: np.ndarray, target_db: np.ndarray, rate: int) -> np.ndarra
 
 
 def _balanced(audio: np.ndarray, target_db: float) -> np.ndarray:
-    """Left and right moved in opposite directions, until left lies target_db over right."""
+    """Left and right moved in opposite directions, until left is target_db over right."""
     left, right = (max(rms(channel), SILENT_RMS / 100) for channel in audio)
     half_db = float(np.clip(target_db - 20 * math.log10(left / right), -MOST_DB, MOST_DB)) / 2
     return audio * np.array([[10 ** (half_db / 20)], [10 ** (-half_db / 20)]], np.float32)

@@ -83,7 +83,7 @@ class MixChain:
 class MixChainSettings:
     """How mix chains are drawn; the defaults are the published ones.
 
-    aug_prob: probability of each effect on each stem. gain_range_db: gains lie within it. effects: which ones.
+    aug_prob: probability of each effect on each stem. gain_range_db: gains are within it. effects: which ones.
     mix_prob: probability of each effect on the mix. shuffle: draw a chain's order, else that of the registry.
     loudness_match: the result has the loudness of what it was made from. Raises ValueError for a probability outside
     0 to 1, for a range below 0 dB and for effects that do not exist.

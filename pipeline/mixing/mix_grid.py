@@ -6,7 +6,7 @@ drawn places: those of one clip, or (a share of them) each of a clip of another 
 block share what they were made of. In a share of these blocks all contents are places of one song. A block of the kind
 `own` has no chain: each of its groups holds M places of one song, as that song is.
 
-Everything follows from the settings, the songs and the numbers of block, group and slot: no draw hangs on another
+Everything follows from the settings, the songs and the numbers of block, group and slot: no draw depends on another
 block's, so that blocks may be drawn in any order, anywhere.
 """
 
@@ -133,7 +133,7 @@ def draw_block(settings: GridSettings, songs: Mapping[str, GridSongs], block: in
 
 
 def _counted(share: float, blocks: int) -> int:
-    """How many of the first blocks are of a kind with this share: they lie evenly among the others."""
+    """How many of the first blocks are of a kind with this share: they are spread evenly among the others."""
     return int(share * blocks + 0.5)
 
 

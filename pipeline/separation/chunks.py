@@ -63,7 +63,7 @@ class ChunkGrid:
     def touching(self, start: int, stop: int) -> range:
         """Chunks that reach into samples start to stop (half-open) of the track."""
         if not 0 <= start < stop <= self.track_frames:
-            raise ValueError(f"clip {start} to {stop} does not lie within {self.track_frames} frames")
+            raise ValueError(f"clip {start} to {stop} is not within {self.track_frames} frames")
         first = max(0, -(-(start + self.border - self.chunk + 1) // self.step))
         last = min(self.count - 1, (stop + self.border - 1) // self.step)
         return range(first, last + 1)

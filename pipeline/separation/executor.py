@@ -190,7 +190,7 @@ class ChunkQueue:
     """One queue of chunks of all clips and tracks, so that batches are full: `put` groups in, take `finished` out.
 
     Chunks go in the order of `put`, each once even where several clips of a group touch it. Membership of a batch
-    hangs on that order alone; `flush` ends a batch early. Memory is bounded by `ahead` batches more than there are
+    depends on that order alone; `flush` ends a batch early. Memory is bounded by `ahead` batches more than there are
     streams: `put` waits for the oldest. told: called with a group's key and the share of its chunks that are through.
     """
 

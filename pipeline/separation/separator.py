@@ -71,7 +71,7 @@ class Separator:
         The last bits of the stems change with it, and `lstm_kernel` tells of it.
         """
         network, on_cpu = self.network, self.device.type == "cpu"
-        if kernel is not self._kernel:  # else its weights lie ready
+        if kernel is not self._kernel:  # else its weights are ready
             taken = on_cpu and isinstance(network, TakesLstmKernel) and network.use_lstm_kernel(kernel)
             self._kernel, self.lstm_kernel = kernel, NAME if taken else ""
         return bool(self.lstm_kernel)

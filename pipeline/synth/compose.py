@@ -27,7 +27,7 @@ from mixstyle.pipeline.synth.music_theory import (
 
 _FORM = ("intro", "verse", "chorus", "verse", "chorus", "break", "chorus", "outro")
 _BASS_LOWEST = 28
-"""MIDI pitch E1: the octave in which bass roots lie starts here."""
+"""MIDI pitch E1: the octave of bass roots starts here."""
 
 
 @dataclass(frozen=True)

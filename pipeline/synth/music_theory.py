@@ -50,7 +50,7 @@ class Chord:
         return tuple((tonic + self.root + tone) % 12 for tone in self.tones)
 
     def third(self) -> int:
-        """Semitones from the root to the chord's third (or what stands in its place)."""
+        """Semitones from the root to the chord's third (or what is in its place)."""
         return self.tones[1]
 
     def seventh(self) -> int:

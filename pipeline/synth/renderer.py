@@ -1,4 +1,4 @@
-"""What rendered songs hang on beside their seed: the renderer's version and its SoundFont. Quick to import."""
+"""What rendered songs depend on beside their seed: the renderer's version and its SoundFont. Quick to import."""
 
 import importlib.util
 from functools import lru_cache

@@ -20,7 +20,7 @@ from scipy.signal import resample_poly
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 
 PEAK = 0.97
-"""No sample of a stem or of the mixture lies above this."""
+"""No sample of a stem or of the mixture is above this."""
 _MAX_PARTS = 6
 """More instruments than any genre has."""
 _WORKING_DB = -20.0
@@ -182,7 +182,7 @@ def _draw_stem(
 
 
 def active_rms(audio: np.ndarray, sample_rate: int) -> float:
-    """RMS over the 0.4 s frames of [2, T] that lie within 20 dB of the loudest; 0 for silence."""
+    """RMS over the 0.4 s frames of [2, T] that are within 20 dB of the loudest; 0 for silence."""
     frame = int(0.4 * sample_rate)
     count = audio.shape[-1] // frame
     framed = audio[:, : count * frame].reshape(2, count, frame)

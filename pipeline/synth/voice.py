@@ -9,7 +9,7 @@ consonant to vowel on a tune, and that movement is what a separator must learn t
   glottis. Pitch has portamento, scoops, vibrato that sets in on long notes, drift and jitter.
 - Filter: five formants in cascade (Klatt, JASA 67, 1980), moving between targets: vowels are Peterson
   and Barney's averages (JASA 24, 1952, table II), scaled to the singer's vocal tract; consonants are
-  formant loci, closures and noise. F1 never lies below the pitch, as sopranos tune it (Sundberg 1987).
+  formant loci, closures and noise. F1 is never below the pitch, as sopranos tune it (Sundberg 1987).
   The fourth and fifth formants are drawn together to a singer's formant for trained voices.
 - Consonants: stops close and burst, fricatives are band-passed noise, nasals and glides are voiced.
 """

@@ -17,7 +17,7 @@ VERSION = 1
 
 
 def mixed_path(output: Path) -> Path:
-    """Where it stands."""
+    """Where it is."""
     return output.with_name(f"{output.name}.machines.json")
 
 

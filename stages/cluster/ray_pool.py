@@ -1,7 +1,7 @@
 """Ray Core: actors on all machines of a cluster, each with a few parts at a time; those of a lost one are given again.
 
 The driver (the command) hands out numbers of parts and waits. What an actor, a node or the driver held when it died is
-made by another, or by the next run: nothing else is lost, since what is done stands in the output alone.
+made by another, or by the next run: nothing else is lost, since what is done is in the output alone.
 
 The share of a machine that an actor gets is a GPU, or so many CPUs as the network may use threads.
 """

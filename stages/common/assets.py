@@ -18,7 +18,7 @@ _INSTALLED = {"Music-Source-Separation-Training": "separators", "configs": "conf
 
 
 def shipped(path: Path | str) -> Path:
-    """Where a shipped file lies, by its path in the checkout: here if the command runs in one, else in the package."""
+    """Where a shipped file is, by its path in the checkout: here if the command runs in one, else in the package."""
     path = Path(path)
     if path.exists() or path.is_absolute() or path.parts[0] not in _INSTALLED:
         return path

@@ -2,7 +2,7 @@
 
 Code raises `MixstyleError(..., remedy=("features", "--rebuild"))`, which knows of no profile. The command line notes
 what it was called with (`begin`), and `completed` adds those options that the other command needs: what is printed can
-be run as it stands.
+be run as it is.
 """
 
 import contextlib

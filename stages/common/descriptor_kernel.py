@@ -1,7 +1,7 @@
 """Which code measures clips for the descriptors on a CPU: torch's, or the kernel that is built on this machine.
 
 `describe` is what all commands describe clips with. The two ways differ in their last bits. So a store of descriptors
-keeps the one that it was begun with, which stands in its `made_with`; stores that name none were begun with torch's.
+keeps the one that it was begun with, which is in its `made_with`; stores that name none were begun with torch's.
 """
 
 import ctypes

@@ -46,7 +46,7 @@ LEARNING_RATE = 10.0
 WEIGHT_DECAY = 1000.0
 """Times the learning rate it is the share of a weight that a step takes away."""
 LEAST_TEMPERATURE = 1e-4
-"""Cosines lie within -1 and 1: divided by this they differ by 20,000, and a softmax of them is 0 or 1 in any format."""
+"""Cosines are within -1 and 1: divided by this they differ by 20,000, and a softmax of them is 0 or 1 in any format."""
 TEMPERATURE = 1e4
 """Divided by this, all cosines are as good as equal."""
 WEIGHT = 1e6

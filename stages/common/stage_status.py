@@ -1,4 +1,4 @@
-"""How a stage stands: what each stage's own `status.py` gives to `mixstyle status`."""
+"""The state of a stage: what each stage's own `status.py` gives to `mixstyle status`."""
 
 import shlex
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def is_begun(location: Path) -> bool:
 
 
 def not_opened(stage: str, error: MixstyleError, *music: str) -> StageStatus:
-    """How a stage stands whose output cannot be opened. music: what its command has to be given."""
+    """The state of a stage whose output cannot be opened. music: what its command has to be given."""
     run = shlex.join(["mixstyle", stage, *music])
     if error.code == "not-found":
         return StageStatus(stage, "not started", run=run)

@@ -56,7 +56,7 @@ class Stopping:
             self.number = self.number or signal.SIGINT
         if not self.number or error is None or (isinstance(error, SystemExit) and not status):
             return  # it ended well: some commands end by Ctrl-C
-        if self._before:  # the interpreter's own end waits for threads: who asks again is not told where it stood
+        if self._before:  # the interpreter's own end waits for threads: who asks again is not told where it was
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         print(AGAIN if self._goes_on else LINE, file=sys.stderr)
         raise SystemExit(128 + self.number) from None

@@ -30,7 +30,7 @@ def chosen_checkpoints(given: Sequence[Path], trained_dir: Path, cache_dir: Path
 def check_checkpoint(path: Path, trained_dir: Path) -> None:
     """Raises MixstyleError where there is no such file.
 
-    trained_dir: of the profile. `train` makes what lies there, and no command makes what lies elsewhere.
+    trained_dir: of the profile. `train` makes what is there, and no command makes what is elsewhere.
     """
     if path.is_file():
         return

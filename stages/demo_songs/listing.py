@@ -38,7 +38,7 @@ def is_whole(output_dir: Path, entry: dict[str, Any]) -> bool:
 
 
 def our_entries(output_dir: Path) -> Iterator[Path]:
-    """What lies in songs/ and stems/ under names such as we give."""
+    """What is in songs/ and stems/ under names such as we give."""
     for folder in (output_dir / "songs", output_dir / "stems"):
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if _OUR_NAME.fullmatch(path.name.removeprefix(".")):

@@ -79,4 +79,4 @@ def file_system_of(place: Path, mounts: Path = Path("/proc/mounts")) -> str | No
     lines = [line.split() for line in mounts.read_text(errors="replace").splitlines()]
     below = [(len(at), kind) for _, at, kind, *_ in lines if place.resolve().is_relative_to(at)]
     longest = max((length for length, _ in below), default=0)
-    return next((kind for length, kind in reversed(below) if length == longest), None)  # the last mount lies on top
+    return next((kind for length, kind in reversed(below) if length == longest), None)  # the last mount is on top

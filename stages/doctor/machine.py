@@ -16,7 +16,7 @@ LITTLE_SHARED_BYTES = 1e9
 """16 clips of 10 s, 4 stems, stereo, float32 are 226 MB, and each loading process hands over a batch at a time."""
 _CGROUP = Path("/sys/fs/cgroup")
 _NO_LIMIT_BYTES = 1 << 60
-"""What cgroups of version 1 write for "no limit" lies above this."""
+"""What cgroups of version 1 write for "no limit" is above this."""
 _KNOWN_SETS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni"),
     *("avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),

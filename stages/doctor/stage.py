@@ -1,6 +1,6 @@
 """`mixstyle doctor`: machine, versions, devices, disk and models, and what is likely wrong, to paste in an issue.
 
-Sections are printed as they are made, those that import torch last: where that ends the process, the others stand.
+Sections are printed as they are made, those that import torch last: where that ends the process, the others are kept.
 """
 
 import json

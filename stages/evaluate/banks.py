@@ -2,7 +2,7 @@
 
 A bank is a folder of `evaluate.bank_dir`, with a track a clip, in the order of the part's items
 (`mixstyle.stages.remix.bank`). Its name tells what it was made from, so that banks of other music, separators or chains
-lie beside it.
+are beside it.
 """
 
 from functools import partial
@@ -62,7 +62,7 @@ class EvaluationBanks:
         return self._filled[part.name]
 
     def folder(self, cache: StemCache, part: Part) -> Path:
-        """Where the part's bank lies; a URL as a path, where `evaluate.bank_dir` is one."""
+        """Where the part's bank is; a URL as a path, where `evaluate.bank_dir` is one."""
         made_from = {
             "items": [item.to_json() for item in part.items],
             "stems": cache.fingerprint,

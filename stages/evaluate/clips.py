@@ -13,7 +13,7 @@ from mixstyle.stages.evaluate.tasks.variants import Way
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips to embed; descriptors [B, D] are computed once for all rows that want them. way: what lies between their
+    """Clips to embed; descriptors [B, D] are computed once for all rows that want them. way: what is between their
     stems and the embedding."""
 
     stems: Tensor

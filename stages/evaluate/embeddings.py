@@ -37,7 +37,7 @@ class Banks(Protocol):
     """Where clips come from that are to go through a mix."""
 
     def of(self, cache: StemCache, part: Part) -> tuple[StemCache, Items]:
-        """The part's clips, rendered from the cache, summed and separated again, and the cache that they lie in."""
+        """The part's clips, rendered from the cache, summed and separated again, and the cache that they are in."""
         ...
 
 

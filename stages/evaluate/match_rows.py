@@ -1,4 +1,4 @@
-"""The rows of `evaluate-match`: what is made of one mix to bring it to another, and how far that then lies from it.
+"""The rows of `evaluate-match`: what is made of one mix to bring it to another, and how far that then is from it.
 
 Each row gives a mix; those that match true stems give the stems too. All but the first are at the reference's loudness.
 A mix is heard as a user's is: separated again, where there is a separator. So descriptors and embeddings are those of

@@ -139,7 +139,7 @@ def with_shipped(rows: Sequence[Row], songs: Sequence[CachedTrack], device: torc
     """The rows and, before the untrained encoder, the shipped one, if it is not among them.
 
     It is left out, with a line that says why, where it does not fit this mixstyle or has been trained on one of the
-    songs: what others are measured on should not hang on it.
+    songs: what others are measured on should not depend on it.
     """
     if any(row.name == SHIPPED for row in rows):
         return list(rows)

@@ -2,7 +2,7 @@
 
 The stems of `test/` go into a cache, as `mixstyle separate` with `separate.input=stems` makes it, are described, and
 the task `published-protocol` is measured on them. Those of `train/`, where it is there, are what the whitened
-descriptors are fitted on. All of it lies in the output folder, and goes on where it was stopped.
+descriptors are fitted on. All of it is in the output folder, and goes on where it was stopped.
 """
 
 from collections.abc import Sequence

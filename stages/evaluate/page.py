@@ -1,4 +1,4 @@
-"""The page of an evaluation: one HTML file with its figures, each of which stands by itself in a paper."""
+"""The page of an evaluation: one HTML file with its figures, each of which can be used alone in a paper."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
 """`mixstyle evaluate`: does an embedding know how music was mixed, whatever the music is?
 
-On held-out songs alone, all of it seeded. What is rendered and measured for which task stands in
+On held-out songs alone, all of it seeded. What is rendered and measured for which task is in
 `mixstyle.stages.evaluate.tasks`; embeddings are kept as each part of a task is done. Parts that go through a mix are
 rendered and separated into a bank of their own (`mixstyle.stages.evaluate.banks`), once for any number of encoders.
 

@@ -55,7 +55,7 @@ class Whitening:
 
 @dataclass(frozen=True)
 class WhitenedRow:
-    """Descriptors, whitened within chains. maps: by what lies between stems and embedding."""
+    """Descriptors, whitened within chains. maps: by what is between stems and embedding."""
 
     maps: Mapping[Way, Whitening]
     name: str = WHITENED

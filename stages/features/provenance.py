@@ -22,7 +22,7 @@ def provenance_of(cache: StemCache) -> Provenance:
 
 
 def _made_by(cache: StemCache) -> str:
-    """The command that made the clips; settings behind them stand under its name."""
+    """The command that made the clips; settings behind them are under its name."""
     return "remix" if cache.provenance.stage == "remix" else "separate"
 
 

@@ -347,7 +347,7 @@ class _Describer:
     """Decodes a batch of clips and describes it, in the pool's threads.
 
     On a CPU each thread computes with one thread of torch's: batches side by side keep all cores at work, while
-    threads inside an operation would fight with those that decode; and the values hang on no number of cores.
+    threads inside an operation would fight with those that decode; and the values depend on no number of cores.
     """
 
     def __init__(self, cache: StemCache, device: torch.device, kernel: MeasureKernel | None) -> None:

@@ -54,10 +54,10 @@ stems likewise). The mix is the sum of the stems.
 - **Level.** A gain of g dB on all stems moves the columns that say so by g, and leaves all others as they are, away
   from the floors and the gate at -70 LUFS.
 - **Stable on 10 s?** Measured on 276 clips of 10 s out of 70 songs, separated: the share of a value's variance that
-  lies between songs and not between clips of one song (intraclass correlation), median of the stems. The values in the
+  is between songs and not between clips of one song (intraclass correlation), median of the stems. The values in the
   table have 0.22 to 0.61 (crest factor 0.31, loudness 0.38, correlation 0.58). The **peak-to-loudness ratio** has 0.35
   and is in the table. With the true peak (BS.1770-4, annex 2) it has the same, and the sample peak costs nothing: the
-  true peak of these stems lies 0.01 dB higher in the median clip, at most 0.3 dB in nine of ten, and 1 dB in one of 100
+  true peak of these stems is 0.01 dB higher in the median clip, at most 0.3 dB in nine of ten, and 1 dB in one of 100
   of the drums. The **loudness range** (EBU Tech 3342) has 0.03, which is none: clips of one song differ by a standard
   deviation of 6.3 LU, songs by 1.1. 10 s hold three blocks of 3 s that do not overlap, and EBU Tech 3341 has a meter
   mark the range as unstable below 60 s. So it is left out.

@@ -35,7 +35,7 @@ STEPS: dict[Aspect, float] = {
 PRESENCE_STEPS = 8.0
 """What a stem counts that one of the mixes has not."""
 HEARD_BELOW_STEM_DB = -25.0
-"""An octave of a stem is not heard where it lies further below all of the stem."""
+"""An octave of a stem is not heard where it is further below all of the stem."""
 HEARD_BELOW_MIX_DB = -15.0
 """Nor where all stems together have so much more in it."""
 NO_SIDE_DB = 20.0

@@ -1,4 +1,4 @@
-"""Where the pages of a profile's commands lie, so that they can link to one another."""
+"""Where the pages of a profile's commands are, so that they can link to one another."""
 
 import posixpath
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How values stand in files and tables: numbers to six digits, shares in percent, CSV with line feeds."""
+"""How values are written in files and tables: numbers to six digits, shares in percent, CSV with line feeds."""
 
 import csv
 import io

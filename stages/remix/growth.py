@@ -1,6 +1,6 @@
 """A bank that gets more blocks keeps those that it has.
 
-No draw hangs on the number of blocks, so those of a smaller bank are the first ones of a larger one, byte for byte.
+No draw depends on the number of blocks, so those of a smaller bank are the first ones of a larger one, byte for byte.
 What changes is the provenance, and with it the fingerprint in every sidecar. A growth that was interrupted is told by a
 note in the provenance and goes on with the next run.
 """

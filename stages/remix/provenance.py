@@ -1,4 +1,4 @@
-"""What a bank follows from, as it stands in its `settings.json`. Without torch: `status` only compares it."""
+"""What a bank follows from, as it is in its `settings.json`. Without torch: `status` only compares it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -92,7 +92,7 @@ def bank_provenance(
             "num_overlap": made_with.separators[0].num_overlap,
             "device": made_with.device,
             "batch_chunks": streams.batch_chunks,
-            # a GPU's results do not hang on the CPU's threads
+            # a GPU's results do not depend on the CPU's threads
             "threads_per_stream": streams.threads_per_stream if made_with.device == "cpu" else None,
             **streams.kernel_setting,
         },

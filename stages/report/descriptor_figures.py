@@ -48,7 +48,7 @@ def group_figure(path: Path, values: NDArray[np.floating], group: str) -> bool:
         figure = Figure(figsize=(_WIDTH_IN, sum(heights)), layout=layout)
         parts = iter(figure.add_gridspec(len(heights), 1, height_ratios=heights))
         if box_in:
-            # The matrix stands beside the panels, which are then one column.
+            # The matrix is beside the panels, which are then one column.
             left, right = next(parts).subgridspec(1, 2, width_ratios=[1, 1.7]) if masked_by else (next(parts), None)
             _boxes(figure, left, boxes, values, columns)
             if right is not None:

@@ -123,7 +123,7 @@ def _song_look(place: int) -> tuple[str, str]:
 
 def _map(axes: Axes, panel: MapPanel, song: NDArray[np.int64], shown: Sequence[int]) -> None:
     place_of = {index: place for place, index in enumerate(shown)}
-    # Grey songs first, so that they lie below.
+    # Grey songs first, so that they are below.
     for index in sorted(set(song.tolist()), key=lambda s: (s in place_of, s)):
         points = panel.points[song == index]
         middle = points.mean(axis=0)

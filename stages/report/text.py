@@ -109,7 +109,7 @@ def _map(result: Report, figure: Path) -> Section:
     caption = (
         "Each mark is a clip, joined to the middle of its song; a song keeps its colour and mark in both maps. Axes "
         "are the first two principal components of the vectors at unit length: a straight shadow of many dimensions, "
-        "of which the axes tell how much is seen. Songs that lie on each other here may be apart in the others."
+        "of which the axes tell how much is seen. Songs that overlap here may be apart in the others."
     )
     if len(result.tracks) > COLOURED_ALL:
         caption += (
@@ -117,7 +117,7 @@ def _map(result: Report, figure: Path) -> Section:
         )
     alt = "Two scatter plots of clips, coloured by song: by the trained encoder and by raw descriptors"
     text = (
-        "Clips of a song should lie together, whatever is played in them; songs that are mixed alike, near each other."
+        "Clips of a song should be together, whatever is played in them; songs that are mixed alike, near each other."
     )
     return Section("The map", [text], figures=[PageFigure(figure, alt, caption)])
 
@@ -151,7 +151,7 @@ def _descriptors(result: Report, figures: Mapping[str, Path]) -> Section:
         "dynamics": "RMS, crest factor and loudness of each stem, and its loudness relative to the mix.",
         "spectral": f"Energy by band against the whole stem (bands: {edges}), tilt, flatness, and octave by octave.",
         "stereo": "Level difference (left minus right), correlation and mid/side ratio, also by band.",
-        "masking": "By how much, and in what share of its time-frequency tiles, a stem lies below the others.",
+        "masking": "By how much, and in what share of its time-frequency tiles, a stem is below the others.",
     }
     reading = f" Mark: median of {clips} clips; box or dark band: middle half; line or light band: middle 90%."
     shown = []

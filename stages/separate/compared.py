@@ -45,7 +45,7 @@ def device_type_of(chosen: SeparateSettings) -> str:
 
 
 def streams_now(chosen: SeparateSettings, separator: SeparatorRecord | None, device: str) -> Streams:
-    """How chunks would go through the separator, as far as bytes hang on it (streams is 1). device: its type.
+    """How chunks would go through the separator, as far as bytes depend on it (streams is 1). device: its type.
 
     Nothing is measured.
     """
@@ -64,7 +64,7 @@ def streams_now(chosen: SeparateSettings, separator: SeparatorRecord | None, dev
 
 
 def _loaded(chosen: SeparateSettings) -> "Separator":
-    """The separator on the CPU: its fingerprint hangs on neither device nor precision, and a GPU stays untouched."""
+    """The separator on the CPU: its fingerprint depends on neither device nor precision, and a GPU stays untouched."""
     import torch
 
     from mixstyle.stages.common.separators import configured_separator

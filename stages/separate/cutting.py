@@ -1,4 +1,4 @@
-"""A song cut into clips: decoded where they lie, silent ones left out, each with the audio that separating it needs.
+"""A song cut into clips: decoded where they are, silent ones left out, each with the audio that separating it needs.
 
 `separate` cuts its tracks by this, and every command that looks at songs (describe, compare, embed, index, search and
 browse); what differs between them is in `ClipRules`.
@@ -56,7 +56,7 @@ class CutSong:
     """A song's clips before separation; frames are at 44.1 kHz.
 
     starts: first frame of each slot, None where there is no room. usable: by slot; the audio of its request is [2, n],
-    of stems [4, 2, n], and clips that lie close together share it. failed: why a slot's clip cannot be used. reason:
+    of stems [4, 2, n], and clips that are close together share it. failed: why a slot's clip cannot be used. reason:
     why the song cannot, or empty. loudness: of all of the song, where it was measured. note: what the file holds less
     than its header says, or empty.
     """

@@ -1,6 +1,6 @@
 """Which code computes the separator's LSTMs: torch's, or the kernel that is built on this machine.
 
-The two differ in the last bits of bf16. So a folder of stems keeps the one that it was begun with, which stands in its
+The two differ in the last bits of bf16. So a folder of stems keeps the one that it was begun with, which is in its
 `settings.json`; folders that name none were begun with torch's.
 """
 

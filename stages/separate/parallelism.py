@@ -1,7 +1,7 @@
 """How chunks go through the separator: streams, threads and batch, as the settings say or as a measurement finds.
 
 Threads of a stream and chunks of a batch move the last bits of the stems, so a folder keeps those it was begun with:
-they stand in its `settings.json`, and every later run and every other machine takes them from there.
+they are in its `settings.json`, and every later run and every other machine takes them from there.
 """
 
 import os

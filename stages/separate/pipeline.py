@@ -148,7 +148,7 @@ class TrackPipeline(Generic[Item]):
                 waiting[place] = number, ready
                 yield place, ready.requests
 
-        # a batch holds chunks of one shard: what comes out hangs on that shard alone
+        # a batch holds chunks of one shard: what comes out depends on that shard alone
         for group in chunks.separated(
             groups(),
             separator_of=lambda place: self._separators[waiting[place][1].separator],

@@ -1,4 +1,4 @@
-"""What cached stems follow from, as it stands in their `settings.json`. Without torch: `status` only compares it."""
+"""What cached stems follow from, as it is in their `settings.json`. Without torch: `status` only compares it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ def provenance_of(
             "num_overlap": separator.num_overlap,
             "device": device,
             "batch_chunks": streams.batch_chunks,
-            # a GPU's results do not hang on the CPU's threads
+            # a GPU's results do not depend on the CPU's threads
             "threads_per_stream": streams.threads_per_stream if device == "cpu" else None,
             **streams.kernel_setting,
         }

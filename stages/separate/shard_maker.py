@@ -250,7 +250,7 @@ def _counted(records: Iterable[TrackRecord], advance: Callable[[], None]) -> Ite
 
 
 def failure_log_path(stems_dir: Path) -> Path:
-    """Where the failures stand."""
+    """Where the failures are."""
     return stems_dir / "failures.csv"
 
 

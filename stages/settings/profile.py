@@ -65,7 +65,7 @@ _NAMES = [f"{section}.{key}" for section, cls in SECTIONS.items() for key in fie
 
 
 class _EachOnce(yaml.SafeLoader):
-    """Refuses a name that stands twice, of which YAML's reader takes the last without a word."""
+    """Refuses a name that is there twice: YAML's reader would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names: set[str] = set()
@@ -151,7 +151,7 @@ class _Given:
                     self.add(f"{section}.{key}", value, where)
 
     def add_override(self, text: str) -> None:
-        """`section.name=value`, with the value as YAML; that of a path or a text is taken as it stands."""
+        """`section.name=value`, with the value as YAML; that of a path or a text is taken as it is."""
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (equals and "." in name):
             same = [known for known in _NAMES if known.partition(".")[2] == name]
@@ -196,7 +196,7 @@ class _Given:
 
 
 def _read(text: str, annotation: Any) -> Any:
-    """The value of an override: as YAML, but a path or a text as it stands, `#` and `: ` in it too."""
+    """The value of an override: as YAML, but a path or a text as it is, `#` and `: ` in it too."""
     options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     kinds = {getattr(option, "__origin__", option) for option in options}
     if not kinds & {Path, str}:

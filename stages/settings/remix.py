@@ -52,7 +52,7 @@ class RemixSettings:
     song_share: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)
     """Share of the other blocks whose contents are all of one song, at several places."""
     level_range_db: Number = setting(6.0, ge=0, le=limits.RANGE_DB, shapes_output=True)
-    """Levels of mixes lie within plus and minus this."""
+    """Levels of mixes are within plus and minus this."""
     seed: int = setting(0, unit="1", ge=0, le=limits.SEED, shapes_output=True)
     """Draws songs, places, effect chains and levels."""
     separators: Several[Several[Location]] = setting(())

@@ -132,7 +132,7 @@ class TrainSettings:
     stream_buffer_tracks: int = setting(96, unit="tracks", ge=2, le=limits.COUNT)
     """Tracks that `stream` keeps in memory to draw from, in each process; batch_size or more."""
     stems_url: str = setting("")
-    """Where the shards lie, if not in separate.stems_dir: any URL that fsspec knows, such as s3://bucket/stems."""
+    """Where the shards are, if not in separate.stems_dir: any URL that fsspec knows, such as s3://bucket/stems."""
     stems_cache_dir: Location = setting(Path("cache/remote"))
     """Keeps what was read from stems_url."""
     stems_cache_gb: Number = setting(20.0, ge=0, le=limits.STORE_GB)

@@ -1,6 +1,6 @@
 """The stems that `mixstyle separate` has cached of music files, for commands that would separate them again.
 
-They are taken where the folder, which may lie behind a URL, was made with the same separator, precision and cutting,
+They are taken where the folder, which may be behind a URL, was made with the same separator, precision and cutting,
 and the file, at its path in the folder's music, has the content that was separated. They are rounded to 16 bits, by
 1.5e-5 of full scale at most: an embedding differs by 1e-4 from that of stems separated again on a tested song, and a
 test holds it below 1e-3.

@@ -210,7 +210,7 @@ class BlockReader:
         return (self.request((epoch, step, item)) for epoch, step in steps for item in items)
 
     def positions(self, epoch: int, steps: int) -> list[Position]:
-        """Nothing has to be kept: the step alone says where the reader stands."""
+        """Nothing has to be kept: the step alone says where the reader is."""
         return []
 
 

@@ -28,7 +28,7 @@ def make_missing(
 ) -> None:
     """Makes again what is missing, as far as another checkpoint holds it; tells what is not.
 
-    found, content: the checkpoint that the training goes on from. epoch_is_kept: whether it stands at the end of an
+    found, content: the checkpoint that the training goes on from. epoch_is_kept: whether it is at the end of an
     epoch that gets a checkpoint of its own. retrain: the command that trains again from the start. Raises
     MixstyleError (cannot-write).
     """

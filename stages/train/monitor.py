@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside the losses: how embeddings lie, and how songs of the validation split find each other.
+"""What TensorBoard shows beside the losses: a map of embeddings, and how songs of the validation split find each other.
 
 Alignment and uniformity are those of Wang, Isola: "Understanding Contrastive Representation Learning through Alignment
 and Uniformity on the Hypersphere", ICML 2020, with alpha = 2 and t = 2.

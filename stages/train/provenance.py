@@ -31,7 +31,7 @@ def cannot_go_on(folder: Path) -> str:
 
 
 def reads_streams(options: TrainSettings) -> bool:
-    """Whether shards are read from front to back; `auto` does that where they lie behind a URL."""
+    """Whether shards are read from front to back; `auto` does that where they are behind a URL."""
     return options.reader == "stream" or (options.reader == "auto" and bool(options.stems_url))
 
 

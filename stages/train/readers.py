@@ -13,7 +13,7 @@ from mixstyle.stages.train.data import Items, Request
 from mixstyle.stages.train.shard_order import ShardOrder, StepDraw, fewest_tracks
 
 Position = dict[str, Any]
-"""Where a stream stands, as a checkpoint keeps it: epoch, steps done in it, round (times that all shards of the process
+"""Where a stream is, as a checkpoint keeps it: epoch, steps done in it, round (times that all shards of the process
 were read before), shard and offset (where reading goes on: shard -1 where nothing is left of the round, offset in
 tracks) and held (ids of the tracks in the buffer, in its order)."""
 
@@ -42,7 +42,7 @@ class RandomReader:
         return (self.request((epoch, step, item)) for epoch, step in steps for item in items)
 
     def positions(self, epoch: int, steps: int) -> list[Position]:
-        """Nothing has to be kept: the step alone says where the reader stands."""
+        """Nothing has to be kept: the step alone says where the reader is."""
         return []
 
 
@@ -73,7 +73,7 @@ class StreamReader:
         self._order = self._orders[rank]
 
     def positions(self, epoch: int, steps: int) -> list[Position]:
-        """Where the streams of all processes stand after so many steps of an epoch, found without reading anything."""
+        """Where the streams of all processes are after so many steps of an epoch, found without reading anything."""
         draws = [next(islice(order.steps(epoch), steps - 1, None)) for order in self._orders] if steps else []
         return [
             {

@@ -34,7 +34,7 @@ class StepDraw:
 class ShardOrder:
     """See the module.
 
-    shards: numbers of tracks by the shard's number, as they lie in it; shards without any are left out. buffer_tracks:
+    shards: numbers of tracks by the shard's number, as they are in it; shards without any are left out. buffer_tracks:
     how many the buffer holds. items: tracks of a step on this process. least: how many the buffer must hold for a
     step, `items` or more. Raises ValueError for a buffer below `least` and where a process could get too few tracks
     (see `fewest_tracks`).

@@ -101,7 +101,7 @@ class Stepper:
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> float:
-        """InfoNCE's loss of a batch on this rank alone, as the encoder stands."""
+        """InfoNCE's loss of a batch on this rank alone, as the encoder is now."""
         stems, descriptors = self._inputs(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             embeddings = self.encoder(self._mel(stems), descriptors).float()
@@ -198,7 +198,7 @@ def _watched(embeddings: Tensor, groups: Tensor, contents: Tensor) -> Tensor:
 def micro_batches(items: int, parts: int, roles: int = ROLES) -> list[Tensor]:
     """Rows of each micro-batch, of clips [roles items] role by role: every row in one, at most `parts` of them.
 
-    An item's clips lie in different micro-batches, as far as there are enough (anchor, positive and negative in three):
+    An item's clips are in different micro-batches, as far as there are enough (anchor, positive and negative in three):
     clips of one micro-batch share batch statistics, and what they share must not tell which belong together.
     """
     rows = torch.arange(roles * items).unflatten(0, (roles, items))

@@ -1,4 +1,4 @@
-"""A training as it stands: its inputs, network and optimizer, its checkpoints, and how it goes on from them.
+"""A training as it is now: its inputs, network and optimizer, its checkpoints, and how it goes on from them.
 
 What is saved follows from the steps that are done: a run that ended between two files makes up for it when it goes on.
 """
@@ -68,7 +68,7 @@ def open_inputs(settings: Settings) -> tuple[StemCache, FeatureStore]:
 
 
 class Training:
-    """What a training reads, the network, and where it stands. On each rank; the first one writes."""
+    """What a training reads, the network, and where it is. On each rank; the first one writes."""
 
     def __init__(self, settings: Settings, rebuild: bool) -> None:
         self.settings, self.kept = settings, training_folder(settings)
@@ -132,7 +132,7 @@ class Training:
 
     @property
     def epoch_is_kept(self) -> bool:
-        """Whether the training stands at the end of an epoch that gets a checkpoint of its own."""
+        """Whether the training is at the end of an epoch that gets a checkpoint of its own."""
         return self.step % self.steps_per_epoch == 0 and self.epoch % self.options.checkpoint_every == 0
 
     @property
@@ -151,7 +151,7 @@ class Training:
         return [loss for loss in losses if math.isfinite(loss)]
 
     def has_last(self, path: Path) -> bool:
-        """Whether a checkpoint holds the step that the training stands at."""
+        """Whether a checkpoint holds the step that the training is at."""
         try:
             return int(load_checkpoint(path)["step"]) == self.step
         except MixstyleError:
@@ -243,7 +243,7 @@ class Training:
         return epoch, step + min(self.step, 1)
 
     def _check_stream(self, path: Path, stored: list[Position]) -> None:
-        """Holds where a stream stood, as the checkpoint says, against where it stands by the order of now."""
+        """Holds where a stream was, as the checkpoint says, against where it is by the order of now."""
         found = self.reader.positions(*self._place)
         if len(found) != len(stored) and self.step < self.total:
             self.say(f"train: {len(found)} processes now share out the shards; the checkpoint was of {len(stored)}")

@@ -1,7 +1,8 @@
 """`chain-grid`: clips of one group of a bank belong together, all others of the batch do not.
 
 A bank's groups are an effect chain on clips of several songs, or a song's own mix on several of its clips; the same
-clips lie under several chains in a batch, so that each anchor has its own music, mixed otherwise, among its negatives.
+clips are mixed with several chains in a batch, so that each anchor's own music, mixed differently, is among its
+negatives.
 """
 
 import math

@@ -29,7 +29,7 @@ class HTDemucsConfig:
 
     @property
     def least_chunk_frames(self) -> int:
-        """One second: its STFT of 4096 samples reflects what lies beyond the ends."""
+        """One second: its STFT of 4096 samples reflects what is beyond the ends."""
         return SAMPLE_RATE
 
     @classmethod

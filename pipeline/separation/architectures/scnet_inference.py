@@ -2,7 +2,7 @@
 
 What differs from the module that trains, and why it gives the same numbers:
 - Tensors stay in one memory layout, [B, F, T, C] with the channels innermost. Convolutions read it as channels-last,
-  an LSTM along frequency reads it as it stands, and one along time after a single transposition.
+  an LSTM along frequency reads it as it is, and one along time after a single transposition.
 - A group norm before an LSTM keeps only its statistics; its weight and bias are folded into the LSTM's input weights.
 - In every second dual-path layer, real and imaginary parts alternate instead of standing in two halves: a complex
   spectrum is then such a tensor without a copy. The weights of these layers are reordered to fit.

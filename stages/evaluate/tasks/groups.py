@@ -69,7 +69,7 @@ def _by_manifest(cache: StemCache, songs: Sequence[CachedTrack]) -> list[str]:
 
 
 def _folder(path: str) -> str:
-    """The first folder of a track's path; of an absolute one, that which it lies in."""
+    """The first folder of a track's path; of an absolute one, that which it is in."""
     parts = PurePosixPath(path).parts
     return "" if len(parts) < 2 else str(PurePosixPath(path).parent) if parts[0] == "/" else parts[0]
 

@@ -33,7 +33,7 @@ def real_mixes_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, Any
     """Top-1, P@5 and MAP of songs that ask for their group, and of clips that ask for their song; intervals over songs.
 
     `group` is None where nothing tells of groups, or each song is alone in its own; the number of songs that asked, of
-    groups and their sizes stand beside the figures.
+    groups and their sizes are beside the figures.
     """
     x, songs = comparable(embeddings, row), np.array(part.songs)
     by_song = group_retrieval(x, songs)

@@ -1,6 +1,6 @@
 """Task `same-chain` and its variants (`songs-`, `stems-`, `true-`): the same chain on another song is to be found.
 
-Clips of two different songs are mixed with effect chain i; the one is the query, the other lies in a pool with those
+Clips of two different songs are mixed with effect chain i; the one is the query, the other is in a pool with those
 of all N chains. So N counts chains, and the distractors may hold the query's own song under another chain. A chain of
 0 effects is the loudnesses alone that stems are brought to, which are part of every chain.
 
@@ -85,7 +85,7 @@ def _measure(
     x: Embeddings, part: Part, row: str, options: EvaluateSettings, variant: Variant, key: str
 ) -> dict[str, Any]:
     clips = options.song_stretches if variant is WHOLE_SONGS else 1
-    # the number of effects stands in the part's name
+    # the number of effects is in the part's name
     return {f"{key}.{part.name.removeprefix(f'{key}_')}": retrieval_of_halves(x, part.songs, row, clips)}
 
 

@@ -28,7 +28,7 @@ Metrics = Mapping[str, Any]
 
 
 class ReadsStems(Protocol):
-    """Stems that lie elsewhere than in the cache."""
+    """Stems that are elsewhere than in the cache."""
 
     def read(self) -> Audio:
         """Stems [4, 2, T]."""
@@ -110,7 +110,7 @@ def some_of(songs: Sequence[CachedTrack], most: int, seed: int) -> list[CachedTr
 class Part:
     """Clips to embed; the embeddings are kept in the file `name`.npz, and the name begins with the task's key.
 
-    songs: each clip's, as a number. make: the clips, which may take long: only when needed. way: what lies between
+    songs: each clip's, as a number. make: the clips, which may take long: only when needed. way: what is between
     the clips' stems and their embedding. groups: of the songs, if figures need them.
     """
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 Way = Literal["as-is", "through-mix", "as-processed"]
-"""What lies between a part's stems and their embedding: nothing was done to them; they were processed, summed and
+"""What is between a part's stems and their embedding: nothing was done to them; they were processed, summed and
 separated again; they were processed."""
 
 
 @dataclass(frozen=True)
 class Variant:
     """name, key: what the names and keys of its tasks begin with. words: for titles. told: what is done to the clips.
-    way: what lies between processed stems and their embedding.
+    way: what is between processed stems and their embedding.
     """
 
     name: str

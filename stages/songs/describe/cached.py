@@ -1,4 +1,4 @@
-"""The songs of a store of descriptors, and where a song's values lie among theirs."""
+"""The songs of a store of descriptors, and where a song's values are among theirs."""
 
 import math
 from pathlib import Path

@@ -26,7 +26,7 @@ def html_text(song: DescribedSong, cached: CachedSongs | None) -> str:
     first, *rest = [printable(line) for line in sentences(song, songs)]
     caption = "By stem: loudness against the mix, width by band, masking, and the level of each octave."
     if songs:
-        caption += f" Grey: where the {songs} cached songs lie."
+        caption += f" Grey: where the {songs} cached songs are."
     told = f"Small print: percentile among {songs} cached songs that have the stem." if songs else ""
     with tempfile.TemporaryDirectory() as folder:
         figure = Path(folder) / "song.png"

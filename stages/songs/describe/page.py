@@ -54,7 +54,7 @@ def draw(song: DescribedSong, cached: CachedSongs | None) -> Figure:
     handles: list[Artist] = [Line2D([], [], color="black", marker="o", linewidth=2, label="this song")]
     if cached is not None:
         handles.append(Line2D([], [], color=GREY, linewidth=1.2, label=f"median of {len(cached.values)} songs"))
-        handles.append(Patch(color=FAINT, label="where 8 of 10 songs lie"))
+        handles.append(Patch(color=FAINT, label="where 8 of 10 songs are"))
     figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.98, 0.985), ncols=len(handles))
     return figure
 

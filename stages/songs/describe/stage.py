@@ -1,4 +1,4 @@
-"""`mixstyle describe`: the descriptors of songs, for people: a table, a figure, and where they lie among cached songs.
+"""`mixstyle describe`: the descriptors of songs, for people: a table, a figure, and percentiles among cached songs.
 
 A song is read as the cached ones were (`mixstyle.stages.songs.clips`), and a value is the median over its clips, here
 as there: so its percentile is among songs like with like. Its loudness is that of all of the song.

@@ -75,7 +75,7 @@ def _status(settings: Settings) -> StageStatus:
 
 
 def _now(settings: Settings, root: Path) -> Provenance:
-    """What rows would follow from now. The encoder's and separator's hashes hang on no device: a GPU stays untouched.
+    """What rows would follow from now. The encoder's and separator's hashes depend on no device: a GPU stays untouched.
 
     The two are loaded only where nobody has loaded these files before. Raises MixstyleError for files that are missing
     or wrong.
