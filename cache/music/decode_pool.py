@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 
 from mixstyle.cache.music.reader import WindowAudio
-from mixstyle.cache.music.sound import MusicInfo, UnreadableMusic
+from mixstyle.cache.music.sound import Length, MusicInfo, UnreadableMusic
 from mixstyle.cache.music.transient import CRASHED
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
@@ -40,13 +40,15 @@ class DecodedWindows:
     """Windows of a track, [2, T] each, or [4, 2, T] of a folder of stems.
 
     content_hash: of all its audio. loudness: of the whole track (of the sum of its stems), where it was asked for.
-    note: what is missing of the track at its end, or empty; as far as it was read.
+    note: what is missing of the track at its end, or empty. length: of the track as it can be decoded; None where it is
+    no file.
     """
 
     windows: list[WindowAudio]
     content_hash: str
     loudness: SongLoudness | None = None
     note: str = ""
+    length: Length | None = None
 
 
 class Decoder:
@@ -71,7 +73,7 @@ class Decoder:
         found = header["loudness"]
         decoded = [WindowAudio(*window) for window in zip(audio, header["there"], header["cut"], strict=True)]
         loudness = SongLoudness(**found) if found else None
-        return DecodedWindows(decoded, header["content_hash"], loudness, header["note"])
+        return DecodedWindows(decoded, header["content_hash"], loudness, header["note"], Length(**header["length"]))
 
     @property
     def pid(self) -> int | None:

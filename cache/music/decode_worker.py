@@ -5,11 +5,11 @@ It is started as `python -m mixstyle.cache.music.decode_worker`.
 It answers one request at a time on its standard input and output, until its input ends. A request is a line of JSON:
 `{"files": {"": path} or {stem: path, ...}, "windows": null or [[start, stop], ...], "measure": false}`. Without windows
 the reply is the header's content: `{"ok": true, "info": {...}}`. With windows, of which there may be none, it is
-`{"ok": true, "shapes": [[..], ...], "there": [..], "cut": ["", ...], "note": "", "content_hash": "...", "loudness":
-null}` and then the windows' samples, float32, one after the other; with `measure` the loudness of the whole song is
-there. Where a file holds less than its header says, `there` tells how many frames of a window it has, `cut` why, and
-`note` what is missing of the file, as far as it was read. `{"ok": false, "reason": "..."}` tells
-a file that cannot be used. Anything else ends the process.
+`{"ok": true, "shapes": [[..], ...], "there": [..], "cut": ["", ...], "note": "", "length": {...},
+"content_hash": "...", "loudness": null}` and then the windows' samples, float32, one after the other; with `measure`
+the loudness of the whole song is there. Where a file holds less than its header says, `there` tells how many frames
+of a window it has, `cut` why, `note` what is missing of the file, and `length` how long it is as it can be decoded.
+`{"ok": false, "reason": "..."}` tells a file that cannot be used. Anything else ends the process.
 """
 
 import json
@@ -23,9 +23,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
-from mixstyle.cache.music.reader import Blocks, probe, read_what_is_there
+from mixstyle.cache.music.reader import Blocks, decoded_length, probe, read_what_is_there
 from mixstyle.cache.music.sound import UnreadableMusic
-from mixstyle.cache.music.stem_folders import MixBlocks, hash_stems, probe_stems, read_stems_there
+from mixstyle.cache.music.stem_folders import (
+    MixBlocks,
+    decoded_length_of_stems,
+    hash_stems,
+    probe_stems,
+    read_stems_there,
+)
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 
@@ -39,6 +45,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
         windows = [(start, stop) for start, stop in request["windows"]]
         found = read_stems_there(files, windows) if stems else read_what_is_there(files[""], windows)
         loudness, note = _measured(files) if request.get("measure") else (None, "")
+        length = decoded_length_of_stems(files) if stems else decoded_length(files[""])
         content = hash_stems(files) if stems else content_hash(files[""])
     except UnreadableMusic as error:
         return {"ok": False, "reason": str(error)}, []
@@ -51,7 +58,8 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
         "shapes": [list(window.audio.shape) for window in found],
         "there": [window.there for window in found],
         "cut": [window.reason for window in found],
-        "note": note or next((window.reason for window in found if window.reason), ""),
+        "note": note or next((window.reason for window in found if window.reason), length.lacks),
+        "length": asdict(length),
         "content_hash": content,
         "loudness": loudness,
     }

@@ -31,10 +31,10 @@ def with_samples(head: bytes, samples: int) -> bytes:
     return head[:21] + packed.to_bytes(5, "big") + head[26:]
 
 
-def count_samples(file: BinaryIO, start: int, stop: int) -> int:
-    """Samples of each channel, from the number in the last frame that is whole; 0 where none is found.
+def count_samples(file: BinaryIO, start: int, stop: int) -> tuple[int, bool]:
+    """Samples of each channel, from the number in the last frame that is whole, and whether the FLAC ends with it.
 
-    start, stop: where the FLAC is in the file.
+    (0, False) where none is found. start, stop: where the FLAC is in the file.
     """
     file.seek(start)
     head = file.read(HEAD_BYTES)
@@ -45,10 +45,11 @@ def count_samples(file: BinaryIO, start: int, stop: int) -> int:
     # A header's own check has 8 bits, and the like of it turns up by chance. A frame is only taken where its 16 bits
     # agree too: it ends with the file, or where another header begins.
     for frame in _headers(data, head):
-        if _is_whole(data, frame.place, len(data)) or _is_whole(data, frame.place, end):
-            return frame.first + frame.samples
+        ends = _is_whole(data, frame.place, len(data))
+        if ends or _is_whole(data, frame.place, end):
+            return frame.first + frame.samples, ends
         end = frame.place
-    return 0
+    return 0, False
 
 
 def _headers(data: bytes, head: bytes) -> Iterator[_Frame]:

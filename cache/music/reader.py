@@ -1,8 +1,8 @@
 """Reads music: what a file says of itself, and windows of it at 44.1 kHz in stereo.
 
 Decoding is `mixstyle.cache.music.sound`'s. A file may hold less than its header says, by some samples or by half: what
-is there of a window is told, so that it costs no more than the clips that touch what is missing. An Ogg or WAV file
-that was cut tells its new length instead of the old one, and is taken as the shorter track that it now is.
+is there of a window is told, so that it costs no more than the clips that touch what is missing. Some files that were
+cut are as long as what is left of them (`mixstyle.cache.music.cut_off`): they are told too, and used.
 """
 
 import functools
@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mixstyle.cache.music.sound import MusicInfo, Sound, UnreadableMusic
+from mixstyle.cache.music.sound import Length, MusicInfo, Sound, UnreadableMusic
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 __all__ = [
     "Blocks",
+    "Length",
     "MusicInfo",
     "UnreadableMusic",
     "WindowAudio",
+    "decoded_length",
     "frames_at_44100",
     "probe",
     "read_what_is_there",
@@ -71,7 +73,7 @@ def probe(path: Path | str) -> MusicInfo:
         return sound.info
 
 
-def frames_at_44100(info: MusicInfo) -> int:
+def frames_at_44100(info: MusicInfo | Length) -> int:
     """Frames of the whole track once it is at 44.1 kHz."""
     return -(-info.frames * SAMPLE_RATE // info.rate)
 
@@ -101,6 +103,12 @@ def read_what_is_there(path: Path | str, windows: Sequence[tuple[int, int]]) -> 
         return [_read(sound, start, stop) for start, stop in windows]
 
 
+def decoded_length(path: Path | str) -> Length:
+    """How long a file is as it can be decoded, and what it lacks. Raises UnreadableMusic as `probe` does."""
+    with Sound(Path(path)) as sound:
+        return sound.length()
+
+
 class Blocks:
     """All of a track at 44.1 kHz, block by block, as far as it goes: [2, frames] float32 each, the last one shorter.
 
@@ -120,6 +128,7 @@ class Blocks:
                 if block.reason:
                     self.reason = block.reason
                     return
+            self.reason = sound.length().lacks
 
 
 def stereo(audio: np.ndarray) -> np.ndarray:

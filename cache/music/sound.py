@@ -6,12 +6,13 @@ tells none; with the length of a FLAC that was written to a pipe, or of a WAV wh
 not read go through ffmpeg, where that is installed.
 """
 
+import contextlib
 import errno
 import math
 import mmap
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -22,6 +23,7 @@ import soundfile
 from mixstyle.cache.music import ffmpeg
 from mixstyle.cache.music.aiff_data import aiff_header
 from mixstyle.cache.music.caf_data import caf_header
+from mixstyle.cache.music.cut_off import missing_share, ogg_end
 from mixstyle.cache.music.file_view import FileView
 from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
 from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
@@ -38,6 +40,9 @@ MOST_ODD_HZ = 100_000
 rates without a common divisor grows with them, at 767,999 Hz to gigabytes."""
 LONGEST_S = 24 * 3600.0
 MOST_CHANNELS = 8
+NOTABLE_S = 0.1
+"""What a file lacks at its end is told from here on, but for windows that reach into it: encoders that end every file
+some blocks early are many."""
 _MAGIC = (b"fLaC", b"RIFF", b"RF64", b"riff", b"OggS", b"FORM", b".snd", b"caff")
 """How files begin that are no MP3, whatever their names say."""
 _MPEG_LEAD_FRAMES = 16 * 1152
@@ -68,6 +73,19 @@ class MusicInfo:
     frames: int
     format: str
     licence: str = ""
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Of a file as it can be decoded. frames: at `rate` Hz. lacks: why that is less than it was, or empty."""
+
+    frames: int
+    rate: int
+    lacks: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -108,6 +126,20 @@ class Sound:
         check_samples(audio)
         return (audio if self._order is None else audio[:, self._order]).T, reason
 
+    def length(self) -> "Length":
+        """How long it is, and what it lacks at its end. Damage on the way there is not looked for."""
+        there = self._frames_there()
+        there_s = there / self.info.rate
+        missing_s, lacks = self._opened.missing * there_s, ""
+        if (self.info.frames - there) / self.info.rate >= NOTABLE_S:
+            lacks = self._cut_short(0, there)
+        elif self._opened.breaks_off:
+            lacks = f"cut short: it breaks off at {there_s:.1f} s"
+        elif missing_s >= NOTABLE_S:
+            told_s = there_s + missing_s
+            lacks = f"cut short: it ends {missing_s:.3g} s before the {told_s:.1f} s that its header says"
+        return Length(there, self.info.rate, lacks)
+
     def close(self) -> None:
         self._opened.close()
 
@@ -123,6 +155,22 @@ class Sound:
         lead, file = min(first, self._lead), self._opened.file
         file.seek(first - lead)
         return file.read(last - first + lead, dtype="float32", always_2d=True)[lead:]
+
+    def _frames_there(self) -> int:
+        """As many as the header says where the last ones can be decoded, else so many as come when all are."""
+        last = self.info.frames
+        # a second more: what Opus skips at its beginning is not in its length
+        first = last - 1 if self._opened.sure == 1 else max(0, int(self._opened.sure * last) - self.info.rate)
+        with contextlib.suppress(soundfile.LibsndfileError, RuntimeError):
+            if len(self._frames(first, last)) == last - first:
+                return last
+        self._reopen()
+        there = 0
+        with contextlib.suppress(soundfile.LibsndfileError, RuntimeError):
+            while there < last and (found := len(self._opened.file.read(min(_STEP_FRAMES, last - there)))):
+                there += found
+        self._reopen()
+        return there
 
     def _as_far_as_it_goes(self, first: int, last: int) -> np.ndarray:
         """Frames from first on until decoding fails; none where it fails at once."""
@@ -190,12 +238,17 @@ def _refusal(error: OSError, path: Path) -> str:
 @dataclass(frozen=True)
 class _Opened:
     """What decodes a file. counted: its frames, where they were counted and libsndfile's own count is wrong. by: what
-    decodes it, where that is not libsndfile."""
+    decodes it, where that is not libsndfile. breaks_off: whether its end is missing, nobody knows how much. missing:
+    how much more samples its header tells of than there are, as a share of these. sure: the share of its length that
+    can be sought."""
 
     file: soundfile.SoundFile
     view: FileView | None = None
     counted: int = 0
     by: str = ""
+    breaks_off: bool = False
+    missing: float = 0.0
+    sure: float = 1.0
 
     def close(self) -> None:
         self.file.close()
@@ -220,7 +273,9 @@ def _by_ffmpeg(path: Path) -> _Opened:
     try:
         made = ffmpeg.decoded(path)
         view = FileView(os.fdopen(os.dup(made.fileno()), "rb"), b"", 0, os.fstat(made.fileno()).st_size)
-        return _Opened(_sound_of(view), view, by=f"ffmpeg {path.suffix.lower()[1:]}")
+        with path.open("rb") as file:  # libsndfile refuses some that are cut
+            missing = missing_share(file, after_id3v2(file), before_last_tags(file))
+        return _Opened(_sound_of(view), view, by=f"ffmpeg {path.suffix.lower()[1:]}", missing=missing)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ffmpeg.NotDecodedError("ffmpeg finds no audio in it") from error
     except OSError as error:
@@ -233,7 +288,9 @@ def _by_libsndfile(path: Path) -> _Opened:
         file.seek(start)
         head = file.read(HEAD_BYTES)
         if head[:4] == b"fLaC" and len(head) == HEAD_BYTES and not told_samples(head):
-            return _seen(path, with_samples(head, count_samples(file, start, stop)), start + HEAD_BYTES, stop)
+            samples, ends = count_samples(file, start, stop)
+            opened = _seen(path, with_samples(head, samples), start + HEAD_BYTES, stop)
+            return replace(opened, breaks_off=not ends)
         wav = wav_data(file, start) if head[:4] in (b"RIFF", b"RF64") else None
         if wav is not None and not wav.filled_in:
             file.seek(start)
@@ -244,9 +301,12 @@ def _by_libsndfile(path: Path) -> _Opened:
         if head[:4] == b"FORM" and (aiff := aiff_header(file, start, stop)) is not None:
             return _seen(path, aiff[0], aiff[1], stop)
         if head[:4] in _MAGIC:
-            if start > 0:
-                return _seen(path, b"", start, stop)
-        elif path.suffix.lower() in MPEG_SUFFIXES or head[:1] == b"\xff":
+            opened = _seen(path, b"", start, stop) if start > 0 else _as_it_is(path)
+            if head[:4] == b"OggS":
+                end = ogg_end(file, start, stop)
+                return replace(opened, breaks_off=end.breaks_off, sure=end.sure)
+            return replace(opened, missing=missing_share(file, start, stop))
+        if path.suffix.lower() in MPEG_SUFFIXES or head[:1] == b"\xff":
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 counted = count_frames(data, start, stop)
             if counted is not None and counted.first.layer == 3:
@@ -254,6 +314,10 @@ def _by_libsndfile(path: Path) -> _Opened:
             if counted is not None:
                 # libsndfile goes by the file's size, so let it be larger than it is
                 return _seen(path, b"", counted.start, stop, stop - counted.start, counted.samples)
+    return _as_it_is(path)
+
+
+def _as_it_is(path: Path) -> _Opened:
     # the bytes of its name: soundfile refuses names that are no UTF-8
     return _Opened(soundfile.SoundFile(cast(Any, os.fsencode(path))))
 

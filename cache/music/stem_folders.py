@@ -14,7 +14,15 @@ import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.listing import EXTRA_STEMS, track_files
-from mixstyle.cache.music.reader import Blocks, WindowAudio, frames_at_44100, probe, read_what_is_there
+from mixstyle.cache.music.reader import (
+    Blocks,
+    Length,
+    WindowAudio,
+    decoded_length,
+    frames_at_44100,
+    probe,
+    read_what_is_there,
+)
 from mixstyle.cache.music.sound import MusicInfo, UnreadableMusic
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 
@@ -82,6 +90,19 @@ def read_stems_there(files: Mapping[str, Path], windows: Sequence[tuple[int, int
         audio[..., shortest.there :] = 0
         windows_of_all.append(WindowAudio(audio, shortest.there, shortest.reason))
     return windows_of_all
+
+
+def decoded_length_of_stems(files: Mapping[str, Path]) -> Length:
+    """How long the shortest of a song's stems is as it can be decoded, and what the first that lacks something lacks.
+
+    Raises UnreadableMusic, naming the stem, for one that cannot be read.
+    """
+    lengths = {}
+    for stem, file in files.items():
+        with _about(stem):
+            lengths[stem] = decoded_length(file)
+    lacks = next((_named(stem, length.lacks) for stem, length in lengths.items() if length.lacks), "")
+    return replace(min(lengths.values(), key=lambda length: length.duration_s), lacks=lacks)
 
 
 class StemBlocks:

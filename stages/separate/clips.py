@@ -123,14 +123,15 @@ def decode_track(decoder: Decoder, track: ListedTrack, rules: TrackRules) -> Dec
 
 
 def _source(track: ListedTrack, info: MusicInfo, cut: CutSong) -> dict[str, Any]:
+    length = cut.length or info  # the header may tell of more than there is
     return {
         "group": track.group,
         "licence": info.licence or track.licence,
-        "source_rate": info.rate,
+        "source_rate": length.rate,
         "source_channels": info.channels,
-        "source_frames": info.frames,
+        "source_frames": length.frames,
         "source_format": info.format,
-        "duration_s": round(info.duration_s, 6),
+        "duration_s": round(length.duration_s, 6),
         "content_hash": cut.content_hash,
         **({"note": cut.note} if cut.note else {}),
         **(cut.loudness.to_json() if cut.loudness else {}),

@@ -13,7 +13,7 @@ import torch
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION, CuttingRule
 from mixstyle.cache.music.decode_pool import DecodedWindows, Decoder
-from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic, frames_at_44100
+from mixstyle.cache.music.reader import Length, MusicInfo, UnreadableMusic, frames_at_44100
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
@@ -58,7 +58,7 @@ class CutSong:
     starts: first frame of each slot, None where there is no room. usable: by slot; the audio of its request is [2, n],
     of stems [4, 2, n], and clips that are close together share it. failed: why a slot's clip cannot be used. reason:
     why the song cannot, or empty. loudness: of all of the song, where it was measured. note: what the file holds less
-    than its header says, or empty.
+    than its header says, or empty. length: of the file as it can be decoded; None where it is no file.
     """
 
     frames: int
@@ -70,10 +70,13 @@ class CutSong:
     content_hash: str = ""
     loudness: SongLoudness | None = None
     note: str = ""
+    length: Length | None = None
 
     @property
     def duration_s(self) -> float:
-        return self.frames / SAMPLE_RATE
+        """Of what can be decoded."""
+        frames = self.frames if self.length is None else min(self.frames, frames_at_44100(self.length))
+        return frames / SAMPLE_RATE
 
 
 def cutting_rule(chosen: SeparateSettings, version: int = CUTTING_VERSION) -> CuttingRule:
@@ -150,6 +153,7 @@ def cut(frames: int, path: str, rules: ClipRules, read: Callable[[Windows], Deco
         decoded.content_hash,
         decoded.loudness,
         decoded.note,
+        decoded.length,
     )
 
 

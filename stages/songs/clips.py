@@ -194,6 +194,8 @@ class SongReader:
         if found is None:
             return None
         starts, stems, duration_s = found
+        if decoded.length is not None:  # separate of earlier versions keeps what the header says
+            duration_s = min(duration_s, decoded.length.duration_s)
         return DecodedSong(
             name, duration_s, starts, (), stems, loudness=loudness or decoded.loudness, note=decoded.note
         )

@@ -1,5 +1,7 @@
 """Files whose headers are missing or wrong: they are as long as what can be decoded, and sound as they should."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,15 @@ from helpers.odd_audio import (
     write_mp3,
 )
 
+from mixstyle.cache.music.decode_pool import Decoder
 from mixstyle.cache.music.flac_length import count_samples
 from mixstyle.cache.music.mpeg_frames import count_frames
 from mixstyle.cache.music.reader import (
     Blocks,
+    Length,
     UnreadableMusic,
     WindowAudio,
+    decoded_length,
     frames_at_44100,
     probe,
     read_what_is_there,
@@ -129,7 +134,7 @@ def test_a_flac_of_unknown_length_is_counted(tmp_path: Path, subtype: str) -> No
     soundfile.write(tmp_path / "told.flac", audio, RATE, subtype=subtype)
     piped = tmp_path / "piped.flac"
     piped.write_bytes(without_length((tmp_path / "told.flac").read_bytes()))
-    assert probe(piped).frames == len(audio)
+    assert decoded_length(piped) == Length(len(audio), RATE)
     for start, stop in ((0, 10_000), (150_000, 160_000), (len(audio) - 9_000, len(audio))):
         expected = read_window(tmp_path / "told.flac", start, stop)
         np.testing.assert_array_equal(read_window(piped, start, stop), expected)
@@ -188,9 +193,11 @@ def test_a_flac_of_unknown_length_that_breaks_off_has_the_frames_that_are_whole(
         piped = tmp_path / f"{part}.flac"
         piped.write_bytes(data[: int(part * len(data))])
         with piped.open("rb") as file:
-            frames = count_samples(file, 0, piped.stat().st_size)
+            frames, ends = count_samples(file, 0, piped.stat().st_size)
+        assert not ends
         assert probe(piped).frames == frames
         assert frames % 4096 == 0  # libsndfile's blocks
+        assert decoded_length(piped) == Length(frames, RATE, f"cut short: it breaks off at {frames / RATE:.1f} s")
         found = whole(piped)
         assert (found.there, found.reason) == (frames, "")
         np.testing.assert_array_equal(found.audio, read_window(tmp_path / "told.flac", 0, frames))
@@ -247,6 +254,101 @@ def test_a_file_that_breaks_off_is_used_up_to_there(tmp_path: Path, suffix: str)
     assert beyond.there == 0
     assert not beyond.audio.any()
     assert sum(block.shape[1] for block in Blocks(path)) == pytest.approx(found.there, abs=4_096)  # a block of FLAC
+
+
+def ogg_pages(data: bytes) -> list[int]:
+    """Where the pages of an Ogg begin, and its end (RFC 3533, section 6)."""
+    places = [0]
+    while places[-1] < len(data):
+        body = places[-1] + 27
+        segments = data[body : body + data[body - 1]]
+        places.append(body + len(segments) + sum(segments))
+    return places
+
+
+@pytest.mark.parametrize(("subtype", "rate"), [("VORBIS", 44_100), ("OPUS", 48_000)])
+def test_an_ogg_that_breaks_off_is_told_and_used_up_to_there(
+    tmp_path: Path, subtype: str, rate: int, record_property: Callable[[str, object], None]
+) -> None:
+    plain, path = tmp_path / "plain.ogg", tmp_path / "half.ogg"
+    soundfile.write(plain, noise(8 * rate), rate, format="OGG", subtype=subtype)
+    data = plain.read_bytes()
+    assert decoded_length(plain) == Length(8 * rate, rate)
+    pages = ogg_pages(data)
+    middle = pages[len(pages) // 2]  # where a page begins
+    cuts = {
+        "in a page": data[: middle + 900],
+        "in a page's head": data[: middle + 20],
+        "in a page's mark": data[: middle + 3],
+        "zeros where the rest should be": data[:middle].ljust(len(data), b"\0"),
+        "within the last page": data[:-1],
+        "with a tag before it": id3v2(50_000) + data[: middle + 900],
+    }
+    for name, cut in cuts.items():
+        path.write_bytes(cut)
+        length, frames = decoded_length(path), probe(path).frames
+        assert length == Length(frames, rate, f"cut short: it breaks off at {frames / rate:.1f} s"), name
+        blocks = Blocks(path)
+        assert sum(block.shape[1] for block in blocks) == frames_at_44100(length), name
+        assert blocks.reason == length.lacks, name
+        # a second at least is whole in each: libsndfile's pages of Opus hold a second, those of Vorbis less
+        np.testing.assert_allclose(read_window(path, 0, 40_000), read_window(plain, 0, 40_000), atol=1e-6)
+    record_property("tried", len(cuts))
+    decoder = Decoder()
+    decoded = decoder.read({"": path}, [(0, 40_000)])
+    decoder.close()
+    length = decoded_length(path)
+    assert (decoded.note, decoded.length) == (length.lacks, length)
+    assert length.lacks
+
+
+def test_an_ogg_that_ends_with_a_page_is_whole_though_it_has_no_flag_of_its_end(tmp_path: Path) -> None:
+    """As good encoders of years ago leave it."""
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, noise(3 * RATE), RATE)
+    data = path.read_bytes()
+    last = ogg_pages(data)[-2]
+    assert data[last + 5] & 4
+    path.write_bytes(data[:last])
+    assert decoded_length(path).lacks == ""
+    path.write_bytes(data + b"TAG" + b"t" * 125)
+    assert decoded_length(path) == Length(3 * RATE, RATE)
+    path.write_bytes(data + b"something else")
+    assert decoded_length(path) == Length(3 * RATE, RATE)
+
+
+@pytest.mark.parametrize("container", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"])
+def test_a_file_that_is_shorter_than_its_header_says_has_the_length_of_what_is_there(
+    tmp_path: Path, container: str
+) -> None:
+    audio, path = noise(8 * RATE), tmp_path / f"half.{container.lower()}"
+    with path.open("wb") as file:
+        soundfile.write(file, audio, RATE, format=container, subtype="PCM_16")
+    assert decoded_length(path) == Length(8 * RATE, RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    try:
+        length = decoded_length(path)
+    except UnreadableMusic:  # libsndfile refuses a CAF that is cut
+        assert container == "CAF"
+        assert shutil.which("ffmpeg") is None
+        return
+    there_s = length.frames / RATE
+    assert there_s == pytest.approx(4, abs=0.15)  # half of the bytes; a block of FLAC is 93 ms
+    assert length.lacks == f"cut short: it ends {8 - there_s:.3g} s before the 8.0 s that its header says"
+    blocks = Blocks(path)
+    assert sum(block.shape[1] for block in blocks) == length.frames
+    assert blocks.reason.partition(":")[0] in ("cut short", "damaged or cut short")
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+def test_a_length_that_its_writer_did_not_know_is_no_length(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, noise(RATE), RATE, subtype="PCM_16")
+    data = path.read_bytes()
+    place = data.index(b"data") + 4
+    path.write_bytes(data[:place] + length.to_bytes(4, "little") + data[place + 4 :])
+    assert decoded_length(path) == Length(RATE, RATE)
 
 
 # Vorbis I specification, 4.3.9: L C R; L C R Ls Rs; L C R Ls Rs LFE; L C R Ls Rs Cs LFE; L C R Ls Rs Lb Rb LFE

@@ -1,0 +1,124 @@
+"""Files that were cut and do not show it by their length: what tells that something is missing behind their end.
+
+An Ogg is as long as its last whole page says, a WAV, W64, AIFF, CAF or AU as long as its bytes: cut, they decode
+without an error, as a shorter track.
+
+Ogg (RFC 3533): pages of at most 65,307 bytes, the last of which has a flag. Good encoders leave the flag out, so that a
+file which ends where a page ends is taken as whole. One that ends within a page was cut, and so was one that goes on
+with something else where a page should follow, as a download that has its full size from the beginning.
+"""
+
+import mmap
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+_PAGE_HEAD = 27
+_LAST_PAGE = 4
+_NOT_KNOWN = 0x7FFF0000
+"""Lengths of chunks from here on stand for one that the writer did not know: sox and ffmpeg write several."""
+
+
+@dataclass(frozen=True)
+class OggEnd:
+    """breaks_off: whether its end is missing. sure: the share of its length before its last page, which alone may say
+    that there is more than there is: a decoder that is sent beyond it believes that."""
+
+    breaks_off: bool
+    sure: float
+
+
+def ogg_end(file: BinaryIO, start: int, stop: int) -> OggEnd:
+    """How the Ogg in bytes `start` to `stop` ends."""
+    breaks_off: bool | None = None
+    serial, granules = b"", []
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = stop
+        while len(granules) < 2 and (place := data.rfind(b"OggS", start, place)) >= 0:
+            end = _page_end(data, place, stop)
+            if end is None:
+                continue
+            granule = int.from_bytes(data[place + 6 : place + 14], "little", signed=True)
+            if breaks_off is None:
+                # another stream may follow the last page of one, as a chain of them
+                is_last = data[place + 5] & _LAST_PAGE
+                breaks_off = end < stop and (not is_last or data[end : end + 4] == b"OggS")
+                serial = data[place + 14 : place + 18]
+            if granule >= 0 and data[place + 14 : place + 18] == serial:  # -1: no packet ends on the page
+                granules.append(granule)
+    sure = granules[1] / granules[0] if len(granules) == 2 and granules[1] < granules[0] else 0.0
+    return OggEnd(bool(breaks_off), sure)
+
+
+def _page_end(data: mmap.mmap, place: int, stop: int) -> int | None:
+    """Where the page that begins there ends; None where it goes beyond the file."""
+    body = place + _PAGE_HEAD
+    if body > stop or data[place + 4] != 0:
+        return None
+    segments = data[body : body + data[place + 26]]
+    end = body + len(segments) + sum(segments)
+    return end if body + len(segments) <= stop and end <= stop else None
+
+
+def missing_share(file: BinaryIO, start: int, stop: int) -> float:
+    """Bytes of samples that the header of a WAV, RF64, W64, AIFF, CAF or AU tells of and that are not there, by those
+    that are; 0 where it tells of no more, or no length.
+
+    start, stop: the file's bytes.
+    """
+    found = _samples(file, start, stop)
+    if found is None:
+        return 0.0
+    begin, told = found
+    there = stop - begin
+    return max(0.0, told / there - 1) if there > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """How a container lays out its chunks. head: a chunk's name and length. first: where the first one is. samples: the
+    name of that with the samples. even: chunks begin at multiples of it. own: bytes of the head in the length."""
+
+    head: struct.Struct
+    first: int
+    samples: bytes
+    even: int = 2
+    own: int = 0
+
+
+_CONTAINERS = {
+    b"RIFF": _Chunks(struct.Struct("<4sI"), 12, b"data"),
+    b"RF64": _Chunks(struct.Struct("<4sI"), 12, b"data"),
+    b"FORM": _Chunks(struct.Struct(">4sI"), 12, b"SSND"),
+    b"caff": _Chunks(struct.Struct(">4sq"), 8, b"data", even=1),
+    # Sony Wave64: a GUID of 16 bytes, whose first four are the name
+    b"riff": _Chunks(struct.Struct("<4s12xq"), 40, b"data", even=8, own=24),
+}
+
+
+def _samples(file: BinaryIO, start: int, stop: int) -> tuple[int, int] | None:
+    """Where the samples begin and how many bytes of them the header tells of; None where it does not tell."""
+    file.seek(start)
+    head = file.read(12)
+    if head[:4] == b".snd" and len(head) == 12:
+        offset, length = struct.unpack(">II", head[4:])
+        return (start + offset, length) if length < _NOT_KNOWN else None
+    kind = _CONTAINERS.get(head[:4])
+    if kind is None:
+        return None
+    place, long_length = start + kind.first, None
+    while place + kind.head.size <= stop:
+        file.seek(place)
+        name, length = kind.head.unpack(file.read(kind.head.size))
+        length -= kind.own
+        begin = place + kind.head.size
+        if name == b"ds64" and length >= 16:
+            long_length = struct.unpack("<QQ", file.read(16))[1]
+        if name == kind.samples:
+            if length == 0xFFFFFFFF and long_length:
+                return begin, long_length
+            return (begin, length) if length < _NOT_KNOWN or kind.head.size > 8 else None
+        if length < 0:
+            return None
+        place = begin + length + -length % kind.even
+    return None
