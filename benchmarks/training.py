@@ -7,7 +7,7 @@ Where the profile's objective is one for a bank (`chain-grid`), the bank's steps
 `benchmarks/training_bank.py`. OpenMP's threads sleep while they wait, as `mixstyle train` has them.
 
 Steps a second and the share of a step that waited for data, as medians over steps after the first ones, which fill the
-loader's queue. The ceiling is the same step with its data at hand. *On the fly* is one item of the published way:
+loader's queue. The ceiling is the same step with its data ready. *On the fly* is one item of the published way:
 SCNet small separates both clips (random weights, the network alone, as published), every clip is described by a plain
 loop, and the anchor is mixed again with a reverb in direct form; a step takes as many times that as it has items, and
 the encoder's own step, which is added.
@@ -101,7 +101,7 @@ def show(seconds: dict[str, tuple[float, float]]) -> None:
     for precision in ("fp32", "bf16"):
         name = f"channels_last, {precision}"
         ratio = seconds[name][0] / seconds[f"{name}, data at hand"][0]
-        print(f"{precision}: a step takes {ratio:.2f} times what it would if its data were at hand")
+        print(f"{precision}: a step takes {ratio:.2f} times what it would if its data were ready")
     if "on the fly, loop, fp32" in seconds:
         fly_s = seconds["on the fly, loop, fp32"][0]
         for precision in ("fp32", "bf16"):

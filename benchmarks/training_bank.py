@@ -1,4 +1,4 @@
-"""A training step from a remix bank: with its loader against the same step with its data at hand.
+"""A training step from a remix bank: with its loader against the same step with its data ready.
 
     uv run python benchmarks/training.py --config cpu     # after separate, remix and features
 
@@ -56,7 +56,7 @@ def measure_bank(settings: Settings, steps: int, rounds: int) -> None:
         item_s, collate_s = _alone(data)
         ratio = _median(found[f"{name}, with its loader"], 0) / _median(found[f"{name}, data at hand"], 0)
         print(f"{name}: an item takes {1e3 * item_s:.1f} ms, putting a batch together {1e3 * collate_s:.1f} ms")
-        print(f"{name}: a step takes {ratio:.2f} times what it would if its data were at hand")
+        print(f"{name}: a step takes {ratio:.2f} times what it would if its data were ready")
 
 
 def _sources(settings: Settings) -> dict[str, BankItems]:

@@ -181,7 +181,7 @@ def page(sections: Mapping[str, Sequence[Fault]], outcomes: Sequence[Outcome], t
         "in `docs/reliability_faults.yaml`. *Times tried* counts the cases that ran and passed, and within a case the "
         "bits, files or values that it damaged, where it counts them.",
         "```sh\nuv run python docs/make_reliability.py\n```",
-        f"runs them and writes this page; where it is broken off, the same command goes on. {told}",
+        f"runs them and writes this page; if it is stopped, the same command continues. {told}",
         "Three longer commands break things at random for as long as one likes, and compare what comes out in the end: "
         "`uv run python tests/torture/kills.py --folder FOLDER` for the commands of one machine, `uv run python "
         "tests/torture/store_faults.py` for object stores, `uv run python tests/torture/ray_kills.py` for clusters. "

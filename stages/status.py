@@ -72,7 +72,7 @@ def _what_has_to_be_first(separate: StageStatus, settings: Settings) -> StageSta
     lacking = what_separate_lacks(settings)
     if lacking is None:
         return separate
-    # rendered songs are to try things on: a profile of one's own music waits for a folder of that
+    # rendered songs are to try things on: a profile for your own music waits for its folder
     words = ("separate", "--data-path", ANY_FOLDER) if lacking.remedy[0] == "demo-songs" else lacking.remedy
     problem = lacking.told(completed(lacking.remedy, settings))
     return replace(separate, problems=(*separate.problems, problem), run=shlex.join(["mixstyle", *words]))

@@ -1,6 +1,6 @@
 """`mixstyle verify`: reads everything that a profile stored and compares it with its checksums.
 
-Outputs of earlier versions that have no checksums are read all the same, which tells what cannot be decoded. What is
+Outputs of earlier versions that have no checksums are read anyway, which tells what cannot be decoded. What is
 damaged is named; with `repair` it is taken away, so that the command that made it makes it again. What another version
 of mixstyle wrote, or somebody else, is named too, and left where it is.
 """

@@ -88,7 +88,7 @@ class StoreArrays:
         file = _chunk_name(name, chunk)
         if (self.place.folder / file).is_file():
             self.place.keep(file)
-        else:  # a chunk of nothing but the fill value
+        else:  # a chunk that holds only the fill value
             self.place.take_away(file)
 
     def remove_chunk(self, name: str, chunk: int) -> None:

@@ -108,7 +108,7 @@ def as_strings(values: Any) -> list[str]:
 
 
 def sync(path: Path) -> None:
-    """fsync of a file or folder; one that is not there (a chunk of nothing but the fill value) is passed over."""
+    """fsync of a file or folder; one that is not there (a chunk that holds only the fill value) is passed over."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

@@ -374,7 +374,7 @@ class FeatureStore:
         return robust_statistics(self.rows(np.asarray(rows)))
 
     def write_statistics(self, center: NDArray[np.float32], scale: NDArray[np.float32]) -> None:
-        """Stores the training split's statistics; equal stores get equal bytes, whoever writes."""
+        """Stores the training split's statistics; equal stores get equal bytes, whichever process writes."""
         with self.place.turn():
             self._arrays.write_chunk("center", slice(0, len(self.names)), center, 0)
             self._arrays.write_chunk("scale", slice(0, len(self.names)), scale, 0)

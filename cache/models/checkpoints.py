@@ -14,7 +14,7 @@ state of generators, scheduler or scaler is needed to go on exactly.
 The file is a ZIP, which has a CRC-32 of each part; they are checked whenever it is read.
 
 Names: `latest.pt`, `checkpoint_epoch_X.pt`, `best_model.pt`, `final_model.pt`. All hold the same, so that a
-training can be gone on from any of them.
+training can be continued from any of them.
 """
 
 import dataclasses
@@ -181,7 +181,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def drop_unfinished(folder: Path) -> None:
-    """Removes what writers of checkpoints that were killed left over. To be called by whoever has the folder's lock."""
+    """Removes what killed writers of checkpoints left. To be called by the process that has the folder's lock."""
     for path in folder.glob(".*.pt.partial"):
         if re.fullmatch(r"\.(latest|best_model|final_model|checkpoint_epoch_\d+)\.pt\.partial", path.name):
             path.unlink(missing_ok=True)

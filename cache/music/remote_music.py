@@ -97,7 +97,7 @@ def opened(path: Path) -> Path | RemoteFile:
 def on_this_machine(files: Mapping[str, Path]) -> Iterator[Mapping[str, Path]]:
     """A track's files where decoders can open them: those behind URLs are copied, and the copies end with the block.
 
-    A file that is not there is named all the same, for the decoder to tell. Raises MixstyleError ("remote") where the
+    A file that is not there is named anyway, for the decoder to tell. Raises MixstyleError ("remote") where the
     server gives no answer: that says nothing about the music.
     """
     remote = {stem: path for stem, path in files.items() if url_of(path)}

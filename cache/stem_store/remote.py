@@ -160,7 +160,7 @@ class ClipFolder:
             data = path.read_bytes()
         except OSError:
             return None
-        with contextlib.suppress(OSError):  # a disk that cannot be written gives what it has all the same
+        with contextlib.suppress(OSError):  # a disk that cannot be written gives what it has anyway
             os.utime(path)
         if len(data) == size:  # of an earlier version, which kept no checksum
             return data
@@ -193,7 +193,7 @@ class ClipFolder:
             self.sweep()
 
     def give_up(self, why: str) -> None:
-        """Keeps nothing more; what is there is read all the same."""
+        """Keeps nothing more; what is there is read anyway."""
         self._given_up = True
         self._tell(why)
 

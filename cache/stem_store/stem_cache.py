@@ -157,7 +157,7 @@ class StemCache:
         return self.decode(clip, self.read_bytes(clip.shard, clip.offset, clip.size), start, frames)
 
     def decode(self, clip: CachedClip, flac: bytes, start: int = 0, frames: int = -1) -> np.ndarray:
-        """As `read_clip`, of the clip's FLAC file that is at hand."""
+        """As `read_clip`, of the clip's FLAC file that is given."""
         if clip.crc32 is not None and zlib.crc32(flac) != clip.crc32:
             raise self.damaged(clip.shard, f"clip {clip.clip_id} is not what was written")
         try:

@@ -61,7 +61,7 @@ def check_url(url: str) -> None:
 
 
 def download(url: str, path: Path, tell: Callable[[int, int | None], None], *, is_checked: bool = False) -> None:
-    """Brings all of a URL into `path`; what an earlier call left there is gone on with.
+    """Brings all of a URL into `path`; what an earlier call left there is continued.
 
     tell: called with the bytes that are there and the size, None where the server does not say it. is_checked: the
     caller knows the file's hash, so that a rest may be joined to it that no tag says is of the same file. Raises

@@ -10,8 +10,9 @@
 So a reader gets all files as they were at one moment, and a process that is killed leaves the last manifest and objects
 that nothing names. Of two processes that write, the second finds its number taken, or itself overtaken, and ends. The
 manifest before the last is kept with its files, for those who read it a moment ago, and where the last is damaged; what
-is older is removed by whoever sends. Nothing is removed that another process may be about to name: only what an older
-manifest named, and what was there before a manifest of ours, so that whoever sent it finds its number taken.
+is older is removed by the process that sends. Nothing is removed that another process may be about to name: only what
+an older manifest named, and what was there before a manifest of ours, so that the process that sent it finds its number
+taken.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 There is no rename there, and no lock. So an object is written once and never changed in place, but for small ones that
 follow from others: its name holds its hash (`publish`), or it is created only where nothing is there (`create`, a
-conditional put). A put is all or nothing on such stores; every length is checked all the same, of what is read and of
+conditional put). A put is all or nothing on such stores; every length is checked anyway, of what is read and of
 what was written. Servers that stumble are asked again, which is harmless: an answer that was lost shows in what is
 there.
 """

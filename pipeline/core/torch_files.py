@@ -13,7 +13,7 @@ from mixstyle.pipeline.core.errors import one_line
 
 
 def load_plain(path: Path, device: torch.device | str = "cpu") -> Any:
-    """What the file holds. Raises as `torch.load` does, without its warnings, which are for whoever wrote the file."""
+    """What the file holds. Raises as `torch.load` does, without its warnings, which are for the author of the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.load(path, map_location=device, weights_only=True)
@@ -55,7 +55,7 @@ def not_weights(path: Path) -> str:
 
 
 def why_unreadable(error: BaseException, path: Path) -> str:
-    """Why a file could not be read, in a line, without torch's advice to read it all the same."""
+    """Why a file could not be read, in a line, without torch's advice to read it anyway."""
     if told := not_weights(path):
         return told
     told = str(error)

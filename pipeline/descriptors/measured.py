@@ -59,7 +59,7 @@ class Measured:
 
     @property
     def spectrum_silent(self) -> Tensor:
-        """Stems whose octaves hold nothing but rounding."""
+        """Stems whose octaves hold only rounding errors."""
         in_octaves = self.bands[..., : len(OCTAVES_HZ)].sum((-1, -2))
         return self.silent | (in_octaves <= _SPECTRUM_SHARE * (self.mid + self.side))
 

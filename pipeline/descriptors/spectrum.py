@@ -240,7 +240,7 @@ def _coarse_power(mid_side: Tensor, samples: int, plan: _Plan) -> Tensor:
 
 
 def _power(spectrum: Tensor) -> Tensor:
-    parts = torch.view_as_real(spectrum)  # squared in place: nobody else has it, and its memory is at hand
+    parts = torch.view_as_real(spectrum)  # squared in place: nobody else has it, and its memory can be reused
     parts.mul_(parts)
     return parts[..., 0] + parts[..., 1]
 

@@ -184,7 +184,7 @@ class TemporalAttention(nn.Module):
 class DescriptorSkip(nn.Module):
     """Normalised descriptors, whitened and brought to unit length, as a part of the embedding.
 
-    The map starts with orthonormal columns, so an embedding of nothing but this part has the cosines of the whitened
+    The map starts with orthonormal columns, so an embedding of this part only has the cosines of the whitened
     descriptors themselves. Until `set_whitening`, the descriptors are taken as they are. kept: also has orthonormal
     columns that are not trained, for `kept`.
     """

@@ -109,7 +109,7 @@ def supervised_contrastive(embeddings: Tensor, groups: Tensor, contents: Tensor,
     """The supervised contrastive loss over N clips [N, E], of which those of one group [N] belong together.
 
     Every clip is an anchor; its candidates are all other clips, its positives those of its group. contents: [N]; equal
-    numbers in other groups are an anchor's own negatives, the same music mixed otherwise. A clip that is alone in its
+    numbers in other groups are an anchor's own negatives, the same music mixed differently. A clip that is alone in its
     group is a candidate and no anchor. Computed in float32, also under autocast. Raises ValueError for shapes that
     differ, for a temperature that is not above 0, and where no group has two clips.
 

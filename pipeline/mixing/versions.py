@@ -1,4 +1,4 @@
-"""Versions of all that effect chains consist of, for whoever stores what they made. Without torch: what compares them
+"""Versions of all that effect chains consist of, for code that stores what they made. Without torch: what compares them
 needs none."""
 
 from collections.abc import Mapping

@@ -175,7 +175,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class SeparatedGroup:
-    """What came of one `put`: stems [4, 2, stop - start] of each clip, in order.
+    """The result of one `put`: stems [4, 2, stop - start] of each clip, in order.
 
     batch_chunks: how many chunks were allowed to go through together, in increasing order: one number, unless the
     device ran out of memory.

@@ -118,7 +118,7 @@ def called_settings() -> Any:
 
 
 def told(error: MixstyleError) -> str:
-    """An error's line for whoever gave the command."""
+    """An error's line for the user who gave the command."""
     found = _called.get()
     return error.told(found[0].command(error.remedy)) if found and error.remedy else str(error)
 

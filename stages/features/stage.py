@@ -3,8 +3,8 @@
 A shard of stems is read once from front to back and checked against its sidecar, threads decode and describe its clips
 batch by batch, and its rows are written as one chunk. What is done is told by the store alone, so a killed run goes on
 with the shard that it was in. Shards that `separate` has not finished yet are left for a later run. Several processes,
-on one machine or on many, fill one store by taking shares of its shards; whoever finds the last one done writes the
-statistics.
+on one machine or on many, fill one store by taking shares of its shards; the process that finds the last one done
+writes the statistics.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ class FeaturesSummary:
 
 
 def _kernel(store: FeatureStore, device: torch.device) -> MeasureKernel | None:
-    """What goes on with a store: what it was begun with, where that is to be had here."""
+    """What goes on with a store: what it was begun with, where that is available here."""
     return kernel_of(str(store.made_with.get(KERNEL, "")), device)
 
 

@@ -1,9 +1,9 @@
 """Tracks on their way into shards of stems: made ready, separated, encoded and written at once, in order.
 
 A `Preparation` makes tracks ready ahead (`separate` decodes music in processes, `remix` mixes cached stems in threads);
-one thread, the feeder, feeds their audio to the chunk queue and hands stems on; threads encode; whoever iterates gets
-the records in the order of the tracks and writes them. Each place holds a few tracks, so memory is bounded by the
-slowest of them, and the feeder's waits tell which that is.
+one thread, the feeder, feeds their audio to the chunk queue and hands stems on; threads encode; the caller that
+iterates gets the records in the order of the tracks and writes them. Each place holds a few tracks, so memory is
+bounded by the slowest of them, and the feeder's waits tell which that is.
 """
 
 import queue

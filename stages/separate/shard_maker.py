@@ -263,7 +263,7 @@ def write_failure_log(run: ShardRun[Item], shard_stats: dict[int, ShardStats]) -
 
 @dataclass(frozen=True)
 class Filled:
-    """What came of `fill_share`. shards: all that are finished, by number. runs: what each process did; none where
+    """The result of `fill_share`. shards: all that are finished, by number. runs: what each process did; none where
     nothing was left."""
 
     shards: dict[int, ShardStats]

@@ -1,7 +1,7 @@
 """`mixstyle separate`: music to cached stems, shard by shard.
 
 Everything that decides what a shard holds is in the manifest and the settings, so `make_shard` gives equal bytes,
-whoever calls it, however often, at equal device, precision, batch size and threads of a stream. A killed run loses the
+for any number of calls, at equal device, precision, batch size and threads of a stream. A killed run loses the
 shards under way. Any number of processes, on one machine or on many, may fill one folder: each locks a shard before it
 makes it, and leaves those alone that another one holds.
 """

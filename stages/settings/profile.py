@@ -115,7 +115,7 @@ def load_settings(
 
 def from_plain(data: Mapping[str, Any]) -> Settings:
     """The settings that `plain` was given. Raises MixstyleError as `load_settings` does, but does not compare sections:
-    whoever made these settings has done so, where it matters."""
+    the code that made these settings has done so, where it matters."""
     given = _Given()
     given.add_sections(data, "settings")
     return given.settings()

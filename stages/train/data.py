@@ -118,7 +118,7 @@ class Batch:
 
 
 class Items(Dataset[Item]):
-    """Makes anchor, positive and negative of any request; holds nothing but paths, offsets and the store's rows.
+    """Makes anchor, positive and negative of any request; holds only paths, offsets and the store's rows.
 
     tracks: those to draw from, each with two clips or more. rows: descriptors [n_rows, D] of the whole clips.
     clip_frames: samples used of each clip. describe_here: compute missing descriptors in the worker, else leave NaN.
@@ -176,7 +176,7 @@ class Items(Dataset[Item]):
         return Batch(epoch, step, self.clip_frames, ids, stems, descriptors, tuple(item.chains for item in items))
 
     def chain_of(self, key: Key) -> MixChain:
-        """The chain that belongs to an item's place, whoever asks."""
+        """The chain that belongs to an item's place, the same for every caller."""
         return self.recipe.draw(np.random.default_rng([self.seed, self.stream, 2, *key]))
 
     def _choose(self, request: Request) -> tuple[np.random.Generator, list[CachedClip]]:

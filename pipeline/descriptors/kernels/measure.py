@@ -2,7 +2,7 @@
 
 torch makes and reads frames, spectra and K-weighted signals as whole tensors: memory is what it waits for. The kernel
 takes a stem through in tiles that stay in the cache. It is built by `mixstyle.cache.storage.compiled` where a C
-compiler is at hand; without it nothing but the speed differs, and the last bits of what comes out.
+compiler is there; without it only the speed and the last bits of the results differ.
 """
 
 import ctypes

@@ -41,5 +41,5 @@ def first_versions() -> dict[str, int]:
 
 
 def effect_versions() -> dict[str, int]:
-    """The version of each effect by its name, for whoever stores what effects made."""
+    """The version of each effect by its name, for code that stores what effects made."""
     return {name: spec.version for name, spec in EFFECTS.items()}

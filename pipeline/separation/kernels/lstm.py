@@ -4,7 +4,7 @@ torch hands an LSTM to oneDNN, which multiplies a step's states of the whole bat
 cache at every step. The kernel takes 32 items of the batch through all steps instead, reads and adds to the residual as
 it is, and so needs no transposition, either. Gated linear units and group norms are there because torch's take a
 tenth of SCNet's time on rows of few channels. It is built by `mixstyle.cache.storage.compiled` where a C compiler is
-at hand; without it nothing but the speed differs, and the last bits of what comes out.
+there; without it only the speed and the last bits of the results differ.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """The page's server as a WSGI application: its own files, what is known of songs, their audio, and jobs.
 
 Songs are asked for by key (their number in the index, or what they were given when they were added), parts and files by
-names that are looked up: no address leads to a path, so nothing but songs of the index and of this page can be had.
+names that are looked up: no address leads to a path, so only songs of the index and of this page can be reached.
 """
 
 import json

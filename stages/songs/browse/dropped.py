@@ -1,4 +1,4 @@
-"""Songs of one's own, dropped into the page: taken into a temporary folder, embedded, and forgotten again."""
+"""Your own songs, dropped into the page: taken into a temporary folder, embedded, and forgotten again."""
 
 import itertools
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class Dropped:
         except OSError as error:
             raise MixstyleError(f"{shown}: cannot be kept here: {error.strerror}", code="cannot-write") from error
         finally:
-            if left:  # refused, or broken off on its way, which the stream tells
+            if left:  # refused, or stopped on its way, which the stream tells
                 path.unlink(missing_ok=True)
         return path
 

@@ -92,7 +92,7 @@ class Matching:
         return jobs.start(str(asked), self._work(key, asked), steps, lambda: self.forget(key))
 
     def result(self, key: str) -> dict[str, Any]:
-        """What was set, and what came of it. Raises KeyError."""
+        """What was set, and the result. Raises KeyError."""
         with self._lock:
             return self._results[key]
 

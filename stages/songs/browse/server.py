@@ -1,7 +1,7 @@
 """`mixstyle browse`: a page to look at an index and to listen to it, on this machine alone unless told otherwise.
 
 A list and a map of the songs; for the one that is chosen a player, the nearest others with reasons, and its descriptors
-beside those of another; songs of one's own, dropped into the page; and matches, to hear. What is dropped and made is
+beside those of another; your own songs, dropped into the page; and matches, to hear. What is dropped and made is
 in a temporary folder that is removed at the end. See `guard` for who may ask for what.
 """
 

@@ -71,7 +71,7 @@ export async function ask(address, options = {}) {
   try {
     body = await answer.json();
   } catch {
-    if (answer.ok) throw new Error("The server broke off its answer.");
+    if (answer.ok) throw new Error("The server stopped in the middle of its answer.");
   }
   if (!answer.ok) throw Object.assign(new Error(body.error || `The server refused (${answer.status}).`), { status: answer.status });
   return body;

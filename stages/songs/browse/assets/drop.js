@@ -1,4 +1,4 @@
-// A song of one's own: checked here in words, sent to this server alone, embedded there in line with other jobs.
+// Your own song: checked here in words, sent to this server alone, embedded there in line with other jobs.
 
 import { ask, byId, make } from "./dom.js";
 import { finished, stopped, unfinished } from "./jobs.js";

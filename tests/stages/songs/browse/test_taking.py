@@ -1,4 +1,4 @@
-"""What is sent to the page's server: songs of one's own and matches, and what may not be sent."""
+"""What is sent to the page's server: your own songs and matches, and what may not be sent."""
 
 import io
 import json
