@@ -44,7 +44,7 @@ def test_an_embedding_that_is_the_same_for_all_finds_nothing(value: float) -> No
 
 
 def test_wrong_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="should be"):
+    with pytest.raises(ValueError, match=r"\(3, 4\).*\(3, 5\)"):
         ranks(np.zeros((3, 4)), np.zeros((3, 5)), np.arange(3))
     with pytest.raises(ValueError, match="target"):
         ranks(np.zeros((3, 4)), np.zeros((2, 4)), np.arange(3))
@@ -71,7 +71,8 @@ def test_the_interval_is_as_wide_as_the_binomial_says() -> None:
     assert found.high == pytest.approx(0.3 + half, abs=0.1 * half)
     assert bootstrap(values, seed=3, draws=4000) == found
     assert bootstrap(np.ones(5)) == bootstrap(np.ones(7))
-    with pytest.raises(ValueError, match="at least one"):
+    assert bootstrap(np.zeros(1)).value == 0, "one value is enough"
+    with pytest.raises(ValueError):
         bootstrap(np.zeros(0))
 
 
@@ -128,7 +129,8 @@ def test_groups_in_a_constant_embedding_are_not_found() -> None:
     assert not found.top1.any()
     # 4 right answers behind 5 wrong ones: precisions 1/6, 2/7, 3/8, 4/9
     assert found.average_precision == pytest.approx(np.mean([1 / 6, 2 / 7, 3 / 8, 4 / 9]))
-    with pytest.raises(ValueError, match="two entries"):
+    assert len(group_retrieval(np.ones((3, 2)), np.array([0, 1, 1])).top1) == 2, "one group of two is enough"
+    with pytest.raises(ValueError):
         group_retrieval(np.ones((3, 2)), np.arange(3))
 
 

@@ -53,7 +53,8 @@ def test_what_looks_like_music_is_listed(tmp_path: Path) -> None:
 def test_without_ffmpeg_it_is_told_that_it_would_help(tmp_path: Path, only_path: Path) -> None:
     (tmp_path / "a.webm").write_bytes(WEBM)
     told = refusal(tmp_path / "a.webm")
-    assert told.startswith("not music: in no format that libsndfile reads")
+    assert told.partition(":")[0] == "not music"
+    assert "libsndfile" in told
     assert "ffmpeg" in told
 
 
@@ -87,7 +88,8 @@ def test_what_ffmpeg_writes_is_read_as_the_file(tmp_path: Path, only_path: Path)
 def test_what_ffmpeg_does_not_read_either_is_told(tmp_path: Path, only_path: Path, code: str) -> None:
     write_program(only_path, code)
     (tmp_path / "a.webm").write_bytes(WEBM)
-    assert refusal(tmp_path / "a.webm").startswith("not music: in no format that libsndfile reads; ")
+    told = refusal(tmp_path / "a.webm")
+    assert (told.partition(":")[0], "libsndfile" in told, "; " in told) == ("not music", True, True)
 
 
 @pytest.mark.skipif(FFMPEG is None, reason="no ffmpeg on this machine")

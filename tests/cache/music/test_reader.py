@@ -263,7 +263,7 @@ def test_a_pool_keeps_the_order_and_reads_what_we_read(tmp_path: Path) -> None:
             assert isinstance(result, np.ndarray)
             np.testing.assert_array_equal(result, read_window(path, 40_000, RATE))
         else:
-            assert result == "no such file: it is gone"
+            assert str(result).partition(":")[0] == "no such file"
 
 
 def test_a_decoder_that_crashes_or_hangs_costs_one_track(tmp_path: Path) -> None:

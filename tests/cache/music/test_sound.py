@@ -180,8 +180,9 @@ def test_an_aiff_is_read_as_its_writer_left_it_when_it_died(tmp_path: Path, subt
     assert probe(died).frames == there
     empty = tmp_path / "empty.aiff"
     soundfile.write(empty, audio[:0], RATE, subtype=subtype)
-    with pytest.raises(UnreadableMusic, match="no audio"):
+    with pytest.raises(UnreadableMusic) as caught:
         probe(empty)
+    assert caught.value.kind == "no audio"
     told.write_bytes(whole_file)
     assert probe(told).frames == len(audio)
 
@@ -226,7 +227,7 @@ def test_an_ogg_that_is_shorter_than_it_says_is_used_up_to_its_end(
     assert 0 < frames - there < 5_806
     end, middle = read_what_is_there(path, [(frames - 20_000, frames), (10_000, 90_000)])
     assert end.there == 20_000 - (frames - there)
-    assert end.reason.startswith("cut short: it ends")
+    assert end.reason.partition(":")[0] == "cut short"
     assert not end.audio[:, end.there :].any()
     before = frames_at_44100(probe(plain)) - 1_000  # resampling mixes in what comes after
     np.testing.assert_allclose(
@@ -236,7 +237,7 @@ def test_an_ogg_that_is_shorter_than_it_says_is_used_up_to_its_end(
     np.testing.assert_array_equal(middle.audio, read_window(plain, 10_000, 90_000))
     blocks = Blocks(path)
     assert sum(block.shape[1] for block in blocks) == there
-    assert blocks.reason.startswith("cut short: it ends")
+    assert blocks.reason.partition(":")[0] == "cut short"
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "flac"])

@@ -106,12 +106,13 @@ def test_what_is_no_clip_is_refused() -> None:
     for bad in (np.nan, np.inf):
         stems = noise(0)
         stems[2, 1, 7] = bad
-        with pytest.raises(ValueError, match="NaN or infinite"):
+        with pytest.raises(ValueError, match="NaN"):
             encode_clip(stems)
     flac, scale = encode_clip(noise(0))
-    with pytest.raises(ValueError, match="cannot be decoded"):
+    with pytest.raises(ValueError) as caught:
         decode_clip(b"no flac at all", 1.0)
-    with pytest.raises(ValueError, match=f"ends after {FRAMES} frames"):
+    assert isinstance(caught.value.__cause__, soundfile.SoundFileError)
+    with pytest.raises(ValueError, match=rf"\b{FRAMES}\b"):
         decode_clip(flac, scale, 0, FRAMES + 1)
 
 

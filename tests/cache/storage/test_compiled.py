@@ -38,7 +38,7 @@ def test_is_built_once_and_then_taken_from_the_cache(
     monkeypatch.setenv("PATH", str(tmp_path))  # no compiler any more
     assert compiled(path, ["-O1"], answer) == 42
     for flags, body in ((["-O2"], "return 42;"), (["-O1"], "return 43;")):  # other options, another source
-        with pytest.raises(NotCompiledError, match="no C compiler"):
+        with pytest.raises(NotCompiledError, match="gcc"):
             compiled(source(tmp_path, body), flags, answer)
     assert list(cache.glob("*")) == [kept]
 
@@ -71,7 +71,7 @@ def test_a_library_that_is_damaged_or_open_to_others_is_built_again(tmp_path: Pa
 
 @needs_compiler
 def test_why_there_is_no_library(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NotCompiledError, match="cannot build it"):
+    with pytest.raises(NotCompiledError, match="nothing"):
         compiled(source(tmp_path, "return nothing;"), [], answer)
 
     def refuse(library: ctypes.CDLL) -> int:
@@ -84,5 +84,5 @@ def test_why_there_is_no_library(tmp_path: Path, cache: Path, monkeypatch: pytes
     cache.write_text("no folder")
     assert compiled(source(tmp_path), [], answer) == 42, "a cache that cannot be written is no error"
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotCompiledError, match="no C compiler"):
+    with pytest.raises(NotCompiledError, match="gcc"):
         compiled(source(tmp_path), [], answer)

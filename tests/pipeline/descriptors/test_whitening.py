@@ -36,7 +36,8 @@ def test_groups_of_one_say_nothing_and_bad_values_are_refused() -> None:
     alone = np.vstack([values, 1e3 * np.ones((1, 5))])
     same = within_group_whitening(alone, np.append(groups, 99))[1]
     assert same == pytest.approx(within_group_whitening(values, groups)[1])
-    with pytest.raises(ValueError, match="two clips"):
+    assert np.isfinite(within_group_whitening(values[:3], np.array([0, 1, 1]))[1]).all(), "one group of two is enough"
+    with pytest.raises(ValueError):
         within_group_whitening(values[:2], np.arange(2))
     with pytest.raises(ValueError, match="NaN"):
         within_group_whitening(np.full((2, 2), np.nan), np.zeros(2, int))

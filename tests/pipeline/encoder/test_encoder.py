@@ -1,6 +1,7 @@
 """The encoder: what it reads, what it does not mix up, and that it learns."""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -261,21 +262,21 @@ def test_works_from_the_fewest_frames_on_and_refuses_fewer() -> None:
     encoder = seeded().eval()
     mel, descriptors = inputs(frames=20)
     assert encoder(mel, descriptors).shape == (3, 32)
-    with pytest.raises(ValueError, match="19 mel frames is too short: 20 are needed"):
+    with pytest.raises(ValueError, match=r"\b19\b.*\b20\b"):
         encoder(mel[..., :19], descriptors)
 
 
 @pytest.mark.parametrize(
-    ("mel", "descriptors", "named"),
+    ("mel", "descriptors", "wrong"),
     [
-        ((2, 8, 64, 40), (2, 5), "mel should be"),
-        ((2, 2, 128, 40), (2, 5), "mel should be"),
-        ((2, 8, 128, 40), (2, 6), "descriptors should be"),
-        ((2, 8, 128, 40), (1, 5), "descriptors should be"),
+        ((2, 8, 64, 40), (2, 5), (2, 8, 64, 40)),
+        ((2, 2, 128, 40), (2, 5), (2, 2, 128, 40)),
+        ((2, 8, 128, 40), (2, 6), (2, 6)),
+        ((2, 8, 128, 40), (1, 5), (1, 5)),
     ],
 )
-def test_refuses_other_shapes(mel: tuple[int, ...], descriptors: tuple[int, ...], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_refuses_other_shapes(mel: tuple[int, ...], descriptors: tuple[int, ...], wrong: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=re.escape(str(list(wrong)))):
         Encoder(SMALL)(torch.zeros(mel), torch.zeros(descriptors))
 
 

@@ -1,6 +1,7 @@
 """InfoNCE against a float64 loop, closed forms, and its gradient."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_refuses_a_temperature_that_is_not_above_0(temperature: float) -> None:
 )
 def test_refuses_shapes_that_differ(shapes: tuple[tuple[int, ...], ...]) -> None:
     a, p, n = (torch.ones(s) for s in shapes)
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match=re.escape(", ".join(str(list(shape)) for shape in shapes))):
         info_nce(a, p, n, 0.1)
 
 
@@ -222,7 +223,8 @@ def test_a_ring_counts_the_neighbour_of_another_chain_as_wrong() -> None:
 
 
 def test_a_ring_needs_two() -> None:
-    with pytest.raises(ValueError, match="2 or more"):
+    assert chain_info_nce(*triple(2, 4), 0.1).loss.isfinite()
+    with pytest.raises(ValueError):
         chain_info_nce(*triple(1, 4), 0.1)
 
 

@@ -1,5 +1,6 @@
 """The log-mel against a float64 transform written out, and what its constants promise."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_stays_float32_under_autocast_and_low_matmul_precision() -> None:
 
 def test_every_filter_holds_a_bin_where_htk_leaves_one_empty() -> None:
     assert (mel_filters(44_100, 1024, 128).amax(0) > 0).all()
-    with pytest.warns(UserWarning, match="all zero"):
+    with pytest.warns(UserWarning, match="n_mels.*128"):
         htk = torchaudio.functional.melscale_fbanks(513, 0.0, 22_050.0, 128, 44_100, mel_scale="htk")
     assert (htk.amax(0) == 0).any()
 
@@ -142,7 +143,8 @@ def test_refuses_settings_that_do_not_go_together(settings: dict[str, Any], name
 
 @pytest.mark.parametrize("shape", [(4, 2, 5000), (1, 8, 5000), (1, 3, 2, 5000), (1, 4, 2, 512)])
 def test_refuses_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"stems should be|too short"):
+    told = r"n_fft=1024" if shape[:3] == (1, 4, 2) else re.escape(str(list(shape)))
+    with pytest.raises(ValueError, match=told):
         StemMel()(torch.zeros(shape))
 
 

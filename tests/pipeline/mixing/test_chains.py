@@ -21,7 +21,7 @@ def test_every_stem_has_the_same_effects_in_the_same_order(effects: int) -> None
     assert len(names) == 1
     assert len(set(names.pop())) == effects
     assert len({tuple(own[0].parameters.values()) for own in chain.stems}) == 4, "each with its own parameters"
-    with pytest.raises(ValueError, match="0 to 12 effects"):
+    with pytest.raises(ValueError, match=rf"\b{len(EFFECTS)}\b.*\b{len(EFFECTS) + 1}\b"):
         draw_chain(np.random.default_rng(0), len(EFFECTS) + 1)
 
 

@@ -215,7 +215,7 @@ def test_order_is_drawn_and_recorded() -> None:
     assert len(orders) == 6
     with pytest.raises(ValueError, match="flanger"):
         MixChainSettings(effects=("flanger",))
-    with pytest.raises(ValueError, match="nothing to do"):
+    with pytest.raises(ValueError, match="gain_range_db"):
         MixChainSettings(gain_range_db=0.0, effects=("gain",))
 
 

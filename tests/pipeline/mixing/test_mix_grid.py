@@ -144,11 +144,11 @@ def test_splits_that_are_too_small_have_no_blocks() -> None:
     for block in range(20):
         for group in draw_block(SETTINGS, songs, block):
             assert all(len(songs_of(mix)) in (1, 4) for mix in group.mixes)
-    with pytest.raises(ValueError, match="no split"):
+    with pytest.raises(ValueError, match=rf"\b{SETTINGS.contents}\b.*\b{SETTINGS.clip_frames}\b"):
         draw_block(SETTINGS, {"train": GridSongs([2] * 9, 3 * RATE)}, 0)
 
 
 def test_what_names_no_group_is_refused() -> None:
     for path in ("song.flac", "chain/1", "chain/x/1"):
-        with pytest.raises(ValueError, match="names no group"):
+        with pytest.raises(ValueError, match=repr(path)):
             parse_group_path(path)

@@ -56,5 +56,8 @@ def test_batches_change_nothing_but_last_bits(separators: dict[bool, Separator])
 
 def test_a_mix_that_ends_early_is_refused(separators: dict[bool, Separator]) -> None:
     mix = torch.zeros(2, 3 * CHUNK)
-    with BatchExecutor(separators[False], 1, 1, 1) as executor, pytest.raises(ValueError, match="ends at frame"):
+    with (
+        BatchExecutor(separators[False], 1, 1, 1) as executor,
+        pytest.raises(ValueError, match=rf"\b{3 * CHUNK}\b.*\b{7 * CHUNK // 2}\b"),
+    ):
         list(separate_blocks(separators[False], executor, cut(mix, 1000), 4 * CHUNK))

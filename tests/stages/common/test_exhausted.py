@@ -1,5 +1,6 @@
 """What the machine has no more of is told in one line with what helps, whoever raises it."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from helpers.paths import ROOT
 
 from mixstyle.stages import cli
-from mixstyle.stages.common.exhausted import FILES_WANTED, exhaustion, raise_file_limit
+from mixstyle.stages.common.exhausted import FILES_WANTED, exhaustion, folder_is_gone, raise_file_limit
 
 
 @pytest.fixture
@@ -49,23 +50,25 @@ def no_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "said"),
+    ("run", "number", "helps"),
     [
-        (many_files, "ulimit -n"),
-        (much_memory, "not enough memory"),
-        (a_tensor_beyond_memory, "not enough memory"),
-        (no_thread, "ulimit -u"),
+        (many_files, errno.EMFILE, "ulimit -n"),
+        (much_memory, errno.ENOMEM, "--help"),
+        (a_tensor_beyond_memory, errno.ENOMEM, "--help"),
+        (no_thread, errno.EAGAIN, "ulimit -u"),
     ],
 )
 @pytest.mark.usefixtures("limit")
 def test_what_runs_out_is_told_in_a_line(
-    run: Callable[[], None], said: str, capsys: pytest.CaptureFixture[str]
+    run: Callable[[], None], number: int, helps: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The same line, whoever found that it ran out: the system by its number, or a library."""
     with pytest.raises(SystemExit) as caught:
         cli.main(run)
     errors = capsys.readouterr().err
-    assert (caught.value.code, errors.count("\n"), said in errors) == (1, 1, True), errors
-    assert errors.startswith("mixstyle: error: ")
+    told = exhaustion(OSError(number, os.strerror(number)))
+    assert told
+    assert (caught.value.code, errors, helps in errors) == (1, f"mixstyle: error: {told}\n", True)
 
 
 def test_a_mistake_of_the_programmer_is_not_taken_for_it() -> None:
@@ -89,15 +92,17 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     gone = tmp_path / "gone"
     gone.mkdir()
     before = Path.cwd()
+    assert folder_is_gone() is None
     os.chdir(gone)
     try:
         gone.rmdir()
+        told = folder_is_gone()
         with pytest.raises(SystemExit) as caught:
             cli.main(lambda: None)
     finally:
         os.chdir(before)
     errors = capsys.readouterr().err
-    assert (caught.value.code, errors.count("\n"), "is gone" in errors) == (1, 1, True)
+    assert (caught.value.code, errors) == (1, f"mixstyle: error: {told}\n")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])

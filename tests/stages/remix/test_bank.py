@@ -219,7 +219,7 @@ def test_audio_of_ones_own_and_stems_that_are_not_separated(folder: Path, tmp_pa
     assert [entry["mix_lufs"] for entry in told["chains"]] == [-14.0, None, -14.0]
     reasons = [clip["reason"] for shard in bank.shards for track in shard.tracks for clip in track["clips"]]
     assert [reason.partition(":")[0] for reason in reasons] == ["", "", "silent", "silent"]
-    with pytest.raises(ValueError, match="4 donors"):
+    with pytest.raises(ValueError, match=r"\b4\b.*\b3\b"):
         Mix((donor,) * 3)
 
 

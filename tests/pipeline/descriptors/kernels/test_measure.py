@@ -214,5 +214,5 @@ def test_another_version_is_refused(kernel: MeasureKernel, monkeypatch: pytest.M
 
 
 def test_is_not_sent_to_other_processes(kernel: MeasureKernel) -> None:
-    with pytest.raises(TypeError, match="by each process"):
+    with pytest.raises(TypeError):
         pickle.dumps(kernel)
