@@ -3,7 +3,8 @@
 Layout, version 1 (dimension names in brackets; a row is a clip of the bank, as in the bank's feature store):
 
     mels     [row, channel, mel, frame] float16  a chunk a group of clips, with its CRC-32C; 0 where there is no clip
-    done     [shard] bool                        written after everything else of a shard of the bank
+    done     [shard] int32                       written after everything else of a shard of the bank: one more than the
+                                                 number of its groups; 0 where it is not done. Stores of before: bool
 
 Attributes of the group: `format`, `version` and `made_with` (the bank's fingerprint, the mel's settings, and the input
 loudness). One process fills it; any number read. It holds nothing that cannot be made again.
@@ -73,7 +74,13 @@ class MelStore:
                 )
                 shards = -(-rows // shard_rows)
                 group.create_array(
-                    "done", shape=(shards,), chunks=(1,), dtype="bool", fill_value=False, dimension_names=("shard",)
+                    "done",
+                    shape=(shards,),
+                    chunks=(1,),
+                    dtype="int32",
+                    fill_value=0,
+                    dimension_names=("shard",),
+                    attributes={"shard_rows": shard_rows},
                 )
                 scratch.rename(path)
             return cls(path, zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False))
@@ -104,17 +111,27 @@ class MelStore:
         raise _damaged(path, "its attributes are not those of such a store")
 
     def verify(self) -> None:
-        """Reads all of it. Raises MixstyleError ("damaged-file") for data that is not what was written."""
-        group_rows, last = self._mels.chunks[0], self._mels.shape[0]
-        shard_rows = -(-last // max(self._done.shape[0], 1))
-        for first in range(0, last, group_rows):
-            if self.done[min(first // shard_rows, len(self.done) - 1)]:
-                self._read(first, min(first + group_rows, last))
+        """Reads all of it. Raises MixstyleError ("damaged-file") for data that is not what was written, or is gone.
+
+        Shards are filled in their order: where one is marked, those before it were.
+        """
+        marks, rows = self._marks(), self._shard_rows
+        latest = max(np.flatnonzero(marks), default=-1)
+        for shard, mark in enumerate(marks if rows else ()):
+            groups = self._groups(shard, rows)
+            there = sum(self._chunk(group).is_file() for group in groups)
+            if mark and there != mark - 1:
+                raise _damaged(self.path, f"{mark - 1 - there} of the groups of shard {shard} are gone")
+            if not mark and there and (shard < latest or there == len(groups)):
+                raise _damaged(self.path, f"the mark that shard {shard} is done is gone")
+        group_rows = self._mels.chunks[0]
+        for first in range(0, self._mels.shape[0], group_rows):
+            self._read(first, min(first + group_rows, self._mels.shape[0]))
 
     @property
     def done(self) -> NDArray[np.bool_]:
-        """`[shard]`: which shards of the bank are in it."""
-        return np.asarray(self._done[:], dtype=bool)
+        """`[shard]`: which shards of the bank are in it. Raises MixstyleError ("damaged-file")."""
+        return self._marks().astype(bool)
 
     def write_group(self, first_row: int, mels: NDArray[np.float16]) -> None:
         """The log-mels [n, 8, n_mels, frames] of a whole group, whose first clip has that row."""
@@ -122,7 +139,8 @@ class MelStore:
 
     def finish_shard(self, shard: int) -> None:
         """Marks a shard of the bank done, whose groups are written."""
-        self._done[shard] = True
+        rows = self._shard_rows
+        self._done[shard] = 1 + sum(self._chunk(group).is_file() for group in self._groups(shard, rows)) if rows else 1
 
     def read(self, rows: Sequence[int]) -> NDArray[np.float16]:
         """Log-mels [n, 8, n_mels, frames] of rows that follow one another.
@@ -134,6 +152,26 @@ class MelStore:
         if not mels[..., 0].any(axis=(1, 2)).all():
             raise _damaged(self.path, "a group of clips is gone")
         return mels
+
+    @property
+    def _shard_rows(self) -> int:
+        """Clips of a shard of the bank; 0 where a store of before does not tell."""
+        rows = self._done.attrs.get("shard_rows", 0)
+        return rows if isinstance(rows, int) and not isinstance(rows, bool) else 0
+
+    def _marks(self) -> NDArray[Any]:
+        try:
+            return np.asarray(self._done[:])
+        except UNREADABLE as error:
+            raise _damaged(self.path, one_line(error)) from error
+
+    def _groups(self, shard: int, shard_rows: int) -> range:
+        """The chunks of a shard of the bank."""
+        group_rows, last = self._mels.chunks[0], min((shard + 1) * shard_rows, self._mels.shape[0])
+        return range(shard * shard_rows // group_rows, -(-last // group_rows))
+
+    def _chunk(self, group: int) -> Path:
+        return self.path.joinpath("mels", "c", str(group), "0", "0", "0")
 
     def _read(self, first: int, last: int) -> NDArray[np.float16]:
         try:

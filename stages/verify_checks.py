@@ -225,20 +225,28 @@ def _features(place: Place) -> Iterator[Check]:
 
 def _check_store(place: Place) -> None:
     store = FeatureStore.open(place)
-    damaged = store.damaged_shards()
+    damaged = _damaged_shards(store)
     if damaged:
         told = "; ".join(f"shard {shard}: {why}" for shard, why in list(damaged.items())[:3])
         more = f"; and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         raise _damaged(Path(place.name), told + more)
     if store.complete and store.statistics_differ():
         raise _damaged(Path(place.name), "its statistics are not those of its rows")
+    if store.lacks_statistics():
+        raise _damaged(Path(place.name), "a part of its statistics is missing")
+
+
+def _damaged_shards(store: FeatureStore) -> dict[int, str]:
+    """What is wrong with each shard that is not whole. A shard that nobody has begun is no damage."""
+    unmarked = dict.fromkeys(store.unmarked_shards(), "the mark that it is done is missing")
+    return dict(sorted({**unmarked, **store.damaged_shards()}.items()))
 
 
 def _repair_store(place: Place) -> None:
     """Takes damaged shards out of a store; all of it where it is damaged as a whole."""
     try:
         store = FeatureStore.open(place, write=True)
-        damaged = store.damaged_shards()
+        damaged = _damaged_shards(store)
     except MixstyleError as error:
         if error.code == "remote":
             raise

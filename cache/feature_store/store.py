@@ -269,6 +269,14 @@ class FeatureStore:
                 damaged[shard] = f"{lost} of its rows are gone"
         return damaged
 
+    def unmarked_shards(self) -> list[int]:
+        """Shards that have everything but the mark that they are done.
+
+        It is gone, or whoever wrote them was killed just before it. `write_shard` makes them whole.
+        """
+        hashes = as_strings(self._arrays.read_each("shard_sha256", ""))
+        return [shard for shard, (value, done) in enumerate(zip(hashes, self.done, strict=True)) if value and not done]
+
     def _rows(self, place: slice) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Descriptors, starts and reasons of some rows."""
         return (
@@ -405,6 +413,11 @@ class FeatureStore:
             np.allclose(kept, made, rtol=1e-5, atol=1e-6)  # float32 of sums in another order
             for kept, made in zip(stored, self.statistics(), strict=True)
         )
+
+    def lacks_statistics(self) -> bool:
+        """Whether one of the statistics is stored and the other is not, although every shard is done."""
+        center, scale = (bool(np.isfinite(self._arrays.read(name)).any()) for name in ("center", "scale"))
+        return self.complete and center != scale
 
     def training_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Center and scale `[D]` over the training songs: as stored, or computed where they are not yet."""

@@ -11,6 +11,7 @@ import torch
 from helpers.digests import digest
 from helpers.mixed_cache import make_stems, settings_of, write_stems
 
+from mixstyle.cache.feature_store.names import ARRAYS
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import save_checkpoint
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
@@ -149,6 +150,65 @@ def test_what_was_taken_away_is_made_again(settings: Settings, tmp_path: Path) -
     assert [shard.shard for shard in StemCache(tmp_path / "stems").shards] == [0]
     write_stems(tmp_path / "stems", 1, TRACKS, CLIPS)
     assert verify(settings).damages == ()
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [gone, cut, flip])
+def test_no_chunk_of_any_store_is_lost_unnoticed_and_the_command_makes_it_again(
+    settings: Settings, tmp_path: Path, damage: Callable[[Path], object], record_property: Callable[[str, object], None]
+) -> None:
+    """Each chunk of each array in turn, of the descriptors of songs and of mixes, and of spectrograms."""
+    shutil.copytree(tmp_path / "features.zarr", tmp_path / "remix.zarr")
+    stores = [tmp_path / "features.zarr", tmp_path / "remix.zarr", tmp_path / "mels" / "abc" / "mels.zarr"]
+    whole = {store: {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} for store in stores}
+    chunks = [(store, path) for store in stores for path in whole[store] if "c" in path.relative_to(store).parts]
+    arrays = {path.relative_to(store).parts[0] for store, path in chunks}
+    assert arrays == {*ARRAYS, "mels"}
+    told = {}
+    for store, path in chunks:
+        damage(path)
+        named = [found.path for found in verify(settings).damages]
+        repaired = [(found.path, found.repaired) for found in verify(settings, repair=True).damages]
+        told[path] = (named, repaired)
+        if store == stores[0]:
+            features(settings)
+            after = {file: file.read_bytes() for file in store.rglob("*") if file.is_file()}
+            assert after == whole[store], path.relative_to(store)
+        else:
+            assert store != stores[2] or not store.exists(), "train makes it anew as a whole"
+            shutil.rmtree(store, ignore_errors=True)
+            for file, data in whole[store].items():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+    assert told == {path: ([store], [(store, True)]) for store, path in chunks}
+    record_property("tried", len(chunks))
+
+
+def test_what_a_killed_run_left_of_spectrograms_is_no_damage(tmp_path: Path) -> None:
+    """Nine clips in shards of four, two in a group; of the last shard one group is there, of the first one none."""
+    path = tmp_path / "mels.zarr"
+    store = MelStore.open_or_create(path, {}, rows=9, group_rows=2, shard_rows=4, mels=3, frames=5)
+    ones = np.full((2, 8, 3, 5), 1.5, np.float16)
+    store.write_group(0, ones)
+    store.verify()
+    store.finish_shard(0)
+    store.write_group(4, ones)
+    store.write_group(6, ones)
+    store.finish_shard(1)
+    store.verify()
+    assert store.done.tolist() == [True, True, False]
+    gone(path / "done" / "c" / "0")
+    with pytest.raises(MixstyleError) as caught:
+        MelStore.open(path).verify()
+    assert caught.value.code == "damaged-file"
 
 
 def test_settings_that_are_damaged_are_told_and_left(settings: Settings, tmp_path: Path) -> None:
