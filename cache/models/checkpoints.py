@@ -213,7 +213,8 @@ def _check_to_go_on(path: Path, content: Mapping[str, Any]) -> None:
     missing = missing or [name for name in ("step", "epoch") if not isinstance(content[name], int)]
     if missing or not isinstance(content["encoder"], Mapping):
         raise MixstyleError(f"{path}: damaged: it lacks {', '.join(missing) or 'weights'}", code="damaged-file")
-    check_finite(path, content["encoder"])
+    parts = {name: content.get(name) for name in ("encoder", "optimizer", "chain_head")}
+    check_finite(path, {name: part for name, part in parts.items() if isinstance(part, Mapping)})
 
 
 def check_finite(path: Path, state: Mapping[str, Any]) -> None:

@@ -175,6 +175,41 @@ def test_encoders_with_weights_that_are_not_finite_are_refused(tmp_path: Path) -
     assert refused(lambda: load_encoder(exported)) == "not-finite"
 
 
+@pytest.mark.parametrize("kind", ["running_mean", "running_var", "descriptor_center", "descriptor_scale"])
+def test_encoders_whose_buffers_are_not_finite_are_refused(tmp_path: Path, kind: str) -> None:
+    content = content_of()
+    name = next(name for name in content["encoder"] if name.endswith(kind))
+    content["encoder"][name].view(-1)[-1] = torch.nan
+    save_checkpoint(tmp_path / "latest.pt", content)
+    assert refused(lambda: load_encoder(tmp_path / "latest.pt")) == "not-finite"
+    found, torn = newest_checkpoint(tmp_path)
+    assert (found, len(torn)) == (None, 1)
+
+
+def test_a_training_does_not_go_on_from_an_optimizer_that_is_not_finite(tmp_path: Path) -> None:
+    content = content_of()
+    content["optimizer"] = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.tensor([0.0, torch.nan])}}}
+    save_checkpoint(tmp_path / "latest.pt", content)
+    found, torn = newest_checkpoint(tmp_path)
+    assert (found, len(torn)) == (None, 1)
+    assert "optimizer.state.0.exp_avg" in torn[0]
+    load_encoder(tmp_path / "latest.pt")  # the encoder itself is whole
+
+
+def test_each_tensor_of_a_separator_is_looked_at(tmp_path: Path) -> None:
+    """Whatever it is called: there is none that may hold NaN."""
+    config, checkpoint = write_separator(tmp_path)
+    state = load_file(checkpoint)
+    names = [name for name, value in state.items() if value.is_floating_point()]
+    for name in (names[0], names[len(names) // 2], names[-1]):
+        value = state[name].clone()
+        value.view(-1)[-1] = torch.nan
+        save_file({**state, name: value}, checkpoint)
+        with pytest.raises(MixstyleError) as caught:
+            load_separator(config, checkpoint)
+        assert (caught.value.code, name in str(caught.value)) == ("not-finite", True)
+
+
 def test_separators_with_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     config, checkpoint = write_separator(tmp_path)
     load_separator(config, checkpoint)
