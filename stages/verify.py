@@ -91,7 +91,7 @@ def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
         say(f"verify: {shown(damage.path)}: {damage.what}{done}")
     if not summary.damages:
         are = "is" if summary.checked == 1 else "are"
-        whole = f"{counted(summary.checked, 'file')} {are} as written"
+        whole = f"{counted(summary.checked, 'file')} {are} unchanged"
         say(f"verify: {whole if summary.checked else 'there is nothing to check yet'}")
         return
     are = "is" if summary.checked == 1 else "are"

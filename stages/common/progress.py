@@ -73,13 +73,22 @@ def say(line: str) -> None:
     print(printable(by_url(line)), flush=True)
 
 
+def speed_unit(unit: str) -> str:
+    """What a speed is given in. Work that is counted in seconds of audio is compared with real time.
+
+    >>> speed_unit("clips"), speed_unit("s")
+    ('clips/s', 'x real time')
+    """
+    return "x real time" if unit == "s" else f"{unit}/s"
+
+
 class _Rate(ProgressColumn):
     """Units a second, as the task's field `unit` names them."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         unit = task.fields.get("unit", "it")
-        return Text(f"{speed:.2f} {unit}/s" if speed else f"- {unit}/s")
+        return Text(f"{speed:.2f} {speed_unit(unit)}" if speed else f"- {speed_unit(unit)}")
 
 
 class _Watched(Progress):
@@ -160,7 +169,7 @@ class Bar:
             rate = self._rate()
             counted = f"{self.description}: {self._done}/{self.total} {self.unit}"
             if rate > 0:
-                speed = f"{rate:.2f} {self.unit}/s" if rate >= SLOW else f"{1 / rate:.0f} s each"
+                speed = f"{rate:.2f} {speed_unit(self.unit)}" if rate >= SLOW else f"{1 / rate:.0f} s each"
                 counted += f", {speed}, {(self.total - self._done) / rate:.0f} s left"
             elif self._done < self.total:
                 counted += f", {self._last - self._start:.0f} s so far, no estimate yet"

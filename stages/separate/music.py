@@ -31,17 +31,17 @@ def listed_music(settings: Settings, version: int) -> Listing:
             raise MixstyleError(error.message, code=error.code, remedy=("demo-songs",)) from error
         # not every command that says this has the option --data-path
         own = completed(("separate", "--data-path", ANY_FOLDER), settings)
-        named = f"{error.message}; with the folder of your music for {ANY_FOLDER}, give: {own}"
+        named = f"{error.message}; for your own music, give its folder: {own}"
         folder, songs = TRY
         made = f"{folder}/{'stems' if chosen.input == 'stems' else 'songs'}"
         if _is_music(Path(made), chosen, version):
             raise MixstyleError(
-                f"{named}; to take the rendered songs,",
+                f"{named}; to use the rendered songs,",
                 code=error.code,
                 remedy=("separate", "--data-path", made),
             ) from error
         raise MixstyleError(
-            f"{named}; to render songs to try,",
+            f"{named}; to try rendered songs,",
             code=error.code,
             remedy=("demo-songs", folder, "--songs", str(songs)),
         ) from error

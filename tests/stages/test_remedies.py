@@ -383,7 +383,7 @@ def test_commands_without_an_option_for_music_name_the_one_that_has_it(
     (folder / "own").rename(folder / "elsewhere")
     status, told = run(["mixstyle", step, *CONFIG], monkeypatch, capsys)
     assert status == 1
-    words = shlex.split(told.partition("give: ")[2].partition(";")[0])
+    words = shlex.split(told.partition("give its folder: ")[2].partition(";")[0])
     assert words == ["mixstyle", "separate", "--data-path", commands.ANY_FOLDER, *CONFIG]
     if step == "features":
         typed.good(*["music here" if word == commands.ANY_FOLDER else word for word in words[1:]])

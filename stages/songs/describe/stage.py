@@ -218,8 +218,8 @@ def _why_none(error: MixstyleError, settings: Settings) -> str:
         return error.told(completed(error.remedy, settings) if error.remedy else "")
     steps = (("separate", "--data-path", ANY_FOLDER), ("features",))
     return (
-        f"they need descriptors of other songs, and {settings.features.features_path} is not there; with the folder of "
-        f"your music for {ANY_FOLDER}, run: {' && '.join(completed(step, settings) for step in steps)}"
+        f"they need descriptors of other songs, and {settings.features.features_path} is not there; with your music "
+        f"folder in place of {ANY_FOLDER}, run: {' && '.join(completed(step, settings) for step in steps)}"
     )
 
 

@@ -128,7 +128,7 @@ def _made_by(settings: Settings) -> tuple[str, ...]:
 def _check_there(place: Path, first: Sequence[str]) -> None:
     if not (place / SETTINGS).is_file():
         first = first or ("index", ANY_FOLDER, "--index", str(place))
-        hint = f"; with the folder of your music for {ANY_FOLDER}," if ANY_FOLDER in first else ""
+        hint = f"; with your music folder in place of {ANY_FOLDER}," if ANY_FOLDER in first else ""
         raise MixstyleError(f"{place}: no index there{hint}", code="step-missing", remedy=first)
 
 
@@ -138,7 +138,7 @@ def _music_of(place: Path) -> Path:
     try:
         return read_index(place / SETTINGS)[1]
     except MixstyleError as error:
-        told = f"{error.message}; with the folder of its music for {ANY_FOLDER},"
+        told = f"{error.message}; with its music folder in place of {ANY_FOLDER},"
         raise MixstyleError(told, code=error.code, remedy=again) from error
 
 

@@ -64,7 +64,7 @@ function show(box, job) {
   if (line.textContent !== words) line.textContent = words; // said once for each step
   box.querySelector("span").textContent = [
     typeof job.done === "number" ? `${Math.round(100 * job.done)}%` : "",
-    typeof job.rate === "number" ? `${job.rate.toFixed(1)} s of music a second` : "",
+    typeof job.rate === "number" ? `${job.rate.toFixed(1)} x real time` : "",
     typeof job.left_s === "number" ? `about ${spoken(job.left_s)} left of this step` : "",
     job.state === "running" ? `${spoken(job.seconds)} so far` : "",
   ].filter(Boolean).join(", ");
