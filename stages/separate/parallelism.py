@@ -34,11 +34,15 @@ def device_of(chosen: SeparateSettings) -> torch.device:
     Raises MixstyleError for devices that are not there, or not of one kind: their last bits differ.
     """
     devices = [resolve_device(name, "--devices") for name in chosen.devices] or [resolve_device(chosen.device)]
-    if len({device.type for device in devices}) > 1:
-        raise MixstyleError(
-            f"separate.devices={','.join(chosen.devices)}: should all be of one kind", code="bad-setting"
-        )
+    check_one_kind(devices)
     return devices[0]
+
+
+def check_one_kind(devices: Sequence[torch.device]) -> None:
+    """Raises MixstyleError (bad-setting) for devices of several kinds, such as a processor and a GPU."""
+    if len({device.type for device in devices}) > 1:
+        told = ",".join(map(str, devices))
+        raise MixstyleError(f"separate.devices={told}: should all be of one kind", code="bad-setting")
 
 
 def choose_streams(

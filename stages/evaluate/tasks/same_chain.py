@@ -10,9 +10,9 @@ chain, and the song's embedding is the mean of theirs, as `mixstyle index` and `
 `stems-same-chain` embeds the stems as they were processed, `true-same-chain` the true stems of rendered songs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +42,9 @@ from mixstyle.stages.presentation.estimates import percent, percent_cell
 from mixstyle.stages.presentation.figures import saved_figure
 from mixstyle.stages.presentation.html import PageFigure, Section, Table
 from mixstyle.stages.settings.evaluate import EvaluateSettings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Clips = Sequence[Sequence[CachedClip | ReadsStems]]
 """Clips by song."""
@@ -97,24 +100,30 @@ def _table(metrics: Metrics, variant: Variant, key: str) -> TextTable:
     return TextTable(title, "R@1, %", numbers, rows)
 
 
+def draw_curves(axes: "Axes", found: Mapping[str, Any], rows: Sequence[str]) -> None:
+    """R@1 of each row by the number of effects, in percent, over its 95% interval; chance is dotted.
+
+    found: of each number of effects, as text, the metrics of the rows.
+    """
+    numbers, colours = [int(n) for n in found], colours_of(rows)
+    for row in rows:
+        values, low, high = ([100 * found[str(n)][row][name] for n in numbers] for name in ("r1", "r1_low", "r1_high"))
+        axes.fill_between(numbers, low, high, color=colours[row], alpha=0.13, linewidth=0)
+        dashes = "--" if row in BASELINES else "-"
+        axes.plot(numbers, values, dashes, marker="o", markersize=4.5, color=colours[row], label=row)
+    chance = [100 * first_of(found[str(n)], "chance_r1") for n in numbers]
+    axes.plot(numbers, chance, ":", color="black", linewidth=1.2, label="chance")
+    axes.set_xticks(numbers)
+    axes.set_ylim(0, 100)
+
+
 def _draw(page: PageInput, variant: Variant, key: str) -> PageFigure:
-    found, colours, path = page.metrics[key], colours_of(page.rows), page.folder / f"{key}.png"
-    numbers = [int(n) for n in found]
+    path = page.folder / f"{key}.png"
     with saved_figure(path, 7.2, 4.4) as figure:
         axes = figure.subplots()
-        for row in page.rows:
-            values, low, high = (
-                [100 * found[str(n)][row][name] for n in numbers] for name in ("r1", "r1_low", "r1_high")
-            )
-            axes.fill_between(numbers, low, high, color=colours[row], alpha=0.13, linewidth=0)
-            dashes = "--" if row in BASELINES else "-"
-            axes.plot(numbers, values, dashes, marker="o", markersize=4.5, color=colours[row], label=row)
-        chance = [100 * first_of(found[str(n)], "chance_r1") for n in numbers]
-        axes.plot(numbers, chance, ":", color="black", linewidth=1.2, label="chance")
-        axes.set_xticks(numbers)
+        draw_curves(axes, page.metrics[key], page.rows)
         axes.set_xlabel("effects in the chain (0: the stems' loudnesses alone)")
         axes.set_ylabel(f"R@1, {variant.words} (%)")
-        axes.set_ylim(0, 100)
         figure.legend(loc="outside right center", fontsize=9)
     return PageFigure(path, "R@1 by the number of effects", "R@1 by the number of effects; bands are 95% intervals.")
 

@@ -1,5 +1,9 @@
 """What is composed: genres whose tables can be read, and whole songs in all of them."""
 
+import hashlib
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,8 @@ from mixstyle.pipeline.synth.compose import compose
 from mixstyle.pipeline.synth.genre_patterns import Genre
 from mixstyle.pipeline.synth.genres import GENRES
 from mixstyle.pipeline.synth.music_theory import parse_progression
+from mixstyle.pipeline.synth.renderer import RENDERER_VERSION
+from mixstyle.pipeline.synth.voice import draw_voice
 
 
 @pytest.mark.parametrize("genre", GENRES, ids=lambda genre: genre.name)
@@ -47,3 +53,26 @@ def test_compositions_are_whole_songs() -> None:
     assert genres == {genre.name for genre in GENRES}
     assert np.all(np.mean(shares, axis=0) > 0.6)
     assert np.all(np.min(shares, axis=0) > 0.1)
+
+
+SONGS_OF_VERSION = {3: "f9402084a3dd0318c7e1a25825f3e37a2a5290748c04f1c199832e2f9674f669"}
+"""SHA-256 of what is composed and who sings it, by the renderer's version."""
+
+
+def rounded(value: object) -> object:
+    """Numbers to 1e-6 (seconds, dB, Hz): powers and logarithms differ by 1e-16 of themselves between processors."""
+    if isinstance(value, float):
+        return round(value, 6) + 0.0
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def test_a_version_of_the_renderer_composes_the_same_songs() -> None:
+    """Rendered songs are told apart by that number alone: whoever changes a song raises it, and adds a line above."""
+    songs = [asdict(compose(np.random.SeedSequence(seed), 24.0)) for seed in range(40)]
+    assert {song["genre"] for song in songs} == {genre.name for genre in GENRES}
+    kinds = sorted({song["voice"] for song in songs})
+    voices = [asdict(draw_voice(np.random.default_rng(place), kind)) for place, kind in enumerate(kinds)]
+    text = json.dumps(rounded([songs, voices]), sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest() == SONGS_OF_VERSION[RENDERER_VERSION]

@@ -25,6 +25,7 @@ from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator
+from mixstyle.stages.separate.parallelism import check_one_kind
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.profile import Settings
 
@@ -239,3 +240,11 @@ def test_a_clip_costs_its_own_chunks_and_seconds(tmp_path: Path, monkeypatch: py
     assert chunks[:-1] == [4] * (len(chunks) - 1)  # one queue: only the last batch is not full
     # each clip's seconds, and at most a chunk beyond them on either side
     assert sum(decoded) <= 2 * (RATE + 2 * chunk)
+
+
+def test_devices_are_of_one_kind() -> None:
+    """A processor and a GPU differ in last bits, and bytes hang on no device that happened to be free."""
+    check_one_kind([torch.device("cuda", 0), torch.device("cuda", 1)])
+    with pytest.raises(MixstyleError) as caught:
+        check_one_kind([torch.device("cpu"), torch.device("cuda", 0)])
+    assert (caught.value.code, "cpu,cuda:0" in caught.value.message) == ("bad-setting", True)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from helpers.evaluation import songs_without_audio
+from matplotlib.figure import Figure
 
 from mixstyle.pipeline.mixing.mix_chain import MixChain
 from mixstyle.stages.evaluate.tasks.metrics import SMALL_POOL, retrieval_of_halves
-from mixstyle.stages.evaluate.tasks.same_chain import same_chain
+from mixstyle.stages.evaluate.tasks.same_chain import draw_curves, same_chain
 from mixstyle.stages.evaluate.tasks.task import Cut, Part
 
 CHAINS = 40
@@ -93,3 +94,18 @@ def test_a_song_asks_with_the_mean_of_its_stretches() -> None:
     assert found["r1"] == 1
     assert found["chance_r1"] == pytest.approx(1 / 3)
     assert retrieval_of_halves(np.concatenate([by_chain[::3], other[::3]]), tuple(range(6)), "x")["r1"] < 1
+
+
+def test_curves_are_in_percent_with_their_intervals() -> None:
+    found = {
+        str(n): {row: {"r1": r1, "r1_low": r1 / 2, "r1_high": r1 + 0.1, "chance_r1": 0.025} for row in ("a", "b")}
+        for n, r1 in ((0, 0.25), (2, 0.5), (8, 0.75))
+    }
+    axes = Figure().add_subplot()
+    draw_curves(axes, found, ("a", "b"))
+    *curves, chance = [np.asarray(line.get_ydata()).tolist() for line in axes.lines]
+    assert curves == [[25, 50, 75]] * 2
+    assert chance == [2.5] * 3
+    corners = axes.collections[0].get_paths()[0].vertices
+    assert {(float(x), float(y)) for x, y in np.asarray(corners)} >= {(0, 12.5), (2, 25), (8, 37.5), (8, 85)}
+    assert axes.get_ylim() == (0, 100)

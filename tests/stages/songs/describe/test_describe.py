@@ -193,7 +193,11 @@ def test_the_page_shows_the_song_over_the_cached_ones(described: DescribedSong) 
         assert [np.asarray(line.get_xdata())[0] for line in dots] == [pytest.approx(value)]
         curve = next(line for line in curves[row].lines if line.get_marker() == "o")
         columns = [i for i, d in enumerate(DESCRIPTORS) if d.name.startswith(f"{stem}_octave")]
-        np.testing.assert_allclose(np.asarray(curve.get_ydata()), np.clip(described.values[columns], -55, 0))
+        drawn = np.asarray(curve.get_ydata())
+        np.testing.assert_allclose(drawn, np.clip(described.values[columns], -55, 0))
+        assert curves[row].get_ylim()[1] > max(drawn), "no point lies on the edge or beyond"
+    assert curves[0].get_ylim()[1] > 0, "dB of an octave that has all of the stem"
+    assert any(numbers(text.get_text())[-2:] == [described.clips, CLIP_S] for text in figure.texts), "what it is of"
     # the bands are the cached songs' 10th to 90th percentile
     edges = np.percentile(cached.values[:, relative_column("vocals")], [10, 90])
     bar = loudness.patches[0].get_window_extent().transformed(loudness.transData.inverted())
