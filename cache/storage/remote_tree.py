@@ -19,9 +19,12 @@ from mixstyle.cache.storage.locks import turn
 from mixstyle.cache.storage.place import AT_ONCE, RemotePlace
 from mixstyle.cache.storage.remote_store import Stored
 from mixstyle.cache.storage.writable import make_folder
+from mixstyle.pipeline.core.errors import MixstyleError
 
 Known = tuple[str, int, int, int]
 """Of a file of the copy: tag and length of the object that it is of, its own length, and its time of change in ns."""
+LOOKS = 5
+"""What was there at a look may be gone when it is read, as a part of an index that another machine has merged."""
 
 
 class RemoteTree(RemotePlace):
@@ -45,7 +48,23 @@ class RemoteTree(RemotePlace):
             self._write_known()
 
     def refresh(self) -> None:
-        """Brings the copy up to what is kept; where there is no root, the copy is empty."""
+        """Brings the copy up to what is kept; where there is no root, the copy is empty.
+
+        Raises MixstyleError ("in-use") where others remove, look after look, what was there a moment ago.
+        """
+        for _ in range(LOOKS):
+            try:
+                self._refresh()
+                return
+            except MixstyleError as error:
+                if error.code != "not-found":
+                    raise
+        raise MixstyleError(
+            f"{self.name}: another process changes it while it is read; when that has ended, run the command again",
+            code="in-use",
+        )
+
+    def _refresh(self) -> None:
         with self.turn():
             there = self.store.listed()
             ours = {name: stored for name, stored in there.items() if self._is_ours(name)}

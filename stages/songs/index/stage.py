@@ -53,9 +53,18 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
     if not folder.is_dir():
         raise not_there(folder, "folder")
     place = place_of_index(settings)
-    place.refresh()
-    with place.told():
-        return _indexed(in_folder(settings, place), place, folder, rebuild, ray)
+    try:
+        place.refresh()
+        with place.told():
+            return _indexed(in_folder(settings, place), place, folder, rebuild, ray)
+    except MixstyleError as error:
+        if error.remedy or not (error.code == "in-use" or (error.code == "not-found" and place.is_remote)):
+            raise
+        raise MixstyleError(
+            f"{place.name}: another process writes this index at the same time ({error.message}); when it has ended,",
+            code="in-use",
+            remedy=("index", str(folder), "--index", place.name),
+        ) from error
 
 
 def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray: RayOptions | None) -> SongIndex:

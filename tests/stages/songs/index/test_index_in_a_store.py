@@ -12,7 +12,10 @@ from helpers.small_encoder import SONG_S, embedding_profile
 from helpers.small_separator import write_songs
 
 import mixstyle
-from mixstyle.cache.song_index.place import is_of_index
+from mixstyle.cache.song_index.place import index_place, is_of_index
+from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.remote_store import RemoteStore
+from mixstyle.cache.storage.remote_tree import RemoteTree
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.stage import embedder_of
@@ -114,6 +117,55 @@ def test_a_damaged_part_is_named_and_embedded_again(server: str, local: Settings
     for path in (tmp_path / "kept").rglob(part):  # the copy of this machine: fetched again
         path.write_bytes(b"nothing")
     assert not verify(here).damages
+
+
+def test_a_part_that_another_machine_merges_between_look_and_copy_is_looked_for_again(
+    server: str, tmp_path: Path
+) -> None:
+    """Once it is gone and another is there; where that goes on, the reader is told to wait."""
+    url = f"s3://{BUCKET}/merged"
+    store = RemoteStore(url)
+    merges = 0
+
+    def put(number: int) -> None:
+        store.replace(f"songs-{number:08d}.parquet", f"part {number}".encode())
+
+    def merging(name: str) -> bool:
+        nonlocal merges
+        if merges and name == "settings.json":  # each look, after its list is there
+            merges -= 1
+            there = [part for part in store.listed() if part.startswith("songs-")]
+            put(1 + max(int(part[6:14]) for part in there))
+            store.remove(there)
+        return is_of_index(name)
+
+    store.replace("settings.json", b"{}")
+    put(0)
+    tree = RemoteTree(url, tmp_path / "copy", merging, "settings.json")
+    merges = 2
+    tree.refresh()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()} == {
+        "settings.json": b"{}",
+        "songs-00000002.parquet": b"part 2",
+    }
+    merges = 1000
+    with pytest.raises(MixstyleError) as caught:
+        RemoteTree(url, tmp_path / "another copy", merging, "settings.json").refresh()
+    assert (caught.value.code, url in str(caught.value)) == ("in-use", True)
+
+
+def test_the_loser_of_a_race_for_an_index_is_told_the_command_to_run(
+    server: str, local: Settings, tmp_path: Path
+) -> None:
+    settings = on_machine(local, tmp_path / "one", f"s3://{BUCKET}/raced")
+    with locked(index_place(settings.embed.index_dir, tmp_path / "one").folder, "mixstyle index"):
+        for raced, where in ((settings, f"s3://{BUCKET}/raced"), (local, str(local.embed.index_dir))):
+            with locked(local.embed.index_dir, "mixstyle index"), pytest.raises(MixstyleError) as caught:
+                index(raced, tmp_path / "music")
+            assert caught.value.code == "in-use"
+            assert caught.value.remedy == ("index", str(tmp_path / "music"), "--index", where)
+            assert "\n" not in caught.value.message
+    assert len(index(settings, tmp_path / "music").usable) == SONGS
 
 
 def test_names_of_an_index() -> None:
