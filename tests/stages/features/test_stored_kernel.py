@@ -55,7 +55,8 @@ def test_a_store_of_torchs_code_stays_so(stems: Path, monkeypatch: pytest.Monkey
     assert store_of(stems).made_with[KERNEL] == NAME
     by_kernel = store_of(stems).values()
     assert not np.array_equal(by_kernel, by_torch, equal_nan=True), "else the test tells nothing"
-    np.testing.assert_allclose(by_kernel, by_torch, rtol=0, atol=1e-3)
+    # sums of 44,100 float32 squares in another order move a power by sqrt(44100) 2^-24 = 1.3e-5, a level by 6e-5 dB
+    np.testing.assert_allclose(by_kernel, by_torch, rtol=0, atol=1e-4)
 
 
 def test_a_store_of_the_kernel_goes_on_without_it_and_tells(

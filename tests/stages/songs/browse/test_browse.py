@@ -65,7 +65,8 @@ def test_it_plays_the_song_and_the_stems_of_the_seconds_that_are_embedded(page_s
     separated = page_server._embedder.separator.separate([torch.from_numpy(whole.copy())])[0]
     for stem, expected in zip(STEMS, separated[..., starts[1] : starts[1] + CLIP].numpy(), strict=True):
         own = samples(page.get(stems["urls"][stem]).data)
-        np.testing.assert_allclose(own, np.clip(expected, -1, 1), atol=1e-3)
+        # the song and then its stems are rounded to 16 bits, half a step each; 1e-5 for sums in another order
+        np.testing.assert_allclose(own, np.clip(expected, -1, 1), atol=1.01 / 32_768 + 1e-5)
 
 
 def test_a_player_reads_pieces(page_server: Server) -> None:
@@ -141,7 +142,7 @@ def test_neighbours_are_the_nearest_with_reasons(page_server: Server) -> None:
     own = sorted(songs.percentile(values, 5) for values in songs.descriptors)
     assert own == pytest.approx([100 * (i + 0.5) / len(own) for i in range(len(own))])
     pair = page.json("/api/songs/2/beside/0")
-    assert pair["cosine"] == pytest.approx(float(cosines[0]), abs=5e-4)
+    assert pair["cosine"] == pytest.approx(float(cosines[0]), abs=5.01e-4)  # three decimals
 
 
 def test_a_song_that_is_gone_is_told_of_and_a_report_is_linked(page_settings: Settings, tmp_path: Path) -> None:
