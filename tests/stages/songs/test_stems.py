@@ -27,10 +27,13 @@ def test_stems_are_those_of_the_separator(tmp_path: Path) -> None:
     mix = torch.from_numpy(soundfile.read(music / "song 0.flac", dtype="float32")[0].T.copy())
     expected = separator.separate([mix])[0].numpy()
     found = np.stack([soundfile.read(written[0].folder / f"{stem}.wav", dtype="float32")[0].T for stem in STEMS])
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    # block by block: float32 sums of a network in other batches, -114 dBFS where its output is below 0.1
+    np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
     rest = mix.numpy() - expected.sum(0)
     told = 10 * math.log10(np.square(rest).sum() / np.square(mix.numpy()).sum())
-    assert written[0].residual_db == pytest.approx(told, abs=0.01)  # dB
+    assert written[0].residual_db == pytest.approx(
+        told, abs=1e-3
+    )  # dB; powers of 52,920 float32 samples: sqrt(52920) 2^-24 = 1.4e-5 of them, 6e-5 dB
 
 
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:

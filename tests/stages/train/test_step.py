@@ -74,8 +74,10 @@ def test_micro_batches_give_the_gradients_of_the_whole(shared: Path, dropout: fl
         assert not torch.allclose(found[0][1], found[1][1], atol=1e-4)
         return
     for loss, grads in found[1:]:
-        assert loss == pytest.approx(found[0][0], abs=1e-5)
-        torch.testing.assert_close(grads, found[0][1], atol=1e-5, rtol=1e-4)  # float32 sums in another order
+        # float32 sums in another order: 2^-24 of a loss near 2 in each of some ten sums, and of gradients up to 0.7 in
+        # sums over 4 clips and their frames: 1e-5 of the largest
+        assert loss == pytest.approx(found[0][0], abs=2e-6)
+        torch.testing.assert_close(grads, found[0][1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("items", "parts"), [(4, 2), (5, 2), (6, 3), (24, 5), (3, 8), (1, 4), (7, 1)])
@@ -135,7 +137,8 @@ def test_a_shared_chain_is_on_other_content(shared: Path) -> None:
         tracks = [source(place, clips, item, frames) for place in range(3)]
         assert tracks[0] == tracks[2] == item.track_id
         assert tracks[1] not in ("?", item.track_id), "the positive should be of another song"
-        torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-3, rtol=1e-3)
+        # described in batches of other sizes: sums of float32 squares in another order move a level by 6e-5 dB
+        torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-4, rtol=0)
 
 
 def test_two_axes_share_song_and_chain(shared: Path) -> None:
@@ -229,8 +232,9 @@ def test_the_learning_rate_rises_and_falls(shared: Path) -> None:
     rates = [float(row["learning_rate"]) for row in rows_of(folder)]
     # half a cosine over the four steps that are left of six
     expected = [base / 2, base, *(base * (1 + np.cos(np.pi * k / 4)) / 2 for k in range(4))]
-    assert rates == pytest.approx(expected, rel=1e-6)
-    assert learning_rate(settings.train, 6, 6) == pytest.approx(0, abs=1e-12)
+    # the table has nine digits: half a unit in the last
+    assert rates == pytest.approx(expected, rel=5.1e-9)
+    assert learning_rate(settings.train, 6, 6) == pytest.approx(0, abs=1e-18)  # (1 + cos(pi)) / 2 of 0.003, in float64
 
 
 @pytest.mark.slow

@@ -109,13 +109,15 @@ def test_anchor_positive_and_negative_are_what_they_should_be(shared: Path) -> N
     store = FeatureStore.open(settings.features.features_path)
     rows = store.rows([track.clips[i].row for i in found])
     np.testing.assert_array_equal(item.descriptors[:2].numpy(), rows)
-    torch.testing.assert_close(item.descriptors[2:], describe(item.stems[2:]), atol=1e-3, rtol=1e-3)
+    # described in batches of other sizes: sums of float32 squares in another order move a level by 6e-5 dB
+    torch.testing.assert_close(item.descriptors[2:], describe(item.stems[2:]), atol=1e-4, rtol=0)
 
 
 def test_crops_are_described_as_crops(shared: Path) -> None:
     item = item_of(reader(settings_of(shared / "data"), 44_100), (0, 1, 1))
     assert item.stems.shape[-1] == 44_100
-    torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-3, rtol=1e-3)
+    # described in batches of other sizes: sums of float32 squares in another order move a level by 6e-5 dB
+    torch.testing.assert_close(item.descriptors, describe(item.stems), atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")

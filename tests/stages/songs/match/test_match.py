@@ -73,6 +73,7 @@ def test_a_stem_that_rests_in_half_of_the_clips_is_as_loud_as_where_it_plays() -
         loudness = lufs(joined[stem])
         # gates and filters in float32: 0.05 LU, as `describe` promises
         assert values[COLUMN[f"{name}_loudness_lufs"]] == pytest.approx(loudness, abs=0.05)
+        # a difference of two
         assert values[COLUMN[f"{name}_relative_loudness_lu"]] == pytest.approx(loudness - lufs(joined.sum(0)), abs=0.1)
     two[1:] = one[1:] = 0.0
     assert song_values([one, two])[COLUMN["bass_relative_loudness_lu"]] == -60
@@ -87,7 +88,8 @@ def test_a_match_is_near_and_no_louder(
     matched, rendered = match(settings, folder / "mine", [folder / "reference"], outputs)
     reference = sum(read(folder / "reference" / f"{stem}.wav") for stem in STEMS)
     made = read(tmp_path / "matched.wav")
-    assert lufs(made) == pytest.approx(lufs(np.asarray(reference)), abs=0.1)  # LU
+    # LU: two meters of 0.05 each, pyloudnorm here and ours that set the gain
+    assert lufs(made) == pytest.approx(lufs(np.asarray(reference)), abs=0.1)
     oversampled = np.abs(signal.resample_poly(made, 8, 1, axis=-1)).max()
     assert 20 * math.log10(oversampled) < -1 + 0.1  # another interpolator: BS.1770's errs by up to 0.1 dB or so
     assert rendered.after.true_peak_dbtp <= -1
@@ -97,11 +99,12 @@ def test_a_match_is_near_and_no_louder(
     assert np.abs(parts - made).max() < 4 / 2**23  # six roundings to 24 bits
     pair = [read(tmp_path / "ab" / f"{name}.wav") for name in ("before", "after")]
     assert pair[0].shape == pair[1].shape == made.shape
-    assert lufs(pair[0]) == pytest.approx(lufs(pair[1]), abs=0.05)
+    # each is brought to one loudness by our meter, and measured by pyloudnorm, which differ by 0.05 LU at most each
+    assert lufs(pair[0]) == pytest.approx(lufs(pair[1]), abs=0.1)
     chain = read_chain(tmp_path / "chain.json")
     assert chain.strips == matched.chain.strips
     told = chain.measured["descriptors"]["bass_relative_loudness_lu"]
-    assert told["after"] == pytest.approx(told["reference"], abs=0.4)
+    assert told["after"] == pytest.approx(told["reference"], abs=0.1)  # LU, two meterings
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
     (told,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("bass: "))
     assert chain.strips[1].gain_db > 0
