@@ -1,7 +1,7 @@
-"""Center and scale of descriptors, which neither outliers nor constants upset; and those of a song, over its clips."""
+"""Center and scale of descriptors, which neither outliers nor constants upset."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.errors import MixstyleError
 
@@ -31,12 +31,3 @@ def robust_statistics(values: NDArray[np.floating]) -> tuple[NDArray[np.float32]
     low, median, high = np.percentile(rows, [25, 50, 75], axis=0)
     scale = np.maximum((high - low) / IQR_OF_NORMAL, DEVIATION_FLOOR * rows.std(axis=0))
     return median.astype(np.float32), np.maximum(scale, SCALE_FLOOR).astype(np.float32)
-
-
-def song_descriptors(clips: ArrayLike) -> NDArray[np.float32]:
-    """A song's own descriptors `[D]`, of its clips' `[n, D]`: the median of each.
-
-    >>> song_descriptors([[1.0, 5.0], [2.0, 6.0], [9.0, 6.0]])
-    array([2., 6.], dtype=float32)
-    """
-    return np.median(np.asarray(clips), axis=0).astype(np.float32)

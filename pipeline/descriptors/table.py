@@ -15,6 +15,10 @@ from mixstyle.pipeline.descriptors.descriptor import Descriptor, Group, declared
 DESCRIPTORS_VERSION: int = 2
 """Counts up whenever a value changes its meaning, so that stores made before are told apart."""
 
+SONG_VALUES_VERSION: int = 2
+"""Of the rule for a song's own descriptors (`song_values`). 1: medians of its clips', loudnesses too. 2: loudnesses
+over the clips in which a stem plays."""
+
 
 def _discovered() -> tuple[Group, ...]:
     for module in iter_modules(package.__path__):

@@ -18,6 +18,7 @@ from mixstyle.pipeline.descriptors.k_weighting import k_weighting_sections
 from mixstyle.pipeline.descriptors.loudness import gated_loudness, weighted_step_power
 from mixstyle.pipeline.descriptors.mono import SEPARATED_DB, is_mono
 from mixstyle.pipeline.descriptors.presence import is_present
+from mixstyle.pipeline.descriptors.song_values import loudness_of_clips
 from mixstyle.pipeline.descriptors.spectrum import bin_shares, hann, mean_square_per_bin
 
 Floats = NDArray[np.float64]
@@ -98,7 +99,7 @@ class MixProfile:
 def measure_profile(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> MixProfile:
     """The profile of a song's clips, [4, 2, T] each. Raises ValueError where they are too short for a loudness."""
     powers = np.mean([_powers(clip.double(), sample_rate) for clip in clips], axis=0)
-    lufs, mix_lufs = joined_loudness(clips, sample_rate)
+    lufs, mix_lufs = song_loudness(clips, sample_rate)
     mix = torch.cat([clip.float() for clip in clips], -1).sum(0)
     mid, side = (float((mix[0] + sign * mix[1]).double().square().sum()) for sign in (1, -1))
     mono = is_mono(mid, side, SEPARATED_DB)
@@ -111,11 +112,12 @@ def stem_power(clips: Sequence[NDArray[np.floating]], sample_rate: int = SAMPLE_
     return StemPower(*np.mean(found, axis=0))
 
 
-def joined_loudness(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> tuple[Floats, float]:
-    """Integrated loudness in LUFS of a song's clips [4, 2, T] in one: of each stem [4], and of their sum."""
-    joined = torch.cat([clip.float() for clip in clips], -1)
-    power, of_sum = weighted_step_power(joined, sample_rate)
-    return gated_loudness(power).double().numpy(), float(gated_loudness(of_sum))
+def song_loudness(clips: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> tuple[Floats, float]:
+    """Loudness in LUFS of a song by its clips [4, 2, T], as `song_descriptors` has it: of each stem [4], and of their
+    sum."""
+    powers = [weighted_step_power(clip.float(), sample_rate) for clip in clips]
+    stems = [gated_loudness(power).double().numpy() for power, _ in powers]
+    return loudness_of_clips(stems), float(loudness_of_clips([float(gated_loudness(of_sum)) for _, of_sum in powers]))
 
 
 def mean_profile(profiles: Sequence[MixProfile]) -> MixProfile:

@@ -7,7 +7,27 @@ import sys
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.bands_and_floors import ACTIVE_DB, CROSSOVER_HZ, RMS_FLOOR_DBFS
+from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU
+from mixstyle.pipeline.descriptors.song_values import RELATIVE_GATE_LU
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, DESCRIPTORS_VERSION, GROUPS
+
+_SONGS = f"""## A song's own values
+
+A song is described by its clips. Its own values, in `describe`, `compare`, `search`, `match` and an index, are the
+medians of its clips' values, but for a stem's two loudnesses. These are means of power over the clips in which the stem
+plays, by the two gates of BS.1770-4 applied to clips: {LOUDNESS_FLOOR_LUFS:g} LUFS, and {-RELATIVE_GATE_LU:g} LU below
+the mean of the rest. The loudness of the mix, which the second one is relative to, follows in the same way.
+
+A song has a stem where its loudness is less than {-ABSENT_LU:g} LU below that of the mix. So a singer who sings in a
+third of the clips is there. By medians of loudnesses, as an index of before has them, she is not. On 156 songs of
+eight game soundtracks (12 clips of 10 s, the small separator) medians find vocals in 92 songs, and this rule in 128;
+bass in 153 and 154, drums in 143 and 145, other in 156 and 156. Whether somebody sings was judged by another separator
+(Spleeter with two stems: its vocals within 15 dB of the mix in one of six clips), for 76 songs drawn by lot: yes in 11
+of 24 songs in which both rules find vocals, in 13 of 36 in which this one alone does, and in 1 of 16 in which neither
+does. So medians miss about a quarter of the songs with singing, and are right hardly more often (46% against 43%):
+where the small separator hears vocals, more often than not nobody sings.
+"""
 
 
 def markdown() -> str:
@@ -23,7 +43,7 @@ def markdown() -> str:
             lines.append(f"| `{d.kind}` | {d.unit} | {moves} | {formula} | {d.source} |")
         lines.append("")
     names = [d.name for d in DESCRIPTORS]
-    lines += ["## Columns", "", "In order, as the store and `describe` give them:", ""]
+    lines += [_SONGS, "## Columns", "", "In order, as the store and `describe` give them:", ""]
     lines += [f"{i}. `{name}`" for i, name in enumerate(names)]
     return "\n".join(lines) + "\n"
 

@@ -1,11 +1,25 @@
 """By which versions of the rules a folder was begun, which it is then finished by."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.table import SONG_VALUES_VERSION
+
+
+@dataclass(frozen=True)
+class SongRules:
+    """Versions of two rules. cutting: how songs are cut into clips. values: how a song's own descriptors follow from
+    those of its clips."""
+
+    cutting: int = CUTTING_VERSION
+    values: int = SONG_VALUES_VERSION
+
+
+PRESENT = SongRules()
 
 
 def cutting_version_of(stems_dir: Path) -> int:
@@ -16,6 +30,13 @@ def cutting_version_of(stems_dir: Path) -> int:
 def listing_version_of(stems_dir: Path) -> int:
     """The version of the rule by which a folder of stems was begun: which files of its music folder are tracks."""
     return _version_of(stems_dir, "listing_version", LISTING_VERSION, "its tracks were listed")
+
+
+def rules_of_index(index_dir: Path) -> SongRules:
+    """The rules that an index was begun by; the present ones where nothing is there yet."""
+    done = "the descriptors of its songs were made"
+    values = _version_of(index_dir, "song_values_version", SONG_VALUES_VERSION, done)
+    return SongRules(cutting_version_of(index_dir), values)
 
 
 def _version_of(stems_dir: Path, name: str, present: int, done: str) -> int:

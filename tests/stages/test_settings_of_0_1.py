@@ -30,7 +30,7 @@ from mixstyle.stages.demo_songs.listing import stored_provenance, stored_setting
 from mixstyle.stages.features.provenance import stale_reasons
 from mixstyle.stages.separate.provenance import Streams
 from mixstyle.stages.separate.provenance import provenance_of as separate_provenance
-from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
+from mixstyle.stages.separate.rule_versions import SongRules, cutting_version_of, listing_version_of
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.songs.embed.provenance import index_provenance
 from mixstyle.stages.songs.embed.stage import embedder_of
@@ -104,7 +104,7 @@ def test_features(tmp_path: Path, version: int, reasons: list[str]) -> None:
 
 
 def test_index(settings: Settings) -> None:
-    with embedder_of(settings, cutting_version=1) as embedder:
+    with embedder_of(settings, rules=SongRules(1, 1)) as embedder:
         now = index_provenance(embedder.fingerprint, settings.separate.data_path)
     inputs = {name: now.made_from[name] for name in ("encoder", "separator", "music")}
     assert differences(stored("index", inputs), now) == []

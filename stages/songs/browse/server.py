@@ -22,6 +22,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted, printable
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.pages import page_paths
+from mixstyle.stages.separate.rule_versions import rules_of_index
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.browse.app import About, App, Parts, day_of
 from mixstyle.stages.songs.browse.dropped import Dropped
@@ -32,7 +33,7 @@ from mixstyle.stages.songs.browse.matching import Matching
 from mixstyle.stages.songs.browse.songs import Library, Songs, Track
 from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.index.reach import reached_index
-from mixstyle.stages.songs.index.stage import check_index, cutting_version_of_index, open_index
+from mixstyle.stages.songs.index.stage import check_index, open_index
 
 WHY_NOT = (
     "this server is open to other machines, so it takes no songs and no matches; start it with --take-songs to allow it"
@@ -69,7 +70,7 @@ class Server:
         check_host(host)
         with reached_index(settings) as here:
             check_index(here)  # before the networks are loaded
-            self._embedder = embedder_of(here, cutting_version=cutting_version_of_index(here))
+            self._embedder = embedder_of(here, rules=rules_of_index(here.embed.index_dir))
             index, root = open_index(here, self._embedder)
         self.songs = Songs(index, root)
         self.folder = Path(tempfile.mkdtemp(prefix="mixstyle-browse-"))

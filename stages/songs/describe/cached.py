@@ -12,14 +12,14 @@ from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.descriptors.presence import is_meaningful
-from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
+from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.stages.songs.describe.song import CachedSongs
 
 AGAIN = ("features", "--rebuild")
 
 
 def cached_songs(where: Path | Place) -> CachedSongs:
-    """The songs of a store, in a folder, behind a URL or at a place: medians over their clips.
+    """The songs of a store, in a folder, behind a URL or at a place.
 
     Raises MixstyleError where there is none ("step-missing"), or where it is damaged, of other descriptors than those
     of this mixstyle ("misfit"), or empty.

@@ -48,7 +48,7 @@ def draw(song: DescribedSong, cached: CachedSongs | None) -> Figure:
     _masking(figure.add_subplot(grid[0, 8:]), song)
     for place, stem in enumerate(STEMS):
         _curve(figure.add_subplot(grid[1, 3 * place : 3 * place + 3]), song, cached, stem, first=place == 0)
-    measured = f"median of {song.clips} clips of {song.clip_s:g} s" if song.clips > 1 else f"{song.clip_s:.1f} s"
+    measured = f"{song.clips} clips of {song.clip_s:g} s" if song.clips > 1 else f"{song.clip_s:.1f} s"
     figure.text(0.02, 0.965, label(song.name, 80), fontsize=16, fontweight="bold", va="center")
     figure.text(0.02, 0.928, f"{song.loudness} · stems: {measured}", color=GREY, va="center")
     handles: list[Artist] = [Line2D([], [], color="black", marker="o", linewidth=2, label="this song")]

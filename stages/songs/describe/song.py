@@ -14,7 +14,7 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
 @dataclass(frozen=True)
 class CachedSongs:
-    """Descriptors [songs, D] of the songs in the store, medians over their clips.
+    """Descriptors [songs, D] of the songs in the store, of their clips by `song_descriptors`.
 
     separator: what made their stems. cutting_version: of the rule that cut them.
     """

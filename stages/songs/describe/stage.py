@@ -1,7 +1,7 @@
 """`mixstyle describe`: the descriptors of songs, for people: a table, a figure, and percentiles among cached songs.
 
-A song is read as the cached ones were (`mixstyle.stages.songs.clips`), and a value is the median over its clips, here
-as there: so its percentile is among songs like with like. Its loudness is that of all of the song.
+A song is read as the cached ones were (`mixstyle.stages.songs.clips`), and its values follow from its clips by the same
+rule (`song_descriptors`): so its percentile is among songs like with like. Its loudness is that of all of the song.
 """
 
 import csv
@@ -24,7 +24,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.core.text import as_utf8
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
-from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
+from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import ANY_FOLDER, completed
 from mixstyle.stages.common.descriptor_kernel import describe

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import Decoder
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
-from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
+from mixstyle.pipeline.descriptors.song_values import song_descriptors
+from mixstyle.pipeline.descriptors.table import SONG_VALUES_VERSION
 from mixstyle.pipeline.encoder.embed_clips import embed_clips, song_embedding
 from mixstyle.pipeline.separation.msst import digest
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
@@ -34,6 +34,7 @@ from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, 
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.separators import other_separator
+from mixstyle.stages.separate.rule_versions import PRESENT, SongRules
 from mixstyle.stages.settings.refusals import build
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.arrays import Audio, as_mixture, as_stems, check_rate
@@ -53,7 +54,7 @@ class EmbeddedSong:
     """embedding: [E], of unit length. clips: of each clip [n, E], of unit length too. descriptors: [n, D], in their own
     units, named by `mixstyle.DESCRIPTORS`. starts_s: where the clips begin. loudness: of all of the song, where it was
     measured. note: what the file holds less than its header says, or empty. clip_s: how long the clips are. given:
-    whether the stems were given, not separated. Every value is finite."""
+    whether the stems were given, not separated. values_version: of the rule for `values`. Every value is finite."""
 
     name: str
     duration_s: float
@@ -65,6 +66,7 @@ class EmbeddedSong:
     note: str = ""
     clip_s: float = 0.0
     given: bool = False
+    values_version: int = SONG_VALUES_VERSION
 
     def __repr__(self) -> str:
         size = f"{counted(len(self.starts_s), 'clip')}, {len(self.embedding)} dimensions"
@@ -72,15 +74,15 @@ class EmbeddedSong:
 
     @cached_property
     def values(self) -> NDArray[np.float32]:
-        """The song's own descriptors [D]: medians over its clips."""
-        return song_descriptors(self.descriptors.numpy())
+        """The song's own descriptors [D], of its clips'."""
+        return song_descriptors(self.descriptors.numpy(), self.values_version)
 
 
 class Embedder:
     """An encoder and the separator before it; `mixstyle.load` makes one. For one thread at a time.
 
     options: how songs are cut (`clip_s`, `clips_per_track`, `seed`, `silence_lufs`) and separated (`batch_chunks`,
-    `streams`, `threads`). cutting_version, measure, cached: as `SongReader` has them.
+    `streams`, `threads`). rules: of cutting, and of songs' descriptors. measure, cached: as `SongReader` has them.
     """
 
     def __init__(
@@ -90,13 +92,14 @@ class Embedder:
         options: SeparateSettings,
         device: torch.device,
         *,
-        cutting_version: int = CUTTING_VERSION,
+        rules: SongRules = PRESENT,
         measure: bool = False,
         cached: CachedStems | None = None,
     ) -> None:
         self.encoder, self.separator, self.options, self.device = encoder, separator, options, device
-        self.reader = SongReader(options, separator, cutting_version=cutting_version, measure=measure, cached=cached)
-        self._measuring = SongReader(options, separator, cutting_version=cutting_version, measure=True, cached=cached)
+        self.rules = rules
+        self.reader = SongReader(options, separator, cutting_version=rules.cutting, measure=measure, cached=cached)
+        self._measuring = SongReader(options, separator, cutting_version=rules.cutting, measure=True, cached=cached)
         self._decoder: Decoder | None = None
 
     def __repr__(self) -> str:
@@ -111,7 +114,7 @@ class Embedder:
     def fingerprint(self) -> dict[str, str | int | float]:
         """What embeddings follow from: those of equal fingerprints may be compared."""
         weights = digest(self.encoder.encoder.state_dict())
-        return embedding_fingerprint(weights, self.separator.fingerprint, self.options, self.reader.cutting.version)
+        return embedding_fingerprint(weights, self.separator.fingerprint, self.options, self.rules)
 
     def embed(self, music: Music | Sequence[Music], *, sample_rate: int = SAMPLE_RATE) -> Tensor:
         """The embedding [E] of one piece of music; [N, E] of a list, and of mixtures [N, 2, T]. Of unit length.
@@ -183,6 +186,7 @@ class Embedder:
             clips.note,
             clips.clip_s,
             clips.given,
+            self.rules.values,
         )
 
     def close(self) -> None:

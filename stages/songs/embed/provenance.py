@@ -12,6 +12,7 @@ from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS_VERSION
 from mixstyle.stages.common.assets import shipped
+from mixstyle.stages.separate.rule_versions import SongRules
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -21,13 +22,13 @@ INPUTS = {"encoder": "the encoder has changed", "separator": "the separator has 
 
 
 def embedding_fingerprint(
-    encoder: str, separator: str, options: SeparateSettings, cutting_version: int
+    encoder: str, separator: str, options: SeparateSettings, rules: SongRules
 ) -> dict[str, str | int | float]:
-    """What embeddings follow from: those of equal fingerprints may be compared. encoder: the digest of its weights.
-    separator: its fingerprint."""
+    """What embeddings and songs' descriptors follow from: those of equal fingerprints may be compared. encoder: the
+    digest of its weights. separator: its fingerprint."""
     cut = {name: getattr(options, name) for name in ("clip_s", "clips_per_track", "seed", "silence_lufs")}
-    if cutting_version > 1:
-        cut["cutting_version"] = cutting_version
+    versions = {"cutting_version": rules.cutting, "song_values_version": rules.values}
+    cut |= {name: version for name, version in versions.items() if version > 1}
     return {"encoder": encoder, "separator": separator, **cut}
 
 
@@ -36,8 +37,7 @@ def index_provenance(fingerprint: Mapping[str, Any], root: Path) -> Provenance:
     folder."""
     made_from = {name: fingerprint[name] for name in INPUTS}
     versions = {"descriptors_version": DESCRIPTORS_VERSION}
-    if "cutting_version" in fingerprint:
-        versions["cutting_version"] = fingerprint["cutting_version"]
+    versions |= {name: fingerprint[name] for name in ("cutting_version", "song_values_version") if name in fingerprint}
     cut = {name: value for name, value in fingerprint.items() if name not in made_from | versions}
     return Provenance("index", cut, versions, {**made_from, "music": root.as_posix()}, section="separate")
 

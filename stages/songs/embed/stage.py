@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import atomic_write, write_json, write_text
 from mixstyle.cache.storage.writable import check_file
@@ -22,6 +21,7 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, other_separator
 from mixstyle.stages.presentation.values import as_csv, rounded
 from mixstyle.stages.separate.cutting import cutting_rule
+from mixstyle.stages.separate.rule_versions import PRESENT, SongRules
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
@@ -34,10 +34,10 @@ VERSION = 1
 """Of the JSON file."""
 
 
-def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, measure: bool = False) -> Embedder:
+def embedder_of(settings: Settings, *, rules: SongRules = PRESENT, measure: bool = False) -> Embedder:
     """The encoder and separator of a profile, which takes the stems that its `separate.stems_dir` holds.
 
-    cutting_version: of the rule that cuts songs. measure: the loudness of whole songs too. Raises MixstyleError for
+    rules: those of the index, where there is one. measure: the loudness of whole songs too. Raises MixstyleError for
     files that are missing or wrong.
     """
     device = resolve_device(settings.embed.device)
@@ -51,15 +51,15 @@ def embedder_of(settings: Settings, *, cutting_version: int = CUTTING_VERSION, m
         )
     if told := other_separator(encoder, separator):
         note(told)
-    cached = cached_stems(settings, separator, cutting_rule(chosen, cutting_version))
-    return Embedder(encoder, separator, chosen, device, cutting_version=cutting_version, measure=measure, cached=cached)
+    cached = cached_stems(settings, separator, cutting_rule(chosen, rules.cutting))
+    return Embedder(encoder, separator, chosen, device, rules=rules, measure=measure, cached=cached)
 
 
 def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
     """Embeds songs and writes them in the order given; how many there are.
 
     songs: files, folders of stems, or folders of music, which stand for the files in them. Parquet: a row a song with
-    `path`, `duration_s`, `embedding` and a column for each descriptor (medians over the clips). NumPy: [N, E] float32,
+    `path`, `duration_s`, `embedding` and a column for each descriptor (of the song). NumPy: [N, E] float32,
     and the paths in a text file beside it (`NAME.paths.txt`), a line each. CSV and JSON: the same as Parquet, the
     embedding as columns `e0`, `e1`, ... and as a list. Names that are no UTF-8 get backslashes, and so do line ends and
     other controls in the text file, where a backslash is doubled. Songs that cannot be read are told, left out, and

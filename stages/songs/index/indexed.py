@@ -17,7 +17,7 @@ from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.storage.provenance import SETTINGS, differences
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
-from mixstyle.stages.separate.rule_versions import cutting_version_of
+from mixstyle.stages.separate.rule_versions import rules_of_index
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.provenance import embedding_fingerprint, embedding_models, index_provenance, read_index
 from mixstyle.stages.songs.given import music_of
@@ -55,8 +55,8 @@ def known_song(settings: Settings, song: Path) -> tuple[KnownSong, SongIndex, Pa
         return None
     try:
         stored, root = read_index(place / SETTINGS)
-        version = cutting_version_of(place)
-        now = index_provenance(embedding_fingerprint(**facts, options=settings.separate, cutting_version=version), root)
+        rules = rules_of_index(place)
+        now = index_provenance(embedding_fingerprint(**facts, options=settings.separate, rules=rules), root)
         if differences(stored, now):
             return None
         songs = SongIndex(place)

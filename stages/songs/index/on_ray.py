@@ -1,7 +1,7 @@
 """Songs of `index` embedded on a Ray cluster; the command that was given is the driver, and writes the index."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mixstyle.stages.cluster.mixed import note_mixed_at
 from mixstyle.stages.cluster.ray_pool import RayOptions, made_on
 from mixstyle.stages.separate.machine_kind import machine_kind
 from mixstyle.stages.separate.provenance import MACHINE
+from mixstyle.stages.separate.rule_versions import SongRules
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.embedder import Embedder
 
@@ -28,7 +29,7 @@ def embedded_on_ray(
     root: Path,
     wanted: list[str],
     files: dict[str, tuple[int, int]],
-    cutting_version: int,
+    rules: SongRules,
     place: Place,
 ) -> Iterator[tuple[IndexedSong, str]]:
     """Songs as the index has them, and what is to be noted of each, as they come.
@@ -42,7 +43,7 @@ def embedded_on_ray(
 
     def request(device: str, threads: int) -> Mapping[str, Any]:
         own = replace(settings, embed=replace(settings.embed, device=device), separate=replace(chosen, threads=threads))
-        made = {"root": str(root), "cutting_version": cutting_version, MACHINE: machine_kind(embedder.device)}
+        made = {"root": str(root), "rules": asdict(rules), MACHINE: machine_kind(embedder.device)}
         return request_of("mixstyle.stages.songs.index.rows:SongMaker", own, made)
 
     bunches = [wanted[place : place + SONGS_AT_ONCE] for place in range(0, len(wanted), SONGS_AT_ONCE)]

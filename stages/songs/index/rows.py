@@ -11,6 +11,7 @@ import numpy as np
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.song_index.index import IndexedSong
 from mixstyle.stages.separate.machine_kind import other_kind
+from mixstyle.stages.separate.rule_versions import SongRules
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.embedder import EmbeddedSong
 from mixstyle.stages.songs.embed.stage import embedder_of
@@ -29,12 +30,12 @@ def row_of_song(path: str, stat: tuple[int, int], found: EmbeddedSong | Unreadab
 class SongMaker:
     """`cluster.actor.Maker` of `index`: a part is some songs, `(path, bytes, modified_ns)` each.
 
-    options: `root` of the music, `cutting_version`, and `machine`, the kind that the command was given on.
+    options: `root` of the music, `rules`, and `machine`, the kind that the command was given on.
     """
 
     def __init__(self, settings: Settings, options: Mapping[str, Any], stack: ExitStack) -> None:
-        version = options["cutting_version"]
-        self._embedder = stack.enter_context(embedder_of(settings, cutting_version=version, measure=True))
+        rules = SongRules(**options["rules"])
+        self._embedder = stack.enter_context(embedder_of(settings, rules=rules, measure=True))
         self._root, self._workers = Path(options["root"]), settings.embed.workers
         self.machine = other_kind({"machine": options["machine"]}, self._embedder.device)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.song_index.index import NEAREST, STATE, IndexedSong, SongIndex
 from mixstyle.cache.song_index.place import LEFT_OUT, index_place
 from mixstyle.cache.storage.atomic import write_text
@@ -24,7 +23,7 @@ from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.separate.rule_versions import cutting_version_of
+from mixstyle.stages.separate.rule_versions import PRESENT, rules_of_index
 from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.embedder import Embedder
@@ -72,10 +71,10 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
     here, root = place.folder, folder.resolve()
     begun = (here / SETTINGS).exists()
     files = files_of(root)
-    version = CUTTING_VERSION if rebuild else cutting_version_of_index(settings)
+    rules = PRESENT if rebuild else rules_of_index(here)
     local = with_encoder(settings)  # other machines fetch their own
     models = embedding_models(local)
-    with locked(here, "mixstyle index"), embedder_of(local, cutting_version=version, measure=True) as embedder:
+    with locked(here, "mixstyle index"), embedder_of(local, rules=rules, measure=True) as embedder:
         outputs = [*place.outputs(("songs-", LEFT_OUT)), here / NEAREST, here / STATE]
         settle = functools.partial(
             guard,
@@ -99,7 +98,7 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
         if ray is None:
             made = _embedded(embedder, root, wanted, files, settings.embed.workers)
         else:
-            made = embedded_on_ray(ray, settings, embedder, root, wanted, files, version, place)
+            made = embedded_on_ray(ray, settings, embedder, root, wanted, files, rules, place)
         _add(songs, made, len(wanted), left_out)
         songs.keep(files)
         songs.write_nearest()
@@ -112,11 +111,6 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
     if not songs.usable:
         raise MixstyleError(f"{folder}: none of its {len(files)} music files can be used", code="no-music")
     return songs
-
-
-def cutting_version_of_index(settings: Settings) -> int:
-    """The version of the rule that an index's songs were cut by, by which it goes on; the present one for a new one."""
-    return cutting_version_of(settings.embed.index_dir)
 
 
 def open_index(settings: Settings, embedder: Embedder | None = None) -> tuple[SongIndex, Path]:

@@ -12,7 +12,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.stage_status import StageStatus, helping, not_opened
-from mixstyle.stages.separate.rule_versions import cutting_version_of
+from mixstyle.stages.separate.rule_versions import rules_of_index
 from mixstyle.stages.settings.kept import encoder_file, with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.provenance import (
@@ -80,13 +80,11 @@ def _now(settings: Settings, root: Path) -> Provenance:
     The two are loaded only where nobody has loaded these files before. Raises MixstyleError for files that are missing
     or wrong.
     """
-    version = cutting_version_of(settings.embed.index_dir)
+    rules = rules_of_index(settings.embed.index_dir)
     settings = with_encoder(settings)
     models = embedding_models(settings)
     if models is not None and (known := models.facts()):
-        return index_provenance(
-            embedding_fingerprint(**known, options=settings.separate, cutting_version=version), root
-        )
+        return index_provenance(embedding_fingerprint(**known, options=settings.separate, rules=rules), root)
     import torch
 
     from mixstyle.cache.models.exports import load_encoder
@@ -100,7 +98,7 @@ def _now(settings: Settings, root: Path) -> Provenance:
             "separate.input=stems: an index takes mixtures; give --set separate.input=mixtures", code="bad-setting"
         )
     encoder = load_encoder(encoder_file(settings), device)
-    found = Embedder(encoder, separator, chosen, device, cutting_version=version).fingerprint
+    found = Embedder(encoder, separator, chosen, device, rules=rules).fingerprint
     keep_models(models, found)
     return index_provenance(found, root)
 

@@ -16,19 +16,17 @@ from mixstyle.cache.match_chain import MatchChain
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.bands_and_floors import RATIO_LIMIT_DB
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.presence import has_stem
-from mixstyle.pipeline.descriptors.robust_statistics import song_descriptors
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
+from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
 from mixstyle.pipeline.matching.estimate import Estimate, estimate
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, Searched, search_effects
 from mixstyle.pipeline.matching.on_the_mix import mix_strip
-from mixstyle.pipeline.matching.profile import MixProfile, joined_loudness, mean_profile, measure_profile
+from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile
 from mixstyle.pipeline.matching.render import Levels, SongRunner, strip_levels
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.descriptor_kernel import describe
@@ -50,7 +48,7 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True, repr=False)
 class SongMatch:
-    """A match before it is rendered. chain: what is set. before, reference: descriptors [D], medians over clips (of
+    """A match before it is rendered. chain: what is set. before, reference: a song's own descriptors [D] (of
     several references their mean). reference_loudness: of each reference, all of it."""
 
     chain: MatchChain
@@ -168,12 +166,12 @@ def make_match(
     if not keep:
         stereo = not (song.look.mono or mine.mono or theirs.mono)
         chain = replace(chain, mix=_mix_strip(chain.strips, clips, references, amount, stereo=stereo))
-    values = [song_values(one.stems, profile) for one, profile in zip(references, profiles, strict=True)]
+    values = [song_values(one.stems) for one in references]
     return SongMatch(
         chain,
         song,
         clips,
-        song_values(clips.stems, mine),
+        song_values(clips.stems),
         np.mean(values, axis=0).astype(np.float32),
         loudness,
         separator,
@@ -214,16 +212,9 @@ def check_asked(amount: float, keep: Collection[str]) -> None:
         raise MixstyleError(f"--keep {unknown[0]}: should be one of {', '.join(STEMS)}", code="bad-option")
 
 
-def song_values(clips: Sequence[Tensor], profile: MixProfile | None = None) -> Values:
-    """Descriptors [D] of clips [4, 2, T]: medians, but for loudness, which is that of all clips in one, as `estimate`
-    takes it: a stem that rests in half of the clips is as loud as where it plays. profile: of the clips, where it is
-    known."""
-    values = song_descriptors(describe(torch.stack(list(clips))).numpy())
-    lufs, mix_lufs = joined_loudness(clips) if profile is None else (profile.lufs, profile.mix_lufs)
-    values[columns(kind="loudness_lufs")] = lufs
-    relative = np.clip(lufs - mix_lufs, -RATIO_LIMIT_DB, RATIO_LIMIT_DB)
-    values[columns(kind="relative_loudness_lu")] = np.where(lufs > LOUDNESS_FLOOR_LUFS, relative, -RATIO_LIMIT_DB)
-    return values
+def song_values(clips: Sequence[Tensor]) -> Values:
+    """A song's own descriptors [D] by its clips [4, 2, T]."""
+    return song_descriptors(describe(torch.stack(list(clips))).numpy())
 
 
 def measured_as_json(matched: SongMatch, after: Values, rendered: RenderedSong | None) -> dict[str, Any]:

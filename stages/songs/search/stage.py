@@ -10,6 +10,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.limits import COUNT
 from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.separate.rule_versions import rules_of_index
 from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.provenance import embedding_models, keep_models
@@ -64,12 +65,12 @@ def search(
 def _embedded(settings: Settings, song: Path) -> tuple[Query, SongIndex, Path]:
     """A song as the networks have it, the index, and its music folder."""
     from mixstyle.stages.songs.embed.stage import embedder_of  # brings torch
-    from mixstyle.stages.songs.index.stage import check_index, cutting_version_of_index, open_index
+    from mixstyle.stages.songs.index.stage import check_index, open_index
 
     check_index(settings)  # before the networks are loaded
     settings = with_encoder(settings)
     models = embedding_models(settings)
-    with embedder_of(settings, cutting_version=cutting_version_of_index(settings), measure=True) as embedder:
+    with embedder_of(settings, rules=rules_of_index(settings.embed.index_dir), measure=True) as embedder:
         keep_models(models, embedder.fingerprint)
         songs, root = open_index(settings, embedder)
         with progress("search", 1, "songs", brief=True) as bar:

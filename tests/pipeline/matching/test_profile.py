@@ -7,7 +7,7 @@ import scipy.signal
 import torch
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.matching.profile import BANDS, WINDOW, joined_loudness, measure_profile
+from mixstyle.pipeline.matching.profile import BANDS, WINDOW, measure_profile, song_loudness
 
 SECONDS = 3
 
@@ -57,7 +57,7 @@ def test_powers_are_welchs(stems: np.ndarray) -> None:
 
 def test_loudnesses_are_pyloudnorms(stems: np.ndarray) -> None:
     clips = [torch.from_numpy(part) for part in np.split(stems, 3, -1)]
-    lufs, mix_lufs = joined_loudness(clips)
+    lufs, mix_lufs = song_loudness(clips)
     meter = pyloudnorm.Meter(SAMPLE_RATE)
     wanted = [meter.integrated_loudness(stem.T.astype(np.float64)) for stem in (*stems, stems.sum(0))]
     # 0.01 LU: pyloudnorm's filter coefficients differ from the standard's by that much at most

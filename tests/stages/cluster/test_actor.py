@@ -1,6 +1,7 @@
 """What an actor of a cluster makes is what a local run makes, and a machine of another kind is noted."""
 
 import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mixstyle.stages.cluster.ray_pool import RayOptions, Share, cluster
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.machine_kind import machine_kind
 from mixstyle.stages.separate.provenance import MACHINE
+from mixstyle.stages.separate.rule_versions import SongRules
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.stage import embedder_of
@@ -109,7 +111,7 @@ def test_songs_are_those_of_a_local_run(local: Settings, opened: Any) -> None:
     (root / "broken.wav").write_bytes(b"RIFF no music")
     try:
         files = files_of(root)
-        options = {"root": str(root), "cutting_version": 2, MACHINE: machine_kind(embedder_of(local).device)}
+        options = {"root": str(root), "rules": asdict(SongRules()), MACHINE: machine_kind(embedder_of(local).device)}
         actor, answer = opened("mixstyle.stages.songs.index.rows:SongMaker", local, options)
         made = raised(actor.make([(path, *files[path]) for path in files]))
     finally:

@@ -26,6 +26,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
 from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
@@ -61,17 +62,18 @@ def test_a_cached_song_has_the_values_of_its_clips_in_the_store(settings: Settin
     rows = [i for i, path in enumerate(store.to_dataframe()["path"]) if path == "song 3.flac"]
     assert (described.clips, described.clip_s, len(rows)) == (3, CLIP_S, 3)
     # of the same stored stems, by the same code; in batches of other sizes a level moves by 6e-5 dB
-    expected = np.median(store.rows(rows), axis=0)
+    expected = song_descriptors(store.rows(rows))
     loud = [i for i, d in enumerate(DESCRIPTORS) if d.name.endswith(("loudness_lufs", "correlation", "rms_left_dbfs"))]
     np.testing.assert_allclose(described.values[loud], expected[loud], atol=1e-4, rtol=0)
 
 
 def test_percentiles_are_among_songs_that_have_the_stem(settings: Settings, described: DescribedSong) -> None:
     frame = FeatureStore.open(settings.features.features_path).to_dataframe()
-    medians = frame.groupby("track_id")[[d.name for d in DESCRIPTORS]].median().to_numpy()
+    names = [d.name for d in DESCRIPTORS]
+    songs = np.stack([song_descriptors(clips[names].to_numpy()) for _, clips in frame.groupby("track_id")])
     for column, d in enumerate(DESCRIPTORS):
-        there = medians[:, relative_column(d.stem)] > ABSENT_LU
-        among = medians[:, column] if is_loudness(column) else medians[there, column]
+        there = songs[:, relative_column(d.stem)] > ABSENT_LU
+        among = songs[:, column] if is_loudness(column) else songs[there, column]
         expected = percentileofscore(among, described.values[column], kind="mean") if len(among) else np.nan
         assert described.percentiles[column] == pytest.approx(expected, nan_ok=True, abs=1e-9)  # float64
 
@@ -143,7 +145,7 @@ def test_given_stems_are_described_as_they_are(settings: Settings, tmp_path: Pat
     else:
         starts = clip_starts(frames, CLIP, 3, 0)
         clips = [stems[..., start : start + CLIP] for start in starts if start is not None]
-        expected = np.median(describe(torch.stack(clips), RATE).numpy(), axis=0)
+        expected = song_descriptors(describe(torch.stack(clips), RATE).numpy())
     assert (found.name, found.given) == ("A - B", True)
     # the same samples by another code: float32 sums in another order move a level by 6e-5 dB
     np.testing.assert_allclose(found.values, expected, atol=1e-4, rtol=0)
@@ -159,7 +161,7 @@ def test_separated_clips_are_those_of_the_whole_song(settings: Settings, tmp_pat
     starts = [start for start in clip_starts(len(audio), CLIP, 3, 0) if start is not None]
     rows = describe(torch.stack([whole[..., start : start + CLIP] for start in starts]), RATE).numpy()
     # 6e-5 dB as above, once for each clip of two whose mean a median may be
-    np.testing.assert_allclose(found.values, np.median(rows, axis=0), atol=2e-4, rtol=0)
+    np.testing.assert_allclose(found.values, song_descriptors(rows), atol=2e-4, rtol=0)
 
 
 def test_a_stem_that_is_not_there_is_said_to_be(

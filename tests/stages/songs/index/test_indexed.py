@@ -15,7 +15,11 @@ from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.cache.models.model_facts import ModelFiles
+from mixstyle.cache.song_index.index import SongIndex
+from mixstyle.cache.storage.provenance import SETTINGS, guard
+from mixstyle.stages.separate.rule_versions import SongRules, rules_of_index
 from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.songs.embed.provenance import index_provenance
 from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.index.indexed import known_song
 from mixstyle.stages.songs.index.stage import index
@@ -146,3 +150,29 @@ def test_facts_that_are_damaged_count_as_not_there(
     assert changed is not None
     assert changed.facts() is None
     assert ModelFiles.of("encoder", [tmp_path / "none"]) is None
+
+
+def test_an_index_of_before_goes_on_by_its_own_rule(indexed: Settings, tmp_path: Path) -> None:
+    """Its rows have medians of loudnesses too. So has what is added, and what is searched with, until --rebuild."""
+    music, place = tmp_path / "music", tmp_path / "index"
+    shutil.copytree(indexed.separate.data_path, music)
+    settings = dataclasses.replace(indexed, embed=dataclasses.replace(indexed.embed, index_dir=place))
+    with embedder_of(settings, rules=SongRules(values=1)) as embedder:
+        guard(place / SETTINGS, index_provenance(embedder.fingerprint, music.resolve()), rebuild=False)
+        medians = {path.name: np.median(embedder.song(path).descriptors, 0) for path in sorted(music.iterdir())}
+    assert rules_of_index(place).values == 1
+
+    def wrong(songs: SongIndex) -> list[str]:
+        # dB, LU: as for a song that shares no batch
+        return [row.path for row in songs.usable if not np.allclose(row.descriptors, medians[row.path], atol=1e-3)]
+
+    last = music / f"song {SONGS - 1}.flac"
+    kept = last.rename(tmp_path / last.name)
+    assert wrong(index(settings, music)) == []
+    kept.rename(last)
+    assert wrong(index(settings, music)) == []
+    query, *_ = known_song(settings, last) or pytest.fail("not known")
+    np.testing.assert_allclose(query.values, medians[last.name], atol=1e-3)
+    assert len(search(settings, last, 1)) == 1
+    assert len(wrong(index(settings, music, rebuild=True))) == SONGS
+    assert rules_of_index(place).values == 2

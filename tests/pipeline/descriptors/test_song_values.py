@@ -1,0 +1,70 @@
+"""A song's own descriptors: loudness over the clips in which a stem plays, medians for the rest."""
+
+import numpy as np
+import pyloudnorm
+import pytest
+
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.presence import ABSENT_LU, has_stem
+from mixstyle.pipeline.descriptors.song_values import loudness_of_clips, song_descriptors
+from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
+
+LOUDNESS = [COLUMN[f"{stem}_loudness_lufs"] for stem in STEMS]
+RELATIVE = [COLUMN[f"{stem}_relative_loudness_lu"] for stem in STEMS]
+
+
+def clips_of(stems: np.ndarray, mixes: np.ndarray) -> np.ndarray:
+    """Descriptors [n, D] of clips with those loudnesses: of stems [n, 4] and of mixes [n]. The rest is noise."""
+    clips = np.random.default_rng(0).standard_normal((len(stems), len(DESCRIPTORS))).astype(np.float32)
+    clips[:, LOUDNESS] = stems
+    clips[:, RELATIVE] = np.where(stems > -70, np.clip(stems - mixes[:, None], -60, 60), -60)
+    return clips
+
+
+@pytest.mark.parametrize("levels_db", [(0, 0, 0, 0), (0, -6, -12, -3), (0, -30, -31, -28), (0, -90, -90, -2)], ids=str)
+def test_it_is_the_loudness_of_all_clips_in_one(levels_db: tuple[float, ...]) -> None:
+    noise = np.random.default_rng(1).standard_normal((len(levels_db), 10 * SAMPLE_RATE)) * 0.05
+    clips = noise * 10 ** (np.array(levels_db)[:, None] / 20)
+    meter = pyloudnorm.Meter(SAMPLE_RATE)
+    own = [max(meter.integrated_loudness(clip), -70.0) for clip in clips]
+    # LU: of a loud clip's 100 blocks beside a soft one 3 reach over the edge, with half of its power each: 0.07
+    assert loudness_of_clips(own) == pytest.approx(meter.integrated_loudness(clips.ravel()), abs=0.1)
+
+
+def test_a_stem_in_5_of_12_clips_is_there_and_as_loud_as_where_it_plays() -> None:
+    stems = np.full((12, 4), -20.0)
+    stems[5:, 0] = -70.0
+    mixes = np.full(12, -14.0)
+    values = song_descriptors(clips_of(stems, mixes))
+    # LU: float32 at 70 holds 4e-6
+    np.testing.assert_allclose(values[LOUDNESS], -20, atol=1e-5)
+    np.testing.assert_allclose(values[RELATIVE], -6, atol=1e-5)
+    assert has_stem(values, "vocals")
+    assert not has_stem(song_descriptors(clips_of(stems, mixes), version=1), "vocals")
+
+
+@pytest.mark.parametrize(("above_lu", "there"), [(-0.1, False), (0.1, True)])
+def test_the_threshold_is_that_of_the_whole_song(above_lu: float, there: bool) -> None:
+    """Half of the clips are 4 LU softer as a whole, so that mixes have means too."""
+    mixes = np.array([-14.0, -14, -18, -18])
+    stems = np.stack([mixes + ABSENT_LU + above_lu, mixes - 1, mixes - 9, mixes - 9], 1)
+    assert has_stem(song_descriptors(clips_of(stems, mixes)), "vocals") is there
+
+
+def test_all_else_is_a_median_and_one_clip_is_its_own() -> None:
+    stems = np.random.default_rng(2).uniform(-40, -15, (5, 4))
+    clips = clips_of(stems, stems.max(1) + 1)
+    rest = np.setdiff1d(np.arange(len(DESCRIPTORS)), LOUDNESS + RELATIVE)
+    np.testing.assert_array_equal(song_descriptors(clips)[rest], np.median(clips, 0)[rest])
+    np.testing.assert_array_equal(song_descriptors(clips, version=1), np.median(clips, 0))
+    np.testing.assert_array_equal(song_descriptors(clips[:1]), clips[0])
+
+
+def test_a_stem_that_never_plays_is_at_the_floor() -> None:
+    stems = np.full((3, 4), -20.0)
+    stems[:, 2] = -70.0
+    values = song_descriptors(clips_of(stems, np.full(3, -15.0)))
+    assert (values[LOUDNESS[2]], values[RELATIVE[2]]) == (-70, -60)
+    silent = song_descriptors(clips_of(np.full((3, 4), -70.0), np.full(3, -70.0)))
+    assert (silent[LOUDNESS] == -70).all()
+    assert (silent[RELATIVE] == -60).all()
