@@ -25,7 +25,7 @@ class Memory:
     """A training of very many epochs and the memory of its processes: proportional set size, and what is no file's.
 
     The proportional set size counts a page that processes share once, in parts. So it moves as other processes take or
-    leave libraries. It also rises once when Python's garbage collector first looks at all objects: the training is
+    leave libraries. It also rises when a full garbage collection of Python looks at all objects: the training is
     forked from a process that has imported everything, and the collector writes into pages that the two shared until
     then. The second value, the kernel's `Anonymous`, counts such a page in full in each process, before and after.
     """
