@@ -31,7 +31,7 @@ def describe_song(
     features: str | Path | None = None,
     sample_rate: int = SAMPLE_RATE,
 ) -> DescribedSong:
-    """A song's descriptors (medians over its clips) and its loudness, as `mixstyle describe` has them.
+    """A song's own descriptors, by its clips, and its loudness, as `mixstyle describe` has them.
 
     features: the store that `mixstyle features` filled, such as `cache/features.zarr`: percentiles are among its songs,
     as those that the command prints; NaN without it. Raises MixstyleError for music that cannot be used, and for a

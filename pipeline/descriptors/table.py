@@ -15,9 +15,9 @@ from mixstyle.pipeline.descriptors.descriptor import Descriptor, Group, declared
 DESCRIPTORS_VERSION: int = 2
 """Counts up whenever a value changes its meaning, so that stores made before are told apart."""
 
-SONG_VALUES_VERSION: int = 2
-"""Of the rule for a song's own descriptors (`song_values`). 1: medians of its clips', loudnesses too. 2: loudnesses
-over the clips in which a stem plays."""
+SONG_VALUES_VERSION: int = 3
+"""Of the rule for a song's own descriptors (`song_values`). 1: medians of its clips. 2: but loudnesses are over the
+clips in which a stem plays. 3: and so is all else."""
 
 
 def _discovered() -> tuple[Group, ...]:

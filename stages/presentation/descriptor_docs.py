@@ -14,19 +14,29 @@ from mixstyle.pipeline.descriptors.table import DESCRIPTORS, DESCRIPTORS_VERSION
 
 _SONGS = f"""## A song's own values
 
-A song is described by its clips. Its own values, in `describe`, `compare`, `search`, `match` and an index, are the
-medians of its clips' values, but for a stem's two loudnesses. These are means of power over the clips in which the stem
-plays, by the two gates of BS.1770-4 applied to clips: {LOUDNESS_FLOOR_LUFS:g} LUFS, and {-RELATIVE_GATE_LU:g} LU below
-the mean of the rest. The loudness of the mix, which the second one is relative to, follows in the same way.
+A song is described by its clips. Its own values are the same in `describe`, `compare`, `search`, `match` and an index:
+those of the clips in which the stem plays. These are found by the two gates of BS.1770-4, applied to clips: a clip
+counts where the stem is above {LOUDNESS_FLOOR_LUFS:g} LUFS and less than {-RELATIVE_GATE_LU:g} LU below the mean of the
+rest. A stem's loudness is the mean of power over these clips. Its loudness against the mix is that less the loudness of
+the mix, which follows in the same way. All other values are medians over these clips. A value that is about two stems,
+such as `masked_by_bass_share`, is the median over the clips in which both play, or, where there are none, over those
+in which the one plays. For a stem that never plays, values are medians over all clips.
+
+An index made before goes on by the rule that it was begun with, until `mixstyle index --rebuild`: medians over all
+clips, and in the oldest ones of loudnesses too.
 
 A song has a stem where its loudness is less than {-ABSENT_LU:g} LU below that of the mix. So a singer who sings in a
-third of the clips is there. By medians of loudnesses, as an index of before has them, she is not. On 156 songs of
+third of the clips is there. By medians of loudnesses she is not. On 156 songs of
 eight game soundtracks (12 clips of 10 s, the small separator) medians find vocals in 92 songs, and this rule in 128;
 bass in 153 and 154, drums in 143 and 145, other in 156 and 156. Whether somebody sings was judged by another separator
 (Spleeter with two stems: its vocals within 15 dB of the mix in one of six clips), for 76 songs drawn by lot: yes in 11
 of 24 songs in which both rules find vocals, in 13 of 36 in which this one alone does, and in 1 of 16 in which neither
 does. So medians miss about a quarter of the songs with singing, and are right hardly more often (46% against 43%):
 where the small separator hears vocals, more often than not nobody sings.
+
+In 109 of the 128 songs the vocals rest in some clips. There the crest factor of the vocals is 0.8 dB away from the
+median over all clips (the median of songs; 3.1 dB in one song of ten), and their octave at 1 kHz 1.2 dB (6.1 dB).
+Drums rest in 47 of 145 songs, bass in 41 of 154, the rest in 9 of 156.
 """
 
 

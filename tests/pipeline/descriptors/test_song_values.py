@@ -1,4 +1,4 @@
-"""A song's own descriptors: loudness over the clips in which a stem plays, medians for the rest."""
+"""A song's own descriptors: those of the clips in which a stem plays."""
 
 import numpy as np
 import pyloudnorm
@@ -51,13 +51,54 @@ def test_the_threshold_is_that_of_the_whole_song(above_lu: float, there: bool) -
     assert has_stem(song_descriptors(clips_of(stems, mixes)), "vocals") is there
 
 
-def test_all_else_is_a_median_and_one_clip_is_its_own() -> None:
-    stems = np.random.default_rng(2).uniform(-40, -15, (5, 4))
-    clips = clips_of(stems, stems.max(1) + 1)
+def test_all_else_is_a_median_of_the_clips_in_which_the_stem_plays() -> None:
+    """Vocals play in the first 5 of 12 clips and softly, below the gate, in the sixth; the bass in the last 8."""
+    stems = np.full((12, 4), -20.0)
+    stems[5, 0], stems[6:, 0], stems[:4, 1] = -35.0, -70.0, -70.0
+    clips = clips_of(stems, np.full(12, -14.0))
+    values = song_descriptors(clips)
+    played = {"vocals": slice(0, 5), "bass": slice(4, 12), "drums": slice(0, 12), "other": slice(0, 12)}
+    for column, d in enumerate(DESCRIPTORS):
+        rows = played[d.stem]
+        if {d.stem, d.other_stem} == {"vocals", "bass"}:
+            rows = slice(4, 5)
+        elif d.other_stem in ("vocals", "bass"):
+            rows = played[d.other_stem]
+        if not d.without_stem:
+            assert values[column] == np.median(clips[rows, column]), d.name
+
+
+def test_of_two_stems_that_never_play_together_it_is_where_the_one_plays() -> None:
+    stems = np.full((4, 4), -20.0)
+    stems[:2, 0], stems[2:, 1] = -70.0, -70.0
+    clips = clips_of(stems, np.full(4, -14.0))
+    column = COLUMN["vocals_masked_by_bass_share"]
+    assert song_descriptors(clips)[column] == np.median(clips[2:, column])
+
+
+def test_of_a_stem_that_never_plays_all_else_is_a_median_of_all_clips() -> None:
+    stems = np.full((3, 4), -20.0)
+    stems[:, 2] = -70.0
+    clips = clips_of(stems, np.full(3, -15.0))
+    column = COLUMN["drums_crest_db"]
+    assert song_descriptors(clips)[column] == np.median(clips[:, column])
+
+
+def test_the_rules_of_before() -> None:
+    stems = np.full((5, 4), -20.0)
+    stems[3:, 0] = -70.0
+    clips = clips_of(stems, np.full(5, -14.0))
     rest = np.setdiff1d(np.arange(len(DESCRIPTORS)), LOUDNESS + RELATIVE)
-    np.testing.assert_array_equal(song_descriptors(clips)[rest], np.median(clips, 0)[rest])
+    old, present = song_descriptors(clips, version=2), song_descriptors(clips)
+    np.testing.assert_array_equal(old[rest], np.median(clips, 0)[rest])
+    np.testing.assert_array_equal(old[LOUDNESS + RELATIVE], present[LOUDNESS + RELATIVE])
     np.testing.assert_array_equal(song_descriptors(clips, version=1), np.median(clips, 0))
-    np.testing.assert_array_equal(song_descriptors(clips[:1]), clips[0])
+
+
+def test_a_song_of_one_clip_has_its_values() -> None:
+    clips = clips_of(np.array([[-20.0, -70, -35, -21]]), np.array([-15.0]))
+    for version in (1, 2, 3):
+        np.testing.assert_array_equal(song_descriptors(clips, version=version), clips[0])
 
 
 def test_a_stem_that_never_plays_is_at_the_floor() -> None:

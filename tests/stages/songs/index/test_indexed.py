@@ -17,6 +17,7 @@ from helpers.small_separator import RATE, song, write_songs
 from mixstyle.cache.models.model_facts import ModelFiles
 from mixstyle.cache.song_index.index import SongIndex
 from mixstyle.cache.storage.provenance import SETTINGS, guard
+from mixstyle.pipeline.descriptors.table import SONG_VALUES_VERSION
 from mixstyle.stages.separate.rule_versions import SongRules, rules_of_index
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.songs.embed.provenance import index_provenance
@@ -175,4 +176,4 @@ def test_an_index_of_before_goes_on_by_its_own_rule(indexed: Settings, tmp_path:
     np.testing.assert_allclose(query.values, medians[last.name], atol=1e-3)
     assert len(search(settings, last, 1)) == 1
     assert len(wrong(index(settings, music, rebuild=True))) == SONGS
-    assert rules_of_index(place).values == 2
+    assert rules_of_index(place).values == SONG_VALUES_VERSION
