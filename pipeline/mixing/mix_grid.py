@@ -4,7 +4,8 @@ A *block* of the kind `chain` is a grid of M contents and K effect chains. A *co
 drawn places: those of one clip, or (a share of them) each of a clip of another song. Every one of the block's K
 *groups* is one chain on all M contents, so mixes of a group share what was done to them, and mixes of equal slot in a
 block share what they were made of. In a share of these blocks all contents are places of one song. A block of the kind
-`own` has no chain: each of its groups holds M places of one song, as that song is.
+`stems` is such a grid too, but its processed stems are kept: they are not summed and separated again. A block of the
+kind `own` has no chain: each of its groups holds M places of one song, as that song is.
 
 Everything follows from the settings, the songs and the numbers of block, group and slot: no draw depends on another
 block's, so that blocks may be drawn in any order, anywhere.
@@ -20,7 +21,7 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.mix_chain import MixChain
 
-Kind = Literal["chain", "own"]
+Kind = Literal["chain", "stems", "own"]
 NO_CHAIN = MixChain(((),) * len(STEMS))
 """What is done to an own mix: nothing."""
 _GOLDEN = (5**0.5 - 1) / 2
@@ -33,8 +34,9 @@ class GridSettings:
 
     blocks, contents (M), chains_per_block (K): its size. clip_frames: of a mix. effects: the least and the most effects
     of a chain. mixed_share: of contents, those whose stems are of four songs. levels_share: of chains, those without an
-    effect, which set loudnesses alone. own_share: of blocks, those of the kind `own`. song_share: of blocks of the kind
-    `chain`, those whose contents are all of one song. level_range_db: a mix's level is drawn within plus and minus it.
+    effect, which set loudnesses alone. own_share: of blocks, those of the kind `own`. stems_share: of the other blocks,
+    those of the kind `stems`. song_share: of the other blocks, those whose contents are all of one song.
+    level_range_db: a mix's level is drawn within plus and minus it.
     """
 
     blocks: int
@@ -45,6 +47,7 @@ class GridSettings:
     mixed_share: float = 0.25
     levels_share: float = 0.1
     own_share: float = 0.1
+    stems_share: float = 0.0
     song_share: float = 0.0
     level_range_db: float = 6.0
     seed: int = 0
@@ -126,10 +129,19 @@ def draw_block(settings: GridSettings, songs: Mapping[str, GridSongs], block: in
     splits = usable_splits(settings, songs)
     if not splits:
         raise ValueError(f"no split holds {settings.contents} songs with clips of {settings.clip_frames} frames")
-    kind: Kind = "own" if _counted(settings.own_share, block + 1) > _counted(settings.own_share, block) else "chain"
+    kind = _kind_of(settings, block)
     split = _split_of(splits, songs, settings.seed, block)
-    draw = _own_groups if kind == "own" else _chain_groups
-    return draw(settings, songs[split], split, block)
+    if kind == "own":
+        return _own_groups(settings, songs[split], split, block)
+    return _chain_groups(settings, songs[split], kind, split, block)
+
+
+def _kind_of(settings: GridSettings, block: int) -> Kind:
+    own, own_after = (_counted(settings.own_share, blocks) for blocks in (block, block + 1))
+    if own_after > own:
+        return "own"
+    others = block - own
+    return "stems" if _counted(settings.stems_share, others + 1) > _counted(settings.stems_share, others) else "chain"
 
 
 def _counted(share: float, blocks: int) -> int:
@@ -145,11 +157,11 @@ def _split_of(splits: Sequence[str], songs: Mapping[str, GridSongs], seed: int, 
     return splits[min(int(np.searchsorted(edges, place, side="right")), len(splits) - 1)]
 
 
-def _chain_groups(settings: GridSettings, songs: GridSongs, split: str, block: int) -> list[GroupDraw]:
+def _chain_groups(settings: GridSettings, songs: GridSongs, kind: Kind, split: str, block: int) -> list[GroupDraw]:
     contents = _draw_contents(settings, songs, block)
     return [
         GroupDraw(
-            "chain",
+            kind,
             block,
             place,
             split,
@@ -164,7 +176,7 @@ def _chain_groups(settings: GridSettings, songs: GridSongs, split: str, block: i
 
 
 def _content_id(settings: GridSettings, block: int, place: int, slot: int) -> int:
-    """A number of its own for each content; those of a chain block have place 0."""
+    """A number of its own for each content; those of a block with chains have place 0."""
     return (block * settings.chains_per_block + place) * settings.contents + slot
 
 

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,9 @@ TRIAL_S = 15.0
 
 @dataclass(frozen=True)
 class BankNeeds:
-    """What a bank will need. clips_separated: clips less own mixes. chunk_s, mix_s: seconds that the network takes for
-    a chunk, and one thread for mixing and encoding a clip; 0 where they could not be tried."""
+    """What a bank will need. clips_separated: those that go through the network. own_groups, stems_groups: groups
+    of own mixes, and of processed stems that are kept. chunk_s, mix_s: seconds that the network takes for a chunk, and
+    one thread for mixing and encoding a clip; 0 where they could not be tried."""
 
     groups: int
     clips: int
@@ -46,6 +48,8 @@ class BankNeeds:
     chunk_s: float = 0.0
     mix_s: float = 0.0
     expected_s: float | None = None
+    own_groups: int = 0
+    stems_groups: int = 0
 
 
 def dry_run(settings: Settings) -> BankNeeds:
@@ -77,7 +81,7 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
     grid, frames = grid_settings(chosen), round(chosen.clip_s * SAMPLE_RATE)
     groups = chosen.blocks * chosen.chains_per_block
     clips = groups * chosen.contents
-    separated = clips
+    kinds: Counter[str] = Counter()
     a_clip = BYTES_A_CLIP_SECOND * chosen.clip_s
     first = separation.separators[0]
     chunks_a_clip = len(first.grid(frames).touching(0, frames))
@@ -85,9 +89,10 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
     expected_s = None
     if stems is not None:
         drawn = GridGroups(grid, stems)
-        kinds = [drawn[block * chosen.chains_per_block].kind for block in range(chosen.blocks)]
-        separated = clips * kinds.count("chain") // len(kinds)
+        kinds.update(drawn[block * chosen.chains_per_block].kind for block in range(chosen.blocks))
         chunk_s, mix_s, a_clip = _trial(drawn, stems, separation, frames)
+    own, as_stems = (kinds[kind] * chosen.chains_per_block for kind in ("own", "stems"))
+    separated = clips - (own + as_stems) * chosen.contents
     done = [shard for k in shard_numbers(place.folder) if (shard := kept_shard(place, k))]
     cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
     if cached:
@@ -100,8 +105,20 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
         network_s = separated * chunks_a_clip * chunk_s
         expected_s = left * (network_s + mixing_s if first.device.type == "cpu" else max(network_s, mixing_s))
     free = free_bytes(place)
+    disk = clips * a_clip
     return BankNeeds(
-        groups, clips, separated, chunks_a_clip, clips * a_clip, left * clips * a_clip, free, chunk_s, mix_s, expected_s
+        groups,
+        clips,
+        separated,
+        chunks_a_clip,
+        disk,
+        left * disk,
+        free,
+        chunk_s,
+        mix_s,
+        expected_s,
+        own,
+        as_stems,
     )
 
 
@@ -143,10 +160,11 @@ def _trial_mixes(groups: GridGroups) -> list[Mix]:
 
 def _print(settings: Settings, place: Place, needs: BankNeeds, separation: Separation, missing: str) -> None:
     chosen = settings.remix
-    chains = needs.clips_separated // chosen.contents
+    chains = needs.groups - needs.own_groups
+    kept = f", {counted(needs.stems_groups, 'chain')} of them on stems that are kept" if needs.stems_groups else ""
     say(
         f"dry run: {counted(chosen.blocks, 'block')}: {counted(chains, 'chain')} x "
-        f"{counted(chosen.contents, 'content')}, {counted(needs.groups - chains, 'group')} of own mixes"
+        f"{counted(chosen.contents, 'content')}{kept}, {counted(needs.own_groups, 'group')} of own mixes"
     )
     say(
         f"dry run: {counted(needs.clips, 'clip')} of {chosen.clip_s:g} s, {needs.clips_separated:,} of them separated "

@@ -18,7 +18,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remix import RemixSettings
 from mixstyle.stages.settings.separate import SeparateSettings
 
-LATER = {"song_share": 0.0}
+LATER = {"song_share": 0.0, "stems_share": 0.0}
 """What settings that came later count as, in banks that were begun before."""
 STEMS_CHANGED = {"stems": "the cached stems have changed since it was mixed"}
 """How a change of the stems is told."""

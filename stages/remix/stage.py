@@ -168,6 +168,7 @@ def grid_settings(chosen: RemixSettings) -> GridSettings:
         mixed_share=chosen.mixed_share,
         levels_share=chosen.levels_share,
         own_share=chosen.own_share,
+        stems_share=chosen.stems_share,
         song_share=chosen.song_share,
         level_range_db=chosen.level_range_db,
         seed=chosen.seed,

@@ -49,6 +49,8 @@ class RemixSettings:
     """Share of the effect chains that have no effect and set the loudness of the stems alone."""
     own_share: Number = setting(0.1, unit="1", ge=0, le=1, shapes_output=True)
     """Share of the blocks whose clips are songs as they are: own mixes at several places, not separated again."""
+    stems_share: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)
+    """Share of the other blocks whose processed stems are kept, as stems that a user gives: not summed and separated."""
     song_share: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)
     """Share of the other blocks whose contents are all of one song, at several places."""
     level_range_db: Number = setting(6.0, ge=0, le=limits.RANGE_DB, shapes_output=True)

@@ -1,5 +1,6 @@
 """Grids of contents and chains: what is shared, what is apart, and that draws hang on nothing else."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -114,6 +115,19 @@ def test_a_share_of_blocks_has_contents_of_one_song(blocks: list[list[GroupDraw]
         assert len(set(places[0])) == 6
     chains = sum(block[0].kind == "chain" for block in blocks)
     assert alike / chains == pytest.approx(0.3, abs=0.1)  # 4 deviations of 360 draws
+
+
+def test_a_share_of_blocks_keeps_its_processed_stems(blocks: list[list[GroupDraw]]) -> None:
+    """They are what they were, but for their kind."""
+    settings = GridSettings(**{**vars(SETTINGS), "stems_share": 0.25})
+    kinds: Counter[tuple[str, str]] = Counter()
+    for number, block in enumerate(blocks):
+        drawn = draw_block(settings, SONGS, number)
+        kinds[block[0].kind, drawn[0].kind] += 1
+        assert [dataclasses.replace(group, kind=block[0].kind) for group in drawn] == block
+    assert kinds == {("own", "own"): 40, ("chain", "chain"): 270, ("chain", "stems"): 90}
+    everything = GridSettings(**{**vars(SETTINGS), "own_share": 0.0, "stems_share": 1.0})
+    assert {draw_block(everything, SONGS, number)[0].kind for number in range(8)} == {"stems"}
 
 
 def test_a_block_hangs_on_no_other(blocks: list[list[GroupDraw]]) -> None:

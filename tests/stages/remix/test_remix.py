@@ -19,6 +19,7 @@ from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.mix_chain import MixChain, apply_mix_chain
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.stage_status import size_text
 from mixstyle.stages.features.stage import features
@@ -29,6 +30,7 @@ from mixstyle.stages.remix.stage import RemixSummary, grid_settings, remix
 from mixstyle.stages.remix.status import remix_status
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.settings.remix import RemixSettings
+from mixstyle.stages.train.grid import contents_of
 
 BLOCKS, GROUPS, SHARDS = 4, 8, 2
 
@@ -293,6 +295,32 @@ def test_the_plan_tells_clips_disk_and_time(
     needs = dry_run(replace(missing, remix=replace(missing.remix, remix_dir=tmp_path / "empty")))
     assert (needs.clips, needs.expected_s) == (24, None)
     assert needs.disk_bytes == 24 * 0.5 * 280_000
+
+
+def test_stems_of_a_share_of_blocks_are_processed_and_kept(folder: Path, tmp_path: Path) -> None:
+    settings = profile(tmp_path, folder, own_share=0.0, stems_share=0.5, levels_share=0.0)
+    needs = dry_run(settings)
+    assert (needs.groups, needs.clips_separated, needs.own_groups, needs.stems_groups) == (GROUPS, 12, 0, 4)
+    remix(settings)
+    origin, bank = StemCache(folder / "stems"), StemCache(tmp_path / "remix")
+    clips = {clip.clip_id: clip for track in origin.tracks for clip in track.clips}
+    kept = [track for track in bank.tracks if track.path.startswith("stems/")]
+    assert len(kept) == 4
+    for track in kept:
+        record = bank.read_metadata(track)
+        assert (record["kind"], record["separated"]) == ("stems", [False] * 3)
+        for clip, donors, starts, gain_db in zip(
+            track.clips, record["donors"], record["start_frames"], record["gain_db"], strict=True
+        ):
+            content = [
+                origin.read_clip(clips[donor], start, bank.clip_frames)[stem]
+                for stem, (donor, start) in enumerate(zip(donors, starts, strict=True))
+            ]
+            expected = apply_mix_chain(np.stack(content), MixChain.from_json(record["chain"])) * 10 ** (gain_db / 20)
+            # 16 bits of the loudest sample or of full scale: half a step
+            step = max(1.0, float(np.abs(expected).max())) / 32_767
+            np.testing.assert_allclose(bank.read_clip(clip), expected, atol=0.51 * step, rtol=0)
+        assert contents_of(track) == contents_of(next(one for one in kept if one.path[:-1] == track.path[:-1]))
 
 
 @pytest.mark.parametrize(
