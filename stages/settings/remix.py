@@ -50,7 +50,7 @@ class RemixSettings:
     own_share: Number = setting(0.1, unit="1", ge=0, le=1, shapes_output=True)
     """Share of the blocks whose clips are songs as they are: own mixes at several places, not separated again."""
     stems_share: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)
-    """Share of the other blocks whose processed stems are kept, not summed and separated, as those that a user gives."""
+    """Share of the other blocks whose processed stems are kept as they are: not summed, and not separated again."""
     song_share: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)
     """Share of the other blocks whose contents are all of one song, at several places."""
     level_range_db: Number = setting(6.0, ge=0, le=limits.RANGE_DB, shapes_output=True)
