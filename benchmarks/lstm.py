@@ -29,7 +29,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig, form_of
 from mixstyle.pipeline.separation.kernels.lstm import ResidualLstm
-from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.separate.lstm_kernels import lstm_kernel
 

@@ -15,8 +15,8 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.executor import BatchExecutor, ChunkQueue
-from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.tuning import streams_on, tune
 from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
 

@@ -20,8 +20,8 @@ from mixstyle.cache.storage.download import check_url, discard, download, forget
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.separation.msst import read_separator_config
 from mixstyle.pipeline.separation.separator import Separator, load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config
 from mixstyle.stages.common.assets import SEPARATOR, profile_names, shipped
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.settings.profile import load_settings

@@ -34,7 +34,7 @@ from mixstyle.stages.evaluate.embeddings import read_embeddings
 from mixstyle.stages.settings.kept import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.index.reach import place_of_index
+from mixstyle.stages.songs.index.readable_index import place_of_index
 
 REPORTED = "metrics.json"
 

@@ -40,8 +40,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet
-from mixstyle.pipeline.separation.msst import SeparatorFile, read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import SeparatorFile, read_separator_config, read_state_dict
 
 HERE = Path(__file__).parent.parent
 CONFIG = HERE / "configs" / "scnet_tiny.yaml"

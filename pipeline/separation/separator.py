@@ -18,7 +18,12 @@ from mixstyle.pipeline.separation.architectures.registry import architectures
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest, OverlapAdd
 from mixstyle.pipeline.separation.executor import BatchExecutor, separate_all
 from mixstyle.pipeline.separation.kernels.lstm import NAME, LstmKernel
-from mixstyle.pipeline.separation.msst import SeparatorFile, digest, read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.separator_checkpoint import (
+    SeparatorFile,
+    digest,
+    read_separator_config,
+    read_state_dict,
+)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -8,8 +8,8 @@ import torch
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.separation.msst import digest, read_state_dict
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import digest, read_state_dict
 from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, shipped
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.public_separator import PUBLIC, check_separator

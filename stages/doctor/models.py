@@ -51,7 +51,7 @@ def _encoder(settings: Settings) -> dict[str, Any]:
 
     def fingerprint() -> str:
         from mixstyle.cache.models.exports import load_encoder
-        from mixstyle.pipeline.separation.msst import digest
+        from mixstyle.pipeline.separation.separator_checkpoint import digest
 
         return digest(load_encoder(encoder_file(settings)).encoder.state_dict())
 

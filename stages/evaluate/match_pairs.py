@@ -39,7 +39,7 @@ from mixstyle.stages.common.separators import configured_separator, is_small
 from mixstyle.stages.evaluate.match_rows import AS_IS, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
-from mixstyle.stages.separate.parallelism import tuned_separation
+from mixstyle.stages.separate.tuned_streams import tuned_separation
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match.metric import metric_of_file

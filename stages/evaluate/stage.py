@@ -47,7 +47,7 @@ from mixstyle.stages.evaluate.whitened import training_songs, whitened_row
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import FEW_SONGS
 from mixstyle.stages.presentation.pages import EVALUATION, links_of
-from mixstyle.stages.separate.parallelism import tuned_separation
+from mixstyle.stages.separate.tuned_streams import tuned_separation
 from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
 from mixstyle.stages.settings.kept import evaluation_folder, with_trained
 from mixstyle.stages.settings.profile import Settings

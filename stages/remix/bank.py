@@ -36,7 +36,6 @@ from mixstyle.stages.remix.provenance import LATER, STEMS_CHANGED, MadeWith, ban
 from mixstyle.stages.separate.cutting import is_silent
 from mixstyle.stages.separate.lstm_kernels import lstm_kernel
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
-from mixstyle.stages.separate.parallelism import choose_streams, device_of
 from mixstyle.stages.separate.provenance import MACHINE, Streams
 from mixstyle.stages.separate.shard_maker import (
     RunStats,
@@ -46,6 +45,7 @@ from mixstyle.stages.separate.shard_maker import (
     make_share,
 )
 from mixstyle.stages.separate.stage import as_mixstyle_errors
+from mixstyle.stages.separate.tuned_streams import choose_streams, device_of
 from mixstyle.stages.settings.places import begun_once, keep_settings
 from mixstyle.stages.settings.separate import SeparateSettings
 

@@ -22,8 +22,8 @@ from mixstyle.stages.remix.mixes import Mix, donors_together, processed
 from mixstyle.stages.remix.provenance import separation_settings
 from mixstyle.stages.remix.stage import BYTES_A_CLIP_SECOND, check_room, grid_settings, open_stems
 from mixstyle.stages.separate.dry_run import duration, free_bytes, free_told, time_network
-from mixstyle.stages.separate.parallelism import start_streams
 from mixstyle.stages.separate.provenance import threads_of
+from mixstyle.stages.separate.tuned_streams import start_streams
 from mixstyle.stages.settings.places import in_working_folder, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 

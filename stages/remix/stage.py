@@ -34,8 +34,8 @@ from mixstyle.stages.separate.shard_maker import (
     fill_share,
     finished_shard,
 )
+from mixstyle.stages.separate.share_runner import share_runner
 from mixstyle.stages.separate.stage import as_mixstyle_errors
-from mixstyle.stages.separate.ways import way_of
 from mixstyle.stages.settings.places import begun_once, in_working_folder, open_shards, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remix import RemixSettings
@@ -96,7 +96,7 @@ def remix(
         share = range(shard_index, run.n_shards, num_shards)
         _check_room(run, share)
 
-        make = way_of(settings, "remix", run, share, locks, ray)
+        make = share_runner(settings, "remix", run, share, locks, ray)
         filled = fill_share(run, share, locks, make, lambda: announce(run))
     summary = _summed(run, filled, time.perf_counter() - start)
     _print(summary, run)

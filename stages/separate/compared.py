@@ -39,7 +39,7 @@ def device_type_of(chosen: SeparateSettings) -> str:
     """The kind of device that the settings name: cpu or cuda. Raises MixstyleError as `device_of` does."""
     if set(chosen.devices or (chosen.device,)) == {"cpu"}:
         return "cpu"
-    from mixstyle.stages.separate.parallelism import device_of
+    from mixstyle.stages.separate.tuned_streams import device_of
 
     return device_of(chosen).type
 
@@ -57,7 +57,7 @@ def streams_now(chosen: SeparateSettings, separator: SeparatorRecord | None, dev
         return Streams(1, threads, batch, stored.get("lstm_kernel", ""))
     import torch
 
-    from mixstyle.stages.separate.parallelism import choose_streams
+    from mixstyle.stages.separate.tuned_streams import choose_streams
 
     found = choose_streams(chosen, _loaded(chosen), torch.device(device), measure=False)
     return dataclasses.replace(found, streams=1)

@@ -35,8 +35,8 @@ from mixstyle.stages.separate.clips import (
 )
 from mixstyle.stages.separate.cutting import LEAST_CLIPS
 from mixstyle.stages.separate.music import listed_music
-from mixstyle.stages.separate.parallelism import choose_streams, device_of, start_streams
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
+from mixstyle.stages.separate.tuned_streams import choose_streams, device_of, start_streams
 from mixstyle.stages.settings.places import in_working_folder, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings

@@ -20,9 +20,9 @@ from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import progress, say
-from mixstyle.stages.separate.parallelism import start_streams
 from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, Waits
 from mixstyle.stages.separate.provenance import Streams
+from mixstyle.stages.separate.tuned_streams import start_streams
 
 MOST_TRIES = 2
 """Runs that make a shard, where decoders crashed in it."""

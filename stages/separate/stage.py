@@ -50,7 +50,6 @@ from mixstyle.stages.separate.compared import separator_now
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.music import listed_music, spot_checked
-from mixstyle.stages.separate.parallelism import choose_streams, device_of
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.provenance import MACHINE, provenance_of
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
@@ -62,7 +61,8 @@ from mixstyle.stages.separate.shard_maker import (
     fill_share,
     make_shard,
 )
-from mixstyle.stages.separate.ways import way_of
+from mixstyle.stages.separate.share_runner import share_runner
+from mixstyle.stages.separate.tuned_streams import choose_streams, device_of
 from mixstyle.stages.settings.places import begun_once, in_working_folder, keep_settings, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -141,7 +141,7 @@ def separate(
         run = open_run(settings, rebuild, locks, fitting_too=num_shards == 1, listing=listing)
         share = range(shard_index, run.n_shards, num_shards)
 
-        make = way_of(settings, "separate", run, share, locks, ray)
+        make = share_runner(settings, "separate", run, share, locks, ray)
         filled = fill_share(run, share, locks, make, lambda: _announce(run))
     shard_stats, run_stats = filled.shards, filled.runs
     summary = _summed(run, shard_stats, run_stats, time.perf_counter() - start)

@@ -28,7 +28,7 @@ from mixstyle.pipeline.separation.executor import ChunkQueue
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.cutting import ClipRules, CutSong, cut, cut_files, cutting_rule, separated_span
-from mixstyle.stages.separate.parallelism import choose_streams, start_streams
+from mixstyle.stages.separate.tuned_streams import choose_streams, start_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.cached_stems import CachedStems
 

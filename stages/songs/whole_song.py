@@ -23,7 +23,7 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness, SongMeter
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.streaming import Level, separate_blocks
 from mixstyle.stages.common.progress import tell
-from mixstyle.stages.separate.parallelism import choose_streams, start_streams
+from mixstyle.stages.separate.tuned_streams import choose_streams, start_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import given_stems
 from mixstyle.stages.songs.given import is_stem_folder

@@ -17,8 +17,8 @@ from torch import nn
 
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
-from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.stages.common.descriptor_kernel import descriptor_kernel
 from mixstyle.stages.features.stage import features
 

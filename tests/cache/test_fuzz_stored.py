@@ -40,7 +40,7 @@ from mixstyle.cache.song_index.index import STATE, SongIndex
 from mixstyle.cache.storage import tuning_cache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.matching.desk import Filter, Strip
-from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.tuning import Tuning
 from mixstyle.stages.demo_songs.listing import read_listing
 from mixstyle.stages.evaluate.embeddings import missing_rows, read_embeddings

@@ -14,8 +14,8 @@ from mixstyle.cache.storage.tuning_cache import tunings_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages import cli
 from mixstyle.stages.export import export
-from mixstyle.stages.separate.parallelism import available_memory
 from mixstyle.stages.separate.provenance import threads_of
+from mixstyle.stages.separate.tuned_streams import available_memory
 from mixstyle.stages.settings.profile import load_settings
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.settings.train import TrainSettings

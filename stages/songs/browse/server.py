@@ -32,7 +32,7 @@ from mixstyle.stages.songs.browse.listening import Listening
 from mixstyle.stages.songs.browse.matching import Matching
 from mixstyle.stages.songs.browse.songs import Library, Songs, Track
 from mixstyle.stages.songs.embed.stage import embedder_of
-from mixstyle.stages.songs.index.reach import reached_index
+from mixstyle.stages.songs.index.readable_index import readable_index
 from mixstyle.stages.songs.index.stage import check_index, open_index
 
 WHY_NOT = (
@@ -68,7 +68,7 @@ class Server:
     def __init__(self, settings: Settings, host: str = "127.0.0.1", port: int = 0, take_songs: bool = False) -> None:
         host = host.strip("[]")
         check_host(host)
-        with reached_index(settings) as here:
+        with readable_index(settings) as here:
             check_index(here)  # before the networks are loaded
             self._embedder = embedder_of(here, rules=rules_of_index(here.embed.index_dir))
             index, root = open_index(here, self._embedder)

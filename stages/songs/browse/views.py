@@ -6,8 +6,8 @@ import numpy as np
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.stages.presentation.audible_differences import heard_differences, in_words
 from mixstyle.stages.presentation.descriptor_names import KINDS, shown, shown_unit
-from mixstyle.stages.presentation.heard import heard_differences, in_words
 from mixstyle.stages.songs.browse import words
 from mixstyle.stages.songs.browse.listening import Opened
 from mixstyle.stages.songs.browse.songs import Library, Neighbour, Songs, Track, Vector, known

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.stages.presentation.heard import HeardDifference
+from mixstyle.stages.presentation.audible_differences import HeardDifference
 from mixstyle.stages.presentation.values import percent
 
 FAR_STEPS = 4.0

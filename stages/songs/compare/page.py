@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.table import GROUPS
+from mixstyle.stages.presentation.audible_differences import in_words, is_heard
 from mixstyle.stages.presentation.descriptor_names import shown, shown_unit
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, label
-from mixstyle.stages.presentation.heard import in_words, is_heard
 from mixstyle.stages.songs.compare.comparison import Comparison
 
 MOST_BARS = 16

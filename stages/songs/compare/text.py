@@ -12,9 +12,9 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.core.text import as_utf8, printable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.table import GROUPS
+from mixstyle.stages.presentation.audible_differences import in_words
 from mixstyle.stages.presentation.descriptor_names import shown
 from mixstyle.stages.presentation.descriptor_tables import add_descriptor_rows
-from mixstyle.stages.presentation.heard import in_words
 from mixstyle.stages.presentation.terminal import output
 from mixstyle.stages.presentation.values import as_csv, percent, rounded
 from mixstyle.stages.songs.compare.comparison import Comparison

@@ -28,8 +28,8 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.descriptors.table import SONG_VALUES_VERSION
 from mixstyle.pipeline.encoder.embed_clips import embed_clips, song_embedding
-from mixstyle.pipeline.separation.msst import digest
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import digest
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress

@@ -32,7 +32,7 @@ from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.given import folder_to_index
 from mixstyle.stages.songs.index.indexed import files_of, is_kept
 from mixstyle.stages.songs.index.on_ray import embedded_on_ray
-from mixstyle.stages.songs.index.reach import in_folder, place_of_index, reached_index
+from mixstyle.stages.songs.index.readable_index import in_folder, place_of_index, readable_index
 from mixstyle.stages.songs.index.rows import row_of_song
 
 KEEP_S = 60.0
@@ -169,7 +169,7 @@ def opened_index(where: Path, embedder: Embedder | None, first: Sequence[str] = 
 def pairs_of_index(settings: Settings, embedder: Embedder) -> NDArray[np.float32] | None:
     """Cosines of the index's pairs of songs, ascending; None where there is no index of this encoder and separator."""
     try:
-        with reached_index(settings) as here:
+        with readable_index(settings) as here:
             place = here.embed.index_dir
             made_from = read_provenance(place / SETTINGS).made_from if (place / SETTINGS).is_file() else {}
             if any(made_from.get(name) != embedder.fingerprint[name] for name in ("encoder", "separator")):

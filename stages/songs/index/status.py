@@ -24,7 +24,7 @@ from mixstyle.stages.songs.embed.provenance import (
     read_index,
 )
 from mixstyle.stages.songs.given import folder_to_index
-from mixstyle.stages.songs.index.reach import reached_index
+from mixstyle.stages.songs.index.readable_index import readable_index
 
 if TYPE_CHECKING:
     from mixstyle.cache.song_index.index import SongIndex
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def index_status(settings: Settings) -> StageStatus:
     """Which songs are in the index, and whether they are those of its music folder as the settings embed them now."""
     try:
-        with reached_index(settings) as here:
+        with readable_index(settings) as here:
             return _status(here)
     except MixstyleError as error:
         return dataclasses.replace(not_opened("index", error, folder_to_index(settings)), optional=True)

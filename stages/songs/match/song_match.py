@@ -33,7 +33,7 @@ from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.separators import is_small
 from mixstyle.stages.presentation.values import rounded
-from mixstyle.stages.separate.parallelism import tuned_separation
+from mixstyle.stages.separate.tuned_streams import tuned_separation
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import SongClips
 from mixstyle.stages.songs.match.render import RenderedSong, Targets, render_song

@@ -16,7 +16,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.provenance import embedding_models, keep_models
 from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.index.indexed import known_song
-from mixstyle.stages.songs.index.reach import reached_index
+from mixstyle.stages.songs.index.readable_index import readable_index
 from mixstyle.stages.songs.names import refuse_clashes
 from mixstyle.stages.songs.search.by_stem import check_stem
 
@@ -48,7 +48,7 @@ def search(
             check_file(path)
     refuse_clashes([json_path, csv_path], [song])
     check_song(song)
-    with reached_index(settings) as here:
+    with readable_index(settings) as here:
         query, songs, root = known_song(here, song) or _embedded(here, song)
         found = matches(songs, query, k, without=song, root=root, stem=stem)
     show(song, query, found, len(songs.usable), stem)

@@ -24,8 +24,8 @@ from mixstyle.cache.models.checkpoints import load_checkpoint, newest_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.pipeline.core.errors import GET_AGAIN, MixstyleError
 from mixstyle.pipeline.core.torch_files import not_weights
-from mixstyle.pipeline.separation.msst import read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import read_state_dict
 from mixstyle.stages.common.trained import damage_helped
 
 

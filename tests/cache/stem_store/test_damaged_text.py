@@ -12,7 +12,7 @@ from mixstyle.cache.music.listing import list_tracks
 from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.separation.msst import read_separator_config
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config
 from mixstyle.stages.settings.profile import load_settings
 
 DEEP = 100_000

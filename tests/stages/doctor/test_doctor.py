@@ -14,7 +14,7 @@ from helpers.small_separator import write_songs
 from typer.testing import CliRunner
 
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.pipeline.separation.msst import digest
+from mixstyle.pipeline.separation.separator_checkpoint import digest
 from mixstyle.stages.cli import app
 from mixstyle.stages.doctor.devices import device_problems
 from mixstyle.stages.doctor.disk import disk_section, file_system_of

@@ -15,8 +15,8 @@ from mixstyle.pipeline.separation.kernels.lstm import NAME, PROCESSOR
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.separate import lstm_kernels
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind
-from mixstyle.stages.separate.parallelism import choose_streams
 from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.separate.tuned_streams import choose_streams
 from mixstyle.stages.settings.profile import Settings
 
 CPU = torch.device("cpu")

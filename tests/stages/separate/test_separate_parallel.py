@@ -25,8 +25,8 @@ from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.separate.parallelism import check_one_kind
 from mixstyle.stages.separate.stage import separate
+from mixstyle.stages.separate.tuned_streams import check_one_kind
 from mixstyle.stages.settings.profile import Settings
 
 SONGS, SHARDS = 8, 4

@@ -14,8 +14,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest
-from mixstyle.pipeline.separation.msst import digest, read_separator_config, read_state_dict
 from mixstyle.pipeline.separation.separator import Separator, load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import digest, read_separator_config, read_state_dict
 from mixstyle.stages.settings.profile import load_settings
 
 EVERY = 23

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mixstyle.pipeline.separation.architectures import scnet_inference
 from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet, _GatedConv
 from mixstyle.pipeline.separation.architectures.scnet_network import Form, SCNet, SCNetConfig, form_of
-from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.pipeline.synth.song import render_song
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 

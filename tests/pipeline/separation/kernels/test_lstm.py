@@ -14,7 +14,7 @@ from mixstyle.pipeline.separation.architectures.scnet_inference import Inference
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.kernels import lstm as module
 from mixstyle.pipeline.separation.kernels.lstm import KernelMask, KernelNorm, LstmKernel, ResidualLstm, kernel_glu
-from mixstyle.pipeline.separation.msst import read_separator_config, read_state_dict
+from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.separate import lstm_kernels
 

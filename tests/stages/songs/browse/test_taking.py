@@ -18,7 +18,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
 from mixstyle.stages.common.progress import Told, tell
-from mixstyle.stages.presentation.heard import heard_differences
+from mixstyle.stages.presentation.audible_differences import heard_differences
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.browse import jobs as jobs_module
 from mixstyle.stages.songs.browse import matching, words

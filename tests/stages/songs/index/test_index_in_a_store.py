@@ -90,10 +90,10 @@ def test_it_is_filled_and_searched_from_any_machine(server: str, local: Settings
 
 def _found(settings: Settings, song: Path) -> tuple:
     from mixstyle.stages.songs.index.indexed import known_song
-    from mixstyle.stages.songs.index.reach import reached_index
+    from mixstyle.stages.songs.index.readable_index import readable_index
 
     found = search(settings, song, 2)
-    with reached_index(settings) as here:
+    with readable_index(settings) as here:
         known = known_song(here, song)
     assert known is not None
     return known[0], found, SONGS, ""

@@ -22,7 +22,7 @@ def in_folder(settings: Settings, place: Place) -> Settings:
 
 
 @contextmanager
-def reached_index(settings: Settings) -> Iterator[Settings]:
+def readable_index(settings: Settings) -> Iterator[Settings]:
     """The settings with a folder in which the index can be read as it is now; errors inside name where it is kept.
 
     Raises MixstyleError as `RemoteStore` does.

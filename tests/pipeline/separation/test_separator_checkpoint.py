@@ -14,8 +14,8 @@ from helpers.paths import DATA
 from torch import Tensor
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.separation.msst import digest, read_state_dict
 from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.pipeline.separation.separator_checkpoint import digest, read_state_dict
 
 CONFIG = DATA / "scnet_masked_a.yaml"
 

@@ -11,7 +11,7 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import Filter, Strip
-from mixstyle.stages.presentation.heard import heard_differences, in_words, is_heard
+from mixstyle.stages.presentation.audible_differences import heard_differences, in_words, is_heard
 
 SAME = (Strip(),) * 4
 

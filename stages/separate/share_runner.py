@@ -12,19 +12,19 @@ from mixstyle.stages.separate.on_ray import make_on_ray
 from mixstyle.stages.separate.shard_maker import RunStats, ShardRun, make_share
 from mixstyle.stages.settings.profile import Settings
 
-Way = Callable[[Callable[[], None]], list[RunStats]]
+ShareRunner = Callable[[Callable[[], None]], list[RunStats]]
 """Makes a share, and calls what it is given for every track."""
 
 
-def way_of(
+def share_runner(
     settings: Settings,
     stage: Literal["separate", "remix"],
     run: ShardRun[Any],
     share: range,
     locks: ShardLocks,
     ray: RayOptions | None,
-) -> Way:
-    """The way that the settings and --ray ask for. share: every n-th shard of the run, from a first one on."""
+) -> ShareRunner:
+    """What makes a share as the settings and --ray ask. share: every n-th shard of the run, from a first one on."""
 
     def make(advance: Callable[[], None]) -> list[RunStats]:
         if ray is None and len(getattr(settings, stage).devices) < 2:
