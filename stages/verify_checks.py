@@ -12,7 +12,8 @@ from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import checkpoints_in, load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.song_index.index import NEAREST, STATE, SongIndex, nearest_is_whole, read_part
+from mixstyle.cache.song_index.index import SongIndex, read_part
+from mixstyle.cache.song_index.nearest import NEAREST, STATE
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
 from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
@@ -366,5 +367,5 @@ def _check_nearest(folder: Path) -> None:
         songs = SongIndex(folder)
     except MixstyleError:
         return  # its part is named already
-    if not nearest_is_whole(songs):
+    if not songs.nearest_is_whole():
         raise _damaged(folder / NEAREST, "it does not hold the embeddings of the index")

@@ -3,15 +3,13 @@
 A folder with `settings.json` (what the embeddings were made with, `mixstyle.cache.storage.provenance`), parts
 `songs-<8 digits>.parquet`, and `nearest.faiss`. A part has a row a song: `path` (relative to the music folder, `/`
 between folders; bytes, since a name may be no UTF-8), `bytes` and `modified_ns` of the file when it was read,
-`duration_s`, `embedding` (list of E float32, of unit length), `descriptors` (list of D float32, medians over the song's
-clips), `reason` (why it has no embedding; empty where it has one), and of the whole song `loudness_lufs`,
+`duration_s`, `embedding` (list of E float32, of unit length), `descriptors` (list of D float32, the song's
+own), `reason` (why it has no embedding; empty where it has one), and of the whole song `loudness_lufs`,
 `loudness_range_lu` and `true_peak_dbtp` (null where they were not measured; parts of version 1 lack them). Every number
 in it is finite: a song of which one is not is a song without an embedding, also where an older version wrote it. Of
 several rows of a path that of the highest part counts. The metadata of a part have `mixstyle_index`, the version, and
 `mixstyle_sha256`, a hash of its rows; its pages have checksums. Both are checked when it is read, and parts of before
-have neither. `nearest.faiss` is an exact index by inner product over the songs that have an embedding, in the order of
-their paths; it follows from the parts, and is made again where it is not of them (`nearest.json` tells) or does not
-hold their embeddings.
+have neither. The search structure (`nearest.py`) is over the songs that have an embedding, in the order of their paths.
 """
 
 import hashlib
@@ -22,27 +20,22 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mixstyle.cache.storage.atomic import atomic_write, read_json, write_json
+from mixstyle.cache.song_index.nearest import EXACT_BELOW, Nearest, is_whole, load_nearest
+from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.text import as_utf8
 
-if TYPE_CHECKING:
-    import faiss
-
 Number = TypeVar("Number", np.float32, np.int32)
 
 VERSION = 2
-NEAREST_VERSION = 1
-"""Of the search structure, which holds embeddings alone."""
-NEAREST, STATE = "nearest.faiss", "nearest.json"
 _AGAIN = ("verify", "--repair")
 _SHA256 = "mixstyle_sha256"
 _FIELDS = ("path", "bytes", "modified_ns", "duration_s", "embedding", "descriptors", "reason")
@@ -88,13 +81,18 @@ class SongIndex:
 
     drop: called with the error of a part that is damaged, which is then removed: its songs are to be embedded again.
     Without it such a part is raised as MixstyleError ("damaged-file"). place: where parts are kept, if not in the
-    folder alone.
+    folder alone. exact_below: from so many songs on, the search is approximate.
     """
 
     def __init__(
-        self, folder: Path, drop: Callable[[MixstyleError], None] | None = None, place: Place | None = None
+        self,
+        folder: Path,
+        drop: Callable[[MixstyleError], None] | None = None,
+        place: Place | None = None,
+        *,
+        exact_below: int = EXACT_BELOW,
     ) -> None:
-        self.folder = folder
+        self.folder, self._exact_below = folder, exact_below
         self._place = place or Place(folder)
         self._songs: dict[str, IndexedSong] = {}
         self._parts: list[Path] = []
@@ -108,7 +106,7 @@ class SongIndex:
                 self._place.take_away(part.name)
             else:
                 self._parts.append(part)
-        self._nearest: faiss.Index | None = None
+        self._nearest: Nearest | None = None
         self._usable: list[IndexedSong] | None = None
 
     def __len__(self) -> int:
@@ -164,15 +162,14 @@ class SongIndex:
         songs = self.usable
         if not songs:
             return []
-        self._nearest = self._nearest or self._load_nearest(songs)
-        if embedding.shape != (self._nearest.d,):
+        self._nearest = self._nearest or self._load_nearest()
+        if embedding.shape != (self._nearest.dimensions,):
             raise MixstyleError(
-                f"{self.folder}: holds embeddings of {self._nearest.d} dimensions, not {list(embedding.shape)}",
+                f"{self.folder}: holds embeddings of {self._nearest.dimensions} dimensions, not "
+                f"{list(embedding.shape)}",
                 code="misfit",
             )
-        query = np.ascontiguousarray(embedding[None] / max(float(np.linalg.norm(embedding)), 1e-12), np.float32)
-        scores, places = self._nearest.search(query, min(k, len(songs)))
-        return [(songs[place], float(score)) for place, score in zip(places[0], scores[0], strict=True)]
+        return [(songs[place], cosine) for place, cosine in self._nearest.search(embedding, min(k, len(songs)))]
 
     def pair_cosines(self, most: int = 1000) -> NDArray[np.float32]:
         """Cosines of all pairs of songs, ascending [pairs]; of so many songs at most, spread evenly over the index."""
@@ -183,47 +180,26 @@ class SongIndex:
         songs = np.stack([self.usable[place].embedding for place in places])
         return np.sort((songs @ songs.T)[np.triu_indices(len(songs), 1)])
 
-    def write_nearest(self) -> None:
-        """Makes the search structure of the songs that are there, unless it is. Raises MixstyleError (cannot-write)."""
-        if self.usable:
-            self._nearest = self._load_nearest(self.usable, must_keep=True)
+    def write_nearest(self) -> float:
+        """Makes the search structure of the songs that are there, unless it is; the share of the ten nearest songs that
+        it finds. Raises MixstyleError (cannot-write)."""
+        if not self.usable:
+            return 1.0
+        self._nearest = self._load_nearest(must_keep=True)
+        return 1.0 if self._nearest.recall is None else self._nearest.recall
 
-    def _load_nearest(self, songs: Sequence[IndexedSong], must_keep: bool = False) -> "faiss.Index":
-        """must_keep: raises MixstyleError where one that had to be made cannot be written. It follows from the parts,
-        so a search makes it again the next time."""
-        import faiss  # takes a while
+    def nearest_is_whole(self) -> bool:
+        """Whether the search structure on the disk holds the embeddings of the index."""
+        if not self.usable:
+            return True
+        paths = [song.path for song in self.usable]
+        return is_whole(self.folder, paths, self.embeddings(), exact_below=self._exact_below)
 
-        digest = hashlib.sha256()
-        for song in songs:
-            digest.update(os.fsencode(song.path) + b"\0" + song.embedding.tobytes())
-        state = {"version": NEAREST_VERSION, "songs": len(songs), "sha256": digest.hexdigest()}
-        path, embeddings = self.folder / NEAREST, np.ascontiguousarray(np.stack([song.embedding for song in songs]))
-        if self._stored_state() == state and (found := _read_nearest(path, embeddings)) is not None:
-            return found
-        made = faiss.IndexFlatIP(embeddings.shape[1])
-        made.add(embeddings)
-        try:
-            self._keep_nearest(made, state)
-        except (MixstyleError, OSError, RuntimeError):
-            if must_keep:
-                raise
-        return made
-
-    def _keep_nearest(self, made: "faiss.Index", state: Any) -> None:
-        """Writes the search structure. By a file of Python's: faiss itself says nothing of a disk that is full."""
-        import faiss
-
-        (self.folder / STATE).unlink(missing_ok=True)
-        with atomic_write(self.folder / NEAREST) as temporary, temporary.open("wb") as file:
-            faiss.write_index(made, faiss.PyCallbackIOWriter(file.write))  # pyright: ignore[reportAttributeAccessIssue]
-        write_json(self.folder / STATE, state, checksum=True)
-
-    def _stored_state(self) -> Any:
-        """What the search structure was made of; None where that cannot be told. It follows from the parts."""
-        try:
-            return read_json(self.folder / STATE)
-        except MixstyleError:
-            return None
+    def _load_nearest(self, must_keep: bool = False) -> Nearest:
+        """must_keep: raises MixstyleError where one that had to be made cannot be written. A search needs it no longer
+        than it runs."""
+        paths = [song.path for song in self.usable]
+        return load_nearest(self.folder, paths, self.embeddings(), exact_below=self._exact_below, must_keep=must_keep)
 
     def _write(self, songs: Sequence[IndexedSong]) -> Path:
         """Writes a part that outranks all others."""
@@ -266,25 +242,6 @@ def _checked(song: IndexedSong) -> IndexedSong:
     nothing = np.empty(0, np.float32)
     reason = song.reason or "not finite: its embedding or descriptors hold NaN or infinite values"
     return IndexedSong(song.path, song.bytes, song.modified_ns, song.duration_s, nothing, nothing, reason)
-
-
-def nearest_is_whole(songs: SongIndex) -> bool:
-    """Whether the search structure on the disk holds the embeddings of the index."""
-    return not songs.usable or _read_nearest(songs.folder / NEAREST, songs.embeddings()) is not None
-
-
-def _read_nearest(path: Path, embeddings: NDArray[np.float32]) -> "faiss.Index | None":
-    """The search structure in a file; None where there is none, or one that does not hold these embeddings [n, E]."""
-    import faiss
-
-    if not path.is_file():
-        return None
-    try:
-        found = faiss.read_index(str(path))
-        same = isinstance(found, faiss.IndexFlatIP) and (found.ntotal, found.d) == embeddings.shape
-        return found if same and np.array_equal(found.reconstruct_n(0, found.ntotal), embeddings) else None
-    except (RuntimeError, MemoryError):  # torn, or its sizes are damaged
-        return None
 
 
 def _digest(songs: Sequence[IndexedSong]) -> str:

@@ -9,7 +9,7 @@ from torture.children import in_child
 from torture.commands import STAGES, Stage
 
 from mixstyle.cache.models.checkpoints import load_checkpoint
-from mixstyle.cache.song_index.index import SongIndex, nearest_is_whole
+from mixstyle.cache.song_index.index import SongIndex
 
 UNCOMPARED = ("logs",)
 """TensorBoard's files, which have the time and the process in their names."""
@@ -80,7 +80,7 @@ def _index_differs(ours: Path, theirs: Path) -> list[str]:
     here, there = SongIndex(ours), SongIndex(theirs)
     if _rows(here) != _rows(there):
         found.append("differs: the songs of the index")
-    if not (ours / "nearest.faiss").is_file() or not nearest_is_whole(here):
+    if not (ours / "nearest.faiss").is_file() or not here.nearest_is_whole():
         found.append("differs: index/nearest.faiss")
     return found
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.cache.song_index.index import NEAREST, STATE, IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.nearest import NEAREST, RECALL_NEAREST, RECALL_SONGS, STATE
 from mixstyle.cache.song_index.place import LEFT_OUT, index_place
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
@@ -101,13 +102,18 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
             made = embedded_on_ray(ray, settings, embedder, root, wanted, files, rules, place)
         _add(songs, made, len(wanted), left_out)
         songs.keep(files)
-        songs.write_nearest()
+        recall = songs.write_nearest()
         with place.turn():
             _write_left_out(place, songs.failed)
     for song in songs.failed:
         left_out.tell(song.path, song.reason)
     left_out.end(f"{place.name}/{LEFT_OUT}")
     say(f"index: {counted(len(songs.usable), 'song')} in {place.name}")
+    if recall < 1:
+        say(
+            f"index: with so many songs, search is approximate: it finds {recall:.1%} of the {RECALL_NEAREST} nearest "
+            f"(measured on {RECALL_SONGS} songs)"
+        )
     if not songs.usable:
         raise MixstyleError(f"{folder}: none of its {len(files)} music files can be used", code="no-music")
     return songs

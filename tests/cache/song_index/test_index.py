@@ -12,7 +12,8 @@ from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.music.transient import CRASHED
-from mixstyle.cache.song_index.index import NEAREST, IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.nearest import NEAREST
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.table import COLUMN
