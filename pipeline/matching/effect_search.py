@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import Describe, describe
+from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 from mixstyle.pipeline.matching.desk import Bounds
 from mixstyle.pipeline.matching.estimate import shaped
@@ -130,7 +131,7 @@ def price(inserts: Inserts) -> float:
 
 
 def stem_values(clips: Sequence[Samples], describe: Describe = describe) -> NDArray[np.float64]:
-    """Descriptors of a stem alone, medians over its clips [2, T]: those that `_KINDS` names."""
+    """A song's descriptors of a stem alone, by its clips [2, T]: those that `_KINDS` names."""
     return _values([clips], describe)[0]
 
 
@@ -151,8 +152,8 @@ def _values(made: Sequence[Sequence[Samples]], describe: Describe) -> NDArray[np
         some = made[first : first + len(STEMS)]
         filled = [*some, *[some[0]] * (len(STEMS) - len(some))]
         batch = torch.from_numpy(np.stack([np.stack(clips) for clips in filled], 1).astype(np.float32))
-        medians = np.median(describe(batch).numpy(), axis=0)
-        rows += [[float(medians[COLUMN[f"{stem}_{kind}"]]) for kind in _KINDS] for stem in STEMS[: len(some)]]
+        values = song_descriptors(describe(batch).numpy())
+        rows += [[float(values[COLUMN[f"{stem}_{kind}"]]) for kind in _KINDS] for stem in STEMS[: len(some)]]
     return np.array(rows)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.descriptors.compute import Describe, describe
+from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.pipeline.matching.desk import Bounds, Strip
 from mixstyle.pipeline.matching.effect_search import EVALUATIONS, Inserts, StemTask, price, search_stem, stem_values
@@ -168,8 +169,8 @@ def _heard(task: MixTask, strips: Sequence[Strip]) -> NDArray[np.float64]:
 
 
 def _values(task: MixTask, clips: Clips) -> NDArray[np.float64]:
-    """Medians over clips [D]."""
-    return np.median([task.describe(stems[None])[0].double().numpy() for stems in clips], axis=0)
+    """A song's own descriptors [D] by its clips', as every command has them."""
+    return song_descriptors([task.describe(stems[None])[0].numpy() for stems in clips]).astype(np.float64)
 
 
 def _columns(task: MixTask) -> list[int]:

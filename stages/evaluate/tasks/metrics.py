@@ -78,6 +78,22 @@ def _in_small_pools(queries: Values, pool: Values) -> Values:
     return np.concatenate(found)
 
 
+def song_embeddings(clips: Values, songs: NDArray[np.integer]) -> Values:
+    """The songs' embeddings [songs, E] from their clips' [clips, E], as `index` makes them; songs ascending."""
+    # imported where it is needed: `status` reads the tasks' versions alone, and torch takes a second to import
+    import torch
+
+    from mixstyle.pipeline.encoder.embed_clips import song_embedding
+
+    order = np.argsort(songs, kind="stable")
+    _, firsts, counts = np.unique(songs[order], return_index=True, return_counts=True)
+    found = np.empty((len(firsts), clips.shape[1]))
+    for count in np.unique(counts):  # songs of equally many clips at once
+        rows = order[firsts[counts == count, None] + np.arange(count)]
+        found[counts == count] = song_embedding(torch.from_numpy(clips[rows]))[0].numpy()
+    return found
+
+
 def retrieval_of_halves(
     embeddings: NDArray[np.float32], songs: tuple[int, ...], row: str, clips: int = 1
 ) -> dict[str, float]:
@@ -86,7 +102,7 @@ def retrieval_of_halves(
     clips: so many in a row are one entry, whose embedding is the mean of their unit vectors.
     """
     values = comparable(embeddings, row)
-    values = unit(values.reshape(-1, clips, values.shape[1]).mean(1))
+    values = song_embeddings(values, np.arange(len(values)) // clips)
     queries, pool = np.split(values, 2)
     return retrieval(queries, pool, np.array(songs[::clips][: len(queries)]))
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.pipeline.retrieval import GroupRetrieval, group_retrieval, unit
-from mixstyle.stages.evaluate.tasks.metrics import Values, comparable, estimate
+from mixstyle.pipeline.retrieval import GroupRetrieval, group_retrieval
+from mixstyle.stages.evaluate.tasks.metrics import comparable, estimate, song_embeddings
 from mixstyle.stages.evaluate.tasks.page_parts import first_of
 from mixstyle.stages.evaluate.tasks.task import Context, Embeddings, Item, Metrics, PageInput, Part, Task, TextTable
 from mixstyle.stages.presentation.estimates import percent, percent_cell
@@ -50,11 +50,6 @@ def real_mixes_of(embeddings: Embeddings, part: Part, row: str) -> dict[str, Any
             "by": groups.by,
         }
     return found
-
-
-def song_embeddings(clips: Values, songs: NDArray[np.integer]) -> Values:
-    """The songs' embeddings [songs, E]: means of their clips' unit vectors [clips, E], of unit length."""
-    return unit(np.stack([unit(clips[songs == song]).mean(0) for song in np.unique(songs)]))
 
 
 def _figures(found: GroupRetrieval, songs: NDArray[np.integer]) -> dict[str, float]:

@@ -52,6 +52,31 @@ def test_an_effect_is_found(effect: Effect) -> None:
     assert after < 0.7 * before
 
 
+def test_a_stem_is_measured_where_it_plays() -> None:
+    """As a song's own descriptors are: silent excerpts say nothing about how a stem is mixed."""
+    clip = beats(1.0)
+    silent = np.zeros_like(clip)
+    alone = stem_values([clip])
+    assert np.abs(alone - stem_values([silent])).max() > 1  # dB: silence has other values
+    np.testing.assert_array_equal(stem_values([silent, clip, silent]), alone)
+
+
+def test_a_mix_is_compared_by_the_clips_in_which_a_stem_plays() -> None:
+    stems = stems_of(seconds=1.0)
+    without = stems.clone()
+    without[0] = 0  # a song that is sung in one clip of three
+    wanted = [without, stems, without]
+    profiles = measure_profile(wanted), measure_profile(wanted)
+    task = MixTask(wanted, [[stems]], *profiles, 1.0, STEMS, FULL, None)
+    vocals = [
+        column for column, d in enumerate(DESCRIPTORS) if d.stem == STEMS[0] and d.group in ("spectral", "stereo")
+    ]
+    metric = DescriptorMetric(np.array([2.0 if column in vocals else 1e9 for column in range(len(DESCRIPTORS))]))
+    found = search_effects(task, estimate(*profiles, keep=STEMS), metric, evaluations=8)
+    # the reference is the clip with the singer: by medians over all clips its vocals would be tens of dB off
+    assert found.distances[NOTHING] == 0
+
+
 def test_a_stem_that_needs_none_gets_none() -> None:
     clip = beats()
     assert search_stem(task_of(clip, clip), METRIC, np.random.default_rng(0), evaluations=16) == ()

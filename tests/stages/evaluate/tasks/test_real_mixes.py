@@ -12,7 +12,7 @@ from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest, store_mani
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.evaluate.tasks.groups import SongGroups, song_groups
-from mixstyle.stages.evaluate.tasks.real_mixes import KEY, groups_note, real_mixes_of, song_embeddings
+from mixstyle.stages.evaluate.tasks.real_mixes import KEY, groups_note, real_mixes_of
 from mixstyle.stages.evaluate.tasks.task import Part
 
 SONGS, CLIPS = 8, 3
@@ -49,17 +49,6 @@ def test_one_group_tells_nothing() -> None:
     assert found["group"] is None
     note = groups_note({KEY: {"x": found}, "rows": ["x"]})
     assert "evaluate.group_by" in note
-
-
-def test_a_songs_embedding_is_the_mean_of_its_clips() -> None:
-    rng = np.random.default_rng(0)
-    clips = rng.standard_normal((6, 4))
-    songs = np.array([3, 3, 5, 5, 5, 9])
-    found = song_embeddings(clips, songs)
-    assert found.shape == (3, 4)
-    unit = clips[2:5] / np.linalg.norm(clips[2:5], axis=1, keepdims=True)
-    # float64: means and norms of a few numbers, 2^-53 = 1e-16 each
-    np.testing.assert_allclose(found[1], unit.mean(0) / np.linalg.norm(unit.mean(0)), rtol=1e-12)
 
 
 def cache_of(folder: Path, paths: list[str], groups: list[str]) -> tuple[StemCache, list[CachedTrack]]:
