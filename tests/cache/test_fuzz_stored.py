@@ -36,7 +36,8 @@ from safetensors.torch import save_file
 from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.cache.models.checkpoints import build_encoder, describe_encoder, load_checkpoint, save_checkpoint
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.song_index.index import STATE, SongIndex
+from mixstyle.cache.song_index.index import SongIndex
+from mixstyle.cache.song_index.nearest import STATE
 from mixstyle.cache.storage import tuning_cache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.matching.desk import Filter, Strip
