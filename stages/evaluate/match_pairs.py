@@ -5,11 +5,11 @@ what it should be, sample by sample in time, by descriptors, and by what an engi
 another song under another chain; what comes out is compared by descriptors, and by an encoder that no row goes by
 (`JUDGE`). The rows are those of `match_rows`.
 
-`metrics.json` (version 2): settings, and for each task, row and measure the value of each pair, their mean and a 95%
-interval by resampling songs. `pairs.json` holds what was measured so far, so that a run goes on where it was stopped.
+`metrics.json` (version 3): settings and inputs, and for each task, row and measure the value of each pair, their mean
+and a 95% interval by resampling songs. `pairs.json` (`match_kept`) holds what was measured so far, so that a run goes
+on where it was stopped.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ import torch
 
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.listing import list_folder
-from mixstyle.cache.storage.atomic import read_json, write_json
-from mixstyle.cache.storage.urls import not_there, shown
+from mixstyle.cache.storage.atomic import write_json
+from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
-from mixstyle.pipeline.core.errors import MixstyleError, one_line
+from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.mixing.chains import draw_chain
@@ -33,10 +33,11 @@ from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.pipeline.retrieval import bootstrap_groups
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common import limits
-from mixstyle.stages.common.assets import FIRST_ENCODER, shipped
+from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, is_small
-from mixstyle.stages.evaluate.match_rows import AS_IS, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
+from mixstyle.stages.evaluate.match_kept import COUNTS, KeptPairs, Values, match_provenance
+from mixstyle.stages.evaluate.match_rows import AS_IS, JUDGE, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.separate.tuned_streams import tuned_separation
@@ -44,15 +45,10 @@ from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.match.metric import metric_of_file
 
-VERSION = 2
+VERSION = 3
 CLIP_S = 10.0
 LEAST_CLIP_S = 0.4
 """Loudness is measured over as much (ITU-R BS.1770-4)."""
-JUDGE = FIRST_ENCODER
-"""The encoder of mixstyle 0.1: it was trained otherwise than the one whose whitening the search goes by."""
-WRITE_EVERY_S = 10.0
-"""What a killed run loses at most, beside the pair that it was at."""
-TASKS = ("paired", "unpaired")
 UNITS = {
     "mrstft": "MRSTFT",
     "descriptors": "descriptors",
@@ -63,8 +59,6 @@ UNITS = {
     "width_db": "width, dB",
     "crest_db": "crest, dB",
 }
-Values = dict[str, dict[str, float]]
-"""Of one pair: by row and measure."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,8 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     if not stems.is_dir():
         raise not_there(stems, "folder")
     check_folder(output)
-    songs = sorted(list_folder(stems, "stems").sizes)
+    sizes = list_folder(stems, "stems").sizes
+    songs = sorted(sizes)
     if len(songs) < 2:
         raise MixstyleError(f"{stems}: {counted(len(songs), 'song')} with stems, and 2 are needed", code="no-music")
     device = resolve_device(settings.separate.device)
@@ -109,11 +104,13 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     if not has_matchering():
         say("evaluate-match: the package matchering is not installed; its row is left out (pip install matchering)")
     seed, frames = settings.evaluate.seed, round(task.clip_s * SAMPLE_RATE)
-    kept = _Kept(output / "pairs.json", _made_from(stems, songs, settings, task, separator))
+    asked = {name: value for name, value in asdict(task).items() if name not in COUNTS.values()}
+    made_from = match_provenance(stems, sizes, settings, asked, separator)
+    kept = KeptPairs(output / "pairs.json", made_from)
     with progress("evaluate-match", task.pairs + task.unpaired, "pairs") as bar:
         try:
             for name, draw, measure in (("paired", draw_pair, paired), ("unpaired", draw_unpaired, unpaired)):
-                for number in range(getattr(task, _COUNT[name])):
+                for number in range(getattr(task, COUNTS[name])):
                     if not kept.has(name, number):
                         pair = draw(stems, songs, seed, number, task.effects, frames)
                         kept.add(name, number, pair.song, measure(pair, rows(pair, tools), tools))
@@ -122,16 +119,14 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
             kept.write()
     metrics = {
         "version": VERSION,
-        **kept.made_from,
-        **{name: _figures(kept.of(name, getattr(task, _COUNT[name]))) for name in TASKS},
+        **made_from.flat,
+        "songs": len(songs),
+        **{name: _figures(kept.of(name, getattr(task, COUNTS[name]))) for name in COUNTS},
     }
     write_json(output / "metrics.json", metrics)
     _show(metrics)
     say(f"evaluate-match: wrote {output / 'metrics.json'}")
     return metrics
-
-
-_COUNT = {"paired": "pairs", "unpaired": "unpaired"}
 
 
 def draw_pair(root: Path, songs: list[str], seed: int, number: int, effects: int, frames: int) -> Pair:
@@ -156,65 +151,11 @@ def draw_unpaired(root: Path, songs: list[str], seed: int, number: int, effects:
     return Pair(place, mine, wanted)
 
 
-class _Kept:
-    """What was measured, in a file; with other settings it starts again. made_from: what the values follow from."""
-
-    def __init__(self, path: Path, made_from: Mapping[str, Any]) -> None:
-        self.path, self.made_from = path, dict(made_from)
-        self._rows: dict[str, dict[str, Any]] = {name: {} for name in TASKS}
-        self._unwritten, self._written_s = False, time.monotonic()
-        if not path.is_file():
-            return
-        try:
-            found = read_json(path)
-            if found["made_from"] == self.made_from:
-                self._rows = {name: dict(found["rows"][name]) for name in TASKS}
-            else:
-                say(f"evaluate-match: {path} was measured with other settings; all of it is measured again")
-        except (MixstyleError, KeyError, TypeError, ValueError) as error:
-            say(f"evaluate-match: {path} is damaged ({one_line(error)}); all of it is measured again")
-
-    def has(self, task: str, number: int) -> bool:
-        return str(number) in self._rows[task]
-
-    def add(self, task: str, number: int, song: int, values: Values) -> None:
-        self._rows[task][str(number)] = {"song": song, "values": values}
-        self._unwritten = True
-        if time.monotonic() - self._written_s > WRITE_EVERY_S:  # all is written: not for each of many quick pairs
-            self.write()
-
-    def write(self) -> None:
-        """Writes what was added since the last time."""
-        if self._unwritten:
-            write_json(self.path, {"version": VERSION, "made_from": self.made_from, "rows": self._rows})
-        self._unwritten, self._written_s = False, time.monotonic()
-
-    def of(self, task: str, count: int) -> list[tuple[int, Values]]:
-        """Song and values of the first pairs."""
-        found = (self._rows[task][str(number)] for number in range(count))
-        return [(int(one["song"]), one["values"]) for one in found]
-
-
 def _tools(settings: Settings, task: MatchTask, separator: Separator | None) -> Tools:
     separate = tuned_separation(settings.separate, separator) if separator is not None else None
     small = separator is not None and is_small(separator)
     judge = load_encoder(shipped(JUDGE)) if task.unpaired else None
     return Tools(separate, small, metric_of_file(encoder_file(settings)), task.search, judge)
-
-
-def _made_from(
-    stems: Path, songs: Sequence[str], settings: Settings, task: MatchTask, separator: Separator | None
-) -> dict[str, Any]:
-    asked = {name: value for name, value in asdict(task).items() if name not in _COUNT.values()}
-    return {
-        **asked,
-        "stems": str(stems),
-        "songs": len(songs),
-        "seed": settings.evaluate.seed,
-        "separator": separator.fingerprint if separator else None,
-        "encoder": shown(settings.embed.encoder) if settings.embed.encoder else None,
-        "matchering": has_matchering(),
-    }
 
 
 def _figures(pairs: Sequence[tuple[int, Values]]) -> dict[str, dict[str, Any]]:
@@ -251,7 +192,7 @@ def _figure(having: Sequence[tuple[int, float, float]], *, higher: bool) -> dict
 
 
 def _show(metrics: Mapping[str, Any]) -> None:
-    for name in TASKS:
+    for name in COUNTS:
         if not metrics[name]:
             continue
         count = len(next(iter(metrics[name][AS_IS].values()))["pairs"])

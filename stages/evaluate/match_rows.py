@@ -32,11 +32,14 @@ from mixstyle.pipeline.matching.mix_search import MixTask, search_effects
 from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner, strip_levels
+from mixstyle.stages.common.assets import FIRST_ENCODER
 from mixstyle.stages.common.descriptor_kernel import describe
 
 AS_IS, LOUDNESS, MATCHERING = "as it is", "loudness only", "matchering, on the mix"
 TRUE_STEMS, SEPARATED = "match, true stems", "match, separated stems"
 TRUE_SEARCHED, SEPARATED_SEARCHED = "match --search, true stems", "match --search, separated stems"
+JUDGE = FIRST_ENCODER
+"""The encoder of mixstyle 0.1: it was trained otherwise than the one whose whitening the search goes by."""
 ROWS = (AS_IS, LOUDNESS, MATCHERING, TRUE_STEMS, TRUE_SEARCHED, SEPARATED, SEPARATED_SEARCHED)
 """In the order in which they are told."""
 SETTINGS = {

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from helpers.desk_songs import RATE, stems_of, through
 from helpers.small_separator import write_separator
 
+from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
@@ -24,7 +26,7 @@ from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.stages.evaluate import match_pairs
+from mixstyle.stages.evaluate import match_kept, match_pairs
 from mixstyle.stages.evaluate.match_pairs import MatchTask, draw_pair, draw_unpaired, evaluate_match
 from mixstyle.stages.evaluate.match_rows import (
     AS_IS,
@@ -48,7 +50,8 @@ TOOLS = Tools(None, False, DescriptorMetric(np.ones(len(DESCRIPTORS))), False, N
 @pytest.fixture
 def no_matchering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixstyle.stages.evaluate.match_rows.has_matchering", lambda: False)
-    monkeypatch.setattr(match_pairs, "has_matchering", lambda: False)
+    for module in (match_pairs, match_kept):
+        monkeypatch.setattr(module, "has_matchering", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +146,9 @@ def test_the_same_pairs_are_measured_again(songs: Path, tmp_path: Path, capsys: 
     other = draw_unpaired(songs, ["song 0", "song 1"], settings.evaluate.seed, 0, 1, RATE)
     assert not np.allclose(other.mine.sum(0), other.wanted.sum(0), atol=0.1)
     # what was measured is kept: more pairs go on from there, other settings begin again
-    kept = json.loads((tmp_path / "pairs.json").read_text())
+    kept = read_json(tmp_path / "pairs.json")
     kept["rows"]["paired"]["0"]["values"][AS_IS]["mrstft"] = 77.0
-    (tmp_path / "pairs.json").write_text(json.dumps(kept))
+    write_json(tmp_path / "pairs.json", kept, checksum=True)
     again = evaluate_match(songs, tmp_path, settings, MatchTask(2, 0, effects=1, separate=False, clip_s=1.0))
     assert again["paired"][AS_IS]["mrstft"]["pairs"][0] == 77
     again = evaluate_match(songs, tmp_path, settings, MatchTask(1, 0, effects=0, separate=False, clip_s=1.0))
@@ -171,13 +174,53 @@ def test_pairs_before_a_failure_are_kept_and_damaged_ones_measured_anew(
         evaluate_match(songs, tmp_path, settings, task)
     evaluate_match(songs, tmp_path, settings, task)
     assert measured == [0, 1, 1], "the first pair was measured again"
-    made_from = json.loads((tmp_path / "pairs.json").read_text())["made_from"]
-    for damaged in (b"{", b"", b"[]", b"{}", json.dumps({"made_from": made_from, "rows": []}).encode()):
+    whole = (tmp_path / "pairs.json").read_text()
+    rowless = json.dumps(
+        {name: [] if name == "rows" else value for name, value in read_json(tmp_path / "pairs.json").items()}
+    )
+    for damaged in (b"{", b"", b"[]", b"{}", rowless.encode(), whole.replace("1.0", "1.5").encode()):
         (tmp_path / "pairs.json").write_bytes(damaged)
         del measured[:]
         measured.append(9)  # nothing is interrupted
         evaluate_match(songs, tmp_path, settings, task)
         assert measured == [9, 0, 1]
+
+
+@pytest.mark.usefixtures("no_matchering")
+@pytest.mark.parametrize("change", ["effect", "encoder", "songs", "descriptors", "version 2"])
+def test_what_follows_from_something_else_is_measured_anew(
+    change: str, songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An effect of another version, say: as a run before that version would have left it."""
+    settings, task = load_settings("demo"), MatchTask(1, 0, effects=1, separate=False, clip_s=1.0)
+    mine = shutil.copytree(songs, tmp_path / "songs")
+    measured: list[int] = []
+
+    def measure(pair: Pair, *_: object) -> dict[str, dict[str, float]]:
+        measured.append(pair.song)
+        return {AS_IS: {"mrstft": 1.0}}
+
+    monkeypatch.setattr(match_pairs, "rows", lambda *_: {})
+    monkeypatch.setattr(match_pairs, "paired", measure)
+    for _ in range(2):
+        evaluate_match(mine, tmp_path, settings, task)
+    assert measured == [0]
+    kept = read_json(tmp_path / "pairs.json")
+    stored = kept["made_from"]
+    if change == "effect":
+        stored["made_from"]["effect_versions"]["compression"] -= 1
+    elif change == "encoder":
+        stored["made_from"]["encoder"] = "0" * 64
+    elif change == "descriptors":
+        stored["versions"]["descriptors_version"] -= 1
+    elif change == "version 2":
+        kept = {"version": 2, "made_from": {**task.__dict__, "stems": str(mine), "songs": 2}, "rows": kept["rows"]}
+    else:
+        soundfile.write(mine / "song 1" / "bass.flac", stems_of(7, 2.5).numpy()[1].T, RATE)
+    write_json(tmp_path / "pairs.json", kept, checksum=True)
+    for _ in range(2):
+        evaluate_match(mine, tmp_path, settings, task)
+    assert measured == [0, 0]
 
 
 def test_what_cannot_be_measured_is_refused(songs: Path, tmp_path: Path) -> None:
