@@ -97,6 +97,7 @@ def test_two_songs_are_compared_as_the_command_does(settings: Settings, model: E
     assert stored["distances"]["bass"]["all"] == pytest.approx(expected.distance("bass"), rel=5.1e-6, nan_ok=True)
     rows = list(csv.DictReader((tmp_path / "x.csv").open()))
     assert [row["name"] for row in rows] == [d.name for d in DESCRIPTORS]
+    # six digits, as above
     np.testing.assert_allclose([float(row["first"]) for row in rows], expected.values[0], rtol=5.1e-6, atol=0)
 
 

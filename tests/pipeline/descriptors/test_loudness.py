@@ -134,7 +134,7 @@ def test_blocks_are_counted_as_pyloudnorm_counts(samples: int) -> None:
     )
     meter = pyloudnorm.Meter(RATE)
     expected = meter.integrated_loudness(audio.T.astype(np.float64))
-    assert measure(audio) == pytest.approx(expected, abs=2e-3)
+    assert measure(audio) == pytest.approx(expected, abs=2e-3)  # LU, as above
     steps = step_power(torch.from_numpy(audio), RATE).shape[-1]
     assert steps - 3 == len(meter.blockwise_loudness)
 

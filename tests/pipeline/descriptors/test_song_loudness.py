@@ -136,7 +136,7 @@ def test_true_peak_between_samples() -> None:
     """
     audio = quarter_rate_tone(0.5, np.pi / 4)
     sample_peak = 20 * math.log10(np.abs(audio).max())
-    assert sample_peak == pytest.approx(20 * math.log10(0.5 / math.sqrt(2)), abs=1e-3)
+    assert sample_peak == pytest.approx(20 * math.log10(0.5 / math.sqrt(2)), abs=1e-6)  # dB; 2^-24 of it: 5e-7
     gains = np.abs(INTERPOLATOR @ np.exp(-0.5j * np.pi * np.arange(INTERPOLATOR.shape[1])))
     assert np.abs(20 * np.log10(gains)).max() < 0.35
     found = measure_song(audio, RATE).true_peak_dbtp

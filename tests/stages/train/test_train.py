@@ -135,7 +135,8 @@ def test_training_writes_what_it_says(unbroken: Path) -> None:
     assert [row["validation_loss"] != "" for row in rows] == [False, True] * 3
     assert list((unbroken / "logs").glob("events.out.tfevents.*"))
     best = min(float(row["validation_loss"]) for row in rows if row["validation_loss"])
-    assert load_checkpoint(unbroken / "ckpt" / "best_model.pt")["loss"] == pytest.approx(best, rel=1e-6)
+    # the table has nine digits: half a unit in the last
+    assert load_checkpoint(unbroken / "ckpt" / "best_model.pt")["loss"] == pytest.approx(best, rel=5.1e-9)
     loaded = load_encoder(unbroken / "ckpt" / "final_model.pt")
     stems = torch.randn(2, 4, 2, 66_150) * 0.1
     assert loaded.encoder(loaded.mel(stems), describe(stems)).shape == (2, 8)
