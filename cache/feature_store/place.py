@@ -13,27 +13,16 @@ read and written. Nothing is renamed there:
 from pathlib import Path
 
 from mixstyle.cache.feature_store.names import ARRAYS, ROOT
-from mixstyle.cache.storage.place import Place, working_folder
-from mixstyle.cache.storage.remote_tree import RemoteTree
-from mixstyle.cache.storage.urls import url_of
-from mixstyle.cache.storage.user_cache import user_cache
+from mixstyle.cache.storage.place import Place
+from mixstyle.cache.storage.remote_tree import tree_place
 
 MACHINES = "machines.json"
 """Which machines of other kinds filled shards; beside a store in a folder, and part of one behind a URL."""
 
 
 def features_place(where: Path | str | Place, cache_dir: Path | None = None) -> Place:
-    """The place of a store. where: a folder, a URL or the place itself. Nothing is looked at yet.
-
-    cache_dir: where copies of what is behind URLs are; None: in the user's cache.
-    """
-    if isinstance(where, Place):
-        return where
-    url = url_of(where)
-    if not url:
-        return Place(Path(where))
-    folder = working_folder(url, (cache_dir or user_cache("remote")) / "features")
-    return RemoteTree(url, folder, is_of_store, ROOT)
+    """The place of a store, as `tree_place` has it."""
+    return tree_place(where, cache_dir, "features", is_of_store, ROOT)
 
 
 def is_of_store(name: str) -> bool:

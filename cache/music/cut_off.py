@@ -1,4 +1,5 @@
-"""Files that were cut and do not show it by their length: what tells that something is missing behind their end.
+"""Files that were cut: what is said of them, and what tells that something is missing behind the end of those that do
+not show it by their length.
 
 An Ogg is as long as its last whole page says, a WAV, W64, AIFF, CAF or AU as long as its bytes: cut, they decode
 without an error, as a shorter track.
@@ -17,6 +18,26 @@ _PAGE_HEAD = 27
 _LAST_PAGE = 4
 _NOT_KNOWN = 0x7FFF0000
 """Lengths of chunks from here on stand for one that the writer did not know: sox and ffmpeg write several."""
+
+
+def breaks_off(there_s: float) -> str:
+    """Of a file whose end is missing, where nobody knows how much."""
+    return f"cut short: it breaks off at {there_s:.1f} s"
+
+
+def ends_early(missing_s: float, told_s: float) -> str:
+    """Of a file that lacks `missing_s` of the length that its header tells."""
+    return f"cut short: it ends {missing_s:.3g} s before the {told_s:.1f} s that its header says"
+
+
+def ends_before(place_s: float, told_s: float) -> str:
+    """Of a file without anything at a place and behind it."""
+    return f"cut short: it ends before {place_s:.1f} s of the {told_s:.1f} s that its header says"
+
+
+def decoding_fails(place_s: float, told_s: float) -> str:
+    """Of a file whose decoder gives up on the way."""
+    return f"damaged or cut short: decoding fails at {place_s:.1f} s of {told_s:.1f} s"
 
 
 @dataclass(frozen=True)

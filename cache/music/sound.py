@@ -23,7 +23,7 @@ import soundfile
 from mixstyle.cache.music import ffmpeg
 from mixstyle.cache.music.aiff_data import aiff_header
 from mixstyle.cache.music.caf_data import caf_header
-from mixstyle.cache.music.cut_off import missing_share, ogg_end
+from mixstyle.cache.music.cut_off import breaks_off, decoding_fails, ends_before, ends_early, missing_share, ogg_end
 from mixstyle.cache.music.file_view import FileView
 from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
 from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
@@ -120,7 +120,7 @@ class Sound:
         except (soundfile.LibsndfileError, RuntimeError):
             audio = self._as_far_as_it_goes(first, last)
             place_s = (first + len(audio)) / self.info.rate
-            reason = f"damaged or cut short: decoding fails at {place_s:.1f} s of {self.info.duration_s:.1f} s"
+            reason = decoding_fails(place_s, self.info.duration_s)
         if len(audio) < last - first:
             reason = reason or self._cut_short(first, len(audio))
         check_samples(audio)
@@ -134,10 +134,9 @@ class Sound:
         if (self.info.frames - there) / self.info.rate >= NOTABLE_S:
             lacks = self._cut_short(0, there)
         elif self._opened.breaks_off:
-            lacks = f"cut short: it breaks off at {there_s:.1f} s"
+            lacks = breaks_off(there_s)
         elif missing_s >= NOTABLE_S:
-            told_s = there_s + missing_s
-            lacks = f"cut short: it ends {missing_s:.3g} s before the {told_s:.1f} s that its header says"
+            lacks = ends_early(missing_s, there_s + missing_s)
         return Length(there, self.info.rate, lacks)
 
     def close(self) -> None:
@@ -193,10 +192,8 @@ class Sound:
     def _cut_short(self, first: int, there: int) -> str:
         info = self.info
         if there == 0:
-            ends_s = first / info.rate
-            return f"cut short: it ends before {ends_s:.1f} s of the {info.duration_s:.1f} s that its header says"
-        missing_s = (info.frames - first - there) / info.rate
-        return f"cut short: it ends {missing_s:.3g} s before the {info.duration_s:.1f} s that its header says"
+            return ends_before(first / info.rate, info.duration_s)
+        return ends_early((info.frames - first - there) / info.rate, info.duration_s)
 
 
 def check_samples(audio: np.ndarray) -> None:

@@ -9,27 +9,17 @@ whose songs the next run then embeds again.
 import re
 from pathlib import Path
 
-from mixstyle.cache.storage.place import Place, working_folder
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import SETTINGS
-from mixstyle.cache.storage.remote_tree import RemoteTree
-from mixstyle.cache.storage.urls import url_of
-from mixstyle.cache.storage.user_cache import user_cache
+from mixstyle.cache.storage.remote_tree import tree_place
 
 LEFT_OUT, MACHINES = "failures.csv", "machines.json"
 _PART = re.compile(r"songs-[0-9]{8}\.parquet")
 
 
 def index_place(where: Path | str | Place, cache_dir: Path | None = None) -> Place:
-    """The place of an index. where: a folder, a URL or the place itself. Nothing is looked at yet.
-
-    cache_dir: where copies of what is behind URLs are; None: in the user's cache.
-    """
-    if isinstance(where, Place):
-        return where
-    url = url_of(where)
-    if not url:
-        return Place(Path(where))
-    return RemoteTree(url, working_folder(url, (cache_dir or user_cache("remote")) / "index"), is_of_index, SETTINGS)
+    """The place of an index, as `tree_place` has it."""
+    return tree_place(where, cache_dir, "index", is_of_index, SETTINGS)
 
 
 def is_of_index(name: str) -> bool:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from mixstyle.cache.storage.atomic import own_partial
 from mixstyle.cache.storage.locks import turn
-from mixstyle.cache.storage.place import AT_ONCE, RemotePlace
+from mixstyle.cache.storage.place import AT_ONCE, Place, RemotePlace, working_folder
 from mixstyle.cache.storage.remote_store import Stored
+from mixstyle.cache.storage.urls import url_of
+from mixstyle.cache.storage.user_cache import user_cache
 from mixstyle.cache.storage.writable import make_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 
@@ -159,3 +161,19 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, 0
     return found.st_size, found.st_mtime_ns
+
+
+def tree_place(
+    where: Path | str | Place, cache_dir: Path | None, copies: str, is_ours: Callable[[str], bool], root: str
+) -> Place:
+    """The place of an output. where: a folder, a URL or the place itself. Nothing is looked at yet.
+
+    cache_dir: where copies of what is behind URLs are; None: in the user's cache. copies: the folder in there for
+    outputs of this kind. is_ours, root: as `RemoteTree` has them.
+    """
+    if isinstance(where, Place):
+        return where
+    url = url_of(where)
+    if not url:
+        return Place(Path(where))
+    return RemoteTree(url, working_folder(url, (cache_dir or user_cache("remote")) / copies), is_ours, root)

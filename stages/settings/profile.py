@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import field as dataclass_field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from types import NoneType
+from typing import Any
 
 import yaml
 from pydantic.dataclasses import dataclass
@@ -22,6 +22,7 @@ from mixstyle.stages.settings.base import STRICT, fields_of, plain, setting
 from mixstyle.stages.settings.demo_songs import DemoSongsSettings
 from mixstyle.stages.settings.evaluate import EvaluateSettings
 from mixstyle.stages.settings.features import FeaturesSettings
+from mixstyle.stages.settings.overrides import read_override, split_override
 from mixstyle.stages.settings.refusals import build, shortened, unknown
 from mixstyle.stages.settings.remix import RemixSettings
 from mixstyle.stages.settings.renamed import name_now, value_now
@@ -152,20 +153,10 @@ class _Given:
 
     def add_override(self, text: str) -> None:
         """`section.name=value`, with the value as YAML; that of a path or a text is taken as it is."""
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not (equals and "." in name):
-            same = [known for known in _NAMES if known.partition(".")[2] == name]
-            raise MixstyleError(
-                f"--set {shortened(text)}: write it as section.name=value, such as {(same or ['train.batch_size'])[0]}="
-                f"{shortened(value) or 12}",
-                code="bad-option",
-            )
+        name, value = split_override(text, _NAMES)
         name = self._known(name, "--set")
         section, _, key = name.partition(".")
-        try:
-            self.add(name, _read(value, fields_of(SECTIONS[section])[key].annotation), "--set")
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise MixstyleError(f"--set {shortened(text)}: the value is not valid YAML", code="bad-setting") from error
+        self.add(name, read_override(text, value, fields_of(SECTIONS[section])[key].annotation), "--set")
 
     def add(self, name: str, value: Any, where: str) -> None:
         """One setting. Raises MixstyleError for a name that there is not."""
@@ -193,18 +184,6 @@ class _Given:
         if now not in _NAMES:
             raise unknown(now, _NAMES, where)
         return now
-
-
-def _read(text: str, annotation: Any) -> Any:
-    """The value of an override: as YAML, but a path or a text as it is, `#` and `: ` in it too."""
-    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    kinds = {getattr(option, "__origin__", option) for option in options}
-    if not kinds & {Path, str}:
-        return yaml.safe_load(text)
-    if NoneType in kinds and text in ("", "null", "~"):
-        return None
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return yaml.safe_load(text) if quoted else text
 
 
 def _compare(settings: Settings) -> None:
