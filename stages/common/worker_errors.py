@@ -5,6 +5,7 @@ Here a worker hands the error over as if it were an item, and `raised` raises it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from torch.utils.data import Dataset, default_collate
@@ -39,11 +40,23 @@ def collate_or_error(items: Sequence[Any]) -> Any:
 def raised(loaded: Iterable[T], setting: str) -> Iterator[T]:
     """What was loaded, in order. setting: the one that says how many workers there are. Raises the first
     MixstyleError in it, and one (worker-died) where a worker ended."""
-    try:
+    with worker_deaths(setting):
         for item in map(received, loaded):
             if isinstance(item, MixstyleError):
                 raise item
             yield item
+
+
+@contextmanager
+def worker_deaths(setting: str) -> Iterator[None]:
+    """Raises MixstyleError (worker-died) where a loader's process ended in the block, or in a function decorated so.
+
+    torch raises an error of its own from a signal handler: wherever the main process is just then, be it at a
+    checkpoint's writing, and not only where it waits for a batch. setting: the one that says how many processes there
+    are.
+    """
+    try:
+        yield
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

@@ -32,6 +32,7 @@ from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.trained import check_checkpoint, chosen_checkpoints, damage_helped
+from mixstyle.stages.common.worker_errors import worker_deaths
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
 from mixstyle.stages.evaluate.embeddings import embedded, missing_rows
@@ -59,6 +60,7 @@ fingerprint."""
 Asked = list[tuple[Task, list[Part]]]
 
 
+@worker_deaths("evaluate.workers")
 def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     """Measures, prints tables, writes metrics.json and a page, and returns the metrics; goes on where it was stopped.
 

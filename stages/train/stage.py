@@ -25,6 +25,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, wait_for_ranks, world
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.stopping import StoppingAfterStep
+from mixstyle.stages.common.worker_errors import worker_deaths
 from mixstyle.stages.settings.kept import training_folder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import Batch, load_batches
@@ -54,6 +55,7 @@ class TrainSummary:
     waited_s: float
 
 
+@worker_deaths("train.workers")
 def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     """Trains until `num_epochs` (or `max_steps`), going on from the newest checkpoint there is.
 
