@@ -4,7 +4,7 @@ Layout, version 1 (dimension names in brackets; a row is a clip of the bank, as 
 
     mels     [row, channel, mel, frame] float16  a chunk a group of clips, with its CRC-32C; 0 where there is no clip
     done     [shard] int32                       written after everything else of a shard of the bank: one more than the
-                                                 number of its groups; 0 where it is not done. Stores of before: bool
+                                                 number of its groups; 0 where it is not done. Earlier stores: bool
 
 Attributes of the group: `format`, `version` and `made_with` (the bank's fingerprint, the mel's settings, and the input
 loudness). One process fills it; any number read. It holds nothing that cannot be made again.
@@ -155,7 +155,7 @@ class MelStore:
 
     @property
     def _shard_rows(self) -> int:
-        """Clips of a shard of the bank; 0 where a store of before does not tell."""
+        """Clips of a shard of the bank; 0 where an earlier store does not tell."""
         rows = self._done.attrs.get("shard_rows", 0)
         return rows if isinstance(rows, int) and not isinstance(rows, bool) else 0
 

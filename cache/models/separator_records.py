@@ -68,7 +68,7 @@ def separators_note(separators: "Sequence[Separator]") -> dict[str, str]:
 def separators_of_stems(provenance: Provenance, name: str = "") -> tuple[SeparatorRecord, ...]:
     """The separators that made the stems of this provenance.
 
-    name: what the separator is called where no note tells, as in folders of before.
+    name: what the separator is called where no note tells, as in earlier folders.
     """
     if noted := provenance.notes.get(KEY):
         return tuple(SeparatorRecord.from_json(stored) for stored in json.loads(noted))
@@ -86,7 +86,7 @@ def separators_of_stems(provenance: Provenance, name: str = "") -> tuple[Separat
 def separators_of_encoder(content: Mapping[str, Any]) -> tuple[SeparatorRecord, ...]:
     """The separators in a checkpoint's or an exported file's content; none where nothing tells of any.
 
-    Files of before the record hold the settings that trained them, which name the separator's checkpoint.
+    Files older than the record hold the settings that trained them, which name the separator's checkpoint.
     """
     if KEY in content:
         return tuple(SeparatorRecord.from_json(stored) for stored in content[KEY])

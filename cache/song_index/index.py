@@ -8,7 +8,7 @@ own), `reason` (why it has no embedding; empty where it has one), and of the who
 `loudness_range_lu` and `true_peak_dbtp` (null where they were not measured; parts of version 1 lack them). Every number
 in it is finite: a song of which one is not is a song without an embedding, also where an older version wrote it. Of
 several rows of a path that of the highest part counts. The metadata of a part have `mixstyle_index`, the version, and
-`mixstyle_sha256`, a hash of its rows; its pages have checksums. Both are checked when it is read, and parts of before
+`mixstyle_sha256`, a hash of its rows; its pages have checksums. Both are checked when it is read, and earlier parts
 have neither. The search structure (`nearest.py`) is over the songs that have an embedding, in the order of their paths.
 """
 

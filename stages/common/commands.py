@@ -148,7 +148,7 @@ def own_music(settings: Any) -> str:
 def remembered_music(stems_dir: Path, own: Path) -> Path | None:
     """The music that the stems were made from, where it was named on the command line and the profile is as it was.
 
-    own: the music folder that the profile names now. Stems of before this was noted count where `own` is not there.
+    own: the music folder that the profile names now. Stems made before this was noted count where `own` is not there.
     """
     if not (stems_dir / SETTINGS).is_file():
         return None

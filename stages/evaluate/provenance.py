@@ -57,7 +57,7 @@ def provenance_of(settings: Settings, cache: StemCache, checkpoints: Sequence[Pa
 
 
 def absent(provenance: Provenance) -> dict[str, object]:
-    """What evaluations did not store of before effects had versions and the shipped encoder was a row; and before tasks
+    """What evaluations did not store before effects had versions and the shipped encoder was a row; and before tasks
     went through a mix: their versions tell that, and only once."""
     later = {name: provenance.flat[name] for name in LATER}
     return {

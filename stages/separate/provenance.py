@@ -35,7 +35,7 @@ class Streams:
 
     @property
     def kernel_setting(self) -> dict[str, str]:
-        """The kernel for a provenance: nothing where it is torch's own, as in folders of before there was another."""
+        """The kernel for a provenance: nothing where it is torch's own, as in folders from before there was another."""
         return {"lstm_kernel": self.lstm_kernel} if self.lstm_kernel else {}
 
 

@@ -21,6 +21,8 @@ from mixstyle.stages.common.progress import progress
 from mixstyle.stages.settings.train import TrainSettings
 
 COMMAND = "mixstyle train"
+SPECTROGRAMS_VERSION = 1
+"""Counts up when equal clips come out as other spectrograms: of `StemMel`, or of how clips are levelled."""
 
 
 def kept_mels(options: TrainSettings, cache: StemCache, store: FeatureStore, mel: StemMel, fill: bool) -> MelStore:
@@ -54,7 +56,9 @@ def check_no_other(options: TrainSettings, cache: StemCache, mel: StemMel) -> No
 
 def _made_with(options: TrainSettings, cache: StemCache, mel: StemMel) -> tuple[dict[str, Any], Path]:
     """What spectrograms follow from, and their folder."""
-    made_with = {"bank": cache.fingerprint, "mel": mel_settings(mel), "input_lufs": options.input_lufs}
+    made_with: dict[str, Any] = {"bank": cache.fingerprint, "mel": mel_settings(mel), "input_lufs": options.input_lufs}
+    if SPECTROGRAMS_VERSION > 1:  # version 1 was not stored
+        made_with["version"] = SPECTROGRAMS_VERSION
     return made_with, options.mels_dir / fingerprint(made_with)
 
 

@@ -1,4 +1,4 @@
-"""Which separators an encoder has seen: noted with stems, filled in for files of before, and recognised."""
+"""Which separators an encoder has seen: noted with stems, filled in for earlier files, and recognised."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_stems_say_what_separated_them(tmp_path: Path) -> None:
     cache = StemCache(settings.separate.stems_dir)
     separator = load_separator(settings.separate.separator_config, settings.separate.separator_checkpoint)
     assert separators_of_stems(cache.provenance) == (SeparatorRecord.of(separator),)
-    # a folder of before has no note: the fingerprint is in its provenance, the name comes from the settings
+    # an earlier folder has no note: the fingerprint is in its provenance, the name comes from the settings
     before = Provenance("separate", cache.provenance.settings, made_from=cache.provenance.made_from)
     assert separators_of_stems(before, "its name") == (SeparatorRecord("its name", separator.fingerprint, 2),)
 

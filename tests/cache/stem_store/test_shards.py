@@ -122,7 +122,7 @@ def test_equal_tracks_give_equal_bytes(stems_dir: Path, tmp_path: Path) -> None:
 
 
 def test_the_bytes_are_those_of_a_plain_tar(tmp_path: Path) -> None:
-    """Shards of before were written with tarfile: equal content still gives the very same file, so both are read."""
+    """Earlier shards were written with tarfile: equal content still gives the very same file, so both are read."""
     flac, scale = encode_clip(noise(0))
     clips = tuple(ClipRecord(f"t0_{slot}", slot, slot * FRAMES, scale, flac) for slot in range(12))
     shard = write_shard(tmp_path, 0, [TrackRecord("t0", "a.mp3", "train", clips, "", {}), *tracks()], "abc")

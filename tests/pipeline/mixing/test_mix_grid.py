@@ -108,7 +108,7 @@ def test_a_share_of_blocks_has_contents_of_one_song(blocks: list[list[GroupDraw]
             continue
         alike += 1
         assert [group.kind for group in drawn] == ["chain"] * 4
-        assert [group.chain for group in drawn] == [group.chain for group in block], "chains are those of before"
+        assert [group.chain for group in drawn] == [group.chain for group in block], "chains are the earlier ones"
         assert len(set.union(*(songs_of(mix) for group in drawn for mix in group.mixes))) == 1
         places = [[mix.donors for mix in group.mixes] for group in drawn]
         assert places == [places[0]] * 4, "each chain is on the same contents"

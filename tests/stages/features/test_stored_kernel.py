@@ -42,7 +42,7 @@ def test_a_store_of_torchs_code_stays_so(stems: Path, monkeypatch: pytest.Monkey
         patch.setattr(descriptor_kernel, "descriptor_kernel", lambda: None)
         features(settings_of(stems))
         whole = digest(stems / "features.zarr")
-        assert KERNEL not in store_of(stems).made_with, "as in stores of before there was a kernel"
+        assert KERNEL not in store_of(stems).made_with, "as in stores from before there was a kernel"
         by_torch = store_of(stems).values()
         (stems / "features.zarr").rename(tmp_path / "whole.zarr")
         half_filled(stems)

@@ -69,7 +69,7 @@ def test_a_folder_of_torchs_own_code_stays_so(settings: Settings, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(lstm_kernels, "lstm_kernel", lambda: None)
         separate(settings)
-    assert "lstm_kernel" not in stored(settings), "as in folders of before there was a kernel"
+    assert "lstm_kernel" not in stored(settings), "as in folders from before there was a kernel"
     separator = loaded(settings)
     assert choose_streams(settings.separate, separator, CPU).lstm_kernel == ""
     assert separator.lstm_kernel == ""

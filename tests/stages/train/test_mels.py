@@ -9,13 +9,16 @@ import torch
 from helpers.small_bank import describe_bank, make_bank
 
 from mixstyle.cache.mel_store import MelStore
+from mixstyle.cache.models.checkpoints import mel_settings
 from mixstyle.cache.stem_store.stem_cache import StemCache
+from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.encoder.levels import gains_db, levelled, levelled_descriptors
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.settings.profile import load_settings
 from mixstyle.stages.settings.train import TrainSettings
+from mixstyle.stages.train import mels
 from mixstyle.stages.train.data import Purpose, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.mels import kept_mels
@@ -65,6 +68,22 @@ def test_what_is_read_is_the_mel_of_the_levelled_clips(tmp_path: Path, bank: Ste
             assert wanted.abs().max() < 4
             torch.testing.assert_close(batch.mels[row].float(), wanted, atol=2**-10 + 1e-5, rtol=0)
             assert torch.equal(batch.descriptors[row], descriptors[0])
+
+
+def test_another_version_of_the_code_makes_them_again(
+    tmp_path: Path, bank: StemCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, options = describe_bank(bank, tmp_path / "features.zarr"), options_of(tmp_path)
+    first = kept_mels(options, bank, store, MEL, fill=True)
+    assert first.done.all()
+    # the name that folders of version 1 have, by what they follow from
+    made_with = {"bank": bank.fingerprint, "mel": mel_settings(MEL), "input_lufs": None}
+    assert first.path.parent.name == fingerprint(made_with)
+    monkeypatch.setattr(mels, "SPECTROGRAMS_VERSION", 2)
+    other = kept_mels(options, bank, store, MEL, fill=False)
+    assert other.path != first.path
+    assert not other.done.any()
+    assert first.path.is_dir(), "what an older mixstyle reads stays"
 
 
 @pytest.mark.parametrize("purpose", ["train", "validation"])
