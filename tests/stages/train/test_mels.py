@@ -77,7 +77,7 @@ def test_another_version_of_the_code_makes_them_again(
     first = kept_mels(options, bank, store, MEL, fill=True)
     assert first.done.all()
     # the name that folders of version 1 have, by what they follow from
-    made_with = {"bank": bank.fingerprint, "mel": mel_settings(MEL), "input_lufs": None}
+    made_with = {"bank": bank.fingerprint, "mel": mel_settings(MEL), "input_lufs": options.input_lufs}
     assert first.path.parent.name == fingerprint(made_with)
     monkeypatch.setattr(mels, "SPECTROGRAMS_VERSION", 2)
     other = kept_mels(options, bank, store, MEL, fill=False)
