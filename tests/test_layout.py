@@ -188,6 +188,19 @@ def test_clips_are_cut_in_one_place() -> None:
     assert callers({"starts"}) == {"stages/separate/cutting.py", "stages/separate/dry_run.py", task}
 
 
+def test_clips_become_their_song_in_one_place() -> None:
+    """Embeddings by `song_embedding`, descriptors by `song_descriptors`: nobody who describes takes medians itself."""
+    assert callers({"song_embedding"}) == {"stages/songs/embed/embedder.py", "stages/evaluate/tasks/metrics.py"}
+    describe = callers({"describe"})
+    assert "pipeline/matching/mix_search.py" in describe, "nothing was found"
+    assert describe & callers({"median", "nanmedian"}) == set()
+
+
+def test_outputs_tell_what_they_follow_from_in_one_way() -> None:
+    """Who stores versions of effects does so within a `Provenance`; a bank's folder is named by them too."""
+    assert callers({"effect_versions"}) - {"stages/evaluate/banks.py"} <= callers({"Provenance"})
+
+
 def test_commands_load_separators_in_one_place() -> None:
     """There they tell of the small one. `load` of the Python API and the check of a downloaded file are no commands
     that separate."""
