@@ -23,7 +23,15 @@ import soundfile
 from mixstyle.cache.music import ffmpeg
 from mixstyle.cache.music.aiff_data import aiff_header
 from mixstyle.cache.music.caf_data import caf_header
-from mixstyle.cache.music.cut_off import breaks_off, decoding_fails, ends_before, ends_early, missing_share, ogg_end
+from mixstyle.cache.music.cut_off import (
+    breaks_off,
+    decoding_fails,
+    ends_before,
+    ends_early,
+    is_chained_ogg,
+    missing_share,
+    ogg_end,
+)
 from mixstyle.cache.music.file_view import FileView
 from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
 from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
@@ -43,6 +51,9 @@ MOST_CHANNELS = 8
 NOTABLE_S = 0.1
 """What a file lacks at its end is told from here on, but for windows that reach into it: encoders that end every file
 some blocks early are many."""
+ENDING_S = 0.05
+SILENT_DB = -60.0
+"""RMS of full scale: below it, a song has ended."""
 _MAGIC = (b"fLaC", b"RIFF", b"RF64", b"riff", b"OggS", b"FORM", b".snd", b"caff")
 """How files begin that are no MP3, whatever their names say."""
 _MPEG_LEAD_FRAMES = 16 * 1152
@@ -133,7 +144,7 @@ class Sound:
         missing_s, lacks = self._opened.missing * there_s, ""
         if (self.info.frames - there) / self.info.rate >= NOTABLE_S:
             lacks = self._cut_short(0, there)
-        elif self._opened.breaks_off:
+        elif self._opened.breaks_off or (self._opened.suspected and self._ends_loud(there)):
             lacks = breaks_off(there_s)
         elif missing_s >= NOTABLE_S:
             lacks = ends_early(missing_s, there_s + missing_s)
@@ -170,6 +181,11 @@ class Sound:
                 there += found
         self._reopen()
         return there
+
+    def _ends_loud(self, there: int) -> bool:
+        """Whether there is sound up to its last samples, as no song has that fades out or ends."""
+        audio = self.decode(max(0, there - round(ENDING_S * self.info.rate)), there)[0]
+        return audio.size > 0 and 10 * math.log10(float(np.mean(np.square(audio))) + 1e-12) > SILENT_DB
 
     def _as_far_as_it_goes(self, first: int, last: int) -> np.ndarray:
         """Frames from first on until decoding fails; none where it fails at once."""
@@ -235,15 +251,16 @@ def _refusal(error: OSError, path: Path) -> str:
 @dataclass(frozen=True)
 class _Opened:
     """What decodes a file. counted: its frames, where they were counted and libsndfile's own count is wrong. by: what
-    decodes it, where that is not libsndfile. breaks_off: whether its end is missing, nobody knows how much. missing:
-    how much more samples its header tells of than there are, as a share of these. sure: the share of its length that
-    can be sought."""
+    decodes it, where that is not libsndfile. breaks_off: whether its end is missing, nobody knows how much. suspected:
+    whether it may be. missing: how much more samples its header tells of than there are, as a share of these. sure: the
+    share of its length that can be sought."""
 
     file: soundfile.SoundFile
     view: FileView | None = None
     counted: int = 0
     by: str = ""
     breaks_off: bool = False
+    suspected: bool = False
     missing: float = 0.0
     sure: float = 1.0
 
@@ -253,14 +270,20 @@ class _Opened:
             self.view.close()
 
 
+class _ChainedOggError(ValueError):
+    """libsndfile gives no length to one, or reads its first recording alone."""
+
+
 def _opened(path: Path) -> _Opened:
     try:
         return _by_libsndfile(path)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
+        chained = isinstance(error, _ChainedOggError)
+        why = "chained Ogg: several recordings in one" if chained else "not music: in no format that libsndfile reads"
         try:
             return _by_ffmpeg(path)
         except ffmpeg.NotDecodedError as failure:
-            raise UnreadableMusic(f"not music: in no format that libsndfile reads; {failure}") from error
+            raise UnreadableMusic(f"{why}; {failure}") from error
     except OSError as error:
         raise UnreadableMusic(f"cannot be read: {error.strerror or error}") from error
 
@@ -271,8 +294,12 @@ def _by_ffmpeg(path: Path) -> _Opened:
         made = ffmpeg.decoded(path)
         view = FileView(os.fdopen(os.dup(made.fileno()), "rb"), b"", 0, os.fstat(made.fileno()).st_size)
         with path.open("rb") as file:  # libsndfile refuses some that are cut
-            missing = missing_share(file, after_id3v2(file), before_last_tags(file))
-        return _Opened(_sound_of(view), view, by=f"ffmpeg {path.suffix.lower()[1:]}", missing=missing)
+            start, stop = after_id3v2(file), before_last_tags(file)
+            missing = missing_share(file, start, stop)
+            file.seek(start)
+            broken = file.read(4) == b"OggS" and ogg_end(file, start, stop).breaks_off
+        by = f"ffmpeg {path.suffix.lower()[1:]}"
+        return _Opened(_sound_of(view), view, by=by, breaks_off=broken, missing=missing)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ffmpeg.NotDecodedError("ffmpeg finds no audio in it") from error
     except OSError as error:
@@ -297,11 +324,13 @@ def _by_libsndfile(path: Path) -> _Opened:
             return _seen(path, caf[0], caf[1], stop)
         if head[:4] == b"FORM" and (aiff := aiff_header(file, start, stop)) is not None:
             return _seen(path, aiff[0], aiff[1], stop)
+        if head[:4] == b"OggS" and is_chained_ogg(file, start, stop):
+            raise _ChainedOggError
         if head[:4] in _MAGIC:
             opened = _seen(path, b"", start, stop) if start > 0 else _as_it_is(path)
             if head[:4] == b"OggS":
                 end = ogg_end(file, start, stop)
-                return replace(opened, breaks_off=end.breaks_off, sure=end.sure)
+                return replace(opened, breaks_off=end.breaks_off, suspected=end.suspected, sure=end.sure)
             return replace(opened, missing=missing_share(file, start, stop))
         if path.suffix.lower() in MPEG_SUFFIXES or head[:1] == b"\xff":
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -40,10 +40,10 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
 
     Raises MixstyleError where another process ends before this one.
     """
+    check_environment()
     if _number("WORLD_SIZE", 1) < 2:
         yield False
         return
-    _check_environment()
     if WATCHED in os.environ:
         end_with_parent()
     device = device_of_rank(options)
@@ -109,10 +109,13 @@ def _number(name: str, default: int, most: int = COUNT) -> int:
     return int(text)
 
 
-def _check_environment() -> None:
-    """Raises MixstyleError where the variables of the environment that join processes are not all there, or not apt."""
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+def check_environment() -> None:
+    """Raises MixstyleError where the variables of the environment that join several processes are not all there, or
+    not apt."""
     size = _number("WORLD_SIZE", 1)
+    if size < 2:
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise MixstyleError(
             f"WORLD_SIZE={size} is set without {', '.join(missing)}: start the processes with torchrun or with "

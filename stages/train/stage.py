@@ -30,7 +30,7 @@ from mixstyle.stages.settings.kept import training_folder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
-from mixstyle.stages.train.launcher import as_rank, in_processes
+from mixstyle.stages.train.launcher import as_rank, check_environment, in_processes
 from mixstyle.stages.train.log import LOSS, TrainLog, told_row
 from mixstyle.stages.train.monitor import watch_songs
 from mixstyle.stages.train.readers import RandomReader
@@ -64,6 +64,7 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     where stems or descriptors are missing or do not fit, settings have changed, a process ended, or a loss is not
     finite (the batch is then written down).
     """
+    check_environment()  # first: what is missing of the inputs may be there in the processes that should be joined
     folder = training_folder(settings).folder
     for output in (folder, settings.train.log_dir):
         check_folder(output)

@@ -49,14 +49,40 @@ def with_last_granule(ogg: bytes, more: int) -> bytes:
     place = ogg.rindex(b"OggS")
     page = bytearray(ogg[place:])
     granule = struct.unpack("<q", page[6:14])[0] + more
-    page[6:14], page[22:26] = struct.pack("<q", granule), bytes(4)
+    page[6:14] = struct.pack("<q", granule)
+    return ogg[:place] + with_checksum(page)
+
+
+def with_checksum(page: bytearray) -> bytes:
+    """A page of an Ogg with its checksum (RFC 3533, section 6)."""
+    page[22:26] = bytes(4)
     crc = 0
     for byte in page:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ (0x04C11DB7 if crc & 1 << 31 else 0)) & 0xFFFFFFFF
+        crc = (crc << 8 ^ _OGG_CRC[crc >> 24 ^ byte]) & 0xFFFFFFFF
     page[22:26] = struct.pack("<I", crc)
-    return ogg[:place] + bytes(page)
+    return bytes(page)
+
+
+def with_serial(ogg: bytes, serial: int) -> bytes:
+    """An Ogg of one stream, by another number of its stream."""
+    made, place = b"", 0
+    while place < len(ogg):
+        body = place + 27 + ogg[place + 26]
+        end = body + sum(ogg[place + 27 : body])
+        page = bytearray(ogg[place:end])
+        page[14:18] = struct.pack("<I", serial)
+        made, place = made + with_checksum(page), end
+    return made
+
+
+def _ogg_crc(value: int) -> int:
+    value <<= 24
+    for _ in range(8):
+        value = (value << 1 ^ (0x04C11DB7 if value & 1 << 31 else 0)) & 0xFFFFFFFF
+    return value
+
+
+_OGG_CRC = [_ogg_crc(value) for value in range(256)]
 
 
 def without_data_size(wav: bytes) -> bytes:

@@ -20,6 +20,7 @@ from mixstyle.stages.settings.profile import load_settings
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.settings.train import TrainSettings
 from mixstyle.stages.train.launcher import as_rank
+from mixstyle.stages.train.stage import train
 
 
 @pytest.fixture
@@ -116,6 +117,19 @@ def test_half_of_what_torchrun_sets_is_told(
     with pytest.raises(MixstyleError) as caught, as_rank(TrainSettings(device="cpu")):
         pass
     assert (caught.value.code, named in str(caught.value)) == ("bad-option", True), str(caught.value)
+
+
+def test_half_of_what_torchrun_sets_is_told_before_what_train_would_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MixstyleError) as caught:
+        train(load_settings("demo"))
+    assert (caught.value.code, "RANK, MASTER_ADDR, MASTER_PORT" in str(caught.value)) == ("bad-option", True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_what_linux_alone_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.odd_audio import RATE, noise
+from helpers.odd_audio import RATE, noise, with_serial
 
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.music.listing import list_tracks
-from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100, probe, read_window
+from mixstyle.cache.music.reader import UnreadableMusic, decoded_length, frames_at_44100, probe, read_window
 
 FFMPEG = shutil.which("ffmpeg")
 WEBM = b"\x1a\x45\xdf\xa3" + b"webm" * 500
@@ -108,3 +108,40 @@ def test_the_machines_own_ffmpeg_gives_the_song(tmp_path: Path, suffix: str) -> 
         spectrum = np.abs(np.fft.rfft(window[channel]))
         assert int(spectrum.argmax()) == f
         assert 2 * spectrum[f] / RATE == pytest.approx(0.4, abs=0.02)
+
+
+def chained(folder: Path, seeds: tuple[int, int], serials: tuple[int, int]) -> tuple[Path, np.ndarray]:
+    """Two recordings of 3 and 2 s in one Ogg, as `cat` joins them, and what their parts decode to."""
+    data, parts = b"", []
+    for seed, serial, seconds in zip(seeds, serials, (3, 2), strict=True):
+        path = folder / f"part {seed} {serial}.ogg"
+        soundfile.write(path, noise(seconds * RATE, seed=seed), RATE, format="OGG", subtype="VORBIS")
+        parts.append(soundfile.read(path, dtype="float32")[0])
+        data += with_serial(path.read_bytes(), serial)
+    (folder / "chained.ogg").write_bytes(data)
+    return folder / "chained.ogg", np.concatenate(parts)
+
+
+@pytest.mark.skipif(FFMPEG is None, reason="no ffmpeg here")
+@pytest.mark.parametrize("serials", [(1, 2), (7, 7)])
+def test_a_chained_ogg_is_decoded_to_its_end(tmp_path: Path, serials: tuple[int, int]) -> None:
+    path, audio = chained(tmp_path, (0, 1), serials)
+    info = probe(path)
+    assert (info.rate, info.channels, info.format) == (RATE, 2, "ffmpeg ogg")
+    # where one recording follows another, decoders do not agree on a block of Vorbis, of at most 2,048 samples
+    assert abs(len(audio) - info.frames) <= 2_048
+    np.testing.assert_allclose(read_window(path, 0, 100_000), audio[:100_000].T, atol=1e-4)  # two decoders
+    end = read_window(path, info.frames - 60_000, info.frames)
+    np.testing.assert_allclose(end, audio[-60_000:].T, atol=1e-4)
+    assert decoded_length(path).lacks == ""
+    path.write_bytes(path.read_bytes()[:-2_000])
+    assert decoded_length(path).lacks.partition(":")[0] == "cut short"
+
+
+@pytest.mark.parametrize("serials", [(1, 2), (7, 7)])
+def test_a_chained_ogg_without_ffmpeg_is_told_as_such(
+    tmp_path: Path, only_path: Path, serials: tuple[int, int]
+) -> None:
+    told = refusal(chained(tmp_path, (0, 1), serials)[0])
+    assert told.partition(":")[0] == "chained Ogg"
+    assert "ffmpeg" in told

@@ -303,15 +303,42 @@ def test_an_ogg_that_breaks_off_is_told_and_used_up_to_there(
     assert length.lacks
 
 
-def test_an_ogg_that_ends_with_a_page_is_whole_though_it_has_no_flag_of_its_end(tmp_path: Path) -> None:
-    """As good encoders of years ago leave it."""
-    path = tmp_path / "a.ogg"
-    soundfile.write(path, noise(3 * RATE), RATE)
+@pytest.mark.parametrize(("subtype", "rate"), [("VORBIS", 44_100), ("OPUS", 48_000)])
+@pytest.mark.parametrize("quiet_s", [0, 9])
+def test_an_ogg_that_ends_with_a_page_is_cut_short_where_it_has_no_flag_of_its_end_and_sounds_to_the_last(
+    tmp_path: Path, subtype: str, rate: int, quiet_s: int
+) -> None:
+    """Encoders of years ago leave songs that are whole so; these end in silence."""
+    path, audio = tmp_path / "a.ogg", noise(12 * rate)
+    audio[(12 - quiet_s) * rate :] = 0  # a page has 255 segments at most, and so 6 s of silence in Vorbis
+    soundfile.write(path, audio, rate, format="OGG", subtype=subtype)
     data = path.read_bytes()
     last = ogg_pages(data)[-2]
     assert data[last + 5] & 4
     path.write_bytes(data[:last])
+    length = decoded_length(path)
+    assert 5 * rate < length.frames < 12 * rate
+    assert length.lacks == ("" if quiet_s else f"cut short: it breaks off at {length.duration_s:.1f} s")
+
+
+def test_an_ogg_without_a_flag_of_its_end_is_cut_short_where_a_packet_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.zeros((8 * RATE, 2), np.float32), RATE, format="OGG", subtype="VORBIS")
+    data = path.read_bytes()
+    body = b"\0" * 255
+    serial = data[14:18]
+    page = b"OggS\0\0" + b"\xff" * 8 + serial + b"\x40\0\0\0" + bytes(4) + b"\x01\xff" + body
+    last = ogg_pages(data)[-2]
+    path.write_bytes(data[: last + 5] + b"\0" + data[last + 6 :])
     assert decoded_length(path).lacks == ""
+    path.write_bytes(data[: last + 5] + b"\0" + data[last + 6 :] + page)
+    assert decoded_length(path).lacks.partition(":")[0] == "cut short"
+
+
+def test_what_follows_the_last_page_of_an_ogg_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, noise(3 * RATE), RATE)
+    data = path.read_bytes()
     path.write_bytes(data + b"TAG" + b"t" * 125)
     assert decoded_length(path) == Length(3 * RATE, RATE)
     path.write_bytes(data + b"something else")
