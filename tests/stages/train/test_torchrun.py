@@ -1,13 +1,13 @@
 """Training on several machines, as docs/training.md starts it: two nodes of torchrun on loopback."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.ports import free_ports
 from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, profile, settings_of
 
@@ -20,12 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 NODES = 2
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 def test_two_nodes_train_what_two_processes_of_one_do(tmp_path: Path) -> None:
     make_cache(tmp_path / "stems", tracks=6, clips=3, clip_s=CLIP_S, validation=2)
     alone = settings_of(tmp_path / "alone", processes=NODES)
@@ -33,7 +27,7 @@ def test_two_nodes_train_what_two_processes_of_one_do(tmp_path: Path) -> None:
     train(alone)
     config = profile(tmp_path / "nodes")
     words = ["-m", "torch.distributed.run", "--nnodes", str(NODES), "--nproc-per-node", "1"]
-    words += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    words += ["--master-addr", "127.0.0.1", "--master-port", str(free_ports(1)[0])]
     command = ["-m", "mixstyle.stages", "train", "--config", str(config)]
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
     nodes = [
