@@ -14,9 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from helpers.command_folder import COMMANDS, CONFIG, write_indexed, write_trained
+from helpers.small_cache import stems_of
 from helpers.typed import content, run
 from torture.outcomes import UNCOMPARED, _equal
+
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.stages.evaluate import musdb
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parents[1]
@@ -32,11 +37,19 @@ TRAINED = {
     "export": (),
 }
 """Commands that need a training, and what their outputs are called in the profile."""
+MUSDB = ("evaluate-musdb", "musdb", "OUT", "--config", "p.yaml", "--chains", "10", "--effects", "1")
+"""In the folder of `write_indexed`, beside songs in MUSDB's layout."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_indexed(tmp_path_factory.mktemp("indexed"))
+    folder = write_indexed(tmp_path_factory.mktemp("indexed"))
+    for seed in range(3):
+        song = folder / "musdb" / "test" / f"Artist - {seed}"
+        song.mkdir(parents=True)
+        for stem, audio in zip(STEMS, stems_of(seed, 2.0), strict=True):
+            soundfile.write(song / f"{stem}.wav", audio.T, SAMPLE_RATE, subtype="PCM_16")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +59,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words_of(command: str) -> tuple[str, ...]:
     """The command as it is typed. OUT: where it writes to."""
+    if command == MUSDB[0]:
+        return MUSDB
     if command not in TRAINED:
         return (command, *COMMANDS[command])
     outputs = (f"{command}.{key}=OUT/{key}" for key in TRAINED[command])
@@ -53,7 +68,7 @@ def words_of(command: str) -> tuple[str, ...]:
     return (command, *(["OUT/encoder.safetensors"] if command == "export" else []), *CONFIG, *into)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *TRAINED])
+@pytest.mark.parametrize("command", [*COMMANDS, *TRAINED, MUSDB[0]])
 def test_a_full_disk_costs_a_line_and_nothing_else(
     folder: Path, trained: Path, tmp_path: Path, record_property: Callable[[str, object], None], command: str
 ) -> None:
@@ -89,6 +104,7 @@ def in_own_mounts(place: str, words: list[str]) -> None:
     """In a process of its own: the command without a limit, then with too little room, and again with room."""
     disk = Path(place) / "disk"
     disk.mkdir()
+    musdb.CLIP_S = 0.6  # seconds of the songs above; MUSDB's own clips would take a minute each time
     log = Path(place) / "said.txt"
     handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     for number in (1, 2):
