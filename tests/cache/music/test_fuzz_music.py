@@ -91,7 +91,7 @@ def test_damaged_audio_is_used_or_refused_in_a_line(
     if kind != "webm":
         use(path)
 
-    @fuzzed(60)
+    @fuzzed(30)
     @given(edits())
     def one(done: list[tuple[str, int, int, bytes]]) -> None:
         nonlocal tried
@@ -104,6 +104,7 @@ def test_damaged_audio_is_used_or_refused_in_a_line(
     record_property("tried", tried)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
 def test_damaged_audio_leaves_no_memory_in_use(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     kinds = ["wav", "flac", "ogg", "mp3", "aiff", "bare.mp3"]
