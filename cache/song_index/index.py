@@ -192,14 +192,14 @@ class SongIndex:
         """Whether the search structure on the disk holds the embeddings of the index."""
         if not self.usable:
             return True
-        paths = [song.path for song in self.usable]
-        return is_whole(self.folder, paths, self.embeddings(), exact_below=self._exact_below)
+        paths, embeddings = [song.path for song in self.usable], [song.embedding for song in self.usable]
+        return is_whole(self.folder, paths, embeddings, exact_below=self._exact_below)
 
     def _load_nearest(self, must_keep: bool = False) -> Nearest:
         """must_keep: raises MixstyleError where one that had to be made cannot be written. A search needs it no longer
         than it runs."""
-        paths = [song.path for song in self.usable]
-        return load_nearest(self.folder, paths, self.embeddings(), exact_below=self._exact_below, must_keep=must_keep)
+        paths, embeddings = [song.path for song in self.usable], [song.embedding for song in self.usable]
+        return load_nearest(self.folder, paths, embeddings, exact_below=self._exact_below, must_keep=must_keep)
 
     def _write(self, songs: Sequence[IndexedSong]) -> Path:
         """Writes a part that outranks all others."""
@@ -261,7 +261,8 @@ def read_part(path: Path) -> list[IndexedSong]:
     """The rows of one part. Raises MixstyleError, naming it, for one that is damaged or of an unknown version."""
     try:
         # not `read_table`: that goes through pyarrow's datasets, which load pandas where it is installed
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # a buffer of a megabyte, since a part of 100,000 songs would else lie in memory twice
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 20) as file:
             table = file.read()
         names = set(table.column_names)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
@@ -302,6 +303,7 @@ def read_part(path: Path) -> list[IndexedSong]:
     stored = (table.schema.metadata or {}).get(_SHA256.encode())
     if stored is not None and stored.decode(errors="replace") != _digest(songs):
         raise MixstyleError(f"{path}: damaged: it does not hold what was written", code="damaged-file", remedy=_AGAIN)
+    pa.default_memory_pool().release_unused()
     return [_checked(song) for song in songs]
 
 

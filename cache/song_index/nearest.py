@@ -9,7 +9,7 @@ are compared by their whole embeddings. How many cells that takes is measured wh
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import faiss
 
 Floats = NDArray[np.float32]
+Vectors = Sequence[Floats]
 
 VERSION, APPROXIMATE_VERSION = 1, 2
 """Of the search structure: the exact one, and the approximate one."""
@@ -44,47 +45,50 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True)
 class Nearest:
-    """A search structure over embeddings [n, E] of unit length. recall: what it finds of the ten nearest, where it is
-    approximate."""
+    """A search structure over embeddings of unit length. embeddings [n, E], recall: where it is approximate; what it
+    finds of the ten nearest."""
 
     index: "faiss.Index"
-    embeddings: Floats
+    embeddings: Floats | None = None
     recall: float | None = None
 
     @property
     def dimensions(self) -> int:
         """E."""
-        return self.embeddings.shape[1]
+        return self.index.d
 
     @property
     def is_exact(self) -> bool:
         """Whether it finds what a product with every embedding finds."""
-        return self.recall is None
+        return self.embeddings is None
 
     def search(self, query: Floats, k: int) -> list[tuple[int, float]]:
         """Places of the k nearest songs to an embedding [E], and their cosines, nearest first."""
         query = np.ascontiguousarray(query / max(float(np.linalg.norm(query)), 1e-12), np.float32)
-        if not self.is_exact and k > _MOST:
-            return self._ranked(np.arange(len(self.embeddings)), query, k)
-        if self.is_exact:
+        if self.embeddings is None:
             scores, places = self.index.search(query[None], k)
             return [(int(place), float(score)) for place, score in zip(places[0], scores[0], strict=True)]
-        found = self.index.search(query[None], min(_CANDIDATES * k, len(self.embeddings)))[1][0]
-        return self._ranked(found[found >= 0], query, k)  # the cells that were looked through may hold fewer
-
-    def _ranked(self, places: NDArray[np.int64], query: Floats, k: int) -> list[tuple[int, float]]:
-        """The k nearest of the songs at these places, by their whole embeddings."""
+        if k > _MOST:
+            places = np.arange(len(self.embeddings))
+        else:
+            places = self.index.search(query[None], min(_CANDIDATES * k, len(self.embeddings)))[1][0]
+            places = places[places >= 0]  # the cells that were looked through may hold fewer
         cosines = self.embeddings[places] @ query
         best = np.lexsort((places, -cosines))[:k]
         return [(int(places[place]), float(cosines[place])) for place in best]
 
 
 def load_nearest(
-    folder: Path, paths: Sequence[str], embeddings: Floats, *, exact_below: int = EXACT_BELOW, must_keep: bool = False
+    folder: Path,
+    paths: Sequence[str],
+    embeddings: Vectors,
+    *,
+    exact_below: int = EXACT_BELOW,
+    must_keep: bool = False,
 ) -> Nearest:
     """The search structure of songs: from the folder where it is there, else made, and kept there.
 
-    paths, embeddings [n, E]: of the songs, in order. must_keep: raises MixstyleError or OSError where one that had to
+    paths, embeddings [E]: of each song, in order. must_keep: raises MixstyleError or OSError where one that had to
     be made cannot be written.
     """
     state = _state_of(paths, embeddings, exact_below)
@@ -100,14 +104,14 @@ def load_nearest(
     return made
 
 
-def is_whole(folder: Path, paths: Sequence[str], embeddings: Floats, *, exact_below: int = EXACT_BELOW) -> bool:
+def is_whole(folder: Path, paths: Sequence[str], embeddings: Vectors, *, exact_below: int = EXACT_BELOW) -> bool:
     """Whether the search structure on the disk holds these embeddings."""
     if len(embeddings) < exact_below:
         return _read_exact(folder / NEAREST, embeddings) is not None
     return _stored(folder, _state_of(paths, embeddings, exact_below), embeddings) is not None
 
 
-def _state_of(paths: Sequence[str], embeddings: Floats, exact_below: int) -> dict[str, Any]:
+def _state_of(paths: Sequence[str], embeddings: Vectors, exact_below: int) -> dict[str, Any]:
     digest = hashlib.sha256()
     for path, embedding in zip(paths, embeddings, strict=True):
         digest.update(os.fsencode(path) + b"\0" + embedding.tobytes())
@@ -115,7 +119,7 @@ def _state_of(paths: Sequence[str], embeddings: Floats, exact_below: int) -> dic
     return {"version": version, "songs": len(embeddings), "sha256": digest.hexdigest()}
 
 
-def _stored(folder: Path, state: dict[str, Any], embeddings: Floats) -> Nearest | None:
+def _stored(folder: Path, state: dict[str, Any], embeddings: Vectors) -> Nearest | None:
     """The one on the disk; None where there is none of these songs, or one that is damaged."""
     try:
         stored = read_json(folder / STATE)
@@ -128,32 +132,36 @@ def _stored(folder: Path, state: dict[str, Any], embeddings: Floats) -> Nearest 
     return _read_approximate(folder / NEAREST, stored, embeddings)
 
 
-def _read_exact(path: Path, embeddings: Floats) -> Nearest | None:
+def _read_exact(path: Path, embeddings: Vectors) -> Nearest | None:
     import faiss  # takes a while
 
     found = _read(path)
-    if not isinstance(found, faiss.IndexFlatIP) or (found.ntotal, found.d) != embeddings.shape:
+    if not isinstance(found, faiss.IndexFlatIP) or not _fits(found, embeddings):
         return None
-    return Nearest(found, embeddings) if _holds(found, embeddings) else None
+    same = (np.array_equal(found.reconstruct_n(start, len(block)), block) for start, block in _blocks(embeddings))
+    return Nearest(found) if all(same) else None
 
 
-def _holds(found: "faiss.Index", embeddings: Floats) -> bool:
-    """Block by block: all at once would take the memory of all embeddings once more."""
-    starts = range(0, len(embeddings), _BLOCK)
-    blocks = ((start, embeddings[start : start + _BLOCK]) for start in starts)
-    return all(np.array_equal(found.reconstruct_n(start, len(block)), block) for start, block in blocks)
+def _fits(found: "faiss.Index", embeddings: Vectors) -> bool:
+    return (found.ntotal, found.d) == (len(embeddings), len(embeddings[0]))
 
 
-def _read_approximate(path: Path, stored: dict[str, Any], embeddings: Floats) -> Nearest | None:
+def _blocks(embeddings: Vectors) -> Iterator[tuple[int, Floats]]:
+    """Some embeddings at a time, with the place of the first: all at once take the memory of all of them once more."""
+    for start in range(0, len(embeddings), _BLOCK):
+        yield start, np.stack(embeddings[start : start + _BLOCK])
+
+
+def _read_approximate(path: Path, stored: dict[str, Any], embeddings: Vectors) -> Nearest | None:
     """It holds 8 bits a number, which cannot be compared with the embeddings: its file is checked by its hash."""
     try:
         same = path.is_file() and sha256_file(path) == stored.get("file_sha256")
     except OSError:
         return None
     found = _read(path) if same else None
-    if found is None or (found.ntotal, found.d) != embeddings.shape:
+    if found is None or not _fits(found, embeddings):
         return None
-    return Nearest(found, embeddings, float(stored["recall"]))
+    return Nearest(found, np.stack(embeddings), float(stored["recall"]))
 
 
 def _read(path: Path) -> "faiss.Index | None":
@@ -167,35 +175,37 @@ def _read(path: Path) -> "faiss.Index | None":
         return None
 
 
-def _made(embeddings: Floats, exact_below: int) -> Nearest:
+def _made(vectors: Vectors, exact_below: int) -> Nearest:
     import faiss
 
-    songs, dimensions = embeddings.shape
+    songs, dimensions = len(vectors), len(vectors[0])
     if songs < exact_below:
         flat = faiss.IndexFlatIP(dimensions)
-        flat.add(embeddings)
-        return Nearest(flat, embeddings)
+        for _, block in _blocks(vectors):
+            flat.add(block)
+        return Nearest(flat)
+    embeddings = np.stack(vectors)
     cells = 2 ** max(0, min(round(np.log2(2 * songs**0.5)), int(np.log2(max(songs / _POINTS_A_CELL, 1)))))
     made = faiss.index_factory(dimensions, f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
     index = cast("faiss.IndexIVFScalarQuantizer", made)
     index.cp.max_points_per_centroid, index.cp.niter = _POINTS_A_CELL, _ITERATIONS
     index.train(embeddings)
-    for start in range(0, songs, _BLOCK):
-        index.add(embeddings[start : start + _BLOCK])
+    for _, block in _blocks(vectors):
+        index.add(block)
     recall, exact = 0.0, _exact_nearest(embeddings)
     for looked_through in (2**power for power in range(20)):
         index.nprobe = min(looked_through, cells)
-        recall = _recall(Nearest(index, embeddings, recall), exact)
+        recall = _recall(Nearest(index, embeddings, recall), embeddings, exact)
         if recall >= WANTED_RECALL or index.nprobe == cells:
             break
     return Nearest(index, embeddings, recall)
 
 
-def _recall(nearest: Nearest, exact: dict[int, set[int]]) -> float:
+def _recall(nearest: Nearest, embeddings: Floats, exact: dict[int, set[int]]) -> float:
     """The share of the songs' nearest that it finds."""
     found = 0
     for song, others in exact.items():
-        places = [place for place, _ in nearest.search(nearest.embeddings[song], RECALL_NEAREST + 1) if place != song]
+        places = [place for place, _ in nearest.search(embeddings[song], RECALL_NEAREST + 1) if place != song]
         found += len(others.intersection(places[:RECALL_NEAREST]))
     return found / sum(map(len, exact.values()))
 

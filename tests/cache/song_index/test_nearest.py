@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def approximate(folder: Path, embeddings: np.ndarray) -> Nearest:
-    return load_nearest(folder, PATHS, embeddings, exact_below=1_000)
+    return load_nearest(folder, PATHS, list(embeddings), exact_below=1_000)
 
 
 def true_nearest(embeddings: np.ndarray, query: np.ndarray, k: int) -> list[int]:
@@ -47,7 +47,7 @@ def true_nearest(embeddings: np.ndarray, query: np.ndarray, k: int) -> list[int]
 
 
 def test_few_songs_are_searched_exactly(tmp_path: Path, embeddings: np.ndarray) -> None:
-    nearest = load_nearest(tmp_path, PATHS, embeddings)
+    nearest = load_nearest(tmp_path, PATHS, list(embeddings))
     assert (nearest.is_exact, nearest.recall) == (True, None)
     state = read_json(tmp_path / STATE)
     assert (state["version"], state["songs"], state.get("recall")) == (VERSION, SONGS, None)
@@ -84,29 +84,31 @@ def test_it_is_read_again_and_made_again_where_it_is_damaged(
     folder: Path, approximate: Nearest, embeddings: np.ndarray, tmp_path: Path
 ) -> None:
     def found(where: Path) -> list[tuple[int, float]]:
-        return load_nearest(where, PATHS, embeddings, exact_below=1_000).search(embeddings[7], 20)
+        return load_nearest(where, PATHS, list(embeddings), exact_below=1_000).search(embeddings[7], 20)
 
     whole, kept = (folder / NEAREST).read_bytes(), (folder / NEAREST).stat().st_mtime_ns
     expected = approximate.search(embeddings[7], 20)
     assert found(folder) == expected
     assert (folder / NEAREST).stat().st_mtime_ns == kept
-    assert is_whole(folder, PATHS, embeddings, exact_below=1_000)
+    assert is_whole(folder, PATHS, list(embeddings), exact_below=1_000)
     state = (folder / STATE).read_bytes()
     for place in np.random.default_rng(2).integers(len(whole), size=5):
         flipped = bytearray(whole)
         flipped[place] ^= 16
         (tmp_path / NEAREST).write_bytes(flipped)
         (tmp_path / STATE).write_bytes(state)
-        assert not is_whole(tmp_path, PATHS, embeddings, exact_below=1_000)
+        assert not is_whole(tmp_path, PATHS, list(embeddings), exact_below=1_000)
     assert found(tmp_path) == expected
-    assert is_whole(tmp_path, PATHS, embeddings, exact_below=1_000)
+    assert is_whole(tmp_path, PATHS, list(embeddings), exact_below=1_000)
     # one of other songs is not taken for these, and fewer songs get an exact one
-    assert not is_whole(folder, PATHS[:-1], embeddings[:-1], exact_below=1_000)
-    assert load_nearest(tmp_path, PATHS, embeddings).is_exact
+    assert not is_whole(folder, PATHS[:-1], list(embeddings[:-1]), exact_below=1_000)
+    assert load_nearest(tmp_path, PATHS, list(embeddings)).is_exact
 
 
 def test_an_index_of_many_songs_ranks_as_many_as_are_asked_for(tmp_path: Path, embeddings: np.ndarray) -> None:
-    rows = [IndexedSong(path, 1, 1, 1.0, vector, vector[:3]) for path, vector in zip(PATHS, embeddings, strict=True)]
+    rows = [
+        IndexedSong(path, 1, 1, 1.0, vector, vector[:3]) for path, vector in zip(PATHS, embeddings, strict=True)
+    ]
     songs = SongIndex(tmp_path, exact_below=1_000)
     songs.add(rows)
     recall = songs.write_nearest()
