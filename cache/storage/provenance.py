@@ -187,7 +187,10 @@ def guard(
     elif found := next((output for output in remove if output.exists() or output.is_symlink()), None):
         wrong = f"holds {found.name} but no {path.name} that says how it was made"
         if isinstance(found, Path) and found.parent != path.parent:  # as the logs of a training are
-            wrong = f"lacks {path.name}, which says how {found} was made"
+            wrong = (
+                f"has no {path.name}, so nothing says how {found} was made; to keep that, name another folder for it, "
+                "else"
+            )
     if wrong and not stored and not rebuild and vouched is not None and vouched(provenance.fingerprint):
         wrong = ""
     if wrong and not rebuild:
