@@ -21,6 +21,8 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
     if train.get("objective") == "chain-grid":
         bank = loaded.settings.get("remix", {})
         what = f"groups of {bank.get('contents', 'several')} mixes that were separated again"
+        if bank.get("stems_share"):
+            what += f", {bank['stems_share']:.0%} of the chains on processed stems that were not"
         effects = "{} to {} of all, in drawn chains".format(*bank.get("effects", ("1", "8")))
     lines = [
         "# mixstyle encoder",

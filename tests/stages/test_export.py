@@ -1,5 +1,6 @@
 """An exported encoder gives what its checkpoint gives, in one file; equal ones are equal bytes, damage is told of."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.stages.export import export
 from mixstyle.stages.features.stage import features
+from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.stage import train
 
@@ -88,6 +90,17 @@ def test_the_card_tells_how_it_was_made(trained: Settings, tmp_path: Path) -> No
     assert "same-song" in card
     assert card.endswith("## Licence\n\nCC0\n")
     assert "reached" not in card, "there is no report"
+
+
+def test_the_card_of_a_banks_encoder_tells_which_stems_it_saw(trained: Settings) -> None:
+    loaded = load_encoder(trained.train.checkpoint_dir / "best_model.pt")
+    shares = {}
+    for share in (0.0, 0.2):
+        bank = {"contents": 3, "effects": [1, 8], "stems_share": share}
+        seen = {**loaded.settings, "train": {**loaded.settings["train"], "objective": "chain-grid"}, "remix": bank}
+        card = model_card(dataclasses.replace(loaded, settings=seen), None, "")
+        shares[share] = "20%" in card
+    assert shares == {0.0: False, 0.2: True}
 
 
 def test_what_is_no_export_is_refused_in_a_line(trained: Settings, tmp_path: Path) -> None:
