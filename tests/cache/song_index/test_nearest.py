@@ -106,9 +106,7 @@ def test_it_is_read_again_and_made_again_where_it_is_damaged(
 
 
 def test_an_index_of_many_songs_ranks_as_many_as_are_asked_for(tmp_path: Path, embeddings: np.ndarray) -> None:
-    rows = [
-        IndexedSong(path, 1, 1, 1.0, vector, vector[:3]) for path, vector in zip(PATHS, embeddings, strict=True)
-    ]
+    rows = [IndexedSong(path, 1, 1, 1.0, vector, vector[:3]) for path, vector in zip(PATHS, embeddings, strict=True)]
     songs = SongIndex(tmp_path, exact_below=1_000)
     songs.add(rows)
     recall = songs.write_nearest()
