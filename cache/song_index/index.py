@@ -190,16 +190,16 @@ class SongIndex:
 
     def nearest_is_whole(self) -> bool:
         """Whether the search structure on the disk holds the embeddings of the index."""
-        if not self.usable:
-            return True
-        paths, embeddings = [song.path for song in self.usable], [song.embedding for song in self.usable]
-        return is_whole(self.folder, paths, embeddings, exact_below=self._exact_below)
+        return not self.usable or is_whole(self.folder, *self._searched(), exact_below=self._exact_below)
 
     def _load_nearest(self, must_keep: bool = False) -> Nearest:
         """must_keep: raises MixstyleError where one that had to be made cannot be written. A search needs it no longer
         than it runs."""
-        paths, embeddings = [song.path for song in self.usable], [song.embedding for song in self.usable]
-        return load_nearest(self.folder, paths, embeddings, exact_below=self._exact_below, must_keep=must_keep)
+        return load_nearest(self.folder, *self._searched(), exact_below=self._exact_below, must_keep=must_keep)
+
+    def _searched(self) -> tuple[list[str], list[NDArray[np.float32]]]:
+        """Paths and embeddings of what the search structure is over."""
+        return [song.path for song in self.usable], [song.embedding for song in self.usable]
 
     def _write(self, songs: Sequence[IndexedSong]) -> Path:
         """Writes a part that outranks all others."""

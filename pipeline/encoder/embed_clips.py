@@ -54,6 +54,6 @@ def embed_with_each(
 
 
 def song_embedding(clips: Tensor) -> tuple[Tensor, Tensor]:
-    """Songs' embeddings [..., E] of unit length from their clips' [..., n, E], and these brought to unit length."""
+    """A song's embedding [E] of unit length from its clips' [n, E], and these brought to unit length [n, E]."""
     each = F.normalize(clips, dim=-1)
-    return F.normalize(each.mean(-2), dim=-1), each
+    return F.normalize(each.mean(0), dim=-1), each

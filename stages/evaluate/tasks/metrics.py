@@ -85,13 +85,8 @@ def song_embeddings(clips: Values, songs: NDArray[np.integer]) -> Values:
 
     from mixstyle.pipeline.encoder.embed_clips import song_embedding
 
-    order = np.argsort(songs, kind="stable")
-    _, firsts, counts = np.unique(songs[order], return_index=True, return_counts=True)
-    found = np.empty((len(firsts), clips.shape[1]))
-    for count in np.unique(counts):  # songs of equally many clips at once
-        rows = order[firsts[counts == count, None] + np.arange(count)]
-        found[counts == count] = song_embedding(torch.from_numpy(clips[rows]))[0].numpy()
-    return found
+    each = (torch.from_numpy(clips[songs == song]) for song in np.unique(songs))
+    return np.stack([song_embedding(own)[0].numpy() for own in each])
 
 
 def retrieval_of_halves(
