@@ -40,7 +40,12 @@ def test_torch_and_torchaudio_are_a_pair(torch: str, torchaudio: str, wrong: boo
     assert bool(found) == wrong
     if wrong:
         words = shlex.split(found[0].remedy)
-        assert words[-2:] == ["torch==2.11.*", "torchaudio==2.11.*"]
+        assert words[-2:] == ["torch==2.11.*", "torchaudio==2.11.0"]
+
+
+def test_torchaudio_is_asked_for_by_the_version_that_is_tested() -> None:
+    # not by a range: 2.11.1 needs a function that torch 2.11 lacks
+    assert requirement("torchaudio") in (ROOT / "constraints.txt").read_text().splitlines()
 
 
 def test_every_extra_is_an_optional_part() -> None:
