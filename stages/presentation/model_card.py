@@ -1,5 +1,6 @@
 """The model card of an exported encoder, in Markdown."""
 
+from pathlib import PurePath
 from typing import Any
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
@@ -11,7 +12,7 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
 
     metrics: of `mixstyle report`, where there are any. words: the author's own.
     """
-    train = loaded.settings.get("train", {})
+    train, made_from = loaded.settings.get("train", {}), loaded.content.get("made_from", {})
     numbers = train.get("chain_effects") or train.get("style_effects")  # the name that encoders of 0.1 have stored
     if numbers:
         effects = "{} to {} of all, in drawn chains".format(*numbers)
@@ -37,10 +38,15 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
         f"- objective {train.get('objective', 'same-song')}; effects {effects or 'as published'}; FX normalisation "
         f"{'on' if train.get('fx_normalise') else 'off'}; loudness matched: "
         f"{'yes' if train.get('loudness_match') else 'no'}",
-        f"- stems {loaded.content.get('made_from', {}).get('stems', 'unknown')} from the separator "
+        f"- stems {made_from.get('stems', 'unknown')} from the separator "
         f"{', '.join(map(str, loaded.separators)) or 'unknown'}, split by track; "
         f"{len(loaded.content.get('trained_on', ()))} songs",
     ]
+    if "start" in made_from:
+        before = PurePath(str(train.get("start_from"))).name
+        lines.append(
+            f"- started from the weights of {before} ({made_from['start']}): its songs and separators count too"
+        )
     if metrics:
         lines += ["", "## What it reached", "", *(f"- {name}: {value}" for name, value in sorted(metrics.items()))]
     lines += [

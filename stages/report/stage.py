@@ -146,7 +146,7 @@ def _known(loaded: LoadedEncoder, cache: StemCache, store: FeatureStore) -> bool
     made_from = loaded.content.get("made_from", {})
     if MIXED_FROM in made_from:
         return made_from[MIXED_FROM] == cache.fingerprint
-    return made_from == {"stems": cache.fingerprint, "features": store.fingerprint}
+    return made_from.get("stems") == cache.fingerprint and made_from.get("features") == store.fingerprint
 
 
 def limited(tracks: Sequence[CachedTrack], queries: Sequence[CachedTrack], most: int) -> list[CachedTrack]:

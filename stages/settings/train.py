@@ -103,6 +103,8 @@ class TrainSettings:
     """A remix gets the loudness of what it was made from, so that level alone gives nothing away."""
     chain_effects: Several[Effects] = setting((), unit="effects", max_length=2, shapes_output=True)
     """[least, most]: draw chains as `mixstyle evaluate` does, of that many effects each; []: by aug_*."""
+    start_from: LocationOrUrl | None = setting(None)
+    """A checkpoint or an exported encoder to start from (fine-tuning), its URL, or `shipped`; null: random weights."""
     objective: str = setting("same-song", shapes_output=True)
     """What belongs together: one of `mixstyle.pipeline.encoder.objectives`."""
     fx_normalise: bool = setting(False, shapes_output=True)

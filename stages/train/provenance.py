@@ -15,11 +15,14 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.train import TrainSettings
 
 REBUILD = ("train", "--rebuild")
+START = "start"
+"""In `made_from`: the hash of the encoder that a training started from; not there where it started from none."""
 RENAMED = {"style_effects": "chain_effects"}
 """Names in what trainings stored that were others: old -> new."""
 OTHER_INPUTS = {
     "stems": "the cached stems have changed since it was trained",
     "features": "the descriptors have changed since it was trained",
+    START: "train.start_from names another encoder than it was started from",
 }
 
 
@@ -41,7 +44,7 @@ def reads_bank(options: TrainSettings) -> bool:
 
 
 def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenance:
-    """What the weights follow from. made_from: fingerprints of `stems` and `features`."""
+    """What the weights follow from. made_from: fingerprints of `stems` and `features`, and of what it started from."""
     chosen = shaping(options)
     if reads_streams(options):  # a stream has an order of its own
         chosen |= {"reader": "stream", "stream_buffer_tracks": options.stream_buffer_tracks}

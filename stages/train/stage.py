@@ -36,6 +36,7 @@ from mixstyle.stages.train.monitor import watch_songs
 from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.schedule import learning_rate
 from mixstyle.stages.train.setup import check_objective
+from mixstyle.stages.train.start import start_of
 from mixstyle.stages.train.step import Stepper, StepResult
 from mixstyle.stages.train.training import Training, open_inputs
 
@@ -70,6 +71,7 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
         check_folder(output)
     if not folder.exists():  # what is refused leaves no folder behind, nor a lock in it
         check_objective(settings.train)
+        start_of(settings.train)
         open_inputs(settings)
     with as_rank(settings.train) as joined:
         if not joined and settings.train.process_count > 1:
@@ -108,6 +110,8 @@ class _Run(Training):
             f"train: {len(self.data.tracks)} {items}, {self.steps_per_epoch} steps of {options.batch_size} {items} an "
             f"epoch, {self.total} steps in all; encoder of {parameters / 1e6:.2f} M parameters on {self.device}{ranks}"
         )
+        if not self.step:
+            self.tell_start()
         if self.validation is None:
             what = "no block of the bank is" if isinstance(self.data, BankItems) else "fewer than two songs are"
             self.say(f"train: {what} held out for validation: {BEST} is the one of the lowest training loss")

@@ -40,6 +40,7 @@ from mixstyle.stages.train.provenance import (
     OTHER_INPUTS,
     REBUILD,
     RENAMED,
+    START,
     cannot_go_on,
     provenance_of,
     reads_bank,
@@ -57,6 +58,7 @@ from mixstyle.stages.train.setup import (
     reader_of,
     shapes,
 )
+from mixstyle.stages.train.start import start_of
 
 SAME_RATE = 1e-6
 """Learning rates that differ by less, relative to the larger, are equal: a schedule gives the same number twice."""
@@ -83,7 +85,12 @@ class Training:
         self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
         self.mel, config = shapes(options, len(store.names), cache)
         self.data, self.validation = self._datasets()
-        self.encoder = new_encoder(config, store, options.seed).to(self.device)
+        self.start = start = start_of(options)
+        if start is not None:
+            self.made_from[START] = start.sha256
+            self.encoder = start.encoder(config, self.mel, options.seed).to(self.device)
+        else:
+            self.encoder = new_encoder(config, store, options.seed).to(self.device)
         self.head = head_of(options)
         if self.head is not None:
             self.head.to(self.device)
@@ -170,7 +177,7 @@ class Training:
             "chain_head": self.head.state_dict() if self.head is not None else None,
             "settings": plain(self.settings),
             "made_from": self.made_from | self._mixed_from,
-            "separators": separators_of(self.cache, self.settings),
+            "separators": self._separators,
             "trained_on": self._trained_on,
             "epoch": self.epoch,
             "step": self.step,
@@ -182,18 +189,37 @@ class Training:
         }
         save_checkpoint(self.options.checkpoint_dir / name, content)
 
+    def tell_start(self) -> None:
+        """Says which encoder the training starts from, and which songs of the validation that one has trained on."""
+        if self.start is None:
+            return
+        self.say(f"train: starts from the weights of {self.start.path} ({self.start.loaded.step} steps)")
+        held = [] if self.validation is None else _songs_of(self.validation).tolist()
+        before = set(self.start.trained_on.tolist())
+        if known := sum(song in before for song in held):
+            self.say(
+                f"train: warning: {known} of the {len(held)} validation songs were trained on by that encoder: the "
+                "validation loss is too low"
+            )
+
     @property
     def _mixed_from(self) -> dict[str, str]:
         """The stems that the bank was mixed from, as its provenance tells."""
         stems = self.cache.provenance.made_from.get("stems") if reads_bank(self.options) else None
         return {MIXED_FROM: str(stems)} if stems else {}
 
+    @property
+    def _separators(self) -> list[dict[str, Any]]:
+        """The separators of the stems that were trained on, here and before."""
+        before = [record.to_json() for record in self.start.separators] if self.start else []
+        here = separators_of(self.cache, self.settings)
+        return [*before, *(record for record in here if record not in before)]
+
     @cached_property
     def _trained_on(self) -> torch.Tensor:
-        """Numbers of the songs that were trained on."""
-        if isinstance(self.data, BankItems):
-            return track_numbers(self.data.song_ids)
-        return track_numbers(track.track_id for track in self.data.tracks)
+        """Numbers of the songs that were trained on, here and before."""
+        here = _songs_of(self.data)
+        return here if self.start is None else torch.cat([here, self.start.trained_on.cpu()]).unique()
 
     def resume(self) -> None:
         folder = self.options.checkpoint_dir
@@ -274,3 +300,10 @@ class Training:
     def say(self, line: str) -> None:
         if self.leads:
             say(line)
+
+
+def _songs_of(data: Items | BankItems) -> torch.Tensor:
+    """Numbers of the songs that clips are taken from."""
+    if isinstance(data, BankItems):
+        return track_numbers(data.song_ids)
+    return track_numbers(track.track_id for track in data.tracks)
