@@ -15,6 +15,8 @@ from mixstyle.cache.models.checkpoints import mel_settings
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.locks import locked
+from mixstyle.pipeline.core.cores import usable_cores
+from mixstyle.pipeline.encoder.distributed import world
 from mixstyle.pipeline.encoder.levels import gains_db, levelled
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.common.progress import progress
@@ -70,7 +72,8 @@ def disk_bytes(cache: StemCache, mel: StemMel) -> int:
 def _fill(found: MelStore, options: TrainSettings, cache: StemCache, store: FeatureStore, mel: StemMel) -> None:
     done, values = found.done, store.values()
     groups = [track for track in cache.tracks if len(track.clips) == cache.clips_per_track and not done[track.shard]]
-    threads = max(torch.get_num_threads(), 1)
+    own = max(torch.get_num_threads(), 1)
+    threads = own if world()[1] == 1 else usable_cores()  # the other ranks wait meanwhile
 
     def make(track: CachedTrack) -> np.ndarray:
         torch.set_num_threads(1)  # groups side by side keep all cores at work
@@ -89,7 +92,7 @@ def _fill(found: MelStore, options: TrainSettings, cache: StemCache, store: Feat
                 found.write_group(track.index * cache.clips_per_track, next(made))
                 bar.advance(cache.clips_per_track)
             found.finish_shard(shard)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(own)
 
 
 def _ahead(
