@@ -47,7 +47,7 @@ class Start:
         """Those whose stems it was trained on."""
         return self.loaded.separators
 
-    def encoder(self, config: EncoderConfig, mel: StemMel, seed: int) -> Encoder:
+    def network(self, config: EncoderConfig, mel: StemMel, seed: int) -> Encoder:
         """An encoder of these sizes with its weights, in training mode. seed: for what is drawn after it.
 
         Raises MixstyleError ("bad-setting") where the sizes or the spectrogram are others than its own, and names the

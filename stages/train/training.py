@@ -88,7 +88,7 @@ class Training:
         self.start = start = start_of(options)
         if start is not None:
             self.made_from[START] = start.sha256
-            self.encoder = start.encoder(config, self.mel, options.seed).to(self.device)
+            self.encoder = start.network(config, self.mel, options.seed).to(self.device)
         else:
             self.encoder = new_encoder(config, store, options.seed).to(self.device)
         self.head = head_of(options)
