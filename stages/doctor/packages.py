@@ -41,15 +41,23 @@ def versions_section() -> Section:
 
 
 def pair_problems(torch: object, torchaudio: object) -> tuple[Problem, ...]:
-    """What to say of two versions that do not belong together: each torchaudio works with the torch of its number."""
+    """What to say of two versions that do not belong together: torchaudio works with the torch of its number.
+
+    It may be older in the third part, but not newer: torchaudio 2.11.1 fails at import under torch 2.11.0.
+    """
     if not isinstance(torch, str) or not isinstance(torchaudio, str):
         return ()
     (number, _, build), (other, _, other_build) = torch.partition("+"), torchaudio.partition("+")
-    same = number.split(".")[:2] == other.split(".")[:2]
-    if same and (build == other_build or not (build and other_build)):
+    parts, other_parts = _numbers(number), _numbers(other)
+    fits = parts[:2] == other_parts[:2] and other_parts <= parts
+    if fits and (build == other_build or not (build and other_build)):
         return ()
     remedy = installing(requirement("torch"), requirement("torchaudio"), again=True)
     return (Problem(f"torch {torch} and torchaudio {torchaudio} do not match", remedy),)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", version)]
 
 
 def optional_section() -> Section:

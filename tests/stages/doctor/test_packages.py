@@ -29,6 +29,7 @@ def test_versions_are_those_that_the_packages_have() -> None:
     [
         ("2.11.0", "2.11.0", False),
         ("2.11.1", "2.11.0", False),
+        ("2.11.0", "2.11.1", True),
         ("2.11.0+cpu", "2.11.0+cpu", False),
         ("2.11.0+cu130", "2.11.0", False),
         ("2.12.0", "2.11.0", True),
