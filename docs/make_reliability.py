@@ -176,16 +176,18 @@ def page(sections: Mapping[str, Sequence[Fault]], outcomes: Sequence[Outcome], t
     """The page's text. told: the line with date and machine."""
     parts = [
         "# What goes wrong, and what happens then",
-        "Each row is a fault that people of this field reported of one tool or another, or that can befall files and "
-        "machines. Tests make it, in inputs of their own, and hold what is said here; which tests a row stands on is "
-        "in `docs/reliability_faults.yaml`. *Times tried* counts the cases that ran and passed, and within a case the "
-        "bits, files or values that it damaged, where it counts them.",
+        "Each row of these tables is a fault that users of audio tools have reported, or that can happen to files and "
+        "machines. Tests cause the fault in their own inputs, and check what the row says. "
+        "`docs/reliability_faults.yaml` lists the tests of each row. *Times tried* counts the cases that ran and "
+        "passed. If a test counts the bits, files or values that it damaged, each of them is one.",
+        "This command runs the tests and writes this page:",
         "```sh\nuv run python docs/make_reliability.py\n```",
-        f"runs them and writes this page; if it is stopped, the same command continues. {told}",
-        "Three longer commands break things at random for as long as one likes, and compare what comes out in the end: "
-        "`uv run python tests/torture/kills.py --folder FOLDER` for the commands of one machine, `uv run python "
-        "tests/torture/store_faults.py` for object stores, `uv run python tests/torture/ray_kills.py` for clusters. "
-        "What they met stands [in these pages](scale.md#broken-at-random).",
+        f"If it is stopped, the same command continues. {told}",
+        "Three other commands cause faults at random, for as long as you like. At the end, they compare the outputs:",
+        "- `uv run python tests/torture/kills.py --folder FOLDER` for the commands on one machine\n"
+        "- `uv run python tests/torture/store_faults.py` for object stores\n"
+        "- `uv run python tests/torture/ray_kills.py` for clusters",
+        "[Broken at random](scale.md#broken-at-random) has their results.",
     ]
     for name, rows in sections.items():
         lines = [f"| {row.fault} | {row.made} | {times(of_row(row, outcomes))} | {row.happens} |" for row in rows]

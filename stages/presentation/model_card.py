@@ -8,14 +8,14 @@ from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 
 
 def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str) -> str:
-    """A model card in Markdown: what it was trained on and how, what it reached, what it is not good for.
+    """A model card in Markdown: what it was trained on and how, its results, and its limits.
 
-    metrics: of `mixstyle report`, where there are any. words: the author's own.
+    metrics: of `mixstyle report`, if there are any. words: the author's own text, at the end.
     """
     train, made_from = loaded.settings.get("train", {}), loaded.content.get("made_from", {})
     numbers = train.get("chain_effects") or train.get("style_effects")  # the name that encoders of 0.1 have stored
     if numbers:
-        effects = "{} to {} of all, in drawn chains".format(*numbers)
+        effects = "{} to {} of all, in random chains".format(*numbers)
     else:
         effects = ", ".join(train.get("aug_effects", []))
     what = "tracks"
@@ -23,13 +23,13 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
         bank = loaded.settings.get("remix", {})
         what = f"groups of {bank.get('contents', 'several')} mixes that were separated again"
         if bank.get("stems_share"):
-            what += f", {bank['stems_share']:.0%} of the chains on processed stems that were not"
-        effects = "{} to {} of all, in drawn chains".format(*bank.get("effects", ("1", "8")))
+            what += f" ({bank['stems_share']:.0%} of the chains: processed stems that were not separated again)"
+        effects = "{} to {} of all, in random chains".format(*bank.get("effects", ("1", "8")))
     lines = [
         "# mixstyle encoder",
         "",
-        f"{train.get('encoder_dim')}-d embeddings of how music is mixed, from four stems in stereo at 44.1 kHz and "
-        f"{len(DESCRIPTORS)} mixing descriptors.",
+        f"Embeddings ({train.get('encoder_dim')} numbers) of how music is mixed. Inputs: four stereo stems at 44.1 kHz "
+        f"and {len(DESCRIPTORS)} mixing descriptors.",
         "",
         "## Training",
         "",
@@ -48,13 +48,13 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
             f"- started from the weights of {before} ({made_from['start']}): its songs and separators count too"
         )
     if metrics:
-        lines += ["", "## What it reached", "", *(f"- {name}: {value}" for name, value in sorted(metrics.items()))]
+        lines += ["", "## Results", "", *(f"- {name}: {value}" for name, value in sorted(metrics.items()))]
     lines += [
         "",
         "## Limits",
         "",
-        "- Made for stems of the separator named above: another one's artefacts shift the embedding.",
-        "- Silence, speech and single instruments were not trained on.",
+        "- It is made for stems of the separator named above. The artefacts of another separator shift the embedding.",
+        "- It was not trained on silence, speech or single instruments.",
     ]
     if words:
         lines += ["", words.strip()]

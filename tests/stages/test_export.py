@@ -89,7 +89,7 @@ def test_the_card_tells_how_it_was_made(trained: Settings, tmp_path: Path) -> No
     assert found[clip - 2 : clip + 1] == [load_export(path).step, 2, 0.75], "steps, tracks, seconds of a clip"
     assert "same-song" in card
     assert card.endswith("## Licence\n\nCC0\n")
-    assert "reached" not in card, "there is no report"
+    assert "## Results" not in card, "there is no report"
 
 
 def test_the_card_of_a_banks_encoder_tells_which_stems_it_saw(trained: Settings) -> None:
