@@ -26,7 +26,7 @@ from mixstyle.cache.stem_store.kept_shards import is_small
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
 from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, CachedClip, CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import own_partial
-from mixstyle.cache.storage.once import Once
+from mixstyle.cache.storage.once_across_forks import Once
 from mixstyle.cache.storage.place import RemotePlace, working_folder
 from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.cache.storage.writable import REFUSALS

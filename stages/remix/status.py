@@ -76,7 +76,7 @@ def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple
 def _made_with_now(settings: Settings) -> "MadeWith":
     """The separators of the bank as they are known now."""
     from mixstyle.stages.remix.provenance import MadeWith, separation_settings, separator_pairs
-    from mixstyle.stages.separate.compared import device_type_of, separator_now, streams_now
+    from mixstyle.stages.separate.current_separator import device_type_of, separator_now, streams_now
 
     chosen = separation_settings(settings)
     device = device_type_of(chosen)

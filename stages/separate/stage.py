@@ -46,7 +46,7 @@ from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.separate.clips import Decoding, rules_of
-from mixstyle.stages.separate.compared import separator_now
+from mixstyle.stages.separate.current_separator import separator_now
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.music import listed_music, spot_checked

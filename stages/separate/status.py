@@ -59,7 +59,7 @@ def _changes(settings: Settings, cache: "StemCache") -> tuple[list[str], str]:
     from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.cache.storage.urls import shown
-    from mixstyle.stages.separate.compared import device_type_of, separator_now, streams_now
+    from mixstyle.stages.separate.current_separator import device_type_of, separator_now, streams_now
     from mixstyle.stages.separate.music import spot_checked
     from mixstyle.stages.separate.provenance import provenance_of
     from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of

@@ -12,13 +12,13 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.left_out import LeftOut, each_song
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.common.songs_left_out import LeftOut, each_song
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
-from mixstyle.stages.songs.given import given_songs, is_stem_folder
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
+from mixstyle.stages.songs.song_arguments import given_songs, is_stem_folder
 from mixstyle.stages.songs.whole_song import WholeSong
 
 

@@ -26,7 +26,7 @@ from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.tuned_streams import choose_streams, start_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import given_stems
-from mixstyle.stages.songs.given import is_stem_folder
+from mixstyle.stages.songs.song_arguments import is_stem_folder
 
 CLIPPED_RUN = 3
 """So many samples in a row at the very same highest level were cut off: music does not hold a level."""

@@ -15,9 +15,9 @@ from mixstyle.stages.songs.compare.comparison import Comparison, comparison
 from mixstyle.stages.songs.compare.page import draw
 from mixstyle.stages.songs.compare.text import comparison_as_csv, comparison_as_json, show
 from mixstyle.stages.songs.embed.stage import embedder_of
-from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.index.stage import pairs_of_index
 from mixstyle.stages.songs.names import distinct_names, refuse_clashes
+from mixstyle.stages.songs.song_arguments import check_song
 
 
 def compare(

@@ -28,10 +28,10 @@ from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import ANY_FOLDER, completed
 from mixstyle.stages.common.descriptor_kernel import describe
-from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.common.songs_left_out import LeftOut
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.places import place_of_features
 from mixstyle.stages.settings.profile import Settings
@@ -40,8 +40,8 @@ from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
 from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_among
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
-from mixstyle.stages.songs.given import given_songs, is_stem_folder
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
+from mixstyle.stages.songs.song_arguments import given_songs, is_stem_folder
 from mixstyle.stages.steps.first_step import first_step, what_separate_lacks
 
 VERSION = 1

@@ -14,11 +14,11 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted, one_line
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, other_separator
+from mixstyle.stages.common.songs_left_out import LeftOut
 from mixstyle.stages.presentation.values import as_csv, rounded
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.separate.rule_versions import PRESENT, SongRules
@@ -26,8 +26,8 @@ from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder
-from mixstyle.stages.songs.given import given_songs
 from mixstyle.stages.songs.names import refuse_clashes
+from mixstyle.stages.songs.song_arguments import given_songs
 
 SUFFIXES = (".parquet", ".npy", ".csv", ".json")
 VERSION = 1

@@ -20,7 +20,7 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.stages.separate.rule_versions import rules_of_index
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.provenance import embedding_fingerprint, embedding_models, index_provenance, read_index
-from mixstyle.stages.songs.given import music_of
+from mixstyle.stages.songs.song_arguments import music_of
 
 
 @dataclass(frozen=True, repr=False)

@@ -22,19 +22,19 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import ANY_FOLDER
-from mixstyle.stages.common.left_out import LeftOut
 from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.songs_left_out import LeftOut
 from mixstyle.stages.separate.rule_versions import PRESENT, rules_of_index
 from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.embedder import Embedder
 from mixstyle.stages.songs.embed.provenance import INPUTS, embedding_models, index_provenance, keep_models, read_index
 from mixstyle.stages.songs.embed.stage import embedder_of
-from mixstyle.stages.songs.given import folder_to_index
 from mixstyle.stages.songs.index.indexed import files_of, is_kept
 from mixstyle.stages.songs.index.on_ray import embedded_on_ray
 from mixstyle.stages.songs.index.readable_index import in_folder, place_of_index, readable_index
 from mixstyle.stages.songs.index.rows import row_of_song
+from mixstyle.stages.songs.song_arguments import folder_to_index
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""

@@ -23,8 +23,8 @@ from mixstyle.stages.songs.embed.provenance import (
     keep_models,
     read_index,
 )
-from mixstyle.stages.songs.given import folder_to_index
 from mixstyle.stages.songs.index.readable_index import readable_index
+from mixstyle.stages.songs.song_arguments import folder_to_index
 
 if TYPE_CHECKING:
     from mixstyle.cache.song_index.index import SongIndex

@@ -16,22 +16,22 @@ from mixstyle.pipeline.matching.desk import Strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import strip_levels
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.left_out import LeftOut, each_song
 from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
+from mixstyle.stages.common.songs_left_out import LeftOut, each_song
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
-from mixstyle.stages.songs.given import check_song, given_songs, is_stem_folder
 from mixstyle.stages.songs.match.metric import metric_of_file
 from mixstyle.stages.songs.match.page import draw_page
 from mixstyle.stages.songs.match.render import RenderedSong, Targets, render_song
 from mixstyle.stages.songs.match.song_match import SongMatch, check_asked, make_match, measured_as_json
 from mixstyle.stages.songs.match.text import print_match
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
+from mixstyle.stages.songs.song_arguments import check_song, given_songs, is_stem_folder
 from mixstyle.stages.songs.whole_song import WholeSong
 
 

@@ -14,11 +14,11 @@ from mixstyle.stages.separate.rule_versions import rules_of_index
 from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.embed.provenance import embedding_models, keep_models
-from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.index.indexed import known_song
 from mixstyle.stages.songs.index.readable_index import readable_index
 from mixstyle.stages.songs.names import refuse_clashes
 from mixstyle.stages.songs.search.by_stem import check_stem
+from mixstyle.stages.songs.song_arguments import check_song
 
 if TYPE_CHECKING:
     pass  # brings torch

@@ -20,7 +20,7 @@ from mixstyle.cache.music.sound import UnreadableMusic
 from mixstyle.cache.song_index.index import SongIndex
 from mixstyle.cache.song_index.place import LEFT_OUT
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.left_out import MOST_LINES
+from mixstyle.stages.common.songs_left_out import MOST_LINES
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.describe.stage import describe_songs
 from mixstyle.stages.songs.embed.stage import embed, embedder_of

@@ -17,7 +17,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.remix.stage import remix
-from mixstyle.stages.separate.compared import device_type_of, separator_now, streams_now
+from mixstyle.stages.separate.current_separator import device_type_of, separator_now, streams_now
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.separate.tuned_streams import choose_streams, device_of
 from mixstyle.stages.settings.profile import Settings, plain

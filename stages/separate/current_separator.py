@@ -1,4 +1,4 @@
-"""What stems would be made with now, for `status` to compare with what is there.
+"""The separator of the settings, and how chunks would go through it now, for `status` to compare with stored stems.
 
 Files of a separator are hashed, and loaded only where nobody has loaded these before; torch, which takes longer to
 import than all else that `status` does, is imported only then, or where a GPU has to be asked for.

@@ -2,7 +2,7 @@
 
 import os
 
-from mixstyle.cache.storage.once import Once
+from mixstyle.cache.storage.once_across_forks import Once
 
 
 def forked(once: Once) -> int:

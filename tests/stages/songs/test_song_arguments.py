@@ -9,9 +9,9 @@ from helpers.small_separator import RATE, song
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.profile import Settings, load_settings
 from mixstyle.stages.songs.compare.stage import compare
-from mixstyle.stages.songs.given import check_song
 from mixstyle.stages.songs.match.stage import MatchOutputs, match
 from mixstyle.stages.songs.search.stage import search
+from mixstyle.stages.songs.song_arguments import check_song
 
 
 @pytest.fixture
