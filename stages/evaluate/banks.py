@@ -13,6 +13,7 @@ import numpy as np
 from mixstyle.cache.stem_store.kept_shards import stems_place
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
+from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.mixing.effects import effect_versions
 from mixstyle.pipeline.mixing.versions import chain_versions
@@ -64,12 +65,12 @@ class EvaluationBanks:
     def folder(self, cache: StemCache, part: Part) -> Path:
         """Where the part's bank is; a URL as a path, where `evaluate.bank_dir` is one."""
         made_from = {
-            "items": [item.to_json() for item in part.items],
             "stems": cache.fingerprint,
             "separator": separator_hash(self._settings),
             "effects": chain_versions(effect_versions()),
         }
-        return self._settings.evaluate.bank_dir / f"{part.name}-{fingerprint(made_from)}"
+        provenance = Provenance("evaluate", {"items": [item.to_json() for item in part.items]}, made_from=made_from)
+        return self._settings.evaluate.bank_dir / f"{part.name}-{provenance.fingerprint}"
 
 
 def _group(name: str, place: int, item: Item, cache: StemCache) -> Group:

@@ -1,6 +1,8 @@
 """Banks of evaluations: clips that went through a mix, in the part's order, made once."""
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ from helpers.training import settings_of
 
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.mixing.effects import effect_versions
 from mixstyle.pipeline.mixing.mix_chain import MixChain
+from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.evaluate.banks import EvaluationBanks
+from mixstyle.stages.evaluate.provenance import separator_hash
 from mixstyle.stages.evaluate.tasks.task import Item, Part
 from mixstyle.stages.settings.profile import Settings
 
@@ -80,6 +85,21 @@ def test_a_bank_is_made_once_and_by_what_it_is_made_from(settings: Settings) -> 
         EvaluationBanks(other).folder(cache, part),
     }
     assert len(folders) == 3
+
+
+def test_the_name_of_a_folder_stays_what_it_was(settings: Settings) -> None:
+    """Banks that earlier versions filled are found: their names are hashes of this text."""
+    cache = StemCache(settings.separate.stems_dir)
+    part = part_of(cache)
+    named_by = {
+        "effects": chain_versions(effect_versions()),
+        "items": [item.to_json() for item in part.items],
+        "separator": separator_hash(settings),
+        "stems": cache.fingerprint,
+    }
+    text = json.dumps(named_by, sort_keys=True, separators=(",", ":"))
+    name = f"some-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    assert EvaluationBanks(settings).folder(cache, part) == settings.evaluate.bank_dir / name
 
 
 def test_silence_stays_in_its_place(settings: Settings, tmp_path: Path) -> None:
