@@ -7,7 +7,8 @@ A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `e
 `mixed_from`, where it was trained on one), `trained_on` (int64 [N], the
 tracks' ids as numbers: `track_numbers`), `training_seconds`, and since `train.reader` `reader`: for each process where
 its stream of shards is (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one; and
-later `separators`: those whose stems it was trained on (`mixstyle.cache.models.separator_records`). What is
+later `separators`: those whose stems it was trained on (`mixstyle.cache.models.separator_records`), and
+`spectrograms_version` (of `mixstyle.pipeline.encoder.mel`; 1 where it is not stored). What is
 random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
 state of generators, scheduler or scaler is needed to go on exactly.
 
@@ -39,11 +40,13 @@ from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.core.torch_files import load_plain, why_unreadable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
-from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.encoder.mel import SPECTROGRAMS_VERSION, StemMel
 
 VERSION = 1
 MIXED_FROM = "mixed_from"
 """In `made_from` of an encoder that was trained on a bank: the fingerprint of the stems that this was mixed from."""
+SPECTROGRAMS = "spectrograms_version"
+"""The key of a file's `SPECTROGRAMS_VERSION`; files of earlier versions, which lack it, have version 1."""
 _TO_GO_ON = ("encoder", "optimizer", "step", "epoch", "best_loss", "training_seconds")
 """What going on with a training needs of a checkpoint."""
 LATEST, BEST, FINAL = "latest.pt", "best_model.pt", "final_model.pt"
@@ -90,6 +93,7 @@ def describe_encoder(encoder: Encoder, mel: StemMel) -> dict[str, Any]:
         "encoder": encoder.state_dict(),
         "encoder_config": dataclasses.asdict(encoder.config),
         "mel": mel_settings(mel),
+        SPECTROGRAMS: SPECTROGRAMS_VERSION,
         "descriptor_names": [descriptor.name for descriptor in DESCRIPTORS],
         "descriptors_version": DESCRIPTORS_VERSION,
     }
@@ -213,6 +217,7 @@ def _check_to_go_on(path: Path, content: Mapping[str, Any]) -> None:
     missing = missing or [name for name in ("step", "epoch") if not isinstance(content[name], int)]
     if missing or not isinstance(content["encoder"], Mapping):
         raise MixstyleError(f"{path}: damaged: it lacks {', '.join(missing) or 'weights'}", code="damaged-file")
+    _check_spectrograms(path, content)
     parts = {name: content.get(name) for name in ("encoder", "optimizer", "chain_head")}
     check_finite(path, {name: part for name, part in parts.items() if isinstance(part, Mapping)})
 
@@ -241,6 +246,7 @@ def _built(path: Path, content: Mapping[str, Any], device: torch.device | str) -
             f"computes (version {DESCRIPTORS_VERSION}); train again",
             code="misfit",
         )
+    _check_spectrograms(path, content)
     check_finite(path, content["encoder"])
     config = content["encoder_config"]
     encoder = Encoder(EncoderConfig(**{**config, "channels": tuple(config["channels"])}))
@@ -256,6 +262,17 @@ def _built(path: Path, content: Mapping[str, Any], device: torch.device | str) -
         rest,
         separators_of_encoder(content),
     )
+
+
+def _check_spectrograms(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises MixstyleError ("misfit") for weights that were trained on spectrograms of another version."""
+    version = content.get(SPECTROGRAMS, 1)
+    if version != SPECTROGRAMS_VERSION:
+        raise MixstyleError(
+            f"{path}: was trained on other spectrograms (version {version}) than this mixstyle computes (version "
+            f"{SPECTROGRAMS_VERSION}); train again, or use the version of mixstyle that trained it",
+            code="misfit",
+        )
 
 
 def check_zip(path: Path) -> None:

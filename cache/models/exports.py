@@ -4,7 +4,8 @@ Format version 1: tensors by the encoder's names (its descriptor statistics are 
 `trained_on`, the numbers of the tracks it was trained on, int64; one metadata entry `mixstyle`, JSON with sorted keys:
 `version`, `encoder_config`, `mel`, `descriptor_names`,
 `descriptors_version`, `settings`, `step`, `epoch`, `made_from`, `best_loss`, `card` (Markdown) and, since they are
-recorded, `separators` (`mixstyle.cache.models.separator_records`) and `sha256` (of all tensors and of the other
+recorded, `separators` (`mixstyle.cache.models.separator_records`), `spectrograms_version` (1 where it is not stored)
+and `sha256` (of all tensors and of the other
 entries), which is checked when the file is read. Nothing in it can run code. Equal encoders and cards give equal bytes.
 """
 
@@ -19,7 +20,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from mixstyle.cache.models.checkpoints import LoadedEncoder, build_encoder, load_checkpoint, mel_settings, track_numbers
+from mixstyle.cache.models.checkpoints import (
+    SPECTROGRAMS,
+    LoadedEncoder,
+    build_encoder,
+    load_checkpoint,
+    mel_settings,
+    track_numbers,
+)
 from mixstyle.cache.models.separator_records import KEY as SEPARATORS
 from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.cache.storage.kept_file import fetched_file
@@ -28,6 +36,7 @@ from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import GET_AGAIN, MixstyleError, one_line
 from mixstyle.pipeline.core.torch_files import not_weights
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
+from mixstyle.pipeline.encoder.mel import SPECTROGRAMS_VERSION
 
 SUFFIX = ".safetensors"
 VERSION = 1
@@ -61,6 +70,7 @@ def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False
         "version": VERSION,
         "encoder_config": dataclasses.asdict(loaded.encoder.config),
         "mel": mel_settings(loaded.mel),
+        SPECTROGRAMS: SPECTROGRAMS_VERSION,
         "descriptor_names": [descriptor.name for descriptor in DESCRIPTORS],
         "descriptors_version": DESCRIPTORS_VERSION,
         "settings": loaded.settings,
@@ -86,7 +96,7 @@ def load_export(path: Path | str, device: torch.device | str = "cpu") -> LoadedE
     """Builds the encoder of an exported file, in float32 and evaluation mode; its card is `content["card"]`.
 
     Raises MixstyleError, naming the file, where it is missing, torn, no encoder, of an unknown version, or was trained
-    on other descriptors than this mixstyle computes.
+    on other descriptors or spectrograms than this mixstyle computes.
     """
     path = Path(path)
     if not path.is_file():

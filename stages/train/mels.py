@@ -18,13 +18,11 @@ from mixstyle.cache.storage.locks import locked
 from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.encoder.distributed import world
 from mixstyle.pipeline.encoder.levels import gains_db, levelled
-from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.encoder.mel import SPECTROGRAMS_VERSION, StemMel
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.settings.train import TrainSettings
 
 COMMAND = "mixstyle train"
-SPECTROGRAMS_VERSION = 1
-"""Counts up when equal clips come out as other spectrograms: of `StemMel`, or of how clips are levelled."""
 
 
 def kept_mels(options: TrainSettings, cache: StemCache, store: FeatureStore, mel: StemMel, fill: bool) -> MelStore:
