@@ -2,9 +2,10 @@
 
 `plan.jsonl.gz` beside the shards (the name that every folder has it under), format version 1: JSON lines. The first
 says `version`, `root`, `tracks`, `grouped_by` and `cutting_version` (of the rule that cuts the tracks,
-`mixstyle.cache.music.cutting`; 1 where it is missing); each further one is a track in the manifest's order: `track_id`,
-`path`, `size`, `group`, `split` and, where known, `artist`, `licence`, `spot`. Equal music and settings give equal
-bytes. Everything in it follows from the listing and the settings, never from the order in which a disk lists its files.
+`mixstyle.cache.music.clip_positions`; 1 where it is missing); each further one is a track in the manifest's order:
+`track_id`, `path`, `size`, `group`, `split` and, where known, `artist`, `licence`, `spot`. Equal music and settings
+give equal bytes. Everything in it follows from the listing and the settings, never from the order in which a disk lists
+its files.
 """
 
 import csv
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.content_hash import MusicFile, duplicates
-from mixstyle.cache.music.cutting import CUTTING_VERSION
 from mixstyle.cache.music.listing import Listing, track_files
 from mixstyle.cache.music.remote_music import opened
 from mixstyle.cache.storage.atomic import write_bytes
@@ -53,7 +54,7 @@ class ListedTrack:
 @dataclass(frozen=True)
 class Manifest:
     """All tracks in order. grouped_by: what the split went by, for people. cutting_version: of the rule that cuts them
-    (`mixstyle.cache.music.cutting`)."""
+    (`mixstyle.cache.music.clip_positions`)."""
 
     listing: Listing
     tracks: tuple[ListedTrack, ...]

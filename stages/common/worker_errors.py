@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch.utils.data import Dataset, default_collate
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.worker_memory import received
+from mixstyle.stages.common.shared_memory import received
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
 from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.shared_memory import collating
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
-from mixstyle.stages.common.worker_memory import collating
 from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.task import Embeddings, Items, Part
 from mixstyle.stages.evaluate.tasks.variants import Way

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.music.listing import track_files
 from mixstyle.cache.music.reader import MusicInfo, UnreadableMusic

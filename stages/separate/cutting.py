@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION, CuttingRule
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION, CuttingRule
 from mixstyle.cache.music.decode_pool import DecodedWindows, Decoder
 from mixstyle.cache.music.reader import Length, MusicInfo, UnreadableMusic, frames_at_44100
 from mixstyle.pipeline.core.errors import MixstyleError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from mixstyle.cache.models.separator_records import SeparatorRecord, separators_note
-from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.formats import LISTING_VERSION
 from mixstyle.cache.music.listing import Listing, describe_change
 from mixstyle.cache.stem_store.failures import count_by_kind

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixstyle.cache.music.cutting import CuttingRule
+from mixstyle.cache.music.clip_positions import CuttingRule
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
 from mixstyle.cache.storage.urls import url_of

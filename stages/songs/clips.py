@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.decode_pool import DecodedWindows, DecodePool, Decoder
 from mixstyle.cache.music.reader import UnreadableMusic, WindowAudio
 from mixstyle.cache.music.stem_folders import stem_files

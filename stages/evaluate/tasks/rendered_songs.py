@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixstyle.cache.music.cutting import CuttingRule
+from mixstyle.cache.music.clip_positions import CuttingRule
 from mixstyle.cache.music.listing import list_folder
 from mixstyle.cache.music.reader import frames_at_44100
 from mixstyle.cache.music.stem_folders import probe_stems, read_stem_windows, stem_files

@@ -12,7 +12,7 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.presentation.figures import STYLE, save
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.compare.comparison import Comparison, comparison
-from mixstyle.stages.songs.compare.page import draw
+from mixstyle.stages.songs.compare.png_page import draw
 from mixstyle.stages.songs.compare.text import comparison_as_csv, comparison_as_json, show
 from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.index.stage import pairs_of_index

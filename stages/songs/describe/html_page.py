@@ -10,7 +10,7 @@ from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.presentation.html import PageFigure, Section, Table, page
-from mixstyle.stages.songs.describe.page import page as draw_page
+from mixstyle.stages.songs.describe.png_page import page as draw_page
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong, ordinal
 from mixstyle.stages.songs.describe.text import sentences
 

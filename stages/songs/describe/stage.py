@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.writable import check_file, check_folder
@@ -121,7 +121,7 @@ class Outputs:
         if self.json is not None:
             writes.append((self.json, lambda path: write_json(path, _as_json(songs, cached))))
         if self.png is not None:
-            from mixstyle.stages.songs.describe.page import page  # loads Matplotlib
+            from mixstyle.stages.songs.describe.png_page import page  # loads Matplotlib
 
             writes += [
                 (path, partial(page, song=one, cached=cached)) for path, one in self._pages(self.png, ".png", songs)

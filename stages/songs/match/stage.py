@@ -26,7 +26,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
 from mixstyle.stages.songs.match.metric import metric_of_file
-from mixstyle.stages.songs.match.page import draw_page
+from mixstyle.stages.songs.match.png_page import draw_page
 from mixstyle.stages.songs.match.render import RenderedSong, Targets, render_song
 from mixstyle.stages.songs.match.song_match import SongMatch, check_asked, make_match, measured_as_json
 from mixstyle.stages.songs.match.text import print_match

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mixstyle.cache.music.cutting import CuttingRule
+from mixstyle.cache.music.clip_positions import CuttingRule
 from mixstyle.cache.music.decode_pool import DecodedWindows
 from mixstyle.cache.music.reader import WindowAudio
 from mixstyle.stages.separate.cutting import ClipRules, CutSong, Windows, cut

@@ -16,7 +16,7 @@ from helpers.killed import run_until
 from helpers.numbers import numbers
 from helpers.small_separator import CLIP, CLIP_S, RATE, hashes, profile, song, write_separator, write_songs
 
-from mixstyle.cache.music.cutting import clip_starts
+from mixstyle.cache.music.clip_positions import clip_starts
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted

@@ -19,7 +19,7 @@ from helpers.numbers import numbers
 from helpers.small_separator import RATE, hashes, profile, song, write_separator, write_songs
 from torch import Tensor
 
-from mixstyle.cache.music.cutting import clip_starts
+from mixstyle.cache.music.clip_positions import clip_starts
 from mixstyle.cache.music.decode_pool import DecodedWindows, Decoder, Files
 from mixstyle.cache.stem_store.shards import read_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache

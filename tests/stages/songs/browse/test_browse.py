@@ -19,7 +19,7 @@ import torch
 from helpers.page_client import PageClient
 from helpers.small_separator import CLIP, song, write_songs
 
-from mixstyle.cache.music.cutting import clip_starts
+from mixstyle.cache.music.clip_positions import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.stages.presentation.html import page as document

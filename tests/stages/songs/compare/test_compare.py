@@ -71,7 +71,7 @@ def test_figures_can_be_read_on_their_colours(share: float) -> None:
     """WCAG 2.2: text of that size needs a contrast of 3."""
     import matplotlib
 
-    from mixstyle.stages.songs.compare.page import COLOURS, _ink
+    from mixstyle.stages.songs.compare.png_page import COLOURS, _ink
 
     rgb = np.array(matplotlib.colormaps[COLOURS](share)[:3])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)

@@ -21,7 +21,7 @@ from scipy.stats import percentileofscore
 
 import mixstyle
 from mixstyle.cache.feature_store.store import FeatureStore
-from mixstyle.cache.music.cutting import clip_starts
+from mixstyle.cache.music.clip_positions import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
@@ -31,7 +31,7 @@ from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.songs.describe.page import draw, side_share
+from mixstyle.stages.songs.describe.png_page import draw, side_share
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.stage import describe_songs
 from mixstyle.stages.songs.describe.text import sentences

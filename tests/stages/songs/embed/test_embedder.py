@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import mixstyle
 from mixstyle.cache.models.exports import load_encoder
-from mixstyle.cache.music.cutting import clip_starts
+from mixstyle.cache.music.clip_positions import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe

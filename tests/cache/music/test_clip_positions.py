@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mixstyle.cache.music.cutting import CUTTING_VERSION, CuttingRule, clip_starts, clip_starts_1
+from mixstyle.cache.music.clip_positions import CUTTING_VERSION, CuttingRule, clip_starts, clip_starts_1
 
 
 def cases(count: int) -> Iterator[tuple[int, int, int, int]]:

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common.shared_memory import as_made, collating
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
-from mixstyle.stages.common.worker_memory import as_made, collating
 from mixstyle.stages.settings.profile import load_settings
 
 MB = 1 << 18
@@ -74,7 +74,7 @@ def test_items_arrive_through_the_64_mb_of_a_container() -> None:
     if shutil.which("unshare") is None or subprocess.run([*own, mount], capture_output=True).returncode:
         pytest.skip("this system makes no mount namespaces")
     code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    code += "import test_worker_memory as t; assert t.load(t.Large(24)) == t.expected(24)"
+    code += "import test_shared_memory as t; assert t.load(t.Large(24)) == t.expected(24)"
     done = subprocess.run(
         [*own, f'{mount} && exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True, timeout=300
     )

@@ -1,4 +1,4 @@
-"""Where the clips of a track are cut: one rule for every command. All lengths are frames at 44.1 kHz.
+"""Where the clips of a track are: one rule for every command. All lengths are frames at 44.1 kHz.
 
 Version 2: clips are spread evenly over the middle 80% of the track, each moved a little by a seed (a step that is
 exactly even would meet a song that repeats itself always in the same bar). Intros and fade-outs are left out unless
