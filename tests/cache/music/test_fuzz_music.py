@@ -80,9 +80,11 @@ def use(path: Path) -> None:
 
 
 FORMATS = [*KINDS, "mp3", "bare.mp3", "pipe.flac", "pipe.caf", "died.wav", "died.rf64", "webm"]
+RARE = {"float.wav", "rf64", "w64", "au", "caf", "pipe.caf", "died.rf64", "webm"}
+"""Formats that few songs are in: their fuzz takes half a minute, and runs with the slow tests."""
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in RARE)) for kind in FORMATS])
 def test_damaged_audio_is_used_or_refused_in_a_line(
     tmp_path: Path, kind: str, record_property: Callable[[str, object], None]
 ) -> None:
