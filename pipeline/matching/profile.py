@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.absent_stems import is_present
 from mixstyle.pipeline.descriptors.bands_and_floors import LOWEST_HZ, OCTAVES_HZ
 from mixstyle.pipeline.descriptors.k_weighting import k_weighting_sections
 from mixstyle.pipeline.descriptors.loudness import gated_loudness, weighted_step_power
 from mixstyle.pipeline.descriptors.mono import SEPARATED_DB, is_mono
-from mixstyle.pipeline.descriptors.presence import is_present
 from mixstyle.pipeline.descriptors.song_values import loudness_of_clips
 from mixstyle.pipeline.descriptors.spectrum import bin_shares, hann, mean_square_per_bin
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.absent_stems import is_present
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.loudness import MOST_GAIN_DB, integrated_loudness
-from mixstyle.pipeline.descriptors.presence import is_present
 from mixstyle.pipeline.mixing.effects import EFFECTS, PUBLISHED, Parameter
 
 MIX = "mix"
@@ -133,7 +133,7 @@ def draw_mix_chain(rng: np.random.Generator, settings: MixChainSettings) -> MixC
 def apply_mix_chain(stems: np.ndarray, mix_chain: MixChain, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Stems float32 [4, 2, T] mixed by the chains, as long as they were; a stem without effects is the same to the bit.
 
-    Tails of reverbs and delays end with the clip. A stem that is absent (`presence.is_present`) is brought to no
+    Tails of reverbs and delays end with the clip. A stem that is absent (`absent_stems.is_present`) is brought to no
     loudness. Raises ValueError for another shape, for samples that are not finite (one would make nearly all of
     pedalboard's output so), for effects or parameters that do not exist, and where a loudness is to be set for less
     than 400 ms.

@@ -7,7 +7,7 @@ DRAW_VERSION = 1
 """Counts up when equal settings and songs give another grid."""
 STEM_LOUDNESS_VERSION = 2
 """Counts up when other stems are brought to a loudness, or in another way. 2: those that are present by the rule of
-`presence`, 30 LU below the mix; 1: those less than 30 LU below the loudest."""
+`absent_stems`, 30 LU below the mix; 1: those less than 30 LU below the loudest."""
 
 
 def chain_versions(effects: Mapping[str, int], stem_loudness: int = STEM_LOUDNESS_VERSION) -> dict[str, int]:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
-from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds

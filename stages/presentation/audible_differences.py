@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.absent_stems import ABSENT_LU, has_stem
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, has_stem
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 
 Aspect = Literal["presence", "level", "spectrum", "place", "width", "dynamics"]

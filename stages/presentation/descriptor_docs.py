@@ -6,9 +6,9 @@
 import sys
 
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.absent_stems import ABSENT_LU
 from mixstyle.pipeline.descriptors.bands_and_floors import ACTIVE_DB, CROSSOVER_HZ, RMS_FLOOR_DBFS
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU
 from mixstyle.pipeline.descriptors.song_values import RELATIVE_GATE_LU
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, DESCRIPTORS_VERSION, GROUPS
 

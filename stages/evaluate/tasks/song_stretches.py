@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
+from mixstyle.pipeline.descriptors.absent_stems import is_present
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
-from mixstyle.pipeline.descriptors.presence import is_present
 from mixstyle.pipeline.mixing.mix_chain import MixChain
 from mixstyle.stages.evaluate.tasks.task import Audio, Cut, Item
 

@@ -20,7 +20,7 @@ from mixstyle.cache.match_chain import write_chain
 from mixstyle.cache.music.writer import AudioForm
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import has_stem, is_meaningful
 from mixstyle.stages.common.progress import tell
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.songs.browse.jobs import Job, Jobs

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
 from mixstyle.stages.presentation.audible_differences import heard_differences, in_words
 from mixstyle.stages.presentation.descriptor_names import KINDS, shown, shown_unit
 from mixstyle.stages.songs.browse import words

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.song_index.index import share_farther
+from mixstyle.pipeline.descriptors.absent_stems import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.stages.presentation.audible_differences import HeardDifference, heard_differences
 from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder

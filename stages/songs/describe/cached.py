@@ -10,8 +10,8 @@ from mixstyle.cache.feature_store.place import features_place
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
-from mixstyle.pipeline.descriptors.presence import is_meaningful
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.stages.songs.describe.song import CachedSongs
 

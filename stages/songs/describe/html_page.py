@@ -7,7 +7,7 @@ from pathlib import Path
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.core.text import printable
-from mixstyle.pipeline.descriptors.presence import is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.presentation.html import PageFigure, Section, Table, page
 from mixstyle.stages.songs.describe.png_page import page as draw_page

@@ -17,8 +17,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.absent_stems import relative_column
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ, REGIONS_HZ
-from mixstyle.pipeline.descriptors.presence import relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN, columns
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong, ordinal

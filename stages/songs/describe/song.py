@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.absent_stems import ABSENT_LU, has_stem, is_loudness, relative_column
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, has_stem, is_loudness, relative_column
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.core.text import printable
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.absent_stems import ABSENT_LU, is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.presentation.descriptor_names import shown
 from mixstyle.stages.presentation.descriptor_tables import add_descriptor_rows

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.absent_stems import has_stem, relative_column
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
-from mixstyle.pipeline.descriptors.presence import has_stem, relative_column
 from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.stages.presentation.figures import FAINT, GREY, STEM_COLOURS, STYLE, label, save
 from mixstyle.stages.songs.match.render import RenderedSong

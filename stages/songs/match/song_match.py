@@ -16,8 +16,8 @@ from mixstyle.cache.match_chain import MatchChain
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.absent_stems import has_stem
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
-from mixstyle.pipeline.descriptors.presence import has_stem
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.descriptors.table import columns

@@ -4,7 +4,7 @@ import numpy as np
 from rich.table import Table
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import has_stem, is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.presentation.terminal import WIDE_WIDTH, output, print_lines
 from mixstyle.stages.songs.match.render import RenderedSong

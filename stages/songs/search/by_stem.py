@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.presence import has_stem
+from mixstyle.pipeline.descriptors.absent_stems import has_stem
 from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 

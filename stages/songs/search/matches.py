@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex, share_farther
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.descriptors.presence import has_stem, is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.songs.index.indexed import KnownSong

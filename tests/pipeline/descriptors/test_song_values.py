@@ -5,7 +5,7 @@ import pyloudnorm
 import pytest
 
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, has_stem
+from mixstyle.pipeline.descriptors.absent_stems import ABSENT_LU, has_stem
 from mixstyle.pipeline.descriptors.song_values import loudness_of_clips, song_descriptors
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 

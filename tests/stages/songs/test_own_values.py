@@ -9,7 +9,7 @@ from helpers.small_encoder import embedding_profile
 from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.presence import has_stem
+from mixstyle.pipeline.descriptors.absent_stems import has_stem
 from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.stages.songs.compare.stage import compare
 from mixstyle.stages.songs.describe.stage import describe_songs

@@ -24,8 +24,8 @@ from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.music.clip_positions import clip_starts
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.descriptors.absent_stems import ABSENT_LU, is_loudness, is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, describe
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, is_loudness, is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.features.stage import features

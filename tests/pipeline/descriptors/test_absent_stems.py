@@ -3,7 +3,7 @@
 import numpy as np
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.presence import ABSENT_LU, has_stem, is_meaningful, relative_column
+from mixstyle.pipeline.descriptors.absent_stems import ABSENT_LU, has_stem, is_meaningful, relative_column
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 
 
