@@ -16,9 +16,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-_PAGE_HEAD = 27
-_FIRST_PAGE = 2
-_LAST_PAGE = 4
+from mixstyle.cache.music.ogg_pages import LAST, MAGIC, page_at
+
 _FULL_SEGMENT = 255
 _NOT_KNOWN = 0x7FFF0000
 """Lengths of chunks from here on stand for one that the writer did not know: sox and ffmpeg write several."""
@@ -59,52 +58,26 @@ def ogg_end(file: BinaryIO, start: int, stop: int) -> OggEnd:
     """How the Ogg in bytes `start` to `stop` ends."""
     breaks_off: bool | None = None
     suspected = False
-    serial, granules = b"", []
+    serial, granules = -1, []
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place = stop
-        while len(granules) < 2 and (place := data.rfind(b"OggS", start, place)) >= 0:
-            end = _page_end(data, place, stop)
-            if end is None:
+        while len(granules) < 2 and (place := data.rfind(MAGIC, start, place)) >= 0:
+            page = page_at(data, place, stop)
+            if page is None:
                 continue
-            granule = int.from_bytes(data[place + 6 : place + 14], "little", signed=True)
             if breaks_off is None:
                 # another stream may follow the last page of one, as a chain of them
-                is_last = data[place + 5] & _LAST_PAGE
-                breaks_off = end < stop and (not is_last or data[end : end + 4] == b"OggS")
-                if not is_last and end == stop and data[place + 26]:
+                is_last = page.flags & LAST
+                breaks_off = page.end < stop and (not is_last or data[page.end : page.end + 4] == MAGIC)
+                if not is_last and page.end == stop and data[place + 26]:
                     # a packet goes on where its last segment is full
                     breaks_off = data[place + 26 + data[place + 26]] == _FULL_SEGMENT
                     suspected = not breaks_off
-                serial = data[place + 14 : place + 18]
-            if granule >= 0 and data[place + 14 : place + 18] == serial:  # -1: no packet ends on the page
-                granules.append(granule)
+                serial = page.serial
+            if page.granule >= 0 and page.serial == serial:  # -1: no packet ends on the page
+                granules.append(page.granule)
     sure = granules[1] / granules[0] if len(granules) == 2 and granules[1] < granules[0] else 0.0
     return OggEnd(bool(breaks_off), suspected, sure)
-
-
-def is_chained_ogg(file: BinaryIO, start: int, stop: int) -> bool:
-    """Whether one recording follows another in the Ogg in bytes `start` to `stop`: a first page after other pages."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place, begun = start, False
-        while 0 <= place < stop:
-            end = _page_end(data, place, stop) if data[place : place + 4] == b"OggS" else None
-            if end is not None:
-                is_first = bool(data[place + 5] & _FIRST_PAGE)
-                if is_first and begun:
-                    return True
-                begun = begun or not is_first
-            place = end if end is not None else data.find(b"OggS", place + 1, stop)
-    return False
-
-
-def _page_end(data: mmap.mmap, place: int, stop: int) -> int | None:
-    """Where the page that begins there ends; None where it goes beyond the file."""
-    body = place + _PAGE_HEAD
-    if body > stop or data[place + 4] != 0:
-        return None
-    segments = data[body : body + data[place + 26]]
-    end = body + len(segments) + sum(segments)
-    return end if body + len(segments) <= stop and end <= stop else None
 
 
 def missing_share(file: BinaryIO, start: int, stop: int) -> float:

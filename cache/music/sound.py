@@ -28,7 +28,6 @@ from mixstyle.cache.music.cut_off import (
     decoding_fails,
     ends_before,
     ends_early,
-    is_chained_ogg,
     missing_share,
     ogg_end,
 )
@@ -36,6 +35,7 @@ from mixstyle.cache.music.file_view import FileView
 from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
 from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
 from mixstyle.cache.music.mpeg_frames import count_frames
+from mixstyle.cache.music.ogg_pages import is_chained_ogg
 from mixstyle.cache.music.tags import after_id3v2, before_last_tags
 from mixstyle.cache.music.wav_data import UNKNOWN, wav_data
 from mixstyle.pipeline.core.errors import MixstyleError
