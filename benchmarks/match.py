@@ -32,8 +32,8 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.synth.song import render_song
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings, load_settings
+from mixstyle.stages.settings.remote_folders import encoder_file
 from mixstyle.stages.songs.clips import SongClips, SongReader
 from mixstyle.stages.songs.match.metric import metric_of_file
 from mixstyle.stages.songs.match.render import Targets

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mixstyle.cache.storage.kept_folder import by_url
+from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
 from mixstyle.stages import cli_checks, cli_songs, cli_steps
 from mixstyle.stages.common.commands import called_settings, told
-from mixstyle.stages.common.exhausted import exhaustion, folder_is_gone, raise_file_limit
+from mixstyle.stages.common.exhausted_resources import exhaustion, folder_is_gone, raise_file_limit
 from mixstyle.stages.common.stopping import Stopping
 
 app = typer.Typer(

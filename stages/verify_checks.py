@@ -15,26 +15,26 @@ from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index.index import SongIndex, read_part
 from mixstyle.cache.song_index.nearest import NEAREST, STATE
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
-from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
+from mixstyle.cache.stem_store.place import kept_shard, stems_place
 from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
 from mixstyle.cache.stem_store.stem_cache import RENAMED
 from mixstyle.cache.storage.atomic import read_json
-from mixstyle.cache.storage.kept_file import fetched_file
-from mixstyle.cache.storage.kept_folder import KeptFolder, RemoteFolder
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import SETTINGS, read_provenance, stored_fingerprint
+from mixstyle.cache.storage.remote_file import fetched_file
+from mixstyle.cache.storage.remote_folder import KeptFolder, RemoteFolder
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.demo_songs.listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
-from mixstyle.stages.settings.kept import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.songs.index.readable_index import place_of_index
 
 REPORTED = "metrics.json"

@@ -1,6 +1,6 @@
 """A few minutes of torture, in the suite: by hand the same commands go on for as long as one likes.
 
-Stems behind faults are in `cache/stem_store/test_kept_shards.py`, clusters in `stages/cluster/test_ray.py`.
+Stems behind faults are in `cache/stem_store/test_place.py`, clusters in `stages/cluster/test_ray.py`.
 """
 
 import csv

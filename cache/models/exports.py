@@ -30,8 +30,8 @@ from mixstyle.cache.models.checkpoints import (
 )
 from mixstyle.cache.models.separator_records import KEY as SEPARATORS
 from mixstyle.cache.storage.atomic import atomic_write
-from mixstyle.cache.storage.kept_file import fetched_file
-from mixstyle.cache.storage.kept_folder import by_url
+from mixstyle.cache.storage.remote_file import fetched_file
+from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import GET_AGAIN, MixstyleError, one_line
 from mixstyle.pipeline.core.torch_files import not_weights

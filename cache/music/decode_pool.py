@@ -20,9 +20,9 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
+from mixstyle.cache.music.music_file import Length, MusicInfo, UnreadableMusic
 from mixstyle.cache.music.reader import WindowAudio
-from mixstyle.cache.music.sound import Length, MusicInfo, UnreadableMusic
-from mixstyle.cache.music.transient import CRASHED
+from mixstyle.cache.music.transient_failures import CRASHED
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 
 Item = TypeVar("Item")

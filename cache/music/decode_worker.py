@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
+from mixstyle.cache.music.music_file import UnreadableMusic
 from mixstyle.cache.music.reader import Blocks, decoded_length, probe, read_what_is_there
-from mixstyle.cache.music.sound import UnreadableMusic
 from mixstyle.cache.music.stem_folders import (
     MixBlocks,
     decoded_length_of_stems,

@@ -1,8 +1,8 @@
 """Reads music: what a file says of itself, and windows of it at 44.1 kHz in stereo.
 
-Decoding is `mixstyle.cache.music.sound`'s. A file may hold less than its header says, by some samples or by half: what
-is there of a window is told, so that it costs no more than the clips that touch what is missing. Some files that were
-cut are as long as what is left of them (`mixstyle.cache.music.cut_off`): they are told too, and used.
+Decoding is `mixstyle.cache.music.music_file`'s. A file may hold less than its header says, by some samples or by half:
+what is there of a window is told, so that it costs no more than the clips that touch what is missing. Some files that
+were cut are as long as what is left of them (`mixstyle.cache.music.cut_off`): they are told too, and used.
 """
 
 import functools
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixstyle.cache.music.sound import Length, MusicInfo, Sound, UnreadableMusic
+from mixstyle.cache.music.music_file import Length, MusicInfo, Sound, UnreadableMusic
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 
 __all__ = [

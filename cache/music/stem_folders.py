@@ -14,6 +14,7 @@ import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
 from mixstyle.cache.music.listing import EXTRA_STEMS, track_files
+from mixstyle.cache.music.music_file import MusicInfo, UnreadableMusic
 from mixstyle.cache.music.reader import (
     Blocks,
     Length,
@@ -23,7 +24,6 @@ from mixstyle.cache.music.reader import (
     probe,
     read_what_is_there,
 )
-from mixstyle.cache.music.sound import MusicInfo, UnreadableMusic
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 
 MOST_APART_S = 0.1

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mixstyle.cache.stem_store.kept_shards import is_small
+from mixstyle.cache.stem_store.place import is_small
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
 from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, CachedClip, CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import own_partial

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 import soundfile
 
-from mixstyle.cache.music.transient import is_transient
+from mixstyle.cache.music.transient_failures import is_transient
 from mixstyle.cache.storage.atomic import atomic_write, json_with_checksum, read_json, sha256_file, write_text
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import CHANNELS, SAMPLE_RATE, STEMS

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from mixstyle.cache.storage.kept_folder import by_url
+from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.pipeline.core.text import printable
 
 PLAIN_INTERVAL_S = 10.0

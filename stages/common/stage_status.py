@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from mixstyle.cache.storage.kept_folder import KeptFolder
 from mixstyle.cache.storage.provenance import SETTINGS
+from mixstyle.cache.storage.remote_folder import KeptFolder
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted

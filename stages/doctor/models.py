@@ -7,8 +7,8 @@ from typing import Any
 
 from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.doctor.findings import Failure, Problem, Section, tried
-from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import encoder_file
 
 SHORT = 12
 """Hex digits of a file's SHA-256."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixstyle.cache.stem_store.kept_shards import stems_place
+from mixstyle.cache.stem_store.place import stems_place
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.fingerprint import fingerprint
 from mixstyle.cache.storage.provenance import Provenance

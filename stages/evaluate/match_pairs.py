@@ -6,8 +6,8 @@ another song under another chain; what comes out is compared by descriptors, and
 (`JUDGE`). The rows are those of `match_rows`.
 
 `metrics.json` (version 3): settings and inputs, and for each task, row and measure the value of each pair, their mean
-and a 95% interval by resampling songs. `pairs.json` (`match_kept`) holds what was measured so far, so that a run goes
-on where it was stopped.
+and a 95% interval by resampling songs. `pairs.json` (`match_results`) holds what was measured so far, so that a run
+goes on where it was stopped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,13 +36,13 @@ from mixstyle.stages.common import limits
 from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator, is_small
-from mixstyle.stages.evaluate.match_kept import COUNTS, KeptPairs, Values, match_provenance
+from mixstyle.stages.evaluate.match_results import COUNTS, KeptPairs, Values, match_provenance
 from mixstyle.stages.evaluate.match_rows import AS_IS, JUDGE, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
 from mixstyle.stages.evaluate.tasks.rendered_songs import true_clip
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.separate.tuned_streams import tuned_separation
-from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import encoder_file
 from mixstyle.stages.songs.match.metric import metric_of_file
 
 VERSION = 3

@@ -14,7 +14,7 @@ from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.kept_folder import by_url
+from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.encoder.embed_clips import embed_clips

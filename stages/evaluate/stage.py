@@ -18,20 +18,20 @@ import torch
 
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import BEST
-from mixstyle.cache.stem_store.kept_shards import stems_place
+from mixstyle.cache.stem_store.place import stems_place
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json
-from mixstyle.cache.storage.kept_folder import KeptFolder
 from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.remote_folder import KeptFolder
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
+from mixstyle.stages.common.chosen_encoder import check_checkpoint, chosen_checkpoints, damage_helped
 from mixstyle.stages.common.commands import helped_by
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
-from mixstyle.stages.common.trained import check_checkpoint, chosen_checkpoints, damage_helped
 from mixstyle.stages.common.worker_errors import worker_deaths
 from mixstyle.stages.evaluate.banks import EvaluationBanks
 from mixstyle.stages.evaluate.clips import Row
@@ -50,8 +50,8 @@ from mixstyle.stages.presentation.estimates import FEW_SONGS
 from mixstyle.stages.presentation.pages import EVALUATION, links_of
 from mixstyle.stages.separate.tuned_streams import tuned_separation
 from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
-from mixstyle.stages.settings.kept import evaluation_folder, with_trained
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import evaluation_folder, with_trained
 
 METRICS_VERSION = 3
 """Of metrics.json. 3: same_chain, content_hard, presets and parameters go through the mix; what they were before has

@@ -8,8 +8,8 @@ from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.stage_status import StageStatus, made_at, not_opened
-from mixstyle.stages.settings.kept import evaluation_folder, with_trained
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import evaluation_folder, with_trained
 
 if TYPE_CHECKING:
     from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -30,7 +30,7 @@ def evaluate_status(settings: Settings, cache: "StemCache | None") -> StageStatu
         return status("not started", run="mixstyle evaluate")
     # only where there is an evaluation: the tasks bring libraries that take long to import
     from mixstyle.cache.storage.atomic import read_json
-    from mixstyle.stages.common.trained import chosen_checkpoints
+    from mixstyle.stages.common.chosen_encoder import chosen_checkpoints
     from mixstyle.stages.evaluate.provenance import METRICS, changes, provenance_of
     from mixstyle.stages.evaluate.tasks.registry import TASKS
 

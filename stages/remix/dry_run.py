@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mixstyle.cache.stem_store.kept_shards import kept_shard
+from mixstyle.cache.stem_store.place import kept_shard
 from mixstyle.cache.stem_store.shards import encode_clip, shard_numbers
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.place import Place

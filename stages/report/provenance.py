@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixstyle.cache.storage.atomic import sha256_file
-from mixstyle.cache.storage.kept_file import fetched_file
 from mixstyle.cache.storage.provenance import Provenance
+from mixstyle.cache.storage.remote_file import fetched_file
 from mixstyle.cache.storage.urls import url_of
-from mixstyle.stages.common.trained import check_checkpoint
+from mixstyle.stages.common.chosen_encoder import check_checkpoint
 from mixstyle.stages.settings.base import shaping
-from mixstyle.stages.settings.kept import with_trained
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import with_trained
 
 if TYPE_CHECKING:
     from mixstyle.cache.feature_store.store import FeatureStore

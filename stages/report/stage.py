@@ -28,8 +28,8 @@ from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.pipeline.retrieval import chance, principal_components, unit
+from mixstyle.stages.common.chosen_encoder import damage_helped
 from mixstyle.stages.common.progress import say
-from mixstyle.stages.common.trained import damage_helped
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.presentation.pages import NAMES, REPORT
@@ -39,8 +39,8 @@ from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_f
 from mixstyle.stages.report.provenance import LOSS, METRICS, checkpoint_of, provenance_of, with_reported
 from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, chance_of, html
-from mixstyle.stages.settings.kept import report_folder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import report_folder
 from mixstyle.stages.train.log import read_loss
 
 MOST_TRACKS = 2000

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.stage_status import StageStatus, made_at, not_opened
-from mixstyle.stages.settings.kept import report_folder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import report_folder
 
 if TYPE_CHECKING:
     from mixstyle.cache.feature_store.store import FeatureStore

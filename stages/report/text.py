@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
-from mixstyle.cache.storage.kept_folder import by_url
+from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.bands_and_floors import REGIONS_HZ
 from mixstyle.pipeline.encoder.objectives.registry import chance_loss

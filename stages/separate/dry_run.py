@@ -14,8 +14,8 @@ from mixstyle.cache.music.decode_pool import DecodePool, Decoder
 from mixstyle.cache.music.reader import UnreadableMusic, frames_at_44100
 from mixstyle.cache.music.remote_music import on_this_machine
 from mixstyle.cache.stem_store.failures import Failure, count_by_kind
-from mixstyle.cache.stem_store.kept_shards import kept_shard
 from mixstyle.cache.stem_store.manifest import ListedTrack, Manifest, SplitSettings, make_manifest
+from mixstyle.cache.stem_store.place import kept_shard
 from mixstyle.cache.stem_store.shards import encode_clip, shard_numbers
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.urls import shown

@@ -8,9 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Generic
 
-from mixstyle.cache.music.transient import is_transient
+from mixstyle.cache.music.transient_failures import is_transient
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
-from mixstyle.cache.stem_store.kept_shards import keep_shard, kept_shard, look_for
+from mixstyle.cache.stem_store.place import keep_shard, kept_shard, look_for
 from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, sidecar_path
 from mixstyle.cache.storage.locks import ShardLocks
 from mixstyle.cache.storage.place import Place

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mixstyle.cache.feature_store.place import features_place
-from mixstyle.cache.stem_store.kept_shards import stems_place
+from mixstyle.cache.stem_store.place import stems_place
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.place import Place

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mixstyle.cache.music.music_file import RATES_HZ, check_samples
 from mixstyle.cache.music.reader import UnreadableMusic, resample_to_44100
-from mixstyle.cache.music.sound import RATES_HZ, check_samples
 from mixstyle.cache.music.stem_folders import MOST_APART_S
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS

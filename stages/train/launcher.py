@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 import yaml
 
-from mixstyle.cache.storage.kept_folder import KeptFolder
+from mixstyle.cache.storage.remote_folder import KeptFolder
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError, one_line

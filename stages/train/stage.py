@@ -26,8 +26,8 @@ from mixstyle.pipeline.encoder.distributed import any_rank, gather_objects, wait
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.common.stopping import StoppingAfterStep
 from mixstyle.stages.common.worker_errors import worker_deaths
-from mixstyle.stages.settings.kept import training_folder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import training_folder
 from mixstyle.stages.train.data import Batch, load_batches
 from mixstyle.stages.train.grid import BankItems, BlockReader
 from mixstyle.stages.train.launcher import as_rank, check_environment, in_processes

@@ -19,7 +19,7 @@ from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
-from mixstyle.stages.common.trained import chosen_checkpoints
+from mixstyle.stages.common.chosen_encoder import chosen_checkpoints
 from mixstyle.stages.settings.base import plain
 from mixstyle.stages.settings.train import TrainSettings
 

@@ -8,8 +8,8 @@ from mixstyle.cache.storage.provenance import SETTINGS, differences, read_proven
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.commands import completed, told
 from mixstyle.stages.common.stage_status import StageStatus, not_opened
-from mixstyle.stages.settings.kept import trained_folder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import trained_folder
 
 if TYPE_CHECKING:
     from mixstyle.cache.feature_store.store import FeatureStore

@@ -28,8 +28,8 @@ from mixstyle.pipeline.encoder.distributed import items_of_rank, wait_for_ranks,
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
-from mixstyle.stages.settings.kept import training_folder, with_training_folder
 from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.settings.remote_folders import training_folder, with_training_folder
 from mixstyle.stages.train.data import Items
 from mixstyle.stages.train.grid import BankItems
 from mixstyle.stages.train.launcher import device_of_rank, fetch_for_ranks

@@ -22,7 +22,14 @@ from mixstyle.cache.models.checkpoints import (
     save_checkpoint,
 )
 from mixstyle.cache.storage.atomic import write_text
-from mixstyle.cache.storage.kept_folder import KeptFile, KeptFolder, RemoteFolder, kept_folder, object_name, read_folder
+from mixstyle.cache.storage.remote_folder import (
+    KeptFile,
+    KeptFolder,
+    RemoteFolder,
+    kept_folder,
+    object_name,
+    read_folder,
+)
 from mixstyle.pipeline.core.errors import MixstyleError
 
 STEPS, STEPS_PER_EPOCH, SIZE = 6, 2, 24

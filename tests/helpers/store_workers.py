@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mixstyle.cache.stem_store.kept_shards import keep_shard, kept_shard, look_for, stems_place
+from mixstyle.cache.stem_store.place import keep_shard, kept_shard, look_for, stems_place
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache

@@ -11,7 +11,7 @@ import pytest
 from helpers.evaluation import evaluation_of, trained_on_songs
 from helpers.s3_server import BUCKET, objects, reached, refusing, serving
 
-from mixstyle.cache.storage.kept_folder import RemoteFolder
+from mixstyle.cache.storage.remote_folder import RemoteFolder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.evaluate import stage as evaluate_stage
 from mixstyle.stages.evaluate.stage import evaluate

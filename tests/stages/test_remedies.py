@@ -19,7 +19,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages import cli
 from mixstyle.stages.common import commands
-from mixstyle.stages.common.trained import damage_helped
+from mixstyle.stages.common.chosen_encoder import damage_helped
 from mixstyle.stages.evaluate.provenance import LATER, prepare
 from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.songs.index.stage import opened_index

@@ -13,8 +13,8 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS_VERSION
 from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.separate.rule_versions import SongRules
-from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import encoder_file
 from mixstyle.stages.settings.separate import SeparateSettings
 
 INPUTS = {"encoder": "the encoder has changed", "separator": "the separator has changed"}

@@ -22,8 +22,8 @@ from mixstyle.stages.common.songs_left_out import LeftOut
 from mixstyle.stages.presentation.values import as_csv, rounded
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.separate.rule_versions import PRESENT, SongRules
-from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import encoder_file
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder
 from mixstyle.stages.songs.names import refuse_clashes

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.music.content_hash import content_hash
-from mixstyle.cache.music.transient import is_transient
+from mixstyle.cache.music.transient_failures import is_transient
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.storage.provenance import SETTINGS, differences
 from mixstyle.pipeline.core.errors import MixstyleError

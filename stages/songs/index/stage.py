@@ -25,8 +25,8 @@ from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.songs_left_out import LeftOut
 from mixstyle.stages.separate.rule_versions import PRESENT, rules_of_index
-from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import with_encoder
 from mixstyle.stages.songs.embed.embedder import Embedder
 from mixstyle.stages.songs.embed.provenance import INPUTS, embedding_models, index_provenance, keep_models, read_index
 from mixstyle.stages.songs.embed.stage import embedder_of

@@ -13,8 +13,8 @@ from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import told
 from mixstyle.stages.common.stage_status import StageStatus, helping, not_opened
 from mixstyle.stages.separate.rule_versions import rules_of_index
-from mixstyle.stages.settings.kept import encoder_file, with_encoder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import encoder_file, with_encoder
 from mixstyle.stages.songs.embed.provenance import (
     INPUTS,
     embedding_fingerprint,

@@ -21,8 +21,8 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.songs_left_out import LeftOut, each_song
 from mixstyle.stages.separate.cutting import cutting_rule
-from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import encoder_file
 from mixstyle.stages.songs.cached_stems import cached_stems
 from mixstyle.stages.songs.clips import SongClips, SongReader, given_stems
 from mixstyle.stages.songs.match.metric import metric_of_file

@@ -11,8 +11,8 @@ from mixstyle.stages.common.limits import COUNT
 from mixstyle.stages.common.outputs import write_or_keep
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.separate.rule_versions import rules_of_index
-from mixstyle.stages.settings.kept import with_encoder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import with_encoder
 from mixstyle.stages.songs.embed.provenance import embedding_models, keep_models
 from mixstyle.stages.songs.index.indexed import known_song
 from mixstyle.stages.songs.index.readable_index import readable_index

@@ -26,7 +26,7 @@ from mixstyle.pipeline.core.errors import GET_AGAIN, MixstyleError
 from mixstyle.pipeline.core.torch_files import not_weights
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.pipeline.separation.separator_checkpoint import read_state_dict
-from mixstyle.stages.common.trained import damage_helped
+from mixstyle.stages.common.chosen_encoder import damage_helped
 
 
 def refused(call: Callable[[], object]) -> str:

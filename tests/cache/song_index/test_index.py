@@ -11,7 +11,7 @@ from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
 from mixstyle.cache.music.reader import UnreadableMusic
-from mixstyle.cache.music.transient import CRASHED
+from mixstyle.cache.music.transient_failures import CRASHED
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.song_index.nearest import NEAREST
 from mixstyle.pipeline.core.errors import MixstyleError

@@ -26,7 +26,7 @@ from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner
 from mixstyle.pipeline.separation.separator import load_separator
-from mixstyle.stages.evaluate import match_kept, match_pairs
+from mixstyle.stages.evaluate import match_pairs, match_results
 from mixstyle.stages.evaluate.match_pairs import MatchTask, draw_pair, draw_unpaired, evaluate_match
 from mixstyle.stages.evaluate.match_rows import (
     AS_IS,
@@ -50,7 +50,7 @@ TOOLS = Tools(None, False, DescriptorMetric(np.ones(len(DESCRIPTORS))), False, N
 @pytest.fixture
 def no_matchering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixstyle.stages.evaluate.match_rows.has_matchering", lambda: False)
-    for module in (match_pairs, match_kept):
+    for module in (match_pairs, match_results):
         monkeypatch.setattr(module, "has_matchering", lambda: False)
 
 

@@ -16,7 +16,7 @@ from helpers.numbers import numbers
 from helpers.small_encoder import embedding_profile
 from helpers.small_separator import RATE, song
 
-from mixstyle.cache.music.sound import UnreadableMusic
+from mixstyle.cache.music.music_file import UnreadableMusic
 from mixstyle.cache.song_index.index import SongIndex
 from mixstyle.cache.song_index.place import LEFT_OUT
 from mixstyle.pipeline.core.errors import MixstyleError

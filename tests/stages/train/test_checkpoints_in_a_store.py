@@ -15,12 +15,12 @@ from helpers.small_cache import make_cache
 from helpers.training import CLIP_S, settings_of
 
 from mixstyle.cache.models.checkpoints import load_checkpoint
-from mixstyle.cache.storage.kept_folder import RemoteFolder
+from mixstyle.cache.storage.remote_folder import RemoteFolder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.export import export
 from mixstyle.stages.features.stage import features
-from mixstyle.stages.settings.kept import trained_folder
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import trained_folder
 from mixstyle.stages.train.log import TrainLog
 from mixstyle.stages.train.stage import TrainSummary, train
 from mixstyle.stages.train.status import train_status

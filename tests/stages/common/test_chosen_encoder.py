@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mixstyle.stages.common.assets import shipped_encoder
-from mixstyle.stages.common.trained import chosen_checkpoints
+from mixstyle.stages.common.chosen_encoder import chosen_checkpoints
 
 
 def test_the_shipped_encoder_has_a_name_and_files_of_that_name_go_first(

@@ -1,6 +1,6 @@
 """A single file that may be behind a URL, such as an encoder: the file of this machine, or a checked copy of it.
 
-A URL names an object as it is, or a file of a folder that `kept_folder` keeps there (`s3://bucket/run/best_model.pt`).
+A URL names an object as it is, or a file of a folder that `remote_folder` keeps there (`s3://bucket/run/best_model.pt`).
 The copy of an object is in a folder of its own, under the object's name, and beside it `.NAME.known.json`: length and
 tag of the object, and the SHA-256 of what was copied. A copy that is not of the object as it is now, or that has
 changed since, is made again. The store is asked each time: what cannot be reached is not read from a copy that may be
@@ -11,8 +11,8 @@ import contextlib
 from pathlib import Path
 
 from mixstyle.cache.storage.atomic import json_with_checksum, own_partial, publish, read_json, sha256_file
-from mixstyle.cache.storage.kept_folder import RemoteFolder, name_by_url
 from mixstyle.cache.storage.place import working_folder
+from mixstyle.cache.storage.remote_folder import RemoteFolder, name_by_url
 from mixstyle.cache.storage.remote_store import TRIES, RemoteStore, Stored
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.cache.storage.user_cache import user_cache

@@ -22,8 +22,8 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.evaluate.match_rows import JUDGE, has_matchering
-from mixstyle.stages.settings.kept import encoder_file
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.settings.remote_folders import encoder_file
 
 VERSION = 3
 ROWS_VERSION = 1

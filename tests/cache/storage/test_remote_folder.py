@@ -8,8 +8,8 @@ import fsspec
 import pytest
 from helpers.s3_server import BUCKET, objects, serving
 
-from mixstyle.cache.storage import kept_folder
-from mixstyle.cache.storage.kept_folder import RemoteFolder, manifest_name
+from mixstyle.cache.storage import remote_folder
+from mixstyle.cache.storage.remote_folder import RemoteFolder, manifest_name
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.pipeline.core.errors import MixstyleError
 
@@ -177,7 +177,7 @@ def test_a_reader_that_is_overtaken_gets_what_was_sent_last_and_of_one_moment(se
 def test_a_folder_that_changes_all_the_while_is_not_taken_for_damaged(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_folder, "MOST_LOOKS", 3)
+    monkeypatch.setattr(remote_folder, "MOST_LOOKS", 3)
     reader, _ = overtaken("changing", tmp_path, 1000)
     for left_out in (None, list[str]()):
         with pytest.raises(MixstyleError) as caught:

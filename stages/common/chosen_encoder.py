@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mixstyle.cache.storage.kept_file import fetched_file
+from mixstyle.cache.storage.remote_file import fetched_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 

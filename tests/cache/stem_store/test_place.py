@@ -9,7 +9,7 @@ from helpers.faulty_proxy import FAULTS, Faults, faulty
 from helpers.s3_server import BUCKET, environment, objects, serving
 from helpers.store_workers import check_objects, check_read, in_process, run, work, write_local
 
-from mixstyle.cache.stem_store.kept_shards import kept_shard, stems_place
+from mixstyle.cache.stem_store.place import kept_shard, stems_place
 from mixstyle.cache.stem_store.remote import RemoteStemCache
 from mixstyle.cache.stem_store.shards import hashed_name
 from mixstyle.cache.stem_store.stem_cache import StemCache

@@ -12,8 +12,8 @@ from helpers.s3_server import BUCKET, objects, reached, refusing, serving
 from helpers.small_encoder import write_encoder
 
 import mixstyle
-from mixstyle.cache.storage.kept_file import fetched_file
-from mixstyle.cache.storage.kept_folder import RemoteFolder, by_url
+from mixstyle.cache.storage.remote_file import fetched_file
+from mixstyle.cache.storage.remote_folder import RemoteFolder, by_url
 from mixstyle.pipeline.core.errors import MixstyleError
 
 pytestmark = pytest.mark.slow

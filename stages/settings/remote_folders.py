@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from mixstyle.cache.storage.kept_file import fetched_file
-from mixstyle.cache.storage.kept_folder import KeptFolder, kept_folder, read_folder
+from mixstyle.cache.storage.remote_file import fetched_file
+from mixstyle.cache.storage.remote_folder import KeptFolder, kept_folder, read_folder
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.settings.profile import Settings
 

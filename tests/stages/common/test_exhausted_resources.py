@@ -13,7 +13,7 @@ import torch
 from helpers.paths import ROOT
 
 from mixstyle.stages import cli
-from mixstyle.stages.common.exhausted import FILES_WANTED, exhaustion, folder_is_gone, raise_file_limit
+from mixstyle.stages.common.exhausted_resources import FILES_WANTED, exhaustion, folder_is_gone, raise_file_limit
 
 
 @pytest.fixture
