@@ -1,13 +1,18 @@
-"""CAF files whose samples go on to the end: a length of -1, as writers leave it that write to a pipe, or that died.
+"""CAF files whose samples go on to the end: a length of -1, as writers leave it that write to a pipe, or no samples'
+length at all, as libsndfile leaves it where the writer died.
 
 Apple Core Audio Format Specification 1.0: `caff`, version and flags, then chunks of a name of 4 bytes, a length of 8
-(signed, big-endian) and that many bytes. Only the data chunk may have -1, and is the last one then.
+(signed, big-endian) and that many bytes. Only the data chunk may have -1, and is the last one then. It begins with 4
+bytes that count its edits: a length of 0, or of these 4, with something behind that is no other chunk was never filled
+in.
 """
 
 import struct
 from typing import BinaryIO
 
 _CHUNK = struct.Struct(">4sq")
+_OWN_BYTES = 4
+"""Of a data chunk, before its samples."""
 
 
 def caf_header(file: BinaryIO, start: int, stop: int) -> tuple[bytes, int] | None:
@@ -20,10 +25,21 @@ def caf_header(file: BinaryIO, start: int, stop: int) -> tuple[bytes, int] | Non
         file.seek(place)
         name, length = _CHUNK.unpack(file.read(_CHUNK.size))
         begin = place + _CHUNK.size
-        if name == b"data" and length == -1:
+        never_filled_in = 0 <= length <= _OWN_BYTES < stop - begin and not _is_chunk(file, begin + length, stop)
+        if name == b"data" and (length == -1 or never_filled_in):
             file.seek(start)
             return file.read(place - start) + _CHUNK.pack(name, stop - begin), begin
         if length < 0:
             return None
         place = begin + length
     return None
+
+
+def _is_chunk(file: BinaryIO, place: int, stop: int) -> bool:
+    """Whether a chunk that fits into the file begins there."""
+    file.seek(place)
+    head = file.read(_CHUNK.size)
+    if len(head) < _CHUNK.size:
+        return False
+    name, length = _CHUNK.unpack(head)
+    return name.isascii() and name.decode().isprintable() and 0 <= length <= stop - place - _CHUNK.size

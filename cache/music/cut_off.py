@@ -21,6 +21,8 @@ from mixstyle.cache.music.ogg_pages import LAST, MAGIC, page_at
 _FULL_SEGMENT = 255
 _NOT_KNOWN = 0x7FFF0000
 """Lengths of chunks from here on stand for one that the writer did not know: sox and ffmpeg write several."""
+_NOT_KNOWN_LONG = 1 << 62
+"""The same of lengths of 8 bytes: ffmpeg writes 2^63 - 1 into a W64."""
 
 
 def breaks_off(there_s: float) -> str:
@@ -136,8 +138,8 @@ def _samples(file: BinaryIO, start: int, stop: int) -> tuple[int, int] | None:
             long_length = struct.unpack("<QQ", file.read(16))[1]
         if name == kind.samples:
             if length == 0xFFFFFFFF and long_length:
-                return begin, long_length
-            return (begin, length) if length < _NOT_KNOWN or kind.head.size > 8 else None
+                return (begin, long_length) if long_length < _NOT_KNOWN_LONG else None
+            return (begin, length) if length < (_NOT_KNOWN if kind.head.size == 8 else _NOT_KNOWN_LONG) else None
         if length < 0:
             return None
         place = begin + length + -length % kind.even

@@ -22,6 +22,7 @@ import soundfile
 
 from mixstyle.cache.music import ffmpeg
 from mixstyle.cache.music.aiff_data import aiff_header
+from mixstyle.cache.music.au_data import au_header
 from mixstyle.cache.music.caf_data import caf_header
 from mixstyle.cache.music.cut_off import (
     breaks_off,
@@ -322,6 +323,8 @@ def _by_libsndfile(path: Path) -> _Opened:
             return _seen(path, wav.header if head[:4] == b"RF64" else before, wav.start, wav.stop)
         if head[:4] == b"caff" and (caf := caf_header(file, start, stop)) is not None:
             return _seen(path, caf[0], caf[1], stop)
+        if head[:4] == b".snd" and (sun := au_header(file, start, stop)) is not None:
+            return _seen(path, sun[0], sun[1], stop)
         if head[:4] == b"FORM" and (aiff := aiff_header(file, start, stop)) is not None:
             return _seen(path, aiff[0], aiff[1], stop)
         if head[:4] == b"OggS" and is_chained_ogg(file, start, stop):

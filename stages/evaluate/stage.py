@@ -26,6 +26,7 @@ from mixstyle.cache.storage.remote_folder import KeptFolder
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.stages.common.chosen_encoder import check_checkpoint, chosen_checkpoints, damage_helped
@@ -206,8 +207,8 @@ def held_out(cache: StemCache, rows: Sequence[Row] = ()) -> list[CachedTrack]:
     songs = [track for track in cache.tracks if track.split != "train" and int(track.track_id, 16) not in known]
     if len(songs) < 2:
         raise MixstyleError(
-            f"{cache.stems_dir}: {len(songs)} songs that no encoder was trained on, and 2 are needed; separate "
-            "more music, or raise separate.validation_fraction and separate.test_fraction",
+            f"{cache.stems_dir}: {counted(len(songs), 'song')} that no encoder was trained on, and 2 are needed; "
+            "separate more music, or raise separate.validation_fraction and separate.test_fraction",
             code="no-music",
         )
     return songs
