@@ -41,7 +41,7 @@ def html_text(song: DescribedSong, cached: CachedSongs | None) -> str:
 
 
 def _table(song: DescribedSong, group: str) -> Table:
-    head = ["", "unit", *(stem if song.has(stem) else f"{stem} (not there)" for stem in STEMS)]
+    head = ["", "unit", *(stem if song.has(stem) else f"{stem} (absent)" for stem in STEMS)]
     rows = [
         (kind.title, [(shown_unit(kind.descriptor.unit), ""), *(_cell(song, kind, stem) for stem in STEMS)])
         for kind in KINDS[group]

@@ -85,7 +85,7 @@ def _loudness(axes: Axes, song: DescribedSong, cached: CachedSongs | None) -> No
             axes.plot(shown, row, marker, color=STEM_COLOURS[stem], markersize=10, clip_on=False, zorder=3)
             told = f"{value:+.1f} LU" + ("" if np.isnan(percentile) else f" · {ordinal(percentile)} percentile")
         else:
-            told = "not there"
+            told = "absent"
         axes.text(low + 0.3, row - 0.42, told, fontsize=9, va="center", color="black" if song.has(stem) else GREY)
     axes.set_yticks(range(len(STEMS)), STEMS)
     axes.tick_params(axis="y", length=0)
@@ -146,7 +146,7 @@ def _masking(axes: Axes, song: DescribedSong) -> None:
             weight = "bold" if column == len(STEMS) else "normal"
             axes.text(column, row, f"{value:.0f}%", ha="center", va="center", color=colour, fontweight=weight)
         elif not song.has(STEMS[row]) and column == 0:
-            axes.text(2, row, "not there", ha="center", va="center", color=GREY)
+            axes.text(2, row, "absent", ha="center", va="center", color=GREY)
     axes.axvline(len(STEMS) - 0.5, color="white", linewidth=4)
     axes.set_xticks(range(len(STEMS) + 1), [*STEMS, "all three"])
     axes.set_yticks(range(len(STEMS)), STEMS)
@@ -171,7 +171,7 @@ def _curve(axes: Axes, song: DescribedSong, cached: CachedSongs | None, stem: st
         tilt = song.values[COLUMN[f"{stem}_tilt_db_per_octave"]]
         axes.text(0.97, 0.95, f"{tilt:+.1f} dB/octave", transform=axes.transAxes, ha="right", va="top", fontsize=9)
     else:
-        axes.text(0.5, 0.5, "not there", transform=axes.transAxes, ha="center", va="center", color=GREY)
+        axes.text(0.5, 0.5, "absent", transform=axes.transAxes, ha="center", va="center", color=GREY)
     axes.set_xscale("log")
     axes.set_xlim(26, 19_500)
     axes.xaxis.set_major_locator(FixedLocator([50, 200, 1000, 5000]))

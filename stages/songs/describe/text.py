@@ -31,7 +31,7 @@ def sentences(song: DescribedSong, songs: int) -> list[str]:
     for stem in STEMS:
         lu = song.values[relative_column(stem)]
         if not song.has(stem):
-            lines.append(f"{stem}: not there ({-lu:.0f} LU below the mix, and {-ABSENT_LU:.0f} or more is absent)")
+            lines.append(f"{stem}: absent ({-lu:.0f} LU below the mix; {-ABSENT_LU:.0f} LU or more counts as absent)")
             continue
         side = "below" if lu < 0 else "above"
         among = _among(song, relative_column(stem), songs)
@@ -60,7 +60,7 @@ def _table(song: DescribedSong, songs: int) -> Table:
     table.add_column("")
     table.add_column("unit", style="dim")
     for stem in STEMS:
-        table.add_column(stem if song.has(stem) else f"{stem} (not there)", justify="right")
+        table.add_column(stem if song.has(stem) else f"{stem} (absent)", justify="right")
     add_descriptor_rows(table, partial(_cell, song))
     return table
 

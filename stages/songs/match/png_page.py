@@ -60,7 +60,7 @@ def _curves(axes: Axes, matched: SongMatch, after: Values, place: int, stem: str
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=9)
     else:
-        axes.text(0.5, 0.5, "not there", transform=axes.transAxes, color=GREY, ha="center")
+        axes.text(0.5, 0.5, "absent", transform=axes.transAxes, color=GREY, ha="center")
 
 
 def _balance(axes: Axes, matched: SongMatch, after: Values) -> None:

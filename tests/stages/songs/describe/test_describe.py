@@ -179,7 +179,7 @@ def test_a_stem_that_is_not_there_is_said_to_be(
     assert np.isnan(found.percentiles[silent]).all()
     figure = draw(found, None)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert texts.count("not there") == 3  # loudness, masking, its curve
+    assert texts.count("absent") == 3  # loudness, masking, its curve
 
 
 def test_the_page_shows_the_song_over_the_cached_ones(described: DescribedSong) -> None:
