@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ T = TypeVar("T")
 TRIES = 5
 WAIT_S = 0.5
 """Before the second try; each later one waits twice as long."""
+_ASKED_AT_ONCE = 8
+"""Objects that are asked about at the same time."""
 BLOCK_BYTES = 16 << 20
 """What is asked for, or sent, at once of a large object."""
 _KEYS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "created", "updated")
@@ -76,9 +79,17 @@ class RemoteStore:
             except FileNotFoundError:
                 return {}
 
-        start = len(self.path("")) + 1
-        files = {name: entry for name, entry in self.tried(look, self.url).items() if entry.get("type") != "directory"}
-        return {name[start:]: _stored(entry) for name, entry in sorted(files.items()) if len(name) > start}
+        root = f"{self.path('')}/"
+        found = {
+            name.removeprefix(root): _stored(entry) if entry.get("size") is not None else None
+            for name, entry in sorted(self.tried(look, self.url).items())
+            if entry.get("type") != "directory" and name.startswith(root) and name != root
+        }
+        # a web server's page of a folder has names alone
+        unknown = [name for name, stored in found.items() if stored is None]
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+            found |= zip(unknown, threads.map(self.stored, unknown), strict=True)
+        return {name: stored for name, stored in found.items() if stored is not None}
 
     def stored(self, name: str) -> Stored | None:
         """What is known of an object; None where it is not there."""
