@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,28 @@ def test_results_are_short_to_look_at(
         assert len(repr(one)) < 200, type(one)
         assert "\n" not in repr(one)
         assert repr(one).startswith(f"{type(one).__name__}(")
+
+
+def test_the_command_that_makes_an_index_for_a_model_makes_it(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the model's own encoder, separator and clips: without them, the next index would be refused again."""
+    chosen, place = settings.separate, tmp_path / "index"
+    shutil.copytree(settings.embed.index_dir, place)
+    monkeypatch.chdir(tmp_path)  # nothing of a profile's is here
+    model = mixstyle.load(
+        write_encoder(tmp_path / "other.safetensors", seed=7),
+        separator=(chosen.separator_config, chosen.separator_checkpoint),
+        device="cpu",
+        clip_s=CLIP_S * 1.5,
+        clips_per_track=3,
+    )
+    with pytest.raises(MixstyleError) as caught:
+        mixstyle.Index(place, model)
+    assert caught.value.code == "stale"
+    result = CliRunner().invoke(app, [*caught.value.remedy, "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert len(mixstyle.Index(place, model)) == SONGS
 
 
 def test_an_index_of_another_encoder_is_told_in_words(settings: Settings, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ class Embedder:
 
     options: how songs are cut (`clip_s`, `clips_per_track`, `seed`, `silence_lufs`) and separated (`batch_chunks`,
     `streams`, `threads`). rules: of cutting, and of songs' descriptors. measure, cached: as `SongReader` has them.
+    words: options that have the commands use the same.
     """
 
     def __init__(
@@ -95,9 +96,10 @@ class Embedder:
         rules: SongRules = PRESENT,
         measure: bool = False,
         cached: CachedStems | None = None,
+        words: Sequence[str] = (),
     ) -> None:
         self.encoder, self.separator, self.options, self.device = encoder, separator, options, device
-        self.rules = rules
+        self.rules, self.words = rules, tuple(words)
         self.reader = SongReader(options, separator, cutting_version=rules.cutting, measure=measure, cached=cached)
         self._measuring = SongReader(options, separator, cutting_version=rules.cutting, measure=True, cached=cached)
         self._decoder: Decoder | None = None
@@ -268,6 +270,10 @@ class Embedder:
             return error
 
 
+_AS_COMMANDS = {"clip_s": 10.0, "clips_per_track": 4, "precision": "fp32"}
+"""What commands about songs take without options."""
+
+
 def load(
     checkpoint: str | Path | None = None,
     *,
@@ -287,13 +293,19 @@ def load(
     """
     options = build(SeparateSettings, "separate", {"clip_s": clip_s, "clips_per_track": clips_per_track})
     on = resolve_device(device)
+    words = [] if checkpoint is None else ["--encoder", str(checkpoint)]
+    changed: dict[str, object] = {"clip_s": clip_s, "clips_per_track": clips_per_track, "precision": precision}
     if not isinstance(separator, Separator):
         config, weights = separator or (shipped(SEPARATOR_CONFIG), shipped(SEPARATOR))
+        changed |= {"separator_config": config, "separator_checkpoint": weights} if separator else {}
         separator = load_separator(config, weights, on, precision)
+    for name, value in changed.items():
+        if value != _AS_COMMANDS.get(name):
+            words += ["--set", f"separate.{name}={value}"]
     encoder = load_encoder(shipped_encoder() if checkpoint is None else checkpoint, on)
     if told := other_separator(encoder, separator):
         warnings.warn(told.removeprefix("warning: "), stacklevel=2)
-    return Embedder(encoder, separator, options, on)
+    return Embedder(encoder, separator, options, on, words=words)
 
 
 def _check_finite(name: str, what: str, values: Tensor) -> None:

@@ -136,7 +136,6 @@ def _made_by(settings: Settings) -> tuple[str, ...]:
 
 def _check_there(place: Path, first: Sequence[str]) -> None:
     if not (place / SETTINGS).is_file():
-        first = first or ("index", ANY_FOLDER, "--index", str(place))
         hint = f"; with your music folder in place of {ANY_FOLDER}," if ANY_FOLDER in first else ""
         raise MixstyleError(f"{place}: no index there{hint}", code="step-missing", remedy=first)
 
@@ -158,16 +157,16 @@ def opened_index(where: Path, embedder: Embedder | None, first: Sequence[str] = 
         kept.refresh()
         with kept.told():
             return opened_index(kept.folder, embedder, first)
-    place = kept.folder
-    _check_there(place, first)
+    place, words = kept.folder, embedder.words if embedder is not None else ()
+    _check_there(place, first or ("index", ANY_FOLDER, "--index", str(place), *words))
     root = _music_of(place)
     if embedder is not None:
-        again = ("index", str(root), "--rebuild", "--index", str(place))
+        again = ("index", str(root), "--rebuild", "--index", str(place), *words)
         guard(place / SETTINGS, index_provenance(embedder.fingerprint, root), rebuild=False, told=INPUTS, remedy=again)
     songs = SongIndex(place)
     if not songs.usable:
         raise MixstyleError(
-            f"{place}: holds no songs", code="no-music", remedy=("index", str(root), "--index", str(place))
+            f"{place}: holds no songs", code="no-music", remedy=("index", str(root), "--index", str(place), *words)
         )
     return songs, root
 
