@@ -67,8 +67,9 @@ def _checked(check: Check) -> Damage | None:
     except MixstyleError as error:
         if error.code == "remote":  # a store that does not answer tells nothing of what is there
             raise
-        what = error.message.removeprefix(f"{check.path}: ").removeprefix(f"{shown(check.path)}: ")
         ours = error.code not in NOT_OURS
+        what = error.what if ours else error.message
+        what = what.removeprefix(f"{check.path}: ").removeprefix(f"{shown(check.path)}: ")
         return Damage(check.path, what, check.remake if ours else error.remedy, ours=ours)
     except OSError as error:
         return Damage(check.path, f"cannot be read ({error.strerror or error})", check.remake)

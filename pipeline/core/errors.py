@@ -55,6 +55,9 @@ UNREADABLE_BY_TORCH: tuple[type[Exception], ...] = (
 GET_AGAIN = "get the file again, or name another one"
 """The hint where a file of weights is damaged that no command of mixstyle makes."""
 
+_JOINTS = (",", " or", " then")
+"""How messages end that go on with the command that helps."""
+
 
 class MixstyleError(Exception):
     """Bad input, told in one line that names the file or the setting and says what to do.
@@ -80,11 +83,20 @@ class MixstyleError(Exception):
         """Pickled with its code: an exception's own way would call the class with the message alone."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def what(self) -> str:
+        """The message without what is to be done before the remedy.
+
+        >>> MixstyleError("a.json: damaged; delete it, then", code="damaged-file", remedy=("separate",)).what
+        'a.json: damaged'
+        """
+        return (self.message.rpartition("; ")[0] if self.message.endswith(_JOINTS) else "") or self.message
+
     def told(self, command: str) -> str:
         """The line with a command at its end, or else the hint. A message may end in a comma, "or" or "then"."""
         if not command:
             return f"{self.message}; {self.hint}" if self.hint else self.message
-        joint = " " if self.message.endswith((",", " or", " then")) else "; "
+        joint = " " if self.message.endswith(_JOINTS) else "; "
         return f"{self.message}{joint}run: {command}"
 
 

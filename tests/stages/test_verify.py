@@ -128,6 +128,7 @@ def test_each_damage_is_named_and_taken_away(
         repaired = verify(settings, repair=True)
         found[name] = (told, [damage.repaired for damage in repaired.damages], len(verify(settings).damages))
         assert all("\n" not in damage.what for damage in named.damages)
+        assert not any(damage.what.endswith((",", " or", " then")) for damage in named.damages)  # nothing follows
         for path, data in whole.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
