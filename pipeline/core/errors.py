@@ -2,10 +2,11 @@
 
 import copyreg
 import pickle
-import shlex
 import struct
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
+
+from mixstyle.pipeline.core.text import shell_words
 
 ErrorCode = Literal[
     "bad-setting",
@@ -77,7 +78,7 @@ class MixstyleError(Exception):
         self.message, self.hint = message, hint
         self.code: ErrorCode = code
         self.remedy: tuple[str, ...] = tuple(remedy)
-        super().__init__(self.told(shlex.join(["mixstyle", *remedy]) if remedy else ""))
+        super().__init__(self.told(shell_words(["mixstyle", *remedy]) if remedy else ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with its code: an exception's own way would call the class with the message alone."""

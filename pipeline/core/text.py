@@ -1,6 +1,8 @@
 """Text of unknown origin, names of files above all, made safe to print and to store as UTF-8; and words for counts."""
 
+import shlex
 import unicodedata
+from collections.abc import Iterable
 
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 """Controls, halves of characters, and separators of lines: they move a terminal's cursor or end a line."""
@@ -38,6 +40,15 @@ def one_line(text: str) -> str:
     return printable(text.replace("\\", "\\\\"))
 
 
+def shell_words(words: Iterable[str]) -> str:
+    r"""Words quoted for a shell, in one line that a terminal shows as it is, and that bash and zsh read as these words.
+
+    >>> print(shell_words(["mixstyle", "a song.wav", "caf\udce9.wav"]))
+    mixstyle 'a song.wav' $'caf\xe9.wav'
+    """
+    return " ".join(shlex.quote(word) if printable(word) == word else _quoted_with_escapes(word) for word in words)
+
+
 def counted(count: int, what: str, of: int | None = None) -> str:
     """A number of things, or so many of all: the word is for one of them.
 
@@ -50,3 +61,14 @@ def counted(count: int, what: str, of: int | None = None) -> str:
 
 def _escaped(c: str) -> str:
     return c.encode("unicode_escape").decode("ascii")
+
+
+def _quoted_with_escapes(word: str) -> str:
+    made = ""
+    for c in word:
+        if printable(c) == c:
+            made += f"\\{c}" if c in "\\'" else c
+        else:
+            how = "surrogateescape" if "\udc80" <= c <= "\udcff" else "surrogatepass"
+            made += "".join(f"\\x{byte:02x}" for byte in c.encode("utf-8", how))
+    return f"$'{made}'"

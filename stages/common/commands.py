@@ -8,7 +8,6 @@ be run as it is.
 import contextlib
 import json
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
 from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import shell_words
 from mixstyle.stages.common.notes import begin_notes
 
 ENVIRONMENT = "MIXSTYLE_CALLED_WITH"
@@ -75,7 +75,7 @@ class CalledWith:
                 said = [options[name], text] if name in options else ["--set", f"{name}={text}"]
                 if said[0] == "--set" or said[0] not in words:
                     more += said
-        return shlex.join(["mixstyle", *words, *more])
+        return shell_words(["mixstyle", *words, *more])
 
 
 def _reads(stage: str, name: str) -> bool:
@@ -108,7 +108,7 @@ def completed(words: Sequence[str], settings: Any) -> str:
     found = _called.get()
     if found is not None and found[1] is settings:
         return found[0].command(words)
-    return shlex.join(["mixstyle", *words, *(["--config", settings.profile] if settings.profile else [])])
+    return shell_words(["mixstyle", *words, *(["--config", settings.profile] if settings.profile else [])])
 
 
 def called_settings() -> Any:

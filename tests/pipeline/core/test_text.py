@@ -1,10 +1,12 @@
 """Text of unknown origin is one line that is UTF-8, moves no cursor, and tells every two names apart."""
 
 import os
+import shutil
+import subprocess
 
 import pytest
 
-from mixstyle.pipeline.core.text import as_utf8, one_line, printable
+from mixstyle.pipeline.core.text import as_utf8, one_line, printable, shell_words
 
 HOSTILE = [
     "plain [x] :smile: 音楽.mp3",
@@ -38,3 +40,17 @@ def test_what_can_be_shown_stays() -> None:
     assert as_utf8("a\nb") == "a\nb"
     assert as_utf8(os.fsdecode(b"caf\xe9")) == r"caf\xe9"
     assert printable("a\x1b[31m\n") == r"a\x1b[31m\n"
+
+
+BASH = shutil.which("bash")
+
+
+@pytest.mark.skipif(BASH is None, reason="no bash here")
+def test_a_shell_reads_the_words_of_a_command_as_they_are() -> None:
+    """Also what a terminal is not shown as it is: the command can be copied from there."""
+    words = [name for name in HOSTILE if name != "\ud800 alone"]  # no name of a file has half of a character
+    words += ["it's", "\x1b'\\", "$HOME `id` \x07!", "", "-x\n"]
+    line = shell_words(words)
+    assert printable(line) == line
+    done = subprocess.run([str(BASH), "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
