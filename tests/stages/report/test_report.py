@@ -32,7 +32,7 @@ from mixstyle.stages.features.stage import features
 from mixstyle.stages.presentation.figures import label
 from mixstyle.stages.presentation.html import Section, Table, page
 from mixstyle.stages.report.figures import LossRow
-from mixstyle.stages.report.results import Report, bundled, by_validation
+from mixstyle.stages.report.results import Report, bundled, by_validation, losses
 from mixstyle.stages.report.stage import choose_split, limited, report
 from mixstyle.stages.report.text import html
 from mixstyle.stages.train.stage import train
@@ -166,6 +166,19 @@ def test_loss_csv_follows_the_training(finished: Path) -> None:
     assert [row["step"] for row in rows] == [row["step"] for row in source]
     for row, original in zip(rows, source, strict=True):
         assert float(row["train_loss"]) == pytest.approx(float(original["train_loss"]), rel=1e-5)  # six digits
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"step,trbin_loss,validation_loss\n1,2.5,\n", b"step,train_loss,validation_loss\n1,2.x,\n", b"\x94\xff" * 40],
+)
+def test_losses_that_are_damaged_are_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "loss.csv").write_bytes(data)
+    with pytest.raises(MixstyleError) as caught:
+        losses(tmp_path / "loss.csv", 10)
+    assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("train", "--rebuild"))
+    (tmp_path / "loss.csv").unlink()
+    assert losses(tmp_path / "loss.csv", 10) == []
 
 
 def test_long_trainings_are_averaged() -> None:
