@@ -1,6 +1,5 @@
 """What the report knows before it draws or writes anything: retrieval, losses, and the metrics made of them."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
-from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.retrieval import Estimate, bootstrap, chance, hits, ranks
 from mixstyle.stages.report.embeddings import Embeddings
 from mixstyle.stages.report.figures import LossRow
@@ -86,14 +84,7 @@ def retrieve(tracks: Sequence[CachedTrack], embeddings: Embeddings, asked: Seque
 
 def losses(path: Path, most: int) -> list[LossRow]:
     """The training's loss.csv, `bundled`; no rows where it is missing. Raises MixstyleError ("damaged-file")."""
-    try:
-        return bundled(read_loss(path), most)
-    except (ValueError, KeyError, csv.Error) as error:  # no UTF-8 and no numbers are ValueErrors
-        raise MixstyleError(
-            f"{path}: damaged ({one_line(error)}); delete it to have the report without losses, or",
-            code="damaged-file",
-            remedy=("train", "--rebuild"),
-        ) from error
+    return bundled(read_loss(path), most)
 
 
 def bundled(rows: Sequence[dict[str, str]], most: int) -> list[LossRow]:

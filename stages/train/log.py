@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.writable import REFUSALS, make_folder, refusals_told
+from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.stages.train.monitor import watch_step
 
 if TYPE_CHECKING:
@@ -125,11 +126,26 @@ def told_row(row: Mapping[str, float | int | None], speed: Mapping[str, float], 
 
 
 def read_loss(path: Path) -> list[dict[str, str]]:
-    """Rows of a loss.csv; a last row that a killed run left torn is dropped, and a missing file has none."""
+    """Rows of a loss.csv; a last row that a killed run left torn is dropped, and a missing file has none.
+
+    Raises MixstyleError ("damaged-file") where it is no text, or has something else than numbers in its cells.
+    """
     if not path.is_file():
         return []
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    return [row for row in rows if None not in row and None not in row.values() and row.get("step", "").isdecimal()]
+    try:
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        rows = list(csv.DictReader(io.StringIO(whole)))
+        kept = [row for row in rows if None not in row and None not in row.values() and row.get("step", "").isdecimal()]
+        for row in kept:
+            for value in (row["train_loss"], *(row.get(name) or "0" for name in COLUMNS)):
+                float(value)
+    except (ValueError, KeyError, csv.Error) as error:  # no UTF-8 and no numbers are ValueErrors
+        raise MixstyleError(
+            f"{path}: damaged ({one_line(error)}); delete it to go on without the losses so far, or",
+            code="damaged-file",
+            remedy=("train", "--rebuild"),
+        ) from error
+    return kept
 
 
 def _rows(rows: list[dict[str, str]], last_step: int) -> str:

@@ -131,7 +131,7 @@ def side_share(mid_side_db: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _masking(axes: Axes, song: DescribedSong) -> None:
-    axes.set_title("Who covers whom?")
+    axes.set_title("Which stem masks which?")
     matrix = np.full((len(STEMS), len(STEMS) + 1), np.nan)
     for row, stem in enumerate(STEMS):
         if song.has(stem):

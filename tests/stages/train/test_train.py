@@ -30,7 +30,7 @@ from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.data import Item, Items, Key, Recipe, load_batches
-from mixstyle.stages.train.log import COLUMNS, told_row
+from mixstyle.stages.train.log import COLUMNS, read_loss, told_row
 from mixstyle.stages.train.readers import RandomReader
 from mixstyle.stages.train.stage import train
 from mixstyle.stages.train.status import train_status
@@ -291,6 +291,30 @@ def test_no_model_is_lost_to_a_training_that_cannot_go_on(shared: Path, unbroken
     train(settings, rebuild=True)
     same_end(folder, unbroken)
     assert (folder / "ckpt" / "mine.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x94\xff" * 40, b"step,train_loss,validation_loss\n1,2.x,\n"], ids=["no text", "no number"]
+)
+def test_a_damaged_log_of_losses_is_told_and_can_be_deleted(shared: Path, unbroken: Path, data: bytes) -> None:
+    folder = shared / f"losses-{len(data)}"
+    train(settings_of(folder, max_steps=1))
+    (folder / "ckpt" / "loss.csv").write_bytes(data)
+    with pytest.raises(MixstyleError) as caught:
+        train(settings_of(folder))
+    assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("train", "--rebuild"))
+    assert (folder / "ckpt" / "loss.csv").read_bytes() == data
+    (folder / "ckpt" / "loss.csv").unlink()
+    train(settings_of(folder))
+    steps = [row["step"] for row in rows_of(unbroken)]
+    assert [row["step"] for row in rows_of(folder)] == steps[1:]
+
+
+def test_a_row_of_losses_that_a_killed_run_left_torn_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "loss.csv"
+    for torn in ("2", "2,1.", "2,1.5,0.2,3.1e-"):
+        path.write_text("step,train_loss,validation_loss,learning_rate\n1,2.5,,3.1e-05\n" + torn)
+        assert [row["step"] for row in read_loss(path)] == ["1"]
 
 
 def test_changed_settings_are_named(shared: Path, unbroken: Path) -> None:

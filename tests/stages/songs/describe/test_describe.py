@@ -187,7 +187,7 @@ def test_the_page_shows_the_song_over_the_cached_ones(described: DescribedSong) 
     cached = CachedSongs((described.values + rng.normal(0, 1, (50, len(DESCRIPTORS)))).astype(np.float32), "")
     figure = draw(described, cached)
     titles = [axes.get_title() or axes.get_title("left") for axes in figure.axes]
-    assert titles == ["How loud is each stem?", "How wide is it?", "Who covers whom?", *STEMS]
+    assert titles == ["How loud is each stem?", "How wide is it?", "Which stem masks which?", *STEMS]
     loudness, width, masking, *curves = figure.axes
     for row, stem in enumerate(STEMS):
         if not described.has(stem):
