@@ -153,7 +153,7 @@ def _masking(axes: Axes, song: DescribedSong) -> None:
     axes.xaxis.tick_bottom()
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    axes.set_xlabel("share of the row's stem that is covered by ...")
+    axes.set_xlabel("share of the row's stem that is masked by ...")
 
 
 def _curve(axes: Axes, song: DescribedSong, cached: CachedSongs | None, stem: str, first: bool) -> None:
