@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mixstyle.cache.models.checkpoints import (
     SPECTROGRAMS,
@@ -86,9 +86,10 @@ def save_export(path: Path, loaded: LoadedEncoder, card: str, half: bool = False
     content[_SHA256] = _digest(tensors, content)
     with atomic_write(path) as temporary:
         try:
-            save_file(tensors, temporary, {_KEY: json.dumps(content, sort_keys=True)})
+            data = save(tensors, {_KEY: json.dumps(content, sort_keys=True)})
         except SafetensorError as error:
             raise MixstyleError(f"{path}: cannot be written ({one_line(error)})", code="cannot-write") from error
+        temporary.write_bytes(data)  # what safetensors writes itself can be read by its owner alone
         load_export(temporary)
 
 

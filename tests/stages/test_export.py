@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,15 @@ def test_a_share_of_descriptors_needs_an_encoder_that_was_trained_with_them(trai
 def test_equal_encoders_give_equal_bytes(trained: Settings, tmp_path: Path) -> None:
     first, second = (export(trained, tmp_path / f"{n}.safetensors") for n in (1, 2))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_others_can_read_it_where_the_umask_lets_them(trained: Settings, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = export(trained, tmp_path / "encoder.safetensors")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_the_card_tells_how_it_was_made(trained: Settings, tmp_path: Path) -> None:
