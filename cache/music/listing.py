@@ -290,18 +290,28 @@ def _size_of(root: Path, name: str, kind: Literal["mixtures", "stems"]) -> int:
         return -1
 
 
+def _delimiter(text: str) -> str:
+    """What separates the columns of a CSV: where no column is called `path` by commas, but one by semicolons or tabs,
+    as spreadsheets of some countries write them, these."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    names = {separator: [cell.strip().strip('"') for cell in first.split(separator)] for separator in ",;\t"}
+    return next((separator for separator, cells in names.items() if "path" in cells), ",")
+
+
 def csv_rows(text: str, name: str) -> list[dict[str, str]]:
-    """The rows of a CSV with a column `path`. name: of the file or setting, for messages.
+    """The rows of a CSV with a column `path`; columns may be separated by semicolons or tabs too. name: of the file or
+    setting, for messages.
 
     Raises MixstyleError (bad-list), naming the line, for quotation marks that are not closed and for rows with more
     cells than there are columns: they would hide other rows, or cut a path at its comma.
     """
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows: list[dict[str, str]] = []
     begins = 1
     try:
         if "path" not in (reader.fieldnames or []):
-            raise MixstyleError(f"{name}: has no column `path`", code="bad-list")
+            found = ", ".join(reader.fieldnames or []) or "nothing"
+            raise MixstyleError(f"{name}: has no column `path`; its first line is: {found:.80}", code="bad-list")
         begins = reader.line_num + 1
         for row in reader:
             if None in row:

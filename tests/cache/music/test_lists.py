@@ -37,6 +37,23 @@ def test_a_csv_that_would_lose_rows_is_refused_by_its_line(tmp_path: Path, text:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_may_be_separated_as_spreadsheets_of_any_country_do(tmp_path: Path, separator: str) -> None:
+    text, rows = io.StringIO(newline=""), [["artist", "path"], ["A, B", "a,b;c\td.wav"], ["C", 'e "f".wav']]
+    csv.writer(text, delimiter=separator).writerows(rows)
+    (tmp_path / "list.csv").write_text(text.getvalue(), encoding="utf-8")
+    listing = list_tracks(tmp_path / "list.csv", "mixtures")
+    assert list(listing.sizes) == [row[1] for row in rows[1:]]
+    assert dict(listing.artists) == {row[1]: row[0] for row in rows[1:]}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "file;artist\na.wav;A\n", "a.wav\nb.wav\n", "paths\ta\n"])
+def test_a_csv_without_paths_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        listed(tmp_path, "list.csv", text)
+    assert caught.value.code == "bad-list"
+
+
 def test_every_row_that_a_writer_of_csv_makes_is_read(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
