@@ -1,10 +1,12 @@
 """A small bank, written with the real writer: blocks of groups as `mixstyle remix` lays them out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from helpers.small_cache import stems_of
+from helpers.training import TRAIN
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.shards import ClipRecord, TrackRecord, encode_clip, write_shard
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -12,7 +14,7 @@ from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.mix_chain import apply_mix_chain
 from mixstyle.stages.features.stage import features
-from mixstyle.stages.settings.profile import load_settings
+from mixstyle.stages.settings.profile import Settings, load_settings
 
 MIXED_FROM = "00112233aabbccdd"
 """The fingerprint of the stems that it was mixed from."""
@@ -58,3 +60,18 @@ def describe_bank(bank: StemCache, path: Path) -> FeatureStore:
     }
     features(load_settings("demo", values=values))
     return FeatureStore.open(path)
+
+
+def training_settings(shared: Path, name: str, options: Mapping[str, object]) -> Settings:
+    """Of a training on the bank in `shared` (`bank`, `bank.zarr`), in a folder of its own there. options: of `train`,
+    beside those of `TRAIN`."""
+    values = {
+        "separate.stems_dir": str(shared / "none"),
+        "remix.remix_dir": str(shared / "bank"),
+        "remix.features_path": str(shared / "bank.zarr"),
+        "train.checkpoint_dir": str(shared / name / "ckpt"),
+        "train.log_dir": str(shared / name / "logs"),
+        "train.mels_dir": str(shared / "mels"),
+        **{f"train.{key}": value for key, value in {**TRAIN, **options}.items()},
+    }
+    return load_settings("demo", values=values)

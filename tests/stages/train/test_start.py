@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small_bank import describe_bank, make_bank
-from helpers.training import TRAIN
+from helpers.small_bank import describe_bank, make_bank, training_settings
 
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import load_checkpoint
@@ -16,7 +15,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.export import export
-from mixstyle.stages.settings.profile import Settings, load_settings
+from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.stage import train
 from mixstyle.stages.train.start import start_of
 from mixstyle.stages.train.status import train_status
@@ -35,15 +34,7 @@ GRID = {
 
 
 def settings_of(shared: Path, name: str, **changes: object) -> Settings:
-    values = {
-        "separate.stems_dir": str(shared / "none"),
-        "remix.remix_dir": str(shared / "bank"),
-        "remix.features_path": str(shared / "bank.zarr"),
-        "train.checkpoint_dir": str(shared / name / "ckpt"),
-        "train.log_dir": str(shared / name / "logs"),
-        **{f"train.{key}": value for key, value in {**TRAIN, **GRID, **changes}.items()},
-    }
-    return load_settings("demo", values=values)
+    return training_settings(shared, name, {**GRID, **changes})
 
 
 @pytest.fixture(scope="module")

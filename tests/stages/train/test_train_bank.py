@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.numbers import numbers
-from helpers.small_bank import MIXED_FROM, describe_bank, make_bank
-from helpers.training import TRAIN, rows_of
+from helpers.small_bank import MIXED_FROM, describe_bank, make_bank, training_settings
+from helpers.training import rows_of
 
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import load_checkpoint
@@ -46,16 +46,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(shared: Path, name: str, **changes: object) -> Settings:
-    values = {
-        "separate.stems_dir": str(shared / "none"),
-        "remix.remix_dir": str(shared / "bank"),
-        "remix.features_path": str(shared / "bank.zarr"),
-        "train.checkpoint_dir": str(shared / name / "ckpt"),
-        "train.log_dir": str(shared / name / "logs"),
-        "train.mels_dir": str(shared / "mels"),
-        **{f"train.{key}": value for key, value in {**TRAIN, **GRID, **changes}.items()},
-    }
-    return load_settings("demo", values=values)
+    return training_settings(shared, name, {**GRID, **changes})
 
 
 @pytest.mark.parametrize(
