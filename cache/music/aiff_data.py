@@ -9,6 +9,8 @@ in `FORM` and `COMM` are not needed: libsndfile goes by that of `SSND`.
 import struct
 from typing import BinaryIO
 
+from mixstyle.cache.music.chunks import is_chunk
+
 _CHUNK = struct.Struct(">4sI")
 _OWN_BYTES = 8
 """Of a sound chunk, before its samples."""
@@ -26,7 +28,7 @@ def aiff_header(file: BinaryIO, start: int, stop: int) -> tuple[bytes, int] | No
         name, length = _CHUNK.unpack(file.read(_CHUNK.size))
         begin = place + _CHUNK.size + _OWN_BYTES
         if name == b"SSND":
-            if length > _OWN_BYTES or begin >= stop or _is_chunk(file, begin - _OWN_BYTES + length, stop):
+            if length > _OWN_BYTES or begin >= stop or is_chunk(file, begin - _OWN_BYTES + length, stop, _CHUNK):
                 return None
             file.seek(start)
             before = file.read(place - start) + _CHUNK.pack(name, min(stop - begin + _OWN_BYTES, _LONGEST))
@@ -34,13 +36,3 @@ def aiff_header(file: BinaryIO, start: int, stop: int) -> tuple[bytes, int] | No
             return before + file.read(_OWN_BYTES), begin
         place += _CHUNK.size + length + length % 2
     return None
-
-
-def _is_chunk(file: BinaryIO, place: int, stop: int) -> bool:
-    """Whether a chunk that fits into the file begins there."""
-    file.seek(place)
-    head = file.read(_CHUNK.size)
-    if len(head) < _CHUNK.size:
-        return False
-    name, length = _CHUNK.unpack(head)
-    return name.isascii() and name.decode().isprintable() and place + _CHUNK.size + length <= stop

@@ -10,6 +10,8 @@ in.
 import struct
 from typing import BinaryIO
 
+from mixstyle.cache.music.chunks import is_chunk
+
 _CHUNK = struct.Struct(">4sq")
 _OWN_BYTES = 4
 """Of a data chunk, before its samples."""
@@ -25,7 +27,7 @@ def caf_header(file: BinaryIO, start: int, stop: int) -> tuple[bytes, int] | Non
         file.seek(place)
         name, length = _CHUNK.unpack(file.read(_CHUNK.size))
         begin = place + _CHUNK.size
-        never_filled_in = 0 <= length <= _OWN_BYTES < stop - begin and not _is_chunk(file, begin + length, stop)
+        never_filled_in = 0 <= length <= _OWN_BYTES < stop - begin and not is_chunk(file, begin + length, stop, _CHUNK)
         if name == b"data" and (length == -1 or never_filled_in):
             file.seek(start)
             return file.read(place - start) + _CHUNK.pack(name, stop - begin), begin
@@ -33,13 +35,3 @@ def caf_header(file: BinaryIO, start: int, stop: int) -> tuple[bytes, int] | Non
             return None
         place = begin + length
     return None
-
-
-def _is_chunk(file: BinaryIO, place: int, stop: int) -> bool:
-    """Whether a chunk that fits into the file begins there."""
-    file.seek(place)
-    head = file.read(_CHUNK.size)
-    if len(head) < _CHUNK.size:
-        return False
-    name, length = _CHUNK.unpack(head)
-    return name.isascii() and name.decode().isprintable() and 0 <= length <= stop - place - _CHUNK.size

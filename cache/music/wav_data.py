@@ -5,6 +5,9 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from mixstyle.cache.music.chunks import is_chunk
+
+_CHUNK = struct.Struct("<4sI")
 UNKNOWN = 0xFFFFFFFF
 """The length of a chunk that is not known (a pipe's), or that is elsewhere (RF64)."""
 
@@ -36,7 +39,7 @@ def wav_data(file: BinaryIO, start: int) -> WavData | None:
     long_length: int | None = None  # of RF64
     while place + 8 <= size:
         file.seek(place)
-        name, length = struct.unpack("<4sI", file.read(8))
+        name, length = _CHUNK.unpack(file.read(8))
         if name == b"ds64" and length >= 16:
             long_length = struct.unpack("<QQ", file.read(16))[1]
         elif name == b"fmt ":
@@ -46,19 +49,7 @@ def wav_data(file: BinaryIO, start: int) -> WavData | None:
         elif name == b"data" and form:
             begin = place + 8
             length = long_length if length == UNKNOWN and long_length is not None else length
-            filled_in = length > 0 or begin == size or _is_chunk(file, begin, size)
+            filled_in = length > 0 or begin == size or is_chunk(file, begin, size, _CHUNK)
             return WavData(form, begin, min(size, begin + length) if filled_in else size, filled_in)
         place += 8 + length + length % 2
     return None
-
-
-def _is_chunk(file: BinaryIO, place: int, size: int) -> bool:
-    """Whether a chunk that fits into the file begins there."""
-    file.seek(place)
-    head = file.read(8)
-    return (
-        len(head) == 8
-        and head[:4].isascii()
-        and head[:4].decode().isprintable()
-        and (place + 8 + int.from_bytes(head[4:], "little") <= size)
-    )
