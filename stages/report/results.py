@@ -16,7 +16,6 @@ from mixstyle.pipeline.retrieval import Estimate, bootstrap, chance, hits, ranks
 from mixstyle.stages.report.embeddings import Embeddings
 from mixstyle.stages.report.figures import LossRow
 from mixstyle.stages.settings.profile import Settings
-from mixstyle.stages.train.log import read_loss
 
 TOP = (1, 5)
 BOOTSTRAP_SEED = 0
@@ -80,11 +79,6 @@ def retrieve(tracks: Sequence[CachedTrack], embeddings: Embeddings, asked: Seque
     gain = {k: bootstrap(hits(found["trained"], k) - hits(found["raw"], k), BOOTSTRAP_SEED) for k in TOP}
     median = {row: float(np.median(values)) for row, values in found.items()}
     return Retrieval(len(target), len(tracks), top, gain, median)
-
-
-def losses(path: Path, most: int) -> list[LossRow]:
-    """The training's loss.csv, `bundled`; no rows where it is missing. Raises MixstyleError ("damaged-file")."""
-    return bundled(read_loss(path), most)
 
 
 def bundled(rows: Sequence[dict[str, str]], most: int) -> list[LossRow]:

@@ -37,10 +37,11 @@ from mixstyle.stages.report.descriptor_figures import group_figure
 from mixstyle.stages.report.embeddings import Embeddings, embed
 from mixstyle.stages.report.figures import LossRow, MapPanel, loss_figure, map_figure, retrieval_figure
 from mixstyle.stages.report.provenance import LOSS, METRICS, checkpoint_of, provenance_of, with_reported
-from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, by_validation, losses, metrics_of, retrieve
+from mixstyle.stages.report.results import COLOURED_ALL, ROWS, TOP, Report, bundled, by_validation, metrics_of, retrieve
 from mixstyle.stages.report.text import cell, chance_of, html
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remote_folders import report_folder
+from mixstyle.stages.train.log import read_loss
 
 MOST_TRACKS = 2000
 """Tracks that are embedded at most: those of the split first, then others in the order of the manifest."""
@@ -116,7 +117,7 @@ def _report(settings: Settings, folder: Path, device: torch.device) -> ReportSum
     retrieval = {split: retrieve(tracks, embeddings, asked)}
     if len(asked) < len(tracks):
         retrieval["all"] = retrieve(tracks, embeddings, list(range(len(tracks))))
-    loss = losses(path.parent / LOSS, LOSS_ROWS)
+    loss = bundled(read_loss(path.parent / LOSS), LOSS_ROWS)
     result = Report(settings, cache, store, loaded, path, device, split, known, tracks, retrieval, loss)
     return _write(folder, result, embeddings, asked, provenance)
 

@@ -71,13 +71,12 @@ def _changed(settings: Settings, folder: Path, cache: "StemCache | None", store:
     from mixstyle.stages.train.start import start_file, start_hash
 
     stored = read_provenance(folder / SETTINGS, RENAMED)
-    inputs = {name: str(stored.made_from[name]) for name in OTHER_INPUTS if name in stored.made_from}
+    inputs = {name: str(stored.made_from[name]) for name in OTHER_INPUTS if name != START and name in stored.made_from}
     if cache and cache.complete:
         inputs["stems"] = cache.fingerprint
     if store and store.complete:
         inputs["features"] = store.fingerprint
     options = settings.train
-    inputs.pop(START, None)
     if start := start_file(options):
         inputs[START] = start_hash(start)
     return differences(stored, provenance_of(options, inputs), absent=unversioned(options), told=OTHER_INPUTS)

@@ -32,9 +32,10 @@ from mixstyle.stages.features.stage import features
 from mixstyle.stages.presentation.figures import label
 from mixstyle.stages.presentation.html import Section, Table, page
 from mixstyle.stages.report.figures import LossRow
-from mixstyle.stages.report.results import Report, bundled, by_validation, losses
+from mixstyle.stages.report.results import Report, bundled, by_validation
 from mixstyle.stages.report.stage import choose_split, limited, report
 from mixstyle.stages.report.text import html
+from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import train
 
 TRACKS = 10
@@ -175,10 +176,10 @@ def test_loss_csv_follows_the_training(finished: Path) -> None:
 def test_losses_that_are_damaged_are_told(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "loss.csv").write_bytes(data)
     with pytest.raises(MixstyleError) as caught:
-        losses(tmp_path / "loss.csv", 10)
+        read_loss(tmp_path / "loss.csv")
     assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("train", "--rebuild"))
     (tmp_path / "loss.csv").unlink()
-    assert losses(tmp_path / "loss.csv", 10) == []
+    assert read_loss(tmp_path / "loss.csv") == []
 
 
 def test_long_trainings_are_averaged() -> None:
