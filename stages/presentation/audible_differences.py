@@ -41,6 +41,7 @@ HEARD_BELOW_MIX_DB = -15.0
 NO_SIDE_DB = 20.0
 """Mid over side: beyond, a stem sounds as mono does."""
 _REGIONS = ("low", "mid", "high")
+_REGION_EDGES_HZ = (250.0, 4000.0)
 _REGION_WORDS = {
     (0,): "below 250 Hz",
     (1,): "from 250 Hz to 4 kHz",
@@ -113,6 +114,24 @@ def is_heard(column: int, *songs: Values) -> bool:
     return True
 
 
+def aspect_of(column: int) -> tuple[str, str]:
+    """The stem of a descriptor, and what of it the descriptor tells: descriptors alike in both are one fact.
+
+    >>> [aspect_of(COLUMN[f"bass_{kind}"])[1] for kind in ("mid_side_db", "correlation", "octave_31hz_db")]
+    ['width', 'width', 'spectrum, low']
+    """
+    d = DESCRIPTORS[column]
+    if d.moves_with_level or d.kind == "relative_loudness_lu":
+        return d.stem, "level"
+    if d.group == "stereo":
+        return d.stem, "place" if d.kind == "level_difference_db" else "width"
+    if d.octave_hz is not None:
+        return d.stem, f"spectrum, {_REGIONS[_region_of(d.octave_hz)]}"
+    if d.region is not None:
+        return d.stem, f"spectrum, {d.region}"
+    return d.stem, d.kind if d.group == "spectral" else d.group
+
+
 def _of_stem(first: Values, second: Values, stem: str) -> Iterator[tuple[Aspect, float, str]]:
     """Aspect, change and words of what differs in a stem that both have, heard or not."""
 
@@ -177,10 +196,13 @@ def _octaves_heard(songs: Sequence[Values], stem: str) -> NDArray[np.bool_]:
     return heard
 
 
+def _region_of(octave_hz: float) -> int:
+    """The band in which an octave's middle is."""
+    return sum(octave_hz >= edge_hz * 2**-0.01 for edge_hz in _REGION_EDGES_HZ)
+
+
 def _region_heard(songs: Sequence[Values], stem: str, region: int) -> bool:
-    edges = ((0.0, 250.0), (250.0, 4000.0), (4000.0, np.inf))[region]
-    octaves = np.array(OCTAVES_HZ)
-    within = (octaves >= edges[0] * 2**-0.01) & (octaves < edges[1] * 2**-0.01)
+    within = np.array([_region_of(hz) == region for hz in OCTAVES_HZ])
     return bool(_octaves_heard(songs, stem)[within].any())
 
 

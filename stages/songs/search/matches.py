@@ -1,7 +1,7 @@
 """The songs of an index that are nearest to one, and the descriptors that tell why."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,6 +15,7 @@ from mixstyle.cache.song_index.index import IndexedSong, SongIndex, share_farthe
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.absent_stems import has_stem, is_meaningful
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
+from mixstyle.stages.presentation.audible_differences import aspect_of, is_heard
 from mixstyle.stages.presentation.descriptor_names import in_sentence, shown, shown_unit
 from mixstyle.stages.songs.index.indexed import KnownSong
 from mixstyle.stages.songs.search.by_stem import stem_columns, stem_index
@@ -137,13 +138,17 @@ def reasons(
     share = (distance < own).mean(0) + 0.5 * (distance == own).mean(0)
     ranges = own / np.maximum(interquartile_ranges(everyone) if interquartile is None else interquartile, 1e-6)
     asked = range(len(DESCRIPTORS)) if among is None else among
-    columns = [column for column in asked if is_meaningful(column, query, found)]
+    columns = [c for c in asked if is_meaningful(c, query, found) and is_heard(c, query, found)]
     order = sorted(columns, key=lambda column: (share[column], ranges[column]))
 
-    def told(chosen: list[int]) -> tuple[Difference, ...]:
-        return tuple(Difference(c, float(query[c]), float(found[c]), float(share[c])) for c in chosen)
+    def told(ordered: Iterable[int]) -> tuple[Difference, ...]:
+        chosen: dict[tuple[str, str], int] = {}
+        for column in ordered:
+            chosen.setdefault(aspect_of(column), column)
+        columns = islice(chosen.values(), REASONS)
+        return tuple(Difference(c, float(query[c]), float(found[c]), float(share[c])) for c in columns)
 
-    return told(order[:REASONS]), told(order[: -REASONS - 1 : -1])
+    return told(order), told(reversed(order))
 
 
 def interquartile_ranges(everyone: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -219,6 +219,24 @@ def test_reasons_are_what_sets_two_songs_apart_from_the_others() -> None:
     assert far[0].column == COLUMN["vocals_relative_loudness_lu"]
 
 
+def test_reasons_are_heard_and_none_is_told_twice() -> None:
+    rng = np.random.default_rng(2)
+    everyone = rng.standard_normal((200, len(DESCRIPTORS))).astype(np.float32)
+    query = everyone[0].copy()
+    unheard = [COLUMN[f"bass_{kind}"] for kind in ("rms_left_dbfs", "rms_right_dbfs", "loudness_lufs")]
+    unheard.append(COLUMN["bass_octave_1000hz_db"])  # 60 dB below the stem, in both
+    width = [COLUMN[f"bass_{kind}"] for kind in ("mid_side_db", "correlation", "mid_side_low_db", "mid_side_mid_db")]
+    query[unheard[-1]] = -60
+    for place, far in ((0, 9), (1, 0)):  # nearest in these of all descriptors, or farthest
+        query[width] = far
+        found = query + np.float32(0.5)
+        found[[*unheard, *width]] = query[[*unheard, *width]] - np.float32(9 * place)
+        told = [one.column for one in reasons(query, found, everyone)[place]]
+        assert len(told) == 3
+        assert not set(told) & set(unheard)
+        assert len(set(told) & set(width)) == 1
+
+
 @pytest.mark.parametrize("path", ["../secret.wav", "a/../../secret.wav", "/etc/secret.wav", ".."])
 def test_an_index_that_names_files_outside_of_its_music_is_refused(tmp_path: Path, path: str) -> None:
     """`browse` would play them to whoever asks."""
