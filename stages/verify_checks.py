@@ -36,6 +36,7 @@ from mixstyle.stages.settings.places import place_of_features, place_of_stage
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remote_folders import evaluation_folder, report_folder, training_folder
 from mixstyle.stages.songs.index.readable_index import place_of_index
+from mixstyle.stages.train.log import LOSS, read_loss
 
 REPORTED = "metrics.json"
 
@@ -283,6 +284,8 @@ def _training(kept: KeptFolder) -> Iterator[Check]:
     for path in checkpoints_in(folder):
         check = functools.partial(load_checkpoint, path)
         yield Check(path, check, ("train",), functools.partial(_remove, path), lock)
+    if (folder / LOSS).is_file():  # nothing but the training that is over makes it again
+        yield Check(folder / LOSS, functools.partial(read_loss, folder / LOSS), ("train", "--rebuild"))
 
 
 def _kept_files(kept: RemoteFolder, stage: str) -> Iterator[Check]:

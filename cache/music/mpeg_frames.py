@@ -97,7 +97,7 @@ def count_frames(data: Bytes, start: int, stop: int) -> CountedFrames | None:
     None where there is no MPEG audio, and where its first frame tells its length. That is believed, without a look at
     the others, where the file ends where it should by the header.
     """
-    place = _next_frame(data, start, stop, None)
+    place = next_frame(data, start, stop)
     first = None if place is None else parse_header(data, place)
     if place is None or first is None:
         return None
@@ -116,7 +116,7 @@ def _counted(data: Bytes, place: int, stop: int, first: FrameHeader) -> CountedF
     while place + 4 <= stop:
         header = parse_header(data, place)
         if header is None or (header.bits ^ first.bits) & _SAME:
-            found = _next_frame(data, place + 1, stop, first)
+            found = next_frame(data, place + 1, stop, first)
             if found is None:
                 break
             place = found
@@ -150,7 +150,7 @@ def _told_length(data: Bytes, place: int, first: FrameHeader) -> _Told | None:
     return _Told(frames, size)
 
 
-def _next_frame(data: Bytes, start: int, stop: int, like: FrameHeader | None) -> int | None:
+def next_frame(data: Bytes, start: int, stop: int, like: FrameHeader | None = None) -> int | None:
     """The next place with a header whose next two frames have headers like it, or the audio's end."""
     place, last = start, min(stop, start + SEARCHED_BYTES)
     while (place := data.find(b"\xff", place, last)) >= 0:

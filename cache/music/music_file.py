@@ -35,7 +35,7 @@ from mixstyle.cache.music.cut_off import (
 from mixstyle.cache.music.file_view import FileView
 from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_samples, with_samples
 from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
-from mixstyle.cache.music.mpeg_frames import count_frames
+from mixstyle.cache.music.mpeg_frames import count_frames, next_frame
 from mixstyle.cache.music.ogg_pages import is_chained_ogg
 from mixstyle.cache.music.tags import after_id3v2, before_last_tags
 from mixstyle.cache.music.wav_data import UNKNOWN, wav_data
@@ -338,6 +338,10 @@ def _by_libsndfile(path: Path) -> _Opened:
         if path.suffix.lower() in MPEG_SUFFIXES or head[:1] == b"\xff":
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 counted = count_frames(data, start, stop)
+                no_frame = head[:1] != b"\xff" and next_frame(data, start, stop) is None
+            if no_frame:
+                # without its name, for which libsndfile would look for a frame again: 50 ms of each file of junk
+                return _seen(path, b"", start, stop)
             if counted is not None and counted.first.layer == 3:
                 return _seen(path, counted.first.xing_frame(counted.frames), counted.start, stop)
             if counted is not None:

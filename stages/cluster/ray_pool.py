@@ -19,7 +19,7 @@ from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.stages.cluster.actor import Actor, raised
 from mixstyle.stages.cluster.head import Head
 from mixstyle.stages.common.notes import note
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 
 IN_FLIGHT = 2
 """Parts that an actor has at once: one that it makes, and one that waits, so that it never does."""
@@ -241,7 +241,7 @@ class Pool:
                 "enough memory. Run the same command to continue",
                 code="worker-died",
             )
-        say(f"{self._name}: a process of the cluster died; the {len(held)} of {of_all} that it held go to others")
+        remark(f"{self._name}: a process of the cluster died; the {len(held)} of {of_all} that it held go to others")
         waiting.extendleft(reversed(held))
         self._looked = -float("inf")
 

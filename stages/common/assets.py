@@ -1,5 +1,6 @@
 """Files that come with mixstyle: the small separator, the encoder, the profiles; found in a checkout and in a wheel."""
 
+import hashlib
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +14,11 @@ FIRST_SEPARATOR = Path("Music-Source-Separation-Training/scnet_tiny.safetensors"
 ENCODER = Path("api/encoder.safetensors")
 FIRST_ENCODER = Path("api/encoder_1.safetensors")
 """The encoder of mixstyle 0.1, which was trained on stems of `FIRST_SEPARATOR`."""
+SEPARATORS_SHA256 = {
+    SEPARATOR: "a25d0f45392af73eabaf7f596e52dcb8843acc374bcfd8870a4f229b9645d3b6",
+    FIRST_SEPARATOR: "dfd594455f2e918510e08a9228b55c8925123c5b56910d3c060181f143f4fd80",
+}
+"""Of the files: unlike the encoders, they hold no checksum of their own."""
 _INSTALLED = {"Music-Source-Separation-Training": "separators", "configs": "configs", "api": ""}
 """Folders of the checkout, and what they are called inside the package."""
 
@@ -25,6 +31,19 @@ def shipped(path: Path | str) -> Path:
     inside = files("mixstyle").joinpath(_INSTALLED[path.parts[0]], *path.parts[1:])
     installed = Path(str(inside))
     return installed if installed.exists() else path
+
+
+def check_shipped(path: Path | str) -> None:
+    """Raises MixstyleError (damaged-file) where a file is a shipped separator, and its bytes are not those shipped."""
+    found = shipped(path)
+    for separator, sha256 in SEPARATORS_SHA256.items():
+        if not found.is_file() or found.name != separator.name or found.resolve() != shipped(separator).resolve():
+            continue
+        if hashlib.sha256(found.read_bytes()).hexdigest() != sha256:
+            raise MixstyleError(
+                f"{found}: damaged: its bytes are not those that mixstyle ships; install mixstyle again",
+                code="damaged-file",
+            )
 
 
 def profile_names() -> list[str]:

@@ -1,4 +1,7 @@
-"""Progress of long work: a rich bar with rate and ETA on a terminal, plain lines elsewhere."""
+"""Progress of long work: a rich bar with rate and ETA on a terminal, plain lines elsewhere.
+
+It goes to the standard error output, and so do remarks: the standard output holds what a command was asked for.
+"""
 
 import sys
 import threading
@@ -73,6 +76,11 @@ def say(line: str) -> None:
     print(printable(by_url(line)), flush=True)
 
 
+def remark(line: str) -> None:
+    """Prints one plain line, as `say` does, of how the work goes or of what is left out."""
+    print(printable(by_url(line)), file=sys.stderr, flush=True)
+
+
 def speed_unit(unit: str) -> str:
     """What a speed is given in. Work that is counted in seconds of audio is compared with real time.
 
@@ -121,7 +129,7 @@ class Bar:
         self._shown, self._brief = shown, brief
         self._told = -1
         self._printing, self._ended = threading.Lock(), threading.Event()
-        if shown and sys.stdout.isatty():
+        if shown and sys.stderr.isatty():
             self._rich = _Watched(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -130,7 +138,8 @@ class Bar:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", markup=False),
-                console=Console(),
+                console=Console(stderr=True),
+                redirect_stdout=sys.stdout.isatty(),  # elsewhere, what is printed meanwhile has to get there
                 transient=brief,
             )
             self._task = self._rich.add_task(description, total=total, completed=done, unit=unit, note="")
@@ -173,7 +182,7 @@ class Bar:
                 counted += f", {speed}, {(self.total - self._done) / rate:.0f} s left"
             elif self._done < self.total:
                 counted += f", {self._last - self._start:.0f} s so far, no estimate yet"
-            say(counted + (f", {self._note}" if self._note else ""))
+            remark(counted + (f", {self._note}" if self._note else ""))
 
     def _beat(self) -> None:
         """Prints a line whenever none was for BEAT_S: one unit of the work may take minutes."""

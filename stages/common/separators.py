@@ -10,7 +10,7 @@ from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
 from mixstyle.pipeline.separation.separator_checkpoint import digest, read_state_dict
-from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, shipped
+from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, check_shipped, shipped
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.public_separator import PUBLIC, check_separator
 
@@ -51,6 +51,7 @@ def configured_separator(
     if chosen.input == "stems":
         return None
     check_separator(chosen.separator_checkpoint)
+    check_shipped(chosen.separator_checkpoint)
     separator = load_separator(
         shipped(chosen.separator_config),
         shipped(chosen.separator_checkpoint),

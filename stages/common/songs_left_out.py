@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.outputs import raise_for
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 
 MOST_LINES = 20
 Target = TypeVar("Target")
@@ -37,12 +37,12 @@ class LeftOut:
             if untold:
                 kinds = ", ".join(f"{count} {kind}" for kind, count in untold.most_common())
                 see = f"; see {where}" if where and what == "left out" else ""
-                say(f"{self.command}: {sum(untold.values())} more {what}: {kinds}{see}")
+                remark(f"{self.command}: {sum(untold.values())} more {what}: {kinds}{see}")
 
     def _tell(self, what: str, line: str, reason: str) -> None:
         self._told[what] += 1
         if self._told[what] <= MOST_LINES:
-            say(f"{self.command}: {line}")
+            remark(f"{self.command}: {line}")
         else:
             self._untold[what][reason.partition(":")[0]] += 1
 

@@ -22,7 +22,7 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.tuning import Tuning, streams_on, tune
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
 from mixstyle.stages.common.machine_memory import meminfo
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.separate.lstm_kernels import set_lstm_kernel
 from mixstyle.stages.separate.provenance import Streams, known_streams, settings_of_folder, threads_of
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -111,12 +111,14 @@ def _tuned(
     if not measure:
         return tuning
     if tuning is None:
-        say("separation: measuring how many chunks and threads to use together (once for this machine and separator)")
+        remark(
+            "separation: measuring how many chunks and threads to use together (once for this machine and separator)"
+        )
         tuning = tune(separator, threads, threads_per_stream, batch_chunks, available_memory())
         how = "measured" if store_tuning(case, tuning) else f"measured; {tunings_folder()} cannot be written"
     tried = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
     per_stream = f", {counted(tuning.threads_per_stream, 'thread')} a stream" if on_cpu else ""
-    say(f"separation: batches of {tuning.batch_chunks}{per_stream} ({tried}; {how})")
+    remark(f"separation: batches of {tuning.batch_chunks}{per_stream} ({tried}; {how})")
     return tuning
 
 

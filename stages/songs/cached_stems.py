@@ -25,7 +25,7 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
 from mixstyle.stages.common.commands import told
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.settings.places import open_shards
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -81,7 +81,7 @@ class CachedStems:
                 return None  # before all shards are read
             found = open_shards(self._settings, location)
         except MixstyleError as error:
-            say(f"songs: no cached stems are used: {told(error)}")
+            remark(f"songs: no cached stems are used: {told(error)}")
             return None
         return found if _fits(found.settings, self._wanted) else None
 

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ COLUMNS = (
     "learning_rate",
 )
 """Of loss.csv; only what the same settings give again, so that an unbroken run and a resumed one write equal bytes."""
+CHECKSUM = "checksum"
+"""The last column of loss.csv: CRC-32 of all rows up to this one, each without its own checksum, in 8 hex digits. Files
+of earlier versions lack it."""
 
 
 LOSS = "loss.csv"
@@ -50,7 +54,8 @@ class TrainLog:
         from torch.utils.tensorboard.writer import SummaryWriter  # a second, and one process of several writes
 
         self._path, self._log_dir = csv_path, log_dir
-        write_text(csv_path, _rows(read_loss(csv_path), step))
+        text, self._checksum = _rows(read_loss(csv_path), step)
+        write_text(csv_path, text)
         make_folder(log_dir)
         self._hook, threading.excepthook = threading.excepthook, self._of_thread
         with self._refusals_told():
@@ -84,7 +89,8 @@ class TrainLog:
         """row: by COLUMNS; what is missing or None stays empty. TensorBoard alone gets what else it has, `speed`, and
         what `watch_step` tells of the embeddings [3 B, E]."""
         with refusals_told(self._path):
-            self._file.write(_line([cell(row.get(name)) for name in COLUMNS]))
+            line, self._checksum = _checked([cell(row.get(name)) for name in COLUMNS], self._checksum)
+            self._file.write(line)
             self._file.flush()
         step = int(row["step"] or 0)
         with self.board() as board:
@@ -128,7 +134,8 @@ def told_row(row: Mapping[str, float | int | None], speed: Mapping[str, float], 
 def read_loss(path: Path) -> list[dict[str, str]]:
     """Rows of a loss.csv; a last row that a killed run left torn is dropped, and a missing file has none.
 
-    Raises MixstyleError ("damaged-file") where it is no text, or has something else than numbers in its cells.
+    Raises MixstyleError ("damaged-file") where it is no text, has something else than numbers in its cells, or other
+    rows than were written.
     """
     if not path.is_file():
         return []
@@ -139,6 +146,7 @@ def read_loss(path: Path) -> list[dict[str, str]]:
         for row in kept:
             for value in (row["train_loss"], *(row.get(name) or "0" for name in COLUMNS)):
                 float(value)
+        _check(rows)
     except (ValueError, KeyError, csv.Error) as error:  # no UTF-8 and no numbers are ValueErrors
         raise MixstyleError(
             f"{path}: damaged ({one_line(error)}); delete it to go on without the losses so far, or",
@@ -148,9 +156,34 @@ def read_loss(path: Path) -> list[dict[str, str]]:
     return kept
 
 
-def _rows(rows: list[dict[str, str]], last_step: int) -> str:
-    kept = [row for row in rows if int(row["step"]) <= last_step]
-    return _line(COLUMNS) + "".join(_line([row.get(name, "") for name in COLUMNS]) for row in kept)
+def _check(rows: list[dict[str, str]]) -> None:
+    """Raises ValueError where rows are not those that were written."""
+    unknown = [str(name) for row in rows[:1] for name in row if name not in (None, *COLUMNS, CHECKSUM)]
+    if unknown:
+        raise ValueError(f"unknown columns: {', '.join(unknown)}")
+    checksum = 0
+    for row in rows:
+        if CHECKSUM not in row:
+            return
+        _, checksum = _checked([row.get(name) or "" for name in COLUMNS], checksum)
+        if None in row or row[CHECKSUM] != f"{checksum:08x}":
+            raise ValueError(f"the row of step {row['step']}, or one before it, is not what was written")
+
+
+def _rows(rows: list[dict[str, str]], last_step: int) -> tuple[str, int]:
+    """A loss.csv of the rows up to a step, and the checksum of all of them."""
+    text, checksum = _line((*COLUMNS, CHECKSUM)), 0
+    for row in rows:
+        if int(row["step"]) <= last_step:
+            line, checksum = _checked([row.get(name, "") for name in COLUMNS], checksum)
+            text += line
+    return text, checksum
+
+
+def _checked(cells: list[str], before: int) -> tuple[str, int]:
+    """A row with its checksum, and that as a number. before: of the rows before it."""
+    checksum = zlib.crc32(_line(cells).encode(), before)
+    return _line([*cells, f"{checksum:08x}"]), checksum
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.train.log import TrainLog
 from mixstyle.stages.verify import failure, verify
 
 TRACKS, CLIPS = 4, 2
@@ -134,6 +135,23 @@ def test_each_damage_is_named_and_taken_away(
             path.write_bytes(data)
     assert found == dict.fromkeys(DAMAGES, (("damaged-file", ("verify", "--repair")), [True], 0))
     record_property("tried", len(DAMAGES))
+
+
+def test_another_digit_in_the_log_of_losses_is_named_and_left_there(settings: Settings, tmp_path: Path) -> None:
+    """No command but a training from its beginning makes it again."""
+    log = TrainLog(tmp_path / "checkpoints" / "loss.csv", tmp_path / "logs", 0)
+    for step in (1, 2, 3):
+        log.write({"step": step, "epoch": 1, "train_loss": 2.125 * step}, {})
+    log.close()
+    assert verify(settings).damages == ()
+    path = tmp_path / "checkpoints" / "loss.csv"
+    data = path.read_text()
+    path.write_text(data.replace(",4.25,", ",4.35,"))
+    for repair in (False, True):
+        (damage,) = verify(settings, repair).damages
+        assert (damage.path, damage.remake, damage.repaired) == (path, ("train", "--rebuild"), False)
+    path.write_text(data)
+    assert verify(settings).damages == ()
 
 
 def test_what_was_taken_away_is_made_again(settings: Settings, tmp_path: Path) -> None:

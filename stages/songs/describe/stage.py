@@ -29,7 +29,7 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.commands import ANY_FOLDER, completed
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.outputs import raise_for, write_or_keep
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import progress, remark, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.songs_left_out import LeftOut
 from mixstyle.stages.separate.cutting import cutting_rule
@@ -206,7 +206,7 @@ def _cached_songs(settings: Settings) -> CachedSongs | None:
     try:
         return cached_songs(place_of_features(settings, settings.features.features_path))
     except MixstyleError as error:
-        say(f"describe: no percentiles: {_why_none(error, settings)}")
+        remark(f"describe: no percentiles: {_why_none(error, settings)}")
         return None
 
 
@@ -227,9 +227,9 @@ def _tell_of_other_stems(cached: CachedSongs | None, separator: Separator) -> No
     if cached is None:
         return
     if cached.separator != separator.fingerprint:
-        say("describe: the cached songs' stems come from another separator than this song's: compare with care")
+        remark("describe: the cached songs' stems come from another separator than this song's: compare with care")
     if cached.cutting_version != CUTTING_VERSION:
-        say(
+        remark(
             "describe: the cached songs' clips were cut by an older rule, also where songs begin and end: "
             "compare with care"
         )

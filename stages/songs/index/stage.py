@@ -22,7 +22,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import ANY_FOLDER
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import progress, remark, say
 from mixstyle.stages.common.songs_left_out import LeftOut
 from mixstyle.stages.separate.rule_versions import PRESENT, rules_of_index
 from mixstyle.stages.settings.profile import Settings
@@ -92,9 +92,9 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
         elif not place.keep_first(SETTINGS):  # another machine began it at the same moment
             settle(rebuild=False)
         keep_models(models, embedder.fingerprint)
-        songs = SongIndex(here, lambda error: say(f"index: {error.message}; its songs are embedded again"), place)
+        songs = SongIndex(here, lambda error: remark(f"index: {error.message}; its songs are embedded again"), place)
         wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
-        say(f"index: {counted(len(files), 'song')} in {folder}, {len(wanted)} of them new or changed")
+        remark(f"index: {counted(len(files), 'song')} in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")
         if ray is None:
             made = _embedded(embedder, root, wanted, files, settings.embed.workers)

@@ -105,6 +105,25 @@ def test_a_window_of_a_variable_bit_rate_is_exact_wherever_it_begins(tmp_path: P
         np.testing.assert_allclose(read_window(path, start, start + 500), audio[:, start : start + 500], atol=1e-6)
 
 
+def test_junk_called_mp3_is_not_searched_for_a_frame_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libsndfile searches 64 KB for one where it is given a name of MPEG audio: 50 ms of each file of a folder."""
+    monkeypatch.setattr("mixstyle.cache.music.music_file._as_it_is", lambda path: pytest.fail("opened by its name"))
+    junk = np.random.default_rng(3).bytes(100_000)
+    for data in (bytes(100_000), b"text " * 20_000, b"a" + junk, id3v2(5_000) + b"a" + junk):
+        for suffix in (".mp3", ".mp2", ".MP3"):
+            (tmp_path / f"junk{suffix}").write_bytes(data)
+            with pytest.raises(UnreadableMusic, match=r"^not music"):
+                probe(tmp_path / f"junk{suffix}")
+    monkeypatch.undo()
+    # what libsndfile alone tells by its beginning stays readable under any name, and so does music behind junk
+    told = write_mp3(tmp_path / "told.mp3", noise(SECONDS * RATE), True)
+    (tmp_path / "behind.mp3").write_bytes(b"a" * 30_000 + told.read_bytes())
+    assert abs(probe(tmp_path / "behind.mp3").frames - probe(told).frames) <= 3 * 1152
+    soundfile.write(tmp_path / "voice.voc", noise(RATE), RATE, format="VOC")
+    (tmp_path / "voice.voc").rename(tmp_path / "voice.mp3")
+    assert probe(tmp_path / "voice.mp3").frames == RATE
+
+
 def test_an_mp2_which_never_tells_its_length_is_counted(tmp_path: Path) -> None:
     frame = b"\xff\xfd\x90\x04".ljust(144 * 160_000 // RATE, b"\0")  # 160 kbit/s, no bits for any band: silence
     path = tmp_path / "a.mp2"

@@ -9,8 +9,17 @@ from helpers.small_separator import song
 import mixstyle
 from mixstyle.cache.models.exports import load_export
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
+from mixstyle.stages.common.assets import (
+    FIRST_SEPARATOR,
+    SEPARATOR,
+    SEPARATOR_CONFIG,
+    check_shipped,
+    shipped,
+    shipped_encoder,
+)
+from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.settings.profile import load_settings
+from mixstyle.stages.settings.separate import SeparateSettings
 
 
 def test_it_is_found_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +35,33 @@ def test_it_is_found_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.M
     assert found.embedding.shape == (768,)
     # 768 float32 squares: each product and sum is off by up to 2^-24 of 1, at random sqrt(768) 2^-24 = 1.7e-6
     assert found.embedding.norm().item() == pytest.approx(1, abs=2e-6)
+
+
+@pytest.mark.parametrize("separator", [SEPARATOR, FIRST_SEPARATOR])
+def test_a_shipped_separator_whose_bytes_have_changed_is_told_as_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: Path
+) -> None:
+    data = shipped(separator).read_bytes()
+    config = shipped(SEPARATOR_CONFIG).resolve()
+    check_shipped(separator)
+    monkeypatch.chdir(tmp_path)
+    separator.parent.mkdir()
+    for place in (9, 400, len(data) // 2, len(data) - 1):  # in its header, and in its weights
+        separator.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        for path in (separator, tmp_path / separator):
+            chosen = SeparateSettings(separator_config=config, separator_checkpoint=path)
+            with pytest.raises(MixstyleError) as caught:
+                configured_separator(chosen, torch.device("cpu"))
+            assert caught.value.code == "damaged-file"
+            assert str(caught.value).startswith(f"{path}: ")
+            with pytest.raises(MixstyleError) as caught:
+                mixstyle.load(device="cpu", separator=(config, path))
+            assert caught.value.code == "damaged-file"
+    # a file of the user's own, whatever its name
+    mine = tmp_path / "mine" / separator.name
+    mine.parent.mkdir()
+    mine.write_bytes(b"")
+    check_shipped(mine)
 
 
 def test_the_encoder_says_what_it_is() -> None:
