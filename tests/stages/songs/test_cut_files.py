@@ -40,7 +40,7 @@ def test_every_command_tells_what_a_file_lacks_and_writes_the_length_of_what_is_
     settings = embedding_profile(tmp_path, music)
 
     def told() -> list[str]:
-        lines = capsys.readouterr().out.replace("\n", " ")
+        lines = capsys.readouterr().err.replace("\n", " ")
         return [name for name in names if f"{name}: cut short: " in lines]
 
     paths = [music / name for name in names]

@@ -75,7 +75,7 @@ def test_every_song_is_indexed_and_no_value_of_the_index_is_not_finite(
         "integers.wav": "beyond full scale",
         "infinite.wav": "not finite",
     }
-    shown(capsys.readouterr().out)
+    shown("".join(capsys.readouterr()))
     for part in settings.embed.index_dir.glob("songs-*.parquet"):
         for row in pq.read_table(part).to_pylist():
             numbers = [*row["embedding"], *row["descriptors"], row["duration_s"]]
@@ -86,7 +86,7 @@ def test_every_song_is_indexed_and_no_value_of_the_index_is_not_finite(
     # what was left out is left alone, and the query is told by its name
     found = search(settings, settings.separate.data_path / next(iter(NAMES)), 9)
     assert {match.song.path for match in found} == set(NAMES) - {next(iter(NAMES))}
-    told = shown(capsys.readouterr().out)
+    told = shown("".join(capsys.readouterr()))
     assert r"caf\xe9.flac" in told
     assert BRACKETS in told
 
@@ -101,7 +101,7 @@ def test_embeddings_have_a_line_each_and_the_users_list_stays(
     lines = (tmp_path / "songs.paths.txt").read_text(encoding="utf-8").split("\n")
     assert lines == [*(f"{settings.separate.data_path}/{name}" for name in NAMES.values()), ""]
     assert len(np.load(tmp_path / "songs.npy")) == len(NAMES)
-    shown(capsys.readouterr().out)
+    shown("".join(capsys.readouterr()))
     with pytest.raises(MixstyleError) as caught:
         embed(settings, [tmp_path / "songs.npy"], tmp_path / "songs.npy")
     assert caught.value.code == "bad-option"
@@ -120,7 +120,7 @@ def test_descriptions_show_names_as_they_are_and_songs_of_one_name_by_their_fold
     pages = {r"caf\xe9.png", f"{'n' * 250}.png", "A [live] :smile: - mixture.png", "C - D - mixture.png"}
     found = describe_songs(settings, paths, None, tmp_path / "a.csv", tmp_path / "a.json", tmp_path / "pages")
     assert [one.name for one in found] == names
-    told = shown(capsys.readouterr().out)
+    told = shown("".join(capsys.readouterr()))
     stored = [NAMES.get(name, name) for name in names]
     assert all(name[:120] in told for name in stored)
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
@@ -197,7 +197,7 @@ def test_many_songs_that_are_left_out_take_few_lines(
     with pytest.raises(MixstyleError) as caught:
         index(empty, tmp_path / "music")
     assert caught.value.code == "no-music"
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert sum(".mp3" in line for line in lines) == MOST_LINES
     with (tmp_path / "index" / LEFT_OUT).open(encoding="utf-8") as file:
         (kind,) = {row["reason"].partition(":")[0] for row in csv.DictReader(file)}

@@ -221,18 +221,18 @@ def test_without_a_store_there_are_no_percentiles_and_it_says_why(
     bare = replace(settings, features=replace(settings.features, features_path=tmp_path / "none.zarr"))
     found = describe_songs(bare, [], write_stems(tmp_path / "song"), png_path=tmp_path / "x.png")[0]
     assert np.isnan(found.percentiles).all()
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     (why,) = (line for line in printed.splitlines() if "none.zarr" in line)
     assert "mixstyle features" in why
     assert (tmp_path / "x.png").exists()
     nothing = replace(bare.separate, stems_dir=tmp_path / "no stems", data_path=tmp_path / "no music")
     describe_songs(replace(bare, separate=nothing), [], tmp_path / "song")
-    commands = capsys.readouterr().out.partition("run: ")[2].splitlines()[0].split(" && ")
+    commands = capsys.readouterr().err.partition("run: ")[2].splitlines()[0].split(" && ")
     assert [shlex.split(command)[1:4] for command in commands] == [["separate", "--data-path", "FOLDER"], ["features"]]
     music = write_songs(tmp_path / "music", 1, seconds=0.5)
     begun = replace(bare, separate=replace(bare.separate, stems_dir=tmp_path / "no stems", data_path=music))
     describe_songs(begun, [], tmp_path / "song")
-    assert "mixstyle separate" in capsys.readouterr().out, "which comes before features"
+    assert "mixstyle separate" in capsys.readouterr().err, "which comes before features"
     describe_songs(bare, [], tmp_path / "song", html_path=tmp_path / "x.html")
     text = (tmp_path / "x.html").read_text()
     assert base64.b64encode((tmp_path / "x.png").read_bytes()).decode() in text
@@ -276,9 +276,10 @@ def test_a_song_that_cannot_be_read_costs_the_others_nothing(
     rows = list(csv.DictReader((tmp_path / "x.csv").open()))
     assert [row["song"] for row in rows[:: len(DESCRIPTORS)]] == ["song 0.flac", "a song"]
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["a song.png", "song 0.png"]
-    told = capsys.readouterr().out
-    assert "text.mp3" in told
-    assert "a song: " in told
+    told = capsys.readouterr()
+    assert "text.mp3" in told.err
+    assert "text.mp3" not in told.out
+    assert "a song: " in told.out
 
 
 def test_a_folder_of_music_stands_for_its_files(settings: Settings, tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_a_song_that_is_not_there_is_told_first(
     bare = replace(settings, features=replace(settings.features, features_path=tmp_path / "none.zarr"))
     with pytest.raises(MixstyleError):
         describe_songs(bare, [tmp_path / "nosuch.wav"])
-    assert capsys.readouterr().out == ""
+    assert "".join(capsys.readouterr()) == ""
 
 
 def test_one_output_that_fails_at_the_end_costs_the_others_nothing(

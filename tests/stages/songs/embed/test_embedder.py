@@ -152,7 +152,7 @@ def test_files_hold_what_the_embedder_gives(
         embed(settings, [paths[0], broken, paths[1]], tmp_path / "b.npy")
     assert (caught.value.code, "broken.wav" in str(caught.value)) == ("no-music", True)
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), expected[:2])
-    assert broken.name in capsys.readouterr().out, "at the time when it is met, beside the error at the end"
+    assert broken.name in capsys.readouterr().err, "at the time when it is met, beside the error at the end"
     with pytest.raises(MixstyleError) as caught:
         embed(settings, paths, tmp_path / "a.txt")
     assert (caught.value.code, "a.txt" in str(caught.value)) == ("bad-option", True)
