@@ -88,8 +88,9 @@ def test_a_stopped_command_says_a_line_and_goes_on(
     told = capsys.readouterr()
     assert status == 128 + number, told
     assert told.err.splitlines()[-1] == (AGAIN if command in GO_ON else LINE)
-    assert all(line.startswith("mixstyle: note: ") for line in told.err.splitlines()[:-1])
-    assert "Traceback" not in told.out
+    before_that = ("mixstyle: note: ", f"{command}: ", "separation: ")  # remarks and progress
+    assert all(line.startswith(before_that) for line in told.err.splitlines()[:-1]), told.err
+    assert "Traceback" not in told.out + told.err
     assert children() == before
     assert not [path for path in content(out) if path.endswith(".partial")] if out.exists() else True
     assert run(*words) == 0
