@@ -20,6 +20,14 @@ def _threads_of_a_worker() -> int:
     return max(1, cores // workers)
 
 
+if sys.dont_write_bytecode:
+    # Many containers set PYTHONDONTWRITEBYTECODE. Then each process that a test starts would compile torch from its
+    # source, which takes 6 s; so bytecode goes to pytest's own folder, for pytest's workers and their processes.
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    sys.dont_write_bytecode = False
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    del os.environ["PYTHONDONTWRITEBYTECODE"]
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported, here and in the processes that tests start: threads that outnumber the cores wait for
     # each other at every parallel region.

@@ -209,6 +209,7 @@ def test_help_shows_examples(stage: str, here: Commands) -> None:
     assert "Example" in out
 
 
+@pytest.mark.slow
 def test_a_process_tells_the_same_and_ends_with_1(here: Commands, tmp_path: Path) -> None:
     arguments = ("train", "--config", "empty.yaml", "--temperature", "0")
     done = mixstyle(*arguments, cwd=tmp_path)

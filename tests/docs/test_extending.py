@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers.paths import ROOT
 
 _BLOCK = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -34,6 +35,7 @@ def copied(folder: Path) -> Path:
     return package
 
 
+@pytest.mark.slow
 def test_the_examples_work_by_one_file_and_its_test(tmp_path: Path) -> None:
     package, found = copied(tmp_path), blocks()
     code = [name for name in found if not name.startswith("tests/")]

@@ -60,15 +60,24 @@ def children() -> set[int]:
 
 
 SLOW = ("demo-songs",)
+MOMENTS = ("counted", "written")
 STOPPED = [
-    pytest.param(command, number, moment, marks=[pytest.mark.slow] if command in SLOW else [])
+    (command, number, moment)
     for place, command in enumerate(COMMANDS)
-    for moment, number in zip(("counted", "written"), (INT, TERM)[:: 1 if place % 2 else -1], strict=True)
+    for moment, number in zip(MOMENTS, (INT, TERM)[:: 1 if place % 2 else -1], strict=True)
     if (command, moment) not in (("features", "written"), ("demo-songs", "written"))  # which write by themselves
 ]
 
 
-@pytest.mark.parametrize(("command", "number", "moment"), STOPPED)
+def is_slow(command: str, moment: str) -> bool:
+    """Of each command one moment is slow, in turn: the others are of both moments and both signals."""
+    return command in SLOW or MOMENTS.index(moment) == list(COMMANDS).index(command) // 2 % 2
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "moment"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if is_slow(case[0], case[2]) else []) for case in STOPPED],
+)
 def test_a_stopped_command_says_a_line_and_goes_on(
     folder: Path,
     tmp_path: Path,
@@ -215,6 +224,7 @@ def test_ctrl_c_while_python_imports_is_told_in_a_line(way: str, module: str) ->
     assert (ran.returncode, ran.stdout, ran.stderr) == (128 + INT, "", "mixstyle: stopped\n")
 
 
+@pytest.mark.slow
 def test_the_whole_group_is_stopped_as_by_a_terminal(tmp_path: Path) -> None:
     """Several processes that all get the signal: one line, no traceback, no word of leaked semaphores, and at once."""
     command = [sys.executable, "-P", "-m", "mixstyle.stages", "demo-songs", str(tmp_path / "out")]

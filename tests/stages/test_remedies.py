@@ -1,8 +1,8 @@
 """Every command that a message tells to run works as it is printed, with the options that were given."""
 
+import json
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -340,21 +340,16 @@ def test_commands_are_quoted_and_keep_what_the_other_command_reads() -> None:
     assert str(error) == "x: is missing; delete it, then run: mixstyle separate"
 
 
-def test_a_process_of_ours_tells_what_its_parent_was_called_with(tmp_path: Path) -> None:
-    code = "from mixstyle.stages import cli; cli.main()"
+def test_a_process_of_ours_tells_what_its_parent_was_called_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed
+) -> None:
+    monkeypatch.chdir(tmp_path)
     called = commands.CalledWith("theirs.yaml")
     (tmp_path / "ours.yaml").write_text("separate: {stems_dir: stems, data_path: music}\n")
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "song.wav").touch()
-    told = subprocess.run(
-        [sys.executable, "-c", code, "features", "--config", "ours.yaml"],
-        env={**os.environ, commands.ENVIRONMENT: f'{{"config": "{called.config}"}}'},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert told.returncode == 1
-    assert told.stderr.strip().endswith("run: mixstyle separate --config theirs.yaml")
+    monkeypatch.setenv(commands.ENVIRONMENT, json.dumps({"config": called.config}))
+    assert typed.remedy("features", "--config", "ours.yaml") == ["separate", "--config", "theirs.yaml"]
 
 
 def test_music_that_is_not_there_is_answered_by_songs_to_try(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.cache.storage.tuning_cache import load_tuning, store_tuning, tunings_folder
+from mixstyle.pipeline.separation import tuning
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.pipeline.separation.tuning import LARGEST_BATCH, Tuning, streams_on, tune
 from mixstyle.stages.separate.stage import make_shard, open_run, separate
@@ -76,11 +77,11 @@ def test_streams_share_the_threads_as_far_as_memory_goes(tmp_path: Path) -> None
 
 def test_a_tuning_is_kept_and_what_is_no_tuning_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = {"device": "a", "threads": 2}
-    tuning = Tuning(2, 4, {"1 streams": 0.5})
-    path = store_tuning(case, tuning)
+    found = Tuning(2, 4, {"1 streams": 0.5})
+    path = store_tuning(case, found)
     assert path is not None
     assert path.parent == tunings_folder() == tmp_path / "xdg" / "mixstyle" / "tunings"
-    assert load_tuning(case) == tuning
+    assert load_tuning(case) == found
     assert load_tuning({**case, "threads": 3}) is None
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
     assert load_tuning(case) is None
@@ -88,10 +89,13 @@ def test_a_tuning_is_kept_and_what_is_no_tuning_counts_as_none(tmp_path: Path, m
     assert load_tuning(case) is None
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder
-    assert store_tuning(case, tuning) is None
+    assert store_tuning(case, found) is None
 
 
-def test_a_folder_keeps_what_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_keeps_what_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tuning, "LARGEST_BATCH", 2)  # what is tried is tried above
     write_songs(tmp_path / "music", 3)
     settings = profile(tmp_path, tmp_path / "music", batch_chunks=0, streams=0, threads=2)
     run = open_run(settings)

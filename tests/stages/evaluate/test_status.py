@@ -93,6 +93,7 @@ def test_tasks_that_need_a_separator_are_not_left_where_there_is_none(evaluated:
     assert evaluate_status(stems, cache).state == "done"
 
 
+@pytest.mark.slow
 def test_the_tasks_versions_are_read_without_what_measures_and_draws() -> None:
     code = """import sys, mixstyle.stages.evaluate.provenance
 print(*(name for name in ("sklearn", "matplotlib", "pandas") if name in sys.modules))"""

@@ -17,6 +17,7 @@ from helpers.digests import digest
 from helpers.mixed_cache import CLIP_S, FAILED_TRACK, SHORT_TRACK, clip_of, make_stems, settings_of, write_stems
 from helpers.paths import TESTS
 
+from mixstyle.cache.feature_store import store as store_module
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.shards import decode_clip, encode_clip, restamp_shard, tar_path
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -307,23 +308,22 @@ def start(*processes: "subprocess.Popen[str]") -> None:
         process.stdin.flush()
 
 
-BEGIN = """
-import os, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from helpers.mixed_cache import settings_of
-from mixstyle.cache.feature_store import store
-from mixstyle.stages.features.stage import features
-store.zarr.consolidate_metadata = lambda *_: os.kill(os.getpid(), 9)  # the last step before the rename
-features(settings_of(Path({folder!r})))
-"""
-
-
-def test_what_a_run_that_was_killed_at_its_beginning_left_is_removed(finished: Path, tmp_path: Path) -> None:
+def test_what_a_run_that_was_killed_at_its_beginning_left_is_removed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = copy_of(finished, tmp_path / "begun")
-    script = BEGIN.format(tests=str(TESTS), folder=str(folder))
-    ended = subprocess.run([sys.executable, "-c", script], env=os.environ, timeout=120).returncode
-    assert ended == -signal.SIGKILL
+
+    def killed(*_: object) -> None:
+        (unfinished,) = folder.glob(".features.zarr.*.partial")
+        shutil.copytree(unfinished, tmp_path / "left" / unfinished.name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.zarr, "consolidate_metadata", killed)  # the last step before the rename
+        with pytest.raises(KeyboardInterrupt):
+            features(settings_of(folder))
+    assert not list(folder.glob(".features.zarr.*.partial"))
+    shutil.copytree(tmp_path / "left", folder, dirs_exist_ok=True)  # SIGKILL would not have let it be removed
     assert len(list(folder.glob(".features.zarr.*.partial"))) == 1
     (folder / ".features.zarr.mine").mkdir()
     features(settings_of(folder))
