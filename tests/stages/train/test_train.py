@@ -126,6 +126,12 @@ def unbroken(shared: Path) -> Path:
     return shared / "unbroken"
 
 
+@pytest.fixture(scope="module")
+def two_epochs(shared: Path) -> Path:
+    train(settings_of(shared / "two_epochs", num_epochs=2))
+    return shared / "two_epochs"
+
+
 def test_training_writes_what_it_says(unbroken: Path) -> None:
     names = {path.name for path in (unbroken / "ckpt").iterdir()}
     assert names >= {"final_model.pt", "best_model.pt", "latest.pt", "loss.csv", "settings.json"}
@@ -162,16 +168,18 @@ def test_a_killed_run_ends_as_an_unbroken_one(shared: Path, unbroken: Path, mome
     same_end(folder, unbroken)
 
 
-def test_more_epochs_go_on_and_equal_a_longer_run(shared: Path, unbroken: Path) -> None:
-    train(settings_of(shared / "longer", num_epochs=2))
+def test_more_epochs_go_on_and_equal_a_longer_run(shared: Path, unbroken: Path, two_epochs: Path) -> None:
+    shutil.copytree(two_epochs, shared / "longer")
     summary = train(settings_of(shared / "longer", num_epochs=3))
     assert summary.steps == 6
     same_end(shared / "longer", unbroken)
     assert train(settings_of(shared / "longer", num_epochs=3)).loss is None, "nothing was left to do"
 
 
-def test_a_torn_checkpoint_is_passed_over(shared: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(settings_of(shared / "torn", num_epochs=2))
+def test_a_torn_checkpoint_is_passed_over(
+    shared: Path, unbroken: Path, two_epochs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_epochs, shared / "torn")
     latest = shared / "torn" / "ckpt" / "latest.pt"
     latest.write_bytes(latest.read_bytes()[:-2000])
     found, (why,) = newest_checkpoint(latest.parent)
