@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
 from helpers.digests import digest
 from helpers.mixed_cache import CLIP_S, FAILED_TRACK, SHORT_TRACK, clip_of, make_stems, settings_of, write_stems
 from helpers.paths import TESTS
 
-from mixstyle.cache.feature_store import store as store_module
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.shards import decode_clip, encode_clip, restamp_shard, tar_path
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -319,7 +319,7 @@ def test_what_a_run_that_was_killed_at_its_beginning_left_is_removed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.zarr, "consolidate_metadata", killed)  # the last step before the rename
+        patch.setattr(zarr, "consolidate_metadata", killed)  # the last step before the rename
         with pytest.raises(KeyboardInterrupt):
             features(settings_of(folder))
     assert not list(folder.glob(".features.zarr.*.partial"))
