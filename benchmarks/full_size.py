@@ -1,17 +1,21 @@
 """How long it takes to list, open, search and verify outputs of FMA's size, and how much memory: made-up data.
 
     uv run python benchmarks/full_size.py --tracks 13322 --tracks 26644 --tracks 106574
+    uv run python benchmarks/full_size.py --tracks 1000000 --holes --without index --without verify --without store \
+        --without training
 
 Shards and their sidecars are as `mixstyle separate` writes them, of clips of a few bytes, the store is as `mixstyle
 features` writes it, of a few values, the index as `mixstyle index` does, of random embeddings, and the music is files
 of half a minute that hold nothing (they take a block of the disk each): whatever grows with the number of tracks is as
 it would be, what grows with the length of the audio (reading the tars through) is not. Each row is a process of its
 own; seconds are the processor's, so that other work on the machine counts little. 106,574 tracks take 2.5 GB of disk
-until the end.
+until the end. With `--holes` a tar is as long as it would be and takes no room on the disk: for a million tracks, which
+then take 5 GB. All but the first 25 sidecars are copies with other names then, and `verify` cannot read such tars.
 """
 
 import json
 import os
+import re
 import resource
 import shutil
 import struct
@@ -35,7 +39,16 @@ from mixstyle.cache.music.listing import list_tracks, with_spot_checks
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.stem_store.failures import failures_of, write_failures
 from mixstyle.cache.stem_store.manifest import SplitSettings, load_manifest, make_manifest, ordered, store_manifest
-from mixstyle.cache.stem_store.shards import ClipRecord, ShardInfo, TrackRecord, read_shard, shard_numbers, write_shard
+from mixstyle.cache.stem_store.shards import (
+    ClipRecord,
+    ShardInfo,
+    TrackRecord,
+    read_shard,
+    shard_numbers,
+    sidecar_path,
+    tar_path,
+    write_shard,
+)
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.provenance import SETTINGS, Provenance
@@ -129,6 +142,45 @@ def settings_of(folder: Path) -> Settings:
 
 def make_stems(folder: Path, tracks: int) -> None:
     write_stems(folder / "stems", tracks)
+
+
+def make_hollow_stems(folder: Path, tracks: int) -> None:
+    """The same with tars that are as long and take no room. Sidecars repeat every 25 shards, but for names.
+
+    Raises SystemExit where the last shard would be another one.
+    """
+    period = 25  # shards of 32 tracks, of which every hundredth failed
+    if tracks % (period * TRACKS_PER_SHARD):
+        raise SystemExit(f"--tracks {tracks}: has to be a multiple of {period * TRACKS_PER_SHARD} with --holes")
+    stems = folder / "stems"
+    write_stems(stems, period * TRACKS_PER_SHARD)
+    first = [read_shard(stems, number) for number in range(period)]
+    texts = [sidecar_path(stems, number).read_text() for number in range(period)]
+    write_json(stems / SETTINGS, made_up(tracks).to_json(), checksum=True)
+    for number in range(tracks // TRACKS_PER_SHARD):
+        model, shift = first[number % period], number // period * period * TRACKS_PER_SHARD
+        if model is None:
+            raise SystemExit("the made-up stems are not whole")
+        content = json.loads(renamed(texts[number % period], shift))
+        del content["content_sha256"]
+        content |= {"shard": number, "fingerprint": made_up(tracks).fingerprint}
+        write_json(sidecar_path(stems, number), content, checksum=True)
+        tar = tar_path(stems, number)
+        tar.touch()
+        os.truncate(tar, 0)
+        os.truncate(tar, model.size)
+    write_failures_again(folder, tracks)
+    (folder / "failures.csv").rename(stems / "failures.csv")
+
+
+def renamed(sidecar: str, shift: int) -> str:
+    """A sidecar with the names of tracks that come `shift` places later."""
+    ids = re.sub(r'(?<=")[0-9a-f]{16}(?=[_".])', lambda found: f"{int(found[0], 16) + shift:016x}", sidecar)
+    return re.sub(
+        r'(?<=")[0-9]{3,}/([0-9]{6,})(?=[.]mp3")',
+        lambda found: f"{(int(found[1]) + shift) // 1000:03}/{int(found[1]) + shift:06}",
+        ids,
+    )
 
 
 def make_store(folder: Path, _: int) -> None:
@@ -246,8 +298,9 @@ def verify_all(folder: Path, _: int) -> None:
         raise SystemExit("the made-up outputs are damaged")
 
 
+MADE_UP, HOLLOW = "writing made-up stems", "writing made-up stems with hollow tars"
 WORK: dict[str, Callable[[Path, int], None]] = {
-    "writing made-up stems": make_stems,
+    MADE_UP: make_stems,
     "writing the store": make_store,
     "writing made-up music": make_music,
     "writing the index": make_index,
@@ -271,7 +324,7 @@ def do(name: str, folder: Path, tracks: int) -> None:
         os.fsync = lambda _: None  # the disk is not what is measured
     begun, cpu = time.perf_counter(), time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    WORK[name](folder, tracks)
+    (WORK | {HOLLOW: make_hollow_stems})[name](folder, tracks)
     told = {
         "cpu_s": time.process_time() - cpu,
         "s": time.perf_counter() - begun,
@@ -283,6 +336,8 @@ def do(name: str, folder: Path, tracks: int) -> None:
 def main(
     tracks: Annotated[list[int] | None, typer.Option(help="How many tracks; may be repeated.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the data go meanwhile.")] = None,
+    holes: Annotated[bool, typer.Option(help="Tars take no room on the disk.")] = False,
+    without: Annotated[list[str] | None, typer.Option(help="Leaves out rows that name this; may be repeated.")] = None,
     only: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measures all of it for each number of tracks."""
@@ -290,13 +345,17 @@ def main(
     if only and folder is not None:
         do(only, folder, numbers[0])
         return
+    chosen = [name for name in WORK if not any(word in name for word in without or ())]
+    if holes:
+        chosen[chosen.index(MADE_UP)] = HOLLOW
     table = Table("what", "tracks", "s of the processor", "ms a track", "s passed", "MB more at most")
     for number in numbers:
         place = Path(tempfile.mkdtemp(dir=folder))
         try:
-            for name in WORK:
+            for name in chosen:
                 words = [sys.executable, __file__, "--only", name, "--folder", str(place), "--tracks", str(number)]
                 found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
+                print(f"{name}: {found}", file=sys.stderr, flush=True)  # a million tracks take long
                 ms = f"{1e3 * found['cpu_s'] / number:.3f}"
                 table.add_row(
                     name, f"{number:,}", f"{found['cpu_s']:.1f}", ms, f"{found['s']:.0f}", f"{found['mb']:.0f}"

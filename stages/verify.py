@@ -1,14 +1,19 @@
 """`mixstyle verify`: reads everything that a profile stored and compares it with its checksums.
 
 Outputs of earlier versions that have no checksums are read anyway, which tells what cannot be decoded. What is
-damaged is named; with `repair` it is taken away, so that the command that made it makes it again. What another version
+damaged is named; with `repair` it is taken away, so that the command that made it makes it again. Hashes are computed
+by several threads. What another version
 of mixstyle wrote, or somebody else, is named too, and left where it is.
 """
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from mixstyle.cache.storage.urls import shown
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import completed
@@ -16,6 +21,10 @@ from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.verify_checks import Check, all_checks
 
+AT_ONCE = max(4, usable_cores())
+"""Hashes that are computed at once; a few where there are fewer cores, since a store has to be waited for."""
+AHEAD = 4 * AT_ONCE
+"""Checks whose hashes may be computed before their turn."""
 NOT_OURS = ("unknown-version", "wrong-file")
 """Codes of what is whole, for all that can be told."""
 
@@ -49,8 +58,7 @@ def verify(settings: Settings, repair: bool = False) -> VerifySummary:
     checks = list(all_checks(settings))
     damages: list[Damage] = []
     with progress("verify", len(checks), "files") as bar:
-        for check in checks:
-            found = _checked(check)
+        for check, found in _all_checked(checks):
             if found is not None and found.ours and repair and check.repair is not None:
                 found = _repaired(check)
             damages += [found] if found is not None else []
@@ -59,6 +67,29 @@ def verify(settings: Settings, repair: bool = False) -> VerifySummary:
     summary = VerifySummary(len(checks), tuple(damages))
     _tell(summary, settings, repair)
     return summary
+
+
+def _all_checked(checks: Sequence[Check]) -> Iterator[tuple[Check, Damage | None]]:
+    """The checks in their order, each with what it found: hashes ahead in threads, all else in this one.
+
+    Threads help because reading a file and hashing it, and waiting for a store, leave Python's lock alone. A damaged
+    file may be taken away before the next check: a hash that is computed ahead reads the files of its own check alone.
+    """
+    waiting = deque[tuple[Check, Future[Damage | None] | None]]()
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="verify") as threads:
+        try:
+            for check in checks:
+                waiting.append((check, threads.submit(_checked, check) if check.is_hash else None))
+                if len(waiting) > AHEAD:
+                    yield _answered(*waiting.popleft())
+            while waiting:
+                yield _answered(*waiting.popleft())
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _answered(check: Check, ahead: Future[Damage | None] | None) -> tuple[Check, Damage | None]:
+    return check, _checked(check) if ahead is None else ahead.result()
 
 
 def _checked(check: Check) -> Damage | None:

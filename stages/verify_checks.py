@@ -1,5 +1,6 @@
 """What there is to verify of each kind of output, how, and what is taken away so that its command makes it again."""
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.feature_store.place import MACHINES as FEATURES_MACHINES
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import checkpoints_in, load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index.index import SongIndex, read_part
 from mixstyle.cache.song_index.nearest import NEAREST, STATE
+from mixstyle.cache.song_index.place import MACHINES as INDEX_MACHINES
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
 from mixstyle.cache.stem_store.place import kept_shard, stems_place
@@ -29,6 +32,7 @@ from mixstyle.cache.storage.remote_folder import KeptFolder, RemoteFolder
 from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.cluster.mixed import check_mixed, mixed_at
 from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.demo_songs.listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
@@ -47,6 +51,7 @@ class Check:
 
     check: raises MixstyleError for what is not what was written. repair: takes it away; None where that would lose what
     no command makes again by itself. remake: the command that makes it again. lock: keeps others from it meanwhile.
+    is_hash: the check reads a file and computes its hash, and nothing else, so that many may run at once.
     """
 
     path: Path
@@ -54,6 +59,7 @@ class Check:
     remake: tuple[str, ...]
     repair: Callable[[], object] | None = None
     lock: Callable[[], AbstractContextManager[object]] = nullcontext
+    is_hash: bool = False
 
 
 def all_checks(settings: Settings) -> Iterator[Check]:
@@ -66,7 +72,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     for path in sorted(settings.train.mels_dir.glob("*/mels.zarr")):
         yield _removable(path, functools.partial(_check_mels, path), ("train",))
     for path in sorted((settings.train.stems_cache_dir / "clips").glob("??/*")):
-        yield _removable(path, functools.partial(_check_kept, path), ("train",))
+        yield dataclasses.replace(_removable(path, functools.partial(_check_kept, path), ("train",)), is_hash=True)
     yield from _training(training_folder(settings))
     for place in _evaluation_banks(settings):
         yield from _clips(place, "evaluate")
@@ -150,7 +156,7 @@ def _clips(place: Place, stage: str) -> Iterator[Check]:
         check = functools.partial(_check_shard, place, number)
         # the sidecar first: what is left of the shard is then not taken for one
         repair = functools.partial(place.take_away, sidecar.name, *_tars_of(place, tar))
-        yield Check(named(tar.name), check, (stage,), repair, lock)
+        yield Check(named(tar.name), check, (stage,), repair, lock, is_hash=True)
     failures = folder / "failures.csv"
     if failures.is_file():
         yield Check(
@@ -223,6 +229,14 @@ def _features(place: Place) -> Iterator[Check]:
         functools.partial(_repair_store, place),
         functools.partial(_all_shards, place.folder),
     )
+    yield from _mixed(place, FEATURES_MACHINES, ("features", "--rebuild"))
+
+
+def _mixed(place: Place, name: str, again: tuple[str, ...]) -> Iterator[Check]:
+    """What tells which machines of other kinds made parts. No command makes it again but one that makes all again."""
+    path = mixed_at(place, name)
+    if path.is_file():
+        yield Check(_named(place, name) if place.is_remote else path, functools.partial(check_mixed, path), again)
 
 
 def _check_store(place: Place) -> None:
@@ -302,9 +316,9 @@ def _kept_files(kept: RemoteFolder, stage: str) -> Iterator[Check]:
     for name in sorted(kept.files):
         check, repair = functools.partial(kept.check, name), functools.partial(kept.forget, name)
         if name == SETTINGS:
-            yield Check(Path(kept.name) / name, check, (stage, "--rebuild"))
+            yield Check(Path(kept.name) / name, check, (stage, "--rebuild"), is_hash=True)
         else:
-            yield Check(Path(kept.name) / name, check, (stage,), repair, lock)
+            yield Check(Path(kept.name) / name, check, (stage,), repair, lock, is_hash=True)
 
 
 def _evaluation_banks(settings: Settings) -> Iterator[Place]:
@@ -360,6 +374,7 @@ def _index(place: Place) -> Iterator[Check]:
     for part in sorted(folder.glob("songs-*.parquet")):
         check = functools.partial(read_part, part)
         yield Check(named(part.name), check, again, functools.partial(place.take_away, part.name), lock)
+    yield from _mixed(place, INDEX_MACHINES, (*again, "--rebuild"))
     if (folder / NEAREST).is_file():
         repair = functools.partial(_remove, folder / STATE, folder / NEAREST)
         yield Check(folder / NEAREST, functools.partial(_check_nearest, folder), again, repair, lock)

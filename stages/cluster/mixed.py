@@ -33,8 +33,30 @@ def note_mixed_at(place: Place, name: str, made: Mapping[str, str]) -> None:
         note_mixed(place.folder, made)
     elif made:
         with place.turn():
-            _note(place.folder / name, made)
+            _note(mixed_at(place, name), made)
             place.keep(name)
+
+
+def mixed_at(place: Place, name: str) -> Path:
+    """Where it is on this machine, of an output at a place."""
+    return place.folder / name if place.is_remote else mixed_path(place.folder)
+
+
+def forget_mixed_at(place: Place, name: str) -> None:
+    """Takes it away, of an output that is made again as a whole."""
+    if place.is_remote:
+        place.take_away(name)
+    else:
+        mixed_path(place.folder).unlink(missing_ok=True)
+
+
+def check_mixed(path: Path) -> None:
+    """Raises MixstyleError where it is damaged ("damaged-file") or of an unknown version ("unknown-version")."""
+    stored: Any = read_json(path)
+    if isinstance(stored, dict) and isinstance(stored.get("version"), int) and stored["version"] != VERSION:
+        raise MixstyleError(f"{path}: not of version {VERSION}, the one this mixstyle reads", code="unknown-version")
+    if not isinstance(stored, dict) or not isinstance(stored.get("machines"), dict):
+        raise MixstyleError(f"{path}: damaged: it names no machines", code="damaged-file")
 
 
 def _note(path: Path, made: Mapping[str, str]) -> None:

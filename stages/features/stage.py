@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from mixstyle.cache.feature_store.layout import RowKeys, ShardRows
+from mixstyle.cache.feature_store.place import MACHINES
 from mixstyle.cache.feature_store.store import FeatureStore, set_codec_threads
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
 from mixstyle.cache.stem_store.shards import ShardInfo
@@ -39,6 +40,7 @@ from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION, describe
 from mixstyle.pipeline.descriptors.kernels.measure import NAME as KERNEL_NAME
 from mixstyle.pipeline.descriptors.kernels.measure import MeasureKernel
+from mixstyle.stages.cluster.mixed import forget_mixed_at
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.descriptor_kernel import kernel_of
@@ -246,6 +248,7 @@ def _fresh_store(
                 )
         with locks.all():  # nobody is filling it
             place.clear()
+            forget_mixed_at(place, MACHINES)
     kernel = {KERNEL: KERNEL_NAME} if kernel_of(None, device) else {}
     drop_scratch(place.folder, alone=locks.guards)
     return FeatureStore.create(

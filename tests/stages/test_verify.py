@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import ShardLocks
+from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.cluster.mixed import note_mixed
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import TrainLog
@@ -152,6 +156,46 @@ def test_another_digit_in_the_log_of_losses_is_named_and_left_there(settings: Se
         assert (damage.path, damage.remake, damage.repaired) == (path, ("train", "--rebuild"), False)
     path.write_text(data)
     assert verify(settings).damages == ()
+
+
+def test_hashes_are_computed_at_the_same_time_and_told_in_order(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hash waits for another one, as it never could where one came after the other."""
+    both, hashed = threading.Barrier(2, timeout=60.0), Place.sha256
+
+    def waiting(place: Place, name: str, size: int) -> str:
+        both.wait()
+        if name.startswith("stems-000000"):
+            time.sleep(0.2)  # the second one is done first
+        return hashed(place, name, size)
+
+    monkeypatch.setattr(Place, "sha256", waiting)
+    tars = [tmp_path / "stems" / f"stems-00000{number}.tar" for number in (0, 1)]
+    for tar in tars:
+        flip(tar)
+    assert [damage.path for damage in verify(settings).damages] == tars
+
+
+@pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:-3])])
+def test_marks_of_machines_of_other_kinds_are_verified_and_go_with_what_they_are_of(
+    settings: Settings, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    marks = {"features": tmp_path / "features.zarr.machines.json", "index": tmp_path / "index.machines.json"}
+    note_mixed(tmp_path / "features.zarr", {"000001": "another processor"})
+    note_mixed(tmp_path / "index", {"a.flac": "another processor"})
+    assert verify(settings).damages == ()
+    for path in marks.values():
+        damage(path)
+    found = verify(settings, repair=True).damages
+    assert [(one.path, one.repaired, one.remake[0], one.remake[-1]) for one in found] == [
+        (path, False, stage, "--rebuild") for stage, path in marks.items()
+    ]
+    features(settings, rebuild=True)
+    assert [one.path for one in verify(settings).damages] == [marks["index"]]
+    assert not marks["features"].exists()
+    marks["index"].write_text('{"version": 9}')
+    assert [one.ours for one in verify(settings).damages] == [False]
 
 
 def test_what_was_taken_away_is_made_again(settings: Settings, tmp_path: Path) -> None:

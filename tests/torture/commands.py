@@ -33,7 +33,7 @@ CONFIG = ("--config", "p.yaml")
 IMPORTED_LATE = ("faiss", "matplotlib.pyplot", "pandas", "pedalboard", "pyarrow.parquet", "pyloudnorm")
 IMPORTED_LATE += ("torch.utils.tensorboard", "webdataset", "zarr")
 LIMIT_S = 300
-"""A command that takes longer hangs."""
+"""A command that takes longer hangs, unless an unbroken one took a good part of it on this machine."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,16 @@ def import_all() -> None:
 class Run:
     """A command in a process of its own."""
 
-    def __init__(self, work: Path, words: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
-        """prepare: what is done in the process before the command begins.
+    def __init__(
+        self, work: Path, words: Sequence[str], prepare: Callable[[], None] = lambda: None, limit_s: float = LIMIT_S
+    ) -> None:
+        """prepare: what is done in the process before the command begins. limit_s: of `wait`.
 
         Raises RuntimeError where this process has threads, with which a command could hang that hangs for nobody else.
         """
         if threads := threads_here():
             raise RuntimeError(f"threads are left here: {', '.join(threads)}; run it with OMP_NUM_THREADS=1")
-        self.words = tuple(words)
+        self.words, self._limit_s = tuple(words), limit_s
         self._log = work.parent / f"said-{time.monotonic_ns()}.txt"
         self.status: int | None = None
         sys.stdout.flush()
@@ -130,13 +132,15 @@ class Run:
             self.status = os.waitstatus_to_exitcode(status) if pid else None
         return self.status
 
-    def wait(self, limit_s: float = LIMIT_S) -> int:
+    def wait(self) -> int:
         """Its exit status. Raises TimeoutError where it hangs; it is killed then."""
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + self._limit_s
         while self.poll() is None:
             if time.monotonic() > deadline:
                 self.kill_group()
-                raise TimeoutError(f"{' '.join(self.words)}: still there after {limit_s:.0f} s: {self.said()[-500:]}")
+                raise TimeoutError(
+                    f"{' '.join(self.words)}: still there after {self._limit_s:.0f} s: {self.said()[-500:]}"
+                )
             time.sleep(0.01)
         return self.status or 0
 

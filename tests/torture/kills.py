@@ -25,11 +25,11 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["OMP_NUM_THREADS"] = "1"  # commands are forked from this process, which must stay without threads
 from torture.children import in_child
-from torture.commands import BY_NAME, STAGES, Run, Stage, import_all, write_inputs
+from torture.commands import BY_NAME, LIMIT_S, STAGES, Run, Stage, import_all, write_inputs
 from torture.journal import code_hash
 from torture.soak import Memory
 from torture.trials import KINDS, trial
-from torture.workplace import Outcome, Workplace
+from torture.workplace import TIMES, Outcome, Workplace
 from torture.writes import Writes
 
 from mixstyle.stages.common.descriptor_kernel import descriptor_kernel
@@ -65,7 +65,8 @@ def prepared(folder: Path, stages: tuple[Stage, ...], of: dict[str, str]) -> Wor
         took_s, written = dict[str, float](), dict[str, int]()
         for stage in stages:
             writes = Writes()
-            begun, run = time.monotonic(), Run(work, (stage.name, *stage.words), writes.watch(work))
+            begun = time.monotonic()
+            run = Run(work, (stage.name, *stage.words), writes.watch(work), TIMES * LIMIT_S)
             if run.wait() != 0:
                 raise SystemExit(f"{stage.name}, unbroken: {run.said()}")
             took_s[stage.name], written[stage.name] = round(time.monotonic() - begun, 2), writes.count

@@ -34,8 +34,12 @@ def locks_trial(place: Workplace, stage: Stage, draw: random.Random) -> Outcome:
     first = place.run(stage, prepare=without_locks)
     time.sleep(draw.uniform(0.0, place.took_s[stage.name] / 2))
     second = place.run(stage, prepare=without_locks)
-    first.wait()
-    second.wait()
+    try:
+        first.wait()
+        second.wait()
+    finally:
+        first.kill_group()
+        second.kill_group()
     problem = refused_well(first) or refused_well(second) or finish(place, stage, without_locks)
     met = f"the two ended with {first.poll()} and {second.poll()}"
     first.forget()

@@ -27,16 +27,19 @@ OF_A_STAGE = {
 
 
 def trial(place: Workplace, stages: tuple[Stage, ...], number: int, seed: int, kinds: tuple[str, ...]) -> Outcome:
-    """The trial of a number: the same one for the same seed, commands, kinds and code."""
+    """The trial of a number: the same one for the same seed, commands, kinds and code. One that hangs did not hold."""
     draw = random.Random(f"{seed} {number}")
     kind = draw.choices(kinds, [KINDS[name] for name in kinds])[0]
     stage = draw.choices(stages, [stage.weight for stage in stages])[0]
-    if kind == "damage":
-        known = sorted(name for name, (of, _) in STORED.items() if BY_NAME[of] in stages)
-        return damage_trial(place, draw.choice(known), draw.choice(HARM), draw)
-    if kind in ("full disk", "read-only"):
-        return disk_trial(place, stage, draw, kind == "read-only")
-    return OF_A_STAGE[kind](place, stage, draw)
+    try:
+        if kind == "damage":
+            known = sorted(name for name, (of, _) in STORED.items() if BY_NAME[of] in stages)
+            return damage_trial(place, draw.choice(known), draw.choice(HARM), draw)
+        if kind in ("full disk", "read-only"):
+            return disk_trial(place, stage, draw, kind == "read-only")
+        return OF_A_STAGE[kind](place, stage, draw)
+    except TimeoutError as error:
+        return Outcome(kind, stage.name, "", "hung", str(error))
 
 
 __all__ = ["KINDS", "STAGES", "Outcome", "Workplace", "trial"]

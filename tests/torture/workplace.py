@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torture.commands import Run, Stage, one_line_told
+from torture.commands import LIMIT_S, Run, Stage, one_line_told
 from torture.outcomes import differences
+
+TIMES = 10
+"""How much longer than an unbroken run a command may take, on a machine that does other work by then."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Workplace:
 
     def run(self, stage: Stage, *more: str, prepare: Callable[[], None] = lambda: None) -> Run:
         """Starts a stage's command."""
-        return Run(self.work, (stage.name, *stage.words, *more), prepare)
+        limit_s = max(LIMIT_S, TIMES * self.took_s.get(stage.name, 0.0))
+        return Run(self.work, (stage.name, *stage.words, *more), prepare, limit_s)
 
     def differ(self, stage: Stage) -> list[str]:
         """What of a stage's outputs is not as an unbroken run made it."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.song_index.nearest import NEAREST, RECALL_NEAREST, RECALL_SONGS, STATE
-from mixstyle.cache.song_index.place import LEFT_OUT, index_place
+from mixstyle.cache.song_index.place import LEFT_OUT, MACHINES, index_place
 from mixstyle.cache.storage.atomic import write_text
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import Place
@@ -20,6 +20,7 @@ from mixstyle.cache.storage.provenance import SETTINGS, guard, read_provenance
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import as_utf8, counted
+from mixstyle.stages.cluster.mixed import forget_mixed_at
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.common.progress import progress, remark, say
@@ -87,6 +88,8 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
             fitting_too=True,
         )
         settle(rebuild=rebuild)
+        if rebuild:
+            forget_mixed_at(place, MACHINES)
         if begun:
             place.keep(SETTINGS)
         elif not place.keep_first(SETTINGS):  # another machine began it at the same moment
