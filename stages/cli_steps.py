@@ -229,7 +229,7 @@ def features_command(
 
 
 def train_command(
-    batch_size: Annotated[int | None, typer.Option(help="Tracks in a batch.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Tracks in a batch; with a bank, groups of mixes.")] = None,
     num_epochs: Annotated[int | None, typer.Option(help="Epochs in all; more than before continues.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's learning rate.")] = None,
     temperature: Annotated[float | None, typer.Option(help="InfoNCE's temperature.")] = None,

@@ -13,11 +13,11 @@ from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share
-from mixstyle.stages.common.chosen_encoder import check_checkpoint, damage_helped
+from mixstyle.stages.common.chosen_encoder import check_checkpoint, checkpoint_hash, damage_helped
 from mixstyle.stages.common.limits import WEIGHT
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.model_card import model_card
-from mixstyle.stages.report.provenance import METRICS, checkpoint_hash
+from mixstyle.stages.report.provenance import METRICS
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remote_folders import report_folder, with_trained
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
+from helpers.source_text import texts_out_of_place, told
 
 FORBIDDEN = {"pipeline": {"cache", "stages"}, "cache": {"stages"}, "stages": set(), "api": set()}
 
@@ -29,30 +30,10 @@ def module_name(path: Path, root: Path = ROOT) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All statements but those under `if TYPE_CHECKING`, which no program runs."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.expr):
-            continue  # no statement lies below an expression
-        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
-            yield child
-            yield from _statements(child)
-
-
-@cache
-def _imports(source: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    return tuple(n for n in _statements(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom))
-
-
-def imports(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    """The import statements of a file, those inside functions too."""
-    return _imports(path.read_text())
-
-
 def imported(path: Path) -> set[str]:
     """Full names of the modules that a file imports."""
     names = set()
-    for node in imports(path):
+    for node in told(path).imports:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         else:
@@ -62,15 +43,14 @@ def imported(path: Path) -> set[str]:
 
 
 def breaches(path: Path, layer: str) -> list[str]:
-    """What a module imports although its layer may not; relative imports, which hide the layer, too.
+    """What a module imports or names although its layer may not; relative imports, which hide the layer, too.
 
     api/ is `mixstyle` itself and the modules beside that, so its names are asked for whole.
     """
     forbidden = tuple(f"mixstyle.{other}." for other in FORBIDDEN[layer])
     public = set() if layer == "api" else {module_name(path) for path in (ROOT / "api").rglob("*.py")}
-    return sorted(
-        name for name in imported(path) if name.startswith(".") or f"{name}.".startswith(forbidden) or name in public
-    )
+    names = imported(path) | told(path).named
+    return sorted(name for name in names if name.startswith(".") or f"{name}.".startswith(forbidden) or name in public)
 
 
 def cycle_in(graph: dict[str, set[str]]) -> list[str]:
@@ -97,7 +77,7 @@ def module_graph() -> dict[str, set[str]]:
     graph = {name: {other for other in imported(path) if other in files} - {name} for name, path in files.items()}
     # `from a.b import c` names both a.b and a.b.c: where c is a module, a.b itself is only the way there
     for name, path in files.items():
-        for node in imports(path):
+        for node in told(path).imports:
             if isinstance(node, ast.ImportFrom) and all(f"{node.module}.{a.name}" in files for a in node.names):
                 graph[name].discard(node.module or "")
     return graph
@@ -151,6 +131,10 @@ def test_a_forbidden_import_is_seen_three_folders_down(tmp_path: Path) -> None:
         assert breaches(deep, "api") == []
     deep.write_text("import mixstyle.stages.cli\n")
     assert breaches(deep, "stages") == []
+    for line in ("import_module('mixstyle.stages.cli')", "run([python, '-m', 'mixstyle.stages'])"):
+        deep.write_text(f"def later() -> None:\n    {line}\n")
+        assert breaches(deep, "cache"), line
+        assert breaches(deep, "stages") == []
 
 
 def test_modules_do_not_import_one_another_in_a_circle() -> None:
@@ -168,22 +152,14 @@ def test_packages_do_not_import_one_another_in_a_circle() -> None:
     assert cycle_in(graph) == []
 
 
-@cache
-def calls(path: Path) -> frozenset[str]:
-    """The last part of the names of all that a file calls: `self.encoder(x)` is encoder."""
-    found = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-    return frozenset(
-        f.attr if isinstance(f, ast.Attribute) else f.id for f in found if isinstance(f, ast.Attribute | ast.Name)
-    )
-
-
 def callers(names: set[str], root: Path = ROOT) -> set[str]:
     """The files that call one of the names."""
-    return {path.relative_to(root).as_posix() for path in sources(root) if calls(path) & names}
+    return {path.relative_to(root).as_posix() for path in sources(root) if told(path).calls & names}
 
 
 def test_clips_become_embeddings_in_one_place() -> None:
-    """By name: spectrograms come from what is called `mel`, and no encoder is asked without them."""
+    """By name: spectrograms come from what is called `mel`, and no encoder is asked without them. A name that a file
+    gives to either is followed."""
     asks = {"pipeline/encoder/embed_clips.py", "stages/train/step.py"}  # training has gradients and autocast
     assert callers({"mel"}) == asks | {"stages/train/mels.py"}  # which keeps them for training
     # it asks a list of encoders, each by that name
@@ -220,10 +196,18 @@ def test_commands_load_separators_in_one_place() -> None:
     assert callers({"load_separator"}) == {"stages/common/separators.py", *own}
 
 
-def test_a_second_path_would_be_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def own(loaded, stems, d):\n    return loaded.encoder(loaded.mel(stems), d)\n",
+        "def own(loaded, stems, d):\n    m, e = loaded.mel, loaded.encoder\n    return e(m(stems), d)\n",
+        "from a import encoder as e\nfrom a import mel as m\ndef own(s, d):\n    f = e\n    return f(m(s), d)\n",
+    ],
+)
+def test_a_second_path_would_be_seen(code: str, tmp_path: Path) -> None:
     path = tmp_path / "stages" / "songs" / "again.py"
     path.parent.mkdir(parents=True)
-    path.write_text("def own(loaded, stems, d):\n    return loaded.encoder(loaded.mel(stems), d)\n")
+    path.write_text(code)
     assert callers({"mel"}, tmp_path) == callers({"encoder"}, tmp_path) == {"stages/songs/again.py"}
 
 
@@ -256,6 +240,22 @@ def test_looking_begins_without_what_computes(name: str) -> None:
 def test_pipeline_holds_no_command_line() -> None:
     for path in (ROOT / "pipeline").rglob("*.py"):
         assert not imported(path) & {"typer", "rich", "argparse", "dvc"}, path.name
+
+
+FILES = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir", "unlink", "load", "load_file"}
+
+
+def test_pipeline_leaves_the_disk_alone_but_for_what_it_says() -> None:
+    """The separator's two files (weights by `torch_files`) and the SoundFont; the tuning asks Linux for its memory."""
+    own = {"core/torch_files", "separation/separator_checkpoint", "separation/tuning", "synth/renderer"}
+    found = {name for name in callers(FILES) if name.startswith("pipeline/")}
+    assert found == {f"pipeline/{name}.py" for name in own}
+
+
+def test_no_docstring_outlives_what_it_described() -> None:
+    assert texts_out_of_place(ast.parse('"""m"""\nimport a\n"""gone"""\nx = 1\n"""x"""\n')) == [3]
+    assert texts_out_of_place(ast.parse('def f():\n    """f"""\n    if a:\n        """gone"""\n')) == [4]
+    assert {path: told(path).lone_texts for path in sources() if told(path).lone_texts} == {}
 
 
 def test_every_folder_of_code_is_a_package_that_is_installed() -> None:

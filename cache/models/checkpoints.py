@@ -40,7 +40,8 @@ from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.core.torch_files import load_plain, why_unreadable
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
-from mixstyle.pipeline.encoder.mel import SPECTROGRAMS_VERSION, StemMel
+from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.encoder.versions import SPECTROGRAMS_VERSION
 
 VERSION = 1
 MIXED_FROM = "mixed_from"

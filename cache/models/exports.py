@@ -36,7 +36,7 @@ from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import GET_AGAIN, MixstyleError, one_line
 from mixstyle.pipeline.core.torch_files import not_weights
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
-from mixstyle.pipeline.encoder.mel import SPECTROGRAMS_VERSION
+from mixstyle.pipeline.encoder.versions import SPECTROGRAMS_VERSION
 
 SUFFIX = ".safetensors"
 VERSION = 1

@@ -139,11 +139,6 @@ class RemoteStemCache(StemCache):
             code=code,
         )
 
-    @property
-    def _fs(self) -> Any:
-        """The file system of this process."""
-        return self._store.fs
-
 
 class ClipFolder:
     """A folder of byte strings by key that holds about `limit_bytes` at most, those that were used last."""

@@ -15,10 +15,6 @@ from torch import Tensor, nn
 from mixstyle.pipeline.core.precision import exact_float32
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 
-SPECTROGRAMS_VERSION: int = 1
-"""Counts up when equal clips come out as other spectrograms: a change in `StemMel`, or in how clips are levelled
-before it (`levels.py`). Encoders and kept spectrograms of another version are not used."""
-
 FLOOR_POWER = 1e-9
 """Added to a mel's power before the logarithm: 90 dB below a full-scale sine, under the noise of 16-bit stems."""
 CENTER_DB = -50.0

@@ -141,8 +141,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             raise MixstyleError(f"{path}: not a checkpoint ({why})", code="damaged-file", hint=GET_AGAIN) from error
         why = why_unreadable(error, path)
         raise MixstyleError(
-            f"{path}: refused: the checkpoint would run code when loaded ({why}); convert it to .safetensors where you "
-            "trust it",
+            f"{path}: refused: the checkpoint would run code when loaded ({why}); if you trust it, convert it to "
+            ".safetensors",
             code="damaged-file",
         ) from error
     except UNREADABLE_BY_TORCH as error:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.remote_file import fetched_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
@@ -37,6 +38,11 @@ def check_checkpoint(path: Path, trained_dir: Path) -> None:
     if path.parent == trained_dir:
         raise MixstyleError(f"{path}: no such checkpoint", code="step-missing", remedy=("train",))
     raise MixstyleError(f"{path}: no such checkpoint", code="not-found")
+
+
+def checkpoint_hash(path: Path) -> str:
+    """What provenances keep of an encoder's file: the first 16 hex digits of its SHA-256."""
+    return sha256_file(path)[:16]
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """The profile's separator and encoder for `mixstyle doctor`: their files, what identifies them, whether they load."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.doctor.findings import Failure, Problem, Section, tried
 from mixstyle.stages.settings.profile import Settings
@@ -64,9 +64,8 @@ def _file_facts(where: Callable[[], Path]) -> dict[str, Any]:
     path = tried(where)
     if isinstance(path, Failure):
         return {"file": path}
-    return {"file": path, "size_bytes": tried(lambda: path.stat().st_size), "sha256": tried(lambda: _sha256(path))}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:SHORT]
+    return {
+        "file": path,
+        "size_bytes": tried(lambda: path.stat().st_size),
+        "sha256": tried(lambda: sha256_file(path)[:SHORT]),
+    }

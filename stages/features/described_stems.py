@@ -21,7 +21,7 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
     if not remote.complete:
         raise MixstyleError(
             f"train.stems_url={train.stems_url}: {len(remote.shards)} of {remote.n_shards} shards are there; "
-            "finish them where they are made, and copy the rest to it",
+            "finish them on the machine that makes them, and copy the others there too",
             code="remote",
         )
     return remote, _described(remote, settings, settings.features.features_path, "separate")

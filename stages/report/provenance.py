@@ -4,11 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.cache.storage.provenance import Provenance
 from mixstyle.cache.storage.remote_file import fetched_file
 from mixstyle.cache.storage.urls import url_of
-from mixstyle.stages.common.chosen_encoder import check_checkpoint
+from mixstyle.stages.common.chosen_encoder import check_checkpoint, checkpoint_hash
 from mixstyle.stages.settings.base import shaping
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remote_folders import with_trained
@@ -28,11 +27,6 @@ def provenance_of(settings: Settings, cache: "StemCache", store: "FeatureStore")
     check_checkpoint(path, settings.train.checkpoint_dir)
     inputs = {"checkpoint": checkpoint_hash(path), "stems": cache.fingerprint, "features": store.fingerprint}
     return Provenance("report", shaping(settings.report), made_from=inputs)
-
-
-def checkpoint_hash(path: Path) -> str:
-    """What a report's provenance tells of its checkpoint: 16 hex digits."""
-    return sha256_file(path)[:16]
 
 
 def with_reported(settings: Settings) -> Settings:

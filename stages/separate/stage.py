@@ -336,7 +336,7 @@ def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[Run
     )
     say(f"separate: {counted(summary.tracks_done, 'track', of=summary.tracks_planned)} done ({clips}), {failed}")
     if summary.tracks_noted:
-        say(f"separate: {summary.tracks_noted} of them break off or lack something at their end; the rest is used")
+        say(f"separate: files that hold less than their headers say: {summary.tracks_noted}; what they hold is used")
     say(f"separate: {counted(summary.shards, 'shard')}, {summary.disk_bytes / 1e6:.1f} MB on disk")
     if summary.shards_elsewhere:
         left = counted(summary.shards_elsewhere, "shard")

@@ -159,7 +159,7 @@ class TrainSettings:
     def _fits(self) -> "TrainSettings":
         if self.devices and self.processes not in (1, len(self.devices)):
             raise ContradictionError(
-                "processes", f"should be left out where train.devices names {len(self.devices)} devices"
+                "processes", f"should be left out, because train.devices names {len(self.devices)} devices"
             )
         if not of_one_kind(self.devices):
             raise ContradictionError("devices", "should all be of one kind")

@@ -20,6 +20,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.chain_head import group_parameters
 from mixstyle.pipeline.encoder.levels import gains_db, levelled_descriptors
 from mixstyle.pipeline.mixing.mix_chain import MixChain
+from mixstyle.pipeline.mixing.mix_grid import parse_group_path
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.train.data import Batch, Purpose, Request, by_slot, one_thread
 from mixstyle.stages.train.readers import Position
@@ -234,8 +235,8 @@ def contents_of(track: CachedTrack) -> list[int]:
     >>> contents_of(CachedTrack("", "chain/000002/1", "train", 9, 0, (1, 2), (0, 0)))
     [4, 5]
     """
-    kind, block, _ = track.path.split("/")
+    kind, block, _ = parse_group_path(track.path)
     clips = len(track.clips)
     if kind == OWN:
         return [-(track.index * clips + slot) - 1 for slot in range(clips)]
-    return [int(block) * clips + slot for slot in range(clips)]
+    return [block * clips + slot for slot in range(clips)]

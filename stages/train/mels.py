@@ -18,7 +18,8 @@ from mixstyle.cache.storage.locks import locked
 from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.encoder.distributed import world
 from mixstyle.pipeline.encoder.levels import gains_db, levelled
-from mixstyle.pipeline.encoder.mel import SPECTROGRAMS_VERSION, StemMel
+from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.encoder.versions import SPECTROGRAMS_VERSION
 from mixstyle.stages.common.progress import progress
 from mixstyle.stages.settings.train import TrainSettings
 

@@ -69,9 +69,10 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
     folder = training_folder(settings).folder
     for output in (folder, settings.train.log_dir):
         check_folder(output)
+    start = None
     if not folder.exists():  # what is refused leaves no folder behind, nor a lock in it
         check_objective(settings.train)
-        start_of(settings.train)
+        start = start_of(settings.train)
         open_inputs(settings)
     with as_rank(settings.train) as joined:
         if not joined and settings.train.process_count > 1:
@@ -85,8 +86,8 @@ def train(settings: Settings, rebuild: bool = False) -> TrainSummary:
         if world()[0] == 0:
             with locked(folder, "mixstyle train"):
                 drop_unfinished(folder)
-                return _Run(settings, rebuild).go()
-        return _Run(settings, rebuild=False).go()
+                return _Run(settings, rebuild, start).go()
+        return _Run(settings, False, start).go()
 
 
 class _Run(Training):

@@ -15,11 +15,10 @@ import torch
 from mixstyle.cache.models.checkpoints import LoadedEncoder, track_numbers
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.models.separator_records import SeparatorRecord
-from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.mel import StemMel
-from mixstyle.stages.common.chosen_encoder import chosen_checkpoints
+from mixstyle.stages.common.chosen_encoder import checkpoint_hash, chosen_checkpoints
 from mixstyle.stages.settings.base import plain
 from mixstyle.stages.settings.train import TrainSettings
 
@@ -31,7 +30,7 @@ _SETTINGS = {"skip": "descriptor_skip"}
 
 @dataclass(frozen=True)
 class Start:
-    """The encoder that a training starts from. sha256: of its file, 16 hex digits."""
+    """The encoder that a training starts from. sha256: of its file, the first 16 hex digits."""
 
     path: Path
     loaded: LoadedEncoder
@@ -79,21 +78,18 @@ def start_of(options: TrainSettings) -> Start | None:
     Raises MixstyleError where there is no such file, or it is no encoder.
     """
     path = start_file(options)
-    return None if path is None else Start(path, load_encoder(path), start_hash(path))
+    return None if path is None else Start(path, load_encoder(path), checkpoint_hash(path))
 
 
 def start_file(options: TrainSettings) -> Path | None:
-    """Its file on this machine. Raises MixstyleError where one behind a URL cannot be had."""
+    """Its file on this machine. Raises MixstyleError ("not-found") where there is none, and where one behind a URL
+    cannot be had."""
     if options.start_from is None:
         return None
-    return chosen_checkpoints([options.start_from], options.checkpoint_dir, options.stems_cache_dir)[0]
-
-
-def start_hash(path: Path) -> str:
-    """What a training's provenance tells of it: 16 hex digits. Raises MixstyleError ("not-found")."""
+    path = chosen_checkpoints([options.start_from], options.checkpoint_dir, options.stems_cache_dir)[0]
     if not path.is_file():
         raise MixstyleError(f"train.start_from: {path}: no such file", code="not-found")
-    return sha256_file(path)[:16]
+    return path
 
 
 def _said(settings: Iterable[tuple[str, object]]) -> str:

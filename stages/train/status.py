@@ -67,8 +67,9 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
 def _changed(settings: Settings, folder: Path, cache: "StemCache | None", store: "FeatureStore | None") -> list[str]:
     """What the training of a folder was made with and is otherwise now. Inputs that are not finished cannot be
     compared: they count as the same. Raises MixstyleError for a file that does not tell what it was made with."""
+    from mixstyle.stages.common.chosen_encoder import checkpoint_hash
     from mixstyle.stages.train.provenance import OTHER_INPUTS, RENAMED, START, provenance_of, unversioned
-    from mixstyle.stages.train.start import start_file, start_hash
+    from mixstyle.stages.train.start import start_file
 
     stored = read_provenance(folder / SETTINGS, RENAMED)
     inputs = {name: str(stored.made_from[name]) for name in OTHER_INPUTS if name != START and name in stored.made_from}
@@ -78,7 +79,7 @@ def _changed(settings: Settings, folder: Path, cache: "StemCache | None", store:
         inputs["features"] = store.fingerprint
     options = settings.train
     if start := start_file(options):
-        inputs[START] = start_hash(start)
+        inputs[START] = checkpoint_hash(start)
     return differences(stored, provenance_of(options, inputs), absent=unversioned(options), told=OTHER_INPUTS)
 
 

@@ -58,7 +58,7 @@ from mixstyle.stages.train.setup import (
     reader_of,
     shapes,
 )
-from mixstyle.stages.train.start import start_of
+from mixstyle.stages.train.start import Start, start_of
 
 SAME_RATE = 1e-6
 """Learning rates that differ by less, relative to the larger, are equal: a schedule gives the same number twice."""
@@ -70,9 +70,12 @@ def open_inputs(settings: Settings) -> tuple[StemCache, FeatureStore]:
 
 
 class Training:
-    """What a training reads, the network, and where it is. On each rank; the first one writes."""
+    """What a training reads, the network, and where it is. On each rank; the first one writes.
 
-    def __init__(self, settings: Settings, rebuild: bool) -> None:
+    start: the encoder that it starts from, if that was read already.
+    """
+
+    def __init__(self, settings: Settings, rebuild: bool, start: Start | None = None) -> None:
         self.settings, self.kept = settings, training_folder(settings)
         self.options = options = with_training_folder(settings, self.kept.folder).train
         check_objective(options)
@@ -85,7 +88,7 @@ class Training:
         self.made_from = {"stems": cache.fingerprint, "features": store.fingerprint}
         self.mel, config = shapes(options, len(store.names), cache)
         self.data, self.validation = self._datasets()
-        self.start = start = start_of(options)
+        self.start = start = start or start_of(options)
         if start is not None:
             self.made_from[START] = start.sha256
             self.encoder = start.network(config, self.mel, options.seed).to(self.device)

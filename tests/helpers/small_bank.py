@@ -18,6 +18,17 @@ from mixstyle.stages.settings.profile import Settings, load_settings
 
 MIXED_FROM = "00112233aabbccdd"
 """The fingerprint of the stems that it was mixed from."""
+ON_A_BANK = {
+    "objective": "chain-grid",
+    "batch_size": 4,
+    "clip_duration_s": 1.0,
+    "num_epochs": 1,
+    "steps_per_epoch": 2,
+    "input_lufs": -14.0,
+    "descriptor_skip": True,
+    "chain_weight": 0.5,
+}
+"""A training on it of two steps, as `train` has them."""
 
 
 def make_bank(

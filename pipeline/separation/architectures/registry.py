@@ -38,8 +38,8 @@ def architecture_of(content: Mapping[str, Any]) -> Architecture:
     found = next((each for each in known.values() if each.recognises(content["model"])), None)
     if found is None:
         raise MixstyleError(
-            f"`model` has the settings of no architecture that is known ({', '.join(known)}); where it is one of "
-            "them, say so in a line `architecture: NAME`",
+            f"the settings of `model` fit no known architecture ({', '.join(known)}); if it is one of these, add the "
+            "line `architecture: NAME`",
             code="bad-setting",
         )
     return found

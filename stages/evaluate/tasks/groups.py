@@ -12,7 +12,6 @@ from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.settings.evaluate import GroupedBy
 
-"""Of the stems, beside them."""
 LEAST_SHARE = 0.5
 """A way of grouping is taken where at least this share of the songs has others in its group."""
 

@@ -227,11 +227,14 @@ def _tell_of_other_stems(cached: CachedSongs | None, separator: Separator) -> No
     if cached is None:
         return
     if cached.separator != separator.fingerprint:
-        remark("describe: the cached songs' stems come from another separator than this song's: compare with care")
+        remark(
+            "describe: the stems of the cached songs come from another separator than this song's; differences in the "
+            "percentiles may come from that"
+        )
     if cached.cutting_version != CUTTING_VERSION:
         remark(
-            "describe: the cached songs' clips were cut by an older rule, also where songs begin and end: "
-            "compare with care"
+            "describe: the clips of the cached songs were cut by an older rule, which also takes the first and the last "
+            "seconds of a song; differences in the percentiles may come from that"
         )
 
 

@@ -11,6 +11,8 @@ from mixstyle.cache.models.model_facts import ModelFiles
 from mixstyle.cache.storage.provenance import Provenance, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS_VERSION
+from mixstyle.pipeline.encoder.versions import SPECTROGRAMS_VERSION
+from mixstyle.pipeline.separation.versions import INFERENCE_VERSION
 from mixstyle.stages.common.assets import shipped
 from mixstyle.stages.separate.rule_versions import SongRules
 from mixstyle.stages.settings.profile import Settings
@@ -61,7 +63,12 @@ def embedding_models(settings: Settings) -> ModelFiles | None:
     except MixstyleError:
         return None
     files = (encoder, shipped(chosen.separator_config), shipped(chosen.separator_checkpoint))
-    return ModelFiles.of("embedding", files, num_overlap=chosen.num_overlap)
+    versions = {
+        "descriptors_version": DESCRIPTORS_VERSION,
+        "inference_version": INFERENCE_VERSION,
+        "spectrograms_version": SPECTROGRAMS_VERSION,
+    }  # by which a model may be refused, or have another fingerprint
+    return ModelFiles.of("embedding", files, num_overlap=chosen.num_overlap, **versions)
 
 
 def keep_models(models: ModelFiles | None, fingerprint: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ from mixstyle.cache.models.checkpoints import (
 from mixstyle.cache.models.exports import load_encoder, save_export
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
-from mixstyle.pipeline.encoder.mel import SPECTROGRAMS_VERSION, StemMel
+from mixstyle.pipeline.encoder.mel import StemMel
+from mixstyle.pipeline.encoder.versions import SPECTROGRAMS_VERSION
 
 
 @pytest.mark.parametrize("name", ["encoder.safetensors", "encoder_1.safetensors"])

@@ -93,7 +93,7 @@ def test_what_was_read_is_not_asked_for_again(s3: str, tmp_path: Path, monkeypat
     first = remote.read_clip(clip)
     again = RemoteStemCache(s3, tmp_path / "kept", 1e9)
     asked: list[str] = []
-    monkeypatch.setattr(again._fs, "cat_file", lambda path, **_: asked.append(path))
+    monkeypatch.setattr(again._store.fs, "cat_file", lambda path, **_: asked.append(path))
     np.testing.assert_array_equal(again.read_clip(clip), first)
     assert not asked
 
@@ -101,7 +101,7 @@ def test_what_was_read_is_not_asked_for_again(s3: str, tmp_path: Path, monkeypat
 def test_a_server_that_stumbles_is_asked_again(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixstyle.cache.storage.remote_store.WAIT_S", 0.001)
     remote = RemoteStemCache(s3, tmp_path / "kept", 1e9)
-    read, left = remote._fs.cat_file, iter([OSError("reset"), TimeoutError("late")])
+    read, left = remote._store.fs.cat_file, iter([OSError("reset"), TimeoutError("late")])
 
     def stumbling(*arguments: object, **more: object) -> bytes:
         error = next(left, None)
@@ -109,7 +109,7 @@ def test_a_server_that_stumbles_is_asked_again(s3: str, tmp_path: Path, monkeypa
             raise error
         return read(*arguments, **more)
 
-    monkeypatch.setattr(remote._fs, "cat_file", stumbling)
+    monkeypatch.setattr(remote._store.fs, "cat_file", stumbling)
     assert remote.read_clip(remote.tracks[0].clips[0]).shape == (4, 2, round(CLIP_S * 44_100))
     left = iter([OSError("gone")] * 9)
     with pytest.raises(MixstyleError) as caught:

@@ -31,7 +31,7 @@ def expected(stems: Path, clip: CachedClip) -> np.ndarray:
 
 def damage_answers(remote: RemoteStemCache, monkeypatch: pytest.MonkeyPatch, how_many: int) -> list[str]:
     """Flips a bit in the next answers; the paths that were asked for."""
-    read, asked = remote._fs.cat_file, []
+    read, asked = remote._store.fs.cat_file, []
 
     def cat_file(path: str, **span: Any) -> bytes:
         asked.append(path)
@@ -40,7 +40,7 @@ def damage_answers(remote: RemoteStemCache, monkeypatch: pytest.MonkeyPatch, how
             data[len(data) // 2] ^= 8
         return bytes(data)
 
-    monkeypatch.setattr(remote._fs, "cat_file", cat_file)
+    monkeypatch.setattr(remote._store.fs, "cat_file", cat_file)
     return asked
 
 
@@ -82,7 +82,7 @@ def test_a_block_that_comes_damaged_costs_no_clip(stems: Path, tmp_path: Path, m
     remote = RemoteStemCache(f"file://{stems}", tmp_path / "kept", 1e9)
     track = remote.tracks[0]
     middle = track.clips[0].offset + track.clips[0].size // 2
-    read = remote._fs.cat_file
+    read = remote._store.fs.cat_file
 
     def cat_file(path: str, start: int, end: int) -> bytes:
         data = bytearray(read(path, start=start, end=end))
@@ -90,7 +90,7 @@ def test_a_block_that_comes_damaged_costs_no_clip(stems: Path, tmp_path: Path, m
             data[middle] ^= 8
         return bytes(data)
 
-    monkeypatch.setattr(remote._fs, "cat_file", cat_file)
+    monkeypatch.setattr(remote._store.fs, "cat_file", cat_file)
     ((_, flacs),) = stream_tracks(remote, [[track]])
     for clip in track.clips:
         np.testing.assert_array_equal(remote.decode(clip, flacs[clip.row]), expected(stems, clip))

@@ -13,8 +13,6 @@ from mixstyle.pipeline.descriptors.table import COLUMN
 from mixstyle.pipeline.matching.desk import Filter, Strip
 from mixstyle.stages.presentation.audible_differences import heard_differences, in_words, is_heard
 
-SAME = (Strip(),) * 4
-
 
 def values_of(stems: torch.Tensor) -> np.ndarray:
     return describe(stems[None])[0].numpy()

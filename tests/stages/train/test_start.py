@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small_bank import describe_bank, make_bank, training_settings
+from helpers.small_bank import ON_A_BANK, describe_bank, make_bank, training_settings
 
 from mixstyle.cache.feature_store.store import FeatureStore
-from mixstyle.cache.models.checkpoints import load_checkpoint
+from mixstyle.cache.models.checkpoints import LoadedEncoder, load_checkpoint
 from mixstyle.cache.models.exports import load_encoder, save_export
 from mixstyle.cache.models.separator_records import SeparatorRecord
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -16,21 +16,12 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.export import export
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.train import start as start_module
 from mixstyle.stages.train.stage import train
 from mixstyle.stages.train.start import start_of
 from mixstyle.stages.train.status import train_status
 
-GRID = {
-    "objective": "chain-grid",
-    "encoder_dim": 128,
-    "batch_size": 4,
-    "clip_duration_s": 1.0,
-    "num_epochs": 1,
-    "steps_per_epoch": 2,
-    "input_lufs": -14.0,
-    "descriptor_skip": True,
-    "chain_weight": 0.5,
-}
+GRID = {**ON_A_BANK, "encoder_dim": 128}
 
 
 def settings_of(shared: Path, name: str, **changes: object) -> Settings:
@@ -134,3 +125,18 @@ def test_shipped_is_the_shipped_encoder(shared: Path) -> None:
     start = start_of(settings_of(shared, "shipped", start_from="shipped").train)
     assert start is not None
     assert start.path == shipped_encoder()
+
+
+def test_a_training_reads_its_start_once(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read serves the check before there is a folder, and the training itself."""
+    read: list[Path] = []
+
+    def counted(path: Path) -> LoadedEncoder:
+        read.append(path)
+        return load_encoder(path)
+
+    monkeypatch.setattr(start_module, "load_encoder", counted)
+    start = shared / "first.safetensors"
+    for max_steps in (1, 2):
+        train(settings_of(shared, "once", start_from=str(start), max_steps=max_steps))
+        assert read == [start] * max_steps

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.numbers import numbers
-from helpers.small_bank import MIXED_FROM, describe_bank, make_bank, training_settings
+from helpers.small_bank import MIXED_FROM, ON_A_BANK, describe_bank, make_bank, training_settings
 from helpers.training import rows_of
 
 from mixstyle.cache.feature_store.store import FeatureStore
@@ -24,17 +24,7 @@ from mixstyle.stages.train.stage import train
 from mixstyle.stages.train.status import train_status
 from mixstyle.stages.train.step import Stepper
 
-GRID = {
-    "objective": "chain-grid",
-    "batch_size": 4,
-    "clip_duration_s": 1.0,
-    "num_epochs": 1,
-    "steps_per_epoch": 2,
-    "input_lufs": -14.0,
-    "descriptor_skip": True,
-    "channel_pairs": "mid-side",
-    "chain_weight": 0.5,
-}
+GRID = {**ON_A_BANK, "channel_pairs": "mid-side"}
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from mixstyle.cache.storage.provenance import SETTINGS, guard
 from mixstyle.pipeline.descriptors.table import SONG_VALUES_VERSION
 from mixstyle.stages.separate.rule_versions import SongRules, rules_of_index
 from mixstyle.stages.settings.profile import Settings, plain
+from mixstyle.stages.songs.embed import provenance
 from mixstyle.stages.songs.embed.provenance import index_provenance
 from mixstyle.stages.songs.embed.stage import embedder_of
 from mixstyle.stages.songs.index.indexed import known_song
@@ -153,6 +154,17 @@ def test_facts_that_are_damaged_count_as_not_there(
     assert changed is not None
     assert changed.facts() is None
     assert ModelFiles.of("encoder", [tmp_path / "none"]) is None
+
+
+@pytest.mark.parametrize("name", ["DESCRIPTORS_VERSION", "INFERENCE_VERSION", "SPECTROGRAMS_VERSION"])
+def test_facts_are_of_the_versions_that_may_refuse_a_model(
+    name: str, indexed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder of other spectrograms is refused when it is loaded, and so it has to be loaded."""
+    path = indexed.separate.data_path / "song 0.flac"
+    assert known_song(indexed, path) is not None
+    monkeypatch.setattr(provenance, name, getattr(provenance, name) + 1)
+    assert known_song(indexed, path) is None
 
 
 def test_an_index_of_before_goes_on_by_its_own_rule(indexed: Settings, tmp_path: Path) -> None:
