@@ -226,5 +226,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         allowed = ("https",) if urlsplit(req.full_url).scheme == "https" else ("http", "https")
         if urlsplit(newurl).scheme not in allowed:
-            raise MixstyleError(f"{req.full_url}: redirects to {newurl}; only {' and '.join(allowed)} are allowed there", code="remote")
+            raise MixstyleError(
+                f"{req.full_url}: redirects to {newurl}; allowed are {' and '.join(allowed)}", code="remote"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)

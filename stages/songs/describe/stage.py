@@ -233,8 +233,8 @@ def _tell_of_other_stems(cached: CachedSongs | None, separator: Separator) -> No
         )
     if cached.cutting_version != CUTTING_VERSION:
         remark(
-            "describe: the clips of the cached songs were cut by an older rule, which also takes the first and the last "
-            "seconds of a song; differences in the percentiles may come from that"
+            "describe: the clips of the cached songs were cut by an older rule, which also takes the first "
+            "and the last seconds of a song; differences in the percentiles may come from that"
         )
 
 
