@@ -129,14 +129,19 @@ def draw_block(settings: GridSettings, songs: Mapping[str, GridSongs], block: in
     splits = usable_splits(settings, songs)
     if not splits:
         raise ValueError(f"no split holds {settings.contents} songs with clips of {settings.clip_frames} frames")
-    kind = _kind_of(settings, block)
+    kind = block_kind(settings, block)
     split = _split_of(splits, songs, settings.seed, block)
     if kind == "own":
         return _own_groups(settings, songs[split], split, block)
     return _chain_groups(settings, songs[split], kind, split, block)
 
 
-def _kind_of(settings: GridSettings, block: int) -> Kind:
+def block_kind(settings: GridSettings, block: int) -> Kind:
+    """What a block is of: it follows from the settings alone.
+
+    >>> [block_kind(GridSettings(4, 6, 4, 100, own_share=0.5), block) for block in range(4)]
+    ['own', 'chain', 'own', 'chain']
+    """
     own, own_after = (_counted(settings.own_share, blocks) for blocks in (block, block + 1))
     if own_after > own:
         return "own"

@@ -15,6 +15,7 @@ from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
+from mixstyle.pipeline.mixing.mix_grid import block_kind
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import Separation, open_separation
 from mixstyle.stages.remix.grid import GridGroups
@@ -81,7 +82,7 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
     grid, frames = grid_settings(chosen), round(chosen.clip_s * SAMPLE_RATE)
     groups = chosen.blocks * chosen.chains_per_block
     clips = groups * chosen.contents
-    kinds: Counter[str] = Counter()
+    kinds = Counter(block_kind(grid, block) for block in range(chosen.blocks))
     a_clip = BYTES_A_CLIP_SECOND * chosen.clip_s
     first = separation.separators[0]
     chunks_a_clip = len(first.grid(frames).touching(0, frames))
@@ -89,7 +90,6 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
     expected_s = None
     if stems is not None:
         drawn = GridGroups(grid, stems)
-        kinds.update(drawn[block * chosen.chains_per_block].kind for block in range(chosen.blocks))
         chunk_s, mix_s, a_clip = _trial(drawn, stems, separation, frames)
     own, as_stems = (kinds[kind] * chosen.chains_per_block for kind in ("own", "stems"))
     separated = clips - (own + as_stems) * chosen.contents

@@ -293,7 +293,7 @@ def test_the_plan_tells_clips_disk_and_time(
     monkeypatch.undo()
     missing = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path / "none"))
     needs = dry_run(replace(missing, remix=replace(missing.remix, remix_dir=tmp_path / "empty")))
-    assert (needs.clips, needs.expected_s) == (24, None)
+    assert (needs.clips, needs.clips_separated, needs.own_groups, needs.expected_s) == (24, 18, 2, None)
     assert needs.disk_bytes == 24 * 0.5 * 280_000
 
 
