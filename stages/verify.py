@@ -134,7 +134,7 @@ def _tell(summary: VerifySummary, settings: Settings, repair: bool) -> None:
 
 
 def failure(summary: VerifySummary, repair: bool) -> MixstyleError | None:
-    """What ends the command where something is damaged and still there."""
+    """The error that ends the command if something is damaged and was not removed."""
     left = [damage for damage in summary.damages if not damage.repaired]
     if not left:
         return None

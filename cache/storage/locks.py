@@ -114,7 +114,7 @@ class ShardLocks:
         return is_guarded(self._file)
 
     def refusal(self) -> MixstyleError:
-        """What to raise where another process holds all that is wanted."""
+        """The error to raise if another process holds everything that is needed."""
         return MixstyleError(
             f"{self._path}: another `{self._what}` is writing it; wait for it or stop it", code="in-use"
         )

@@ -1,5 +1,4 @@
-"""Reads the two files that a separator is published as: MSST's YAML and a checkpoint. The one place in pipeline/
-that opens files, both only for reading and neither able to run code."""
+"""Reads the two files that a separator is published as: MSST's YAML and a checkpoint. Neither can run code."""
 
 import hashlib
 import pickle

@@ -64,7 +64,7 @@ def midi_bytes(part: Part, duration_s: float, volume: int = 127) -> bytes:
 def render_part(part: Part, duration_s: float) -> np.ndarray:
     """Renders one part, float32 [2, duration_s * 48000], dry, at the font's own level.
 
-    A part that would clip the renderer's 16 bits is rendered again at a quarter of the amplitude, at last
+    A part that would clip the renderer's 16 bits is rendered again at a quarter of the amplitude, then
     at a sixteenth, and scaled back. Raises MixstyleError where the renderer's rate is not 48 kHz.
     """
     frames = round(duration_s * RENDER_RATE)

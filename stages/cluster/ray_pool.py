@@ -283,10 +283,11 @@ def made_on(
     on_gpu: bool,
     threads: int,
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Makes parts on a cluster: each with its answer, as they come, but for those that other processes hold.
+    """Makes parts on a cluster, and yields each with its answer as soon as it is made. Parts that other processes are
+    making are left out.
 
-    name: of the command. request: gives what `actor.request_of` does, of an actor's device ("cuda" or "cpu") and its
-    threads. threads: of an actor; 0: of one without a GPU, as many as the smallest machine has CPUs. Raises
+    name: of the command. request: called with an actor's device ("cuda" or "cpu") and its threads; returns what
+    `actor.request_of` does. threads: of each actor; 0: as many as the smallest machine has CPUs (without a GPU). Raises
     MixstyleError as `Pool` and `cluster` do.
     """
 

@@ -1,5 +1,5 @@
-"""Checkpoints that a training should have beside the one that it goes on from: of a run that ended between two of its
-files, or that somebody removed. They are copied from those that are there."""
+"""Checkpoints that are missing beside the one that a training continues from: the run ended before it wrote them, or
+somebody removed them. They are copied from those that exist."""
 
 import math
 from collections.abc import Callable, Mapping

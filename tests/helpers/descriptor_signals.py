@@ -12,6 +12,15 @@ RATE = 44_100
 INDEX = {d.name: i for i, d in enumerate(DESCRIPTORS)}
 
 
+def phrases(seconds: float, channels: int, seed: int, rate: int = RATE) -> np.ndarray:
+    """Noise in phrases of very different levels, some below the gates: [channels, T] float32."""
+    rng = np.random.default_rng(seed)
+    samples = round(seconds * rate)
+    level_db = np.repeat(rng.uniform(-95, -5, int(seconds / 0.37) + 2), int(0.37 * rate))[:samples]
+    gains = 10 ** (rng.uniform(-20, 0, (channels, 1)) / 20)
+    return (rng.standard_normal((channels, samples)) * gains * 10 ** (level_db / 20)).astype(np.float32)
+
+
 def coloured(rng: np.random.Generator, samples: int, slope_db: float) -> np.ndarray:
     """Noise [samples] of unit mean square whose density falls by slope_db each octave above 20 Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))

@@ -190,7 +190,7 @@ def pairs_of_index(settings: Settings, embedder: Embedder) -> NDArray[np.float32
 def _embedded(
     embedder: Embedder, root: Path, wanted: list[str], files: dict[str, tuple[int, int]], workers: int
 ) -> Iterator[tuple[IndexedSong, str]]:
-    """Songs as the index has them, and what is to be noted of each, in their order."""
+    """The songs in their order, as the index stores them, each with its note."""
     made = embedder.songs([root / path for path in wanted], workers)
     for path, found in zip(wanted, made, strict=True):
         yield row_of_song(path, files[path], found), getattr(found, "note", "")

@@ -5,6 +5,7 @@ import pyloudnorm
 import pytest
 import scipy.signal
 import torch
+from helpers.descriptor_signals import RATE, phrases
 
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS, k_weighting_filters
 from mixstyle.pipeline.descriptors.loudness import (
@@ -17,17 +18,6 @@ from mixstyle.pipeline.descriptors.loudness import (
     k_weighted,
     step_power,
 )
-
-RATE = 44_100
-
-
-def phrases(seconds: float, channels: int, seed: int, rate: int = RATE) -> np.ndarray:
-    """Noise in phrases of very different levels, some below the gates: [channels, T] float32."""
-    rng = np.random.default_rng(seed)
-    samples = round(seconds * rate)
-    level_db = np.repeat(rng.uniform(-95, -5, int(seconds / 0.37) + 2), int(0.37 * rate))[:samples]
-    gains = 10 ** (rng.uniform(-20, 0, (channels, 1)) / 20)
-    return (rng.standard_normal((channels, samples)) * gains * 10 ** (level_db / 20)).astype(np.float32)
 
 
 def sine(level_dbfs: float, seconds: float, hz: float = 997.0) -> np.ndarray:

@@ -2,29 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers.pitch import autocorrelation_f0, cents, hz
 from scipy.signal import butter, sosfilt
 
 from mixstyle.pipeline.synth.compose import Part
 from mixstyle.pipeline.synth.instruments import RENDER_RATE, midi_bytes, render_part
 from mixstyle.pipeline.synth.music_theory import Note
-
-
-def hz(pitch: float) -> float:
-    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
-
-
-def cents(measured_hz: float, wanted_hz: float) -> float:
-    return 1200.0 * float(np.log2(measured_hz / wanted_hz))
-
-
-def autocorrelation_f0(audio: np.ndarray, rate: int, low_hz: float, high_hz: float) -> float:
-    """Pitch of a steady voiced stretch: the first high peak of the autocorrelation, refined by a parabola."""
-    spectrum = np.fft.rfft(audio * np.hanning(len(audio)), 2 * len(audio))
-    lags = np.fft.irfft(np.abs(spectrum) ** 2)[: len(audio)]
-    first, last = int(rate / high_hz), int(rate / low_hz)
-    peak = first + int(np.argmax(lags[first:last]))
-    left, middle, right = lags[peak - 1 : peak + 2]
-    return rate / (peak + 0.5 * (left - right) / (left - 2 * middle + right))
 
 
 def test_bass_notes_have_the_pitch_of_their_midi_numbers() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.pitch import autocorrelation_f0, cents, hz
 from scipy.linalg import solve_toeplitz
 from scipy.signal import butter, sosfilt
 
@@ -10,27 +11,9 @@ from mixstyle.pipeline.synth.music_theory import SungNote
 from mixstyle.pipeline.synth.voice import _BLOCK_S, FORMANTS_HZ, Voice, _filter, draw_voice, sing
 
 
-def hz(pitch: float) -> float:
-    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
-
-
-def cents(measured_hz: float, wanted_hz: float) -> float:
-    return 1200.0 * float(np.log2(measured_hz / wanted_hz))
-
-
 def plain_voice(sex: str = "male", vibrato_cents: float = 0.0) -> Voice:
     """A singer without scoops, breath or jitter, so that a measurement sees what was asked for."""
     return Voice(sex, 1.0, 0.75, 0.5, 1500.0, 0.001, 5.5, vibrato_cents, 0.05, 0.0, 0.5, 0.0, 0.001)
-
-
-def autocorrelation_f0(audio: np.ndarray, rate: int, low_hz: float, high_hz: float) -> float:
-    """Pitch of a steady voiced stretch: the first high peak of the autocorrelation, refined by a parabola."""
-    spectrum = np.fft.rfft(audio * np.hanning(len(audio)), 2 * len(audio))
-    lags = np.fft.irfft(np.abs(spectrum) ** 2)[: len(audio)]
-    first, last = int(rate / high_hz), int(rate / low_hz)
-    peak = first + int(np.argmax(lags[first:last]))
-    left, middle, right = lags[peak - 1 : peak + 2]
-    return rate / (peak + 0.5 * (left - right) / (left - 2 * middle + right))
 
 
 def lpc_formants(audio: np.ndarray, rate: int, order: int) -> list[float]:
