@@ -99,7 +99,7 @@ def test_a_folder_keeps_what_it_was_begun_with(
     write_songs(tmp_path / "music", 3)
     settings = profile(tmp_path, tmp_path / "music", batch_chunks=0, streams=0, threads=2)
     run = open_run(settings)
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "measuring" in told
     assert re.search(r"batches of \d+, \d threads? a stream \(.*1 stream x 2 threads, batch 1: \d", told)
     stored = json.loads((tmp_path / "stems" / "settings.json").read_text())["settings"]
@@ -113,10 +113,10 @@ def test_a_folder_keeps_what_it_was_begun_with(
     for kept in tunings_folder().iterdir():
         write_json(kept, {**read_json(kept), "threads_per_stream": 2, "batch_chunks": 16}, checksum=True)
     assert separate(settings).shards_made == 1
-    assert "measuring" not in capsys.readouterr().out
+    assert "measuring" not in capsys.readouterr().err
     assert make_shard(open_run(settings), 0) == first
     # a new folder takes what is kept, without measuring
     fresh = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path / "other"))
     streams = open_run(fresh).streams
     assert (streams.threads_per_stream, streams.batch_chunks) == (2, 16)
-    assert "measuring" not in capsys.readouterr().out
+    assert "measuring" not in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_remix_tells_of_it(with_small: tuple[Path, list[str]]) -> None:
     done = CliRunner().invoke(app, ["remix", *options, *chosen, "--device", "cpu"])
     assert done.exception is None
     assert (done.stderr.count("fetch-separator"), done.stdout.count("fetch-separator")) == (1, 0)
-    lines = done.stdout.splitlines()
+    lines = [*done.stderr.splitlines(), *done.stdout.splitlines()]
     assert any(line.startswith("remix: 1/1 groups") for line in lines)
     assert not any(line.startswith("separate:") for line in lines), "that is another command"
 
