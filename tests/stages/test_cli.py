@@ -66,6 +66,7 @@ def test_a_trained_encoder_is_evaluated_and_exported(tmp_path: Path) -> None:
     assert "chains: 10 -> 11" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_songs_are_embedded_indexed_searched_and_compared(tmp_path: Path) -> None:
     music = write_songs(tmp_path / "music", 3, seconds=SONG_S)
     embedding_profile(tmp_path, music)

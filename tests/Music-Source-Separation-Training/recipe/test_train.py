@@ -52,6 +52,7 @@ def run(data: Path, work: Path, **options: Any) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(work.iterdir())}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_equal_bytes(data: Path, tmp_path: Path) -> None:
     shares = (0.4, 0.3)  # of the 8 items about 3 rendered, 2 taught, 3 of both
     whole = run(data, tmp_path / "whole", shares=shares)

@@ -112,10 +112,10 @@ def test_what_is_chosen_loses_to_nothing_else() -> None:
     task = MixTask([stems], [[wanted]], *profiles, 1.0, (), FULL, None)
     closed = estimate(*profiles)
     shares = list[float]()
-    found = search_effects(task, closed, METRIC, seed=1, evaluations=16, told=shares.append)
+    found = search_effects(task, closed, METRIC, seed=1, evaluations=8, told=shares.append)
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert found == search_effects(task, closed, METRIC, seed=1, evaluations=16)
+    assert found == search_effects(task, closed, METRIC, seed=1, evaluations=8)
     assert found.distances[found.chosen] == min(found.distances.values())
     assert {NOTHING, CLOSED_FORM} < set(found.distances)
     assert found.distances[CLOSED_FORM] < found.distances[NOTHING]

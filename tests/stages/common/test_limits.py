@@ -3,11 +3,14 @@
 import ast
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import annotated_types
 import pytest
+import typer.main
+import typer.testing
 from helpers.paths import ROOT
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
@@ -143,6 +146,18 @@ def test_the_walk_finds_the_options_that_are_numbers() -> None:
     assert {("search", "-k"), ("browse", "--port"), ("separate", "--num-shards"), ("match", "--amount")} < set(OPTIONS)
 
 
+@pytest.fixture
+def _built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """typer builds all commands for each call, which takes most of the time of one that is refused."""
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: _command())
+
+
+@cache
+def _command() -> Any:
+    return typer.main.get_command(app)
+
+
+@pytest.mark.usefixtures("_built_once")
 @pytest.mark.parametrize(("name", "option"), [*OPTIONS, *AS_TEXT], ids=lambda text: text)
 def test_options_beyond_all_sense_are_refused(name: str, option: str, tmp_path: Path) -> None:
     for folder in ("0", "1"):

@@ -145,7 +145,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_stream_that_was_stopped_goes_on_exactly(shared: Path) -> None:
     chosen = {**STREAM, "num_epochs": 2, "validate_every": 9}
     train(settings_of(shared / "whole", **chosen, workers=2))
-    for stop in (3, 6, 0):  # in the middle of an epoch too; 8 steps in all
+    for stop in (6, 0):  # in the middle of the second epoch; 8 steps in all
         train(settings_of(shared / "broken", **chosen, max_steps=stop))
     one, other = weights(shared / "whole"), weights(shared / "broken")
     assert all(torch.equal(one[name], other[name]) for name in one)

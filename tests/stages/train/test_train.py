@@ -265,7 +265,7 @@ def test_a_best_model_of_the_last_epoch_is_made_again_of_the_final_one(shared: P
     assert differing <= {"training_seconds"}
 
 
-@pytest.mark.parametrize("there", [(BEST,), (BEST, "checkpoint_epoch_1.pt")])
+@pytest.mark.parametrize("there", [(BEST,), pytest.param((BEST, "checkpoint_epoch_1.pt"), marks=pytest.mark.slow)])
 def test_a_run_that_ended_between_two_files_of_an_epoch_ends_as_an_unbroken_one(
     shared: Path, there: tuple[str, ...]
 ) -> None:
@@ -302,7 +302,11 @@ def test_no_model_is_lost_to_a_training_that_cannot_go_on(shared: Path, unbroken
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x94\xff" * 40, b"step,train_loss,validation_loss\n1,2.x,\n"], ids=["no text", "no number"]
+    "data",
+    [
+        pytest.param(b"\x94\xff" * 40, id="no text"),
+        pytest.param(b"step,train_loss,validation_loss\n1,2.x,\n", id="no number", marks=pytest.mark.slow),
+    ],
 )
 def test_a_damaged_log_of_losses_is_told_and_can_be_deleted(shared: Path, unbroken: Path, data: bytes) -> None:
     folder = shared / f"losses-{len(data)}"
@@ -379,7 +383,10 @@ def test_a_run_needs_descriptors_and_tells_where_no_validation_judges(
     assert summary.best_loss == pytest.approx(np.mean([float(r["train_loss"]) for r in rows_of(tmp_path / "run")]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.slow)],
+)
 def test_ctrl_c_saves_and_the_run_goes_on(
     shared: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, number: int
 ) -> None:

@@ -119,8 +119,7 @@ def test_mixtures_of_several_lengths_do_not_mix(small: Callable[..., Separator],
 @pytest.mark.parametrize(
     ("num_overlap", "frames", "normalize"),
     [  # of a chunk of 16,384: little more than one, more than one and a half, and almost three
-        *((1, 18_600, False), (1, 48_301, True), (2, 18_600, True), (2, 26_001, False), (2, 48_301, False)),
-        *((4, 18_600, False), (4, 26_001, True), (4, 48_301, False)),
+        *((1, 18_600, False), (1, 48_301, True), (2, 26_001, False), (4, 18_600, True), (4, 48_301, False)),
     ],
 )
 def test_a_clip_equals_the_same_seconds_of_the_whole_track(
@@ -164,13 +163,13 @@ def test_fingerprint_tells_weights_and_settings_apart(tmp_path: Path) -> None:
     torch.save(state, same)
     save_file({k: v + (1e-6 if k.endswith("globalconv.bias") else 0) for k, v in state.items()}, other)
     config = DATA / "scnet_plain_b.yaml"
-    mine = load("scnet_plain_b").fingerprint
-    assert load_separator(config, same).fingerprint == mine
-    assert load_separator(config, other).fingerprint != mine
-    assert load("scnet_plain_b", num_overlap=4).fingerprint != mine
-    assert load("scnet_plain_b", num_overlap=4).fingerprint_at(load("scnet_plain_b").file.num_overlap) == mine
-    assert load("scnet_plain_b").fingerprint_at(4) == load("scnet_plain_b", num_overlap=4).fingerprint
-    assert (load_separator(config, same).name, load("scnet_plain_b").name) == ("same", "scnet_plain_b")
+    mine, four, equal = load("scnet_plain_b"), load("scnet_plain_b", num_overlap=4), load_separator(config, same)
+    assert equal.fingerprint == mine.fingerprint
+    assert load_separator(config, other).fingerprint != mine.fingerprint
+    assert four.fingerprint != mine.fingerprint
+    assert four.fingerprint_at(mine.file.num_overlap) == mine.fingerprint
+    assert mine.fingerprint_at(4) == four.fingerprint
+    assert (equal.name, mine.name) == ("same", "scnet_plain_b")
 
 
 class Evil:

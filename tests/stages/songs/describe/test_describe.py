@@ -97,11 +97,17 @@ def test_files_hold_every_value_and_equal_runs_equal_bytes(
 ) -> None:
     files = [settings.separate.data_path / f"song {i}.flac" for i in (0, 1)]
     written = []
-    for run in ("a", "b"):
+    for run, pages in (("a", "pages"), ("b", None)):
         out = tmp_path / run
-        songs = describe_songs(settings, files, None, out / "x.csv", out / "x.json", out / "pages", out / "pages")
+        drawn = out / pages if pages else None
+        songs = describe_songs(settings, files, None, out / "x.csv", out / "x.json", drawn, drawn)
         written.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")})
-    assert written[0] == written[1]
+    assert written[1] == {path: written[0][path] for path in written[1]}
+    assert {str(path) for path in written[1]} == {"x.csv", "x.json"}
+    describe_songs(settings, files[:1], None, None, None, tmp_path / "again.png", tmp_path / "again.html")
+    assert [(tmp_path / f"again.{ending}").read_bytes() for ending in ("png", "html")] == [
+        written[0][Path(f"pages/song 0.{ending}")] for ending in ("png", "html")
+    ]
     pages = {f"pages/song {i}.{ending}" for i in (0, 1) for ending in ("png", "html")}
     assert {str(path) for path in written[0]} == {"x.csv", "x.json", *pages}
     assert (tmp_path / "a" / "pages" / "song 0.png").read_bytes().startswith(b"\x89PNG")
