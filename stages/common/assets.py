@@ -1,9 +1,9 @@
 """Files that come with mixstyle: the small separator, the encoder, the profiles; found in a checkout and in a wheel."""
 
-import hashlib
 from importlib.resources import files
 from pathlib import Path
 
+from mixstyle.cache.storage.atomic import sha256_file
 from mixstyle.pipeline.core.errors import MixstyleError
 
 SEPARATOR_CONFIG = Path("Music-Source-Separation-Training/configs/scnet_tiny.yaml")
@@ -39,7 +39,7 @@ def check_shipped(path: Path | str) -> None:
     for separator, sha256 in SEPARATORS_SHA256.items():
         if not found.is_file() or found.name != separator.name or found.resolve() != shipped(separator).resolve():
             continue
-        if hashlib.sha256(found.read_bytes()).hexdigest() != sha256:
+        if sha256_file(found) != sha256:
             raise MixstyleError(
                 f"{found}: damaged: its bytes are not those that mixstyle ships; install mixstyle again",
                 code="damaged-file",
