@@ -39,6 +39,7 @@ from mixstyle.cache.storage.provenance import differences
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.synth.song import MIN_DURATION_S, render_song
 from mixstyle.stages.common.processes import leave_ctrl_c_to_parent, started_deaf_to_ctrl_c
 from mixstyle.stages.common.progress import progress, say
@@ -104,14 +105,14 @@ def demo_songs(
             (output_dir / folder).mkdir(parents=True, exist_ok=True)
         _write_listing(output_dir, settings, finished)
         kept = songs - len(todo)
-        if kept:
-            say(f"{kept} of {songs} songs are there already")
         jobs = [(output_dir, index, song_seed(seed, index), duration_s, stems) for index in todo]
         with progress("rendering songs", total=songs, unit="songs", done=kept) as bar:
             for entry in _render_all(jobs, min(workers, len(jobs))):
                 finished[entry["index"]] = entry
                 _write_listing(output_dir, settings, finished)
                 bar.advance(1)
+    earlier = f", {kept} of them from an earlier run" if kept else ""
+    say(f"demo-songs: {counted(songs, 'song')} of {duration_s:g} s in {output_dir}{earlier}")
     return DemoSongsSummary(output_dir, songs, len(todo), kept, float(duration_s))
 
 

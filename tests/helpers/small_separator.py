@@ -72,7 +72,7 @@ def write_songs(folder: Path, songs: int, seed: int = 0, seconds: float = 3.0) -
 
 def with_separator(settings: Settings, folder: Path, **changes: Any) -> Settings:
     """The settings with a separator of random weights, written to a folder, that takes one chunk at a time."""
-    config, checkpoint = write_separator(folder)
+    config, checkpoint = write_separator(folder, num_overlap=1)
     own = {"separator_config": config, "separator_checkpoint": checkpoint, "device": "cpu"}
     one = {"batch_chunks": 1, "streams": 1, "threads": 1}
     return dataclasses.replace(settings, separate=dataclasses.replace(settings.separate, **own, **one, **changes))
