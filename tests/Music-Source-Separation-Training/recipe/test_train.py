@@ -82,6 +82,7 @@ def test_the_three_kinds_of_items(data: Path) -> None:
     assert all(alone)
 
 
+@pytest.mark.slow
 def test_it_starts_from_weights_and_keeps_them_where_nothing_is_learnt(data: Path, tmp_path: Path) -> None:
     start = data / "separator" / "separator.safetensors"
     run(data, tmp_path, start_from=start, learning_rate_peak=0.0, steps=1)
