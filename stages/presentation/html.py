@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from html import escape
 from importlib.metadata import version
@@ -13,6 +14,17 @@ from pathlib import Path
 
 STYLE_FILE = "page.css"
 """The style that all pages share, beside this module."""
+
+_WRITTEN = '<time id="written"></time>'
+_TELL_WRITTEN = """<script>
+if (location.protocol === "file:") { // elsewhere, lastModified can be the time of the request
+  const at = new Date(document.lastModified), two = (n) => String(n).padStart(2, "0");
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  document.getElementById("written").textContent = `written on ${day}`;
+}
+</script>
+"""
+"""Fills in the day on which the file was written."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,8 @@ class Section:
 def page(title: str, lead: str, sections: Sequence[Section], links: Sequence[tuple[str, str]] = ()) -> str:
     """The whole document. All text is escaped here; figures are read from their files.
 
-    links: names and addresses of other pages, at the foot. No date is told: equal inputs give equal pages.
+    links: names and addresses of other pages, at the foot. Equal inputs give equal pages, so no date is written into
+    them: opened as a file, a page shows when its file was last written, and a server puts that date in.
     """
     body = "\n".join(_section(section) for section in sections)
     return (
@@ -65,13 +78,15 @@ def links_from(page: Path, others: Mapping[str, Path]) -> list[tuple[str, str]]:
     return [(name, Path(os.path.relpath(path.absolute(), folder)).as_posix()) for name, path in found.items()]
 
 
-def with_links_to(text: str, names: Sequence[str], home: str) -> str:
-    """A page as a server gives it: links to the pages of these names, others left out, and one to its own page."""
+def as_served(text: str, names: Sequence[str], home: str, written: date) -> str:
+    """A page as a server gives it: links to the pages of these names, others left out, and one to its own page; and
+    the day on which its file was written."""
 
     def told(found: re.Match[str]) -> str:
         return f'<a data-page="{found[1]}" href="{found[1]}">' if found[1] in names else '<a hidden href="#">'
 
     text = re.sub(r'<a data-page="(\w+)" href="[^"]*">', told, text)
+    text = text.replace(_WRITTEN, f"<time>written on {written.isoformat()}</time>").replace(_TELL_WRITTEN, "")
     return text.replace("</footer>", f' <a href="{home}">browse</a></footer>')
 
 
@@ -79,7 +94,7 @@ def _foot(links: Sequence[tuple[str, str]]) -> str:
     told = "".join(
         f' <a data-page="{escape(n)}" href="{escape(href, quote=True)}">{escape(n)}</a>' for n, href in links
     )
-    return f"<footer>mixstyle {version('mixstyle')}{told}</footer>\n"
+    return f"<footer>mixstyle {version('mixstyle')} {_WRITTEN}{told}</footer>\n{_TELL_WRITTEN}"
 
 
 @cache

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from werkzeug.wrappers import Request, Response
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
-from mixstyle.stages.presentation.html import with_links_to
+from mixstyle.stages.presentation.html import as_served
 from mixstyle.stages.songs.browse import views
 from mixstyle.stages.songs.browse.assets import asset
 from mixstyle.stages.songs.browse.dropped import SUFFIXES, Dropped, OtherTypeError, TooLargeError
@@ -144,9 +144,10 @@ class App:
         pages = self._about.pages
         try:
             text = pages[name].read_text(encoding="utf-8")
+            written = date.fromtimestamp(pages[name].stat().st_mtime)
         except OSError as error:  # removed since
             raise KeyError(name) from error
-        response = Response(with_links_to(text, list(pages), "/"), mimetype="text/html")
+        response = Response(as_served(text, list(pages), "/", written), mimetype="text/html")
         # these pages stand alone: their style is inside them, and their figures are data
         policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
         response.headers["Content-Security-Policy"] = policy

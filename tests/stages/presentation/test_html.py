@@ -1,10 +1,11 @@
 """Pages that stand alone: their links to one another, on the disk and as a server gives them."""
 
 import re
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 
-from mixstyle.stages.presentation.html import STYLE_FILE, Section, Table, links_from, page, with_links_to
+from mixstyle.stages.presentation.html import STYLE_FILE, Section, Table, as_served, links_from, page
 
 
 def hrefs(text: str) -> list[str]:
@@ -22,8 +23,12 @@ def test_a_page_links_to_the_pages_that_are_there(tmp_path: Path) -> None:
     assert [(own.parent / href).resolve() for _, href in links] == [other]
     text = page("a title", "", [], links)
     assert hrefs(text) == ["../a &amp; b/evaluation.html"]
-    assert hrefs(with_links_to(text, ["evaluation"], "/")) == ["evaluation", "/"]
-    assert hrefs(with_links_to(text, [], "/")) == ["#", "/"]
+    day = date(2026, 2, 3)
+    served = as_served(text, ["evaluation"], "/", day)
+    assert hrefs(served) == ["evaluation", "/"]
+    assert hrefs(as_served(text, [], "/", day)) == ["#", "/"]
+    assert "written on 2026-02-03" in served
+    assert "<script" not in served, "the server's policy forbids scripts inside a page"
 
 
 def test_tables_scroll_inside_their_box_by_keyboard_too() -> None:

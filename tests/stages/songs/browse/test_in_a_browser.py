@@ -1,9 +1,12 @@
 """The page of `browse` in a real browser: by mouse and by keyboard, wide and narrow."""
 
 import io
+import os
 import shutil
 import threading
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +16,7 @@ from helpers.page_client import PageClient
 from helpers.small_separator import RATE, song
 
 from mixstyle.stages.common.progress import Told
+from mixstyle.stages.presentation.html import page as document
 from mixstyle.stages.songs.browse.jobs import Job
 from mixstyle.stages.songs.browse.server import Server
 
@@ -290,4 +294,15 @@ def test_a_song_of_ones_own_is_dropped_matched_and_removed(browser: "Browser", p
     told(page, "#player-title", page_server.songs.names[0])
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("#alert").inner_text() == ""
+    page.close()
+
+
+def test_a_page_that_is_opened_as_a_file_tells_when_it_was_written(browser: "Browser", tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(document("a title", "", []))
+    noon = datetime(2026, 2, 3, 12).timestamp()
+    os.utime(path, (noon, noon))
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("footer").inner_text().endswith("written on 2026-02-03")
     page.close()
