@@ -12,6 +12,8 @@ from typing import IO
 
 LONGEST_S = 3 * 3600
 """Of what is decoded; a longer file is refused: 4 GB of samples are in the temporary folder then."""
+NOT_INSTALLED = "ffmpeg, which may read it, is not installed"
+"""Is in the reason of a track that only ffmpeg may read."""
 _BLOCK_BYTES = 1 << 20
 
 
@@ -38,7 +40,7 @@ def decoded(path: Path) -> IO[bytes]:
 def _decoded(path: Path, _size: int, _modified_ns: int) -> IO[bytes]:
     program = installed()
     if program is None:
-        raise NotDecodedError("ffmpeg, which may read it, is not installed")
+        raise NotDecodedError(NOT_INSTALLED)
     # a playlist in disguise may name places elsewhere: no protocol but that of files
     command = [
         program, "-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe",

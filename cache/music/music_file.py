@@ -38,6 +38,7 @@ from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
 from mixstyle.cache.music.mpeg_frames import count_frames, next_frame
 from mixstyle.cache.music.ogg_pages import is_chained_ogg
 from mixstyle.cache.music.tags import after_id3v2, before_last_tags
+from mixstyle.cache.music.transient_failures import BROKEN_LINK, CANNOT_BE_READ, DENIED, GONE
 from mixstyle.cache.music.wav_data import UNKNOWN, wav_data
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.samples import LOUDEST_SAMPLE
@@ -236,17 +237,17 @@ def _check(path: Path) -> None:
     except OSError as error:
         raise UnreadableMusic(_refusal(error, path)) from error
     except ValueError as error:  # a NUL in it, say; a list may hold anything
-        raise UnreadableMusic("no such file: no file can have this name") from error
+        raise UnreadableMusic(f"{GONE}: no file can have this name") from error
 
 
 def _refusal(error: OSError, path: Path) -> str:
     kinds = {
-        errno.ENOENT: "broken link: what it points to is gone" if path.is_symlink() else "no such file: it is gone",
-        errno.ELOOP: "broken link: it goes round in a circle",
-        errno.EACCES: "permission denied: this user may not read it",
-        errno.EPERM: "permission denied: this user may not read it",
+        errno.ENOENT: f"{BROKEN_LINK}: what it points to is gone" if path.is_symlink() else f"{GONE}: it is gone",
+        errno.ELOOP: f"{BROKEN_LINK}: it goes round in a circle",
+        errno.EACCES: f"{DENIED}: this user may not read it",
+        errno.EPERM: f"{DENIED}: this user may not read it",
     }
-    return kinds.get(error.errno or 0, f"cannot be read: {error.strerror}")
+    return kinds.get(error.errno or 0, f"{CANNOT_BE_READ}: {error.strerror}")
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ def _opened(path: Path) -> _Opened:
         except ffmpeg.NotDecodedError as failure:
             raise UnreadableMusic(f"{why}; {failure}") from error
     except OSError as error:
-        raise UnreadableMusic(f"cannot be read: {error.strerror or error}") from error
+        raise UnreadableMusic(f"{CANNOT_BE_READ}: {error.strerror or error}") from error
 
 
 def _by_ffmpeg(path: Path) -> _Opened:
@@ -304,7 +305,7 @@ def _by_ffmpeg(path: Path) -> _Opened:
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ffmpeg.NotDecodedError("ffmpeg finds no audio in it") from error
     except OSError as error:
-        raise UnreadableMusic(f"cannot be read: {error.strerror or error}") from error
+        raise UnreadableMusic(f"{CANNOT_BE_READ}: {error.strerror or error}") from error
 
 
 def _by_libsndfile(path: Path) -> _Opened:

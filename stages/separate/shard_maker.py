@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Generic
 
-from mixstyle.cache.music.transient_failures import is_transient
+from mixstyle.cache.music.transient_failures import is_gone, is_transient
 from mixstyle.cache.stem_store.failures import Failure, failures_of, write_failures
 from mixstyle.cache.stem_store.place import keep_shard, kept_shard, look_for
 from mixstyle.cache.stem_store.shards import ShardInfo, TrackRecord, sidecar_path
@@ -38,7 +38,7 @@ class ShardRun(Generic[Item]):
     command: the stage, for messages and the failure log. place: where the shards go. tracks: all of them, in order;
     tracks_per_shard of them make a shard. prepare: makes tracks ready, given the number of workers. separators: none
     where the stems exist already; all on one device. fingerprint: of the provenance. clip_s: seconds of a clip.
-    machine: its kind, where that is another than the folder's.
+    machine: its kind, where that is another than the folder's. root: of the tracks' paths, where they are music.
     """
 
     unit: ClassVar[str] = "tracks"
@@ -54,6 +54,7 @@ class ShardRun(Generic[Item]):
     workers: int
     clip_s: float
     machine: str = ""
+    root: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -121,19 +122,31 @@ def _again(number: int) -> str:
 
 
 def try_again(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> None:
-    """Has finished shards made once more in which decoders crashed: what killed them may be gone."""
+    """Has finished shards made once more with tracks that may be read now: what killed a decoder may be gone, ffmpeg
+    may be installed, a file that was locked away may be readable."""
     tracks = 0
     for number in share:
         shard = finished_shard(run, number)
-        crashed = sum(is_transient(track["reason"]) for track in shard.tracks) if shard else 0
-        if shard and crashed and shard.tries < MOST_TRIES and locks.take([number]):
+        failed = _readable_now(run, shard) if shard else 0
+        if failed and locks.take([number]):
             run.place.mark(_again(number))
             run.place.take_away(sidecar_path(run.folder, number).name)
             locks.give_back([number])
-            tracks += crashed
+            tracks += failed
     if tracks:
         again = counted(tracks, "track")
-        say(f"{run.command}: {again} whose decoder crashed, and the others of their shards, are made again")
+        say(f"{run.command}: {again} that could not be read before, and the others of their shards, are made again")
+
+
+def _readable_now(run: ShardRun[Item], shard: ShardInfo) -> int:
+    """How many of a shard's tracks failed for a reason that is gone, or may be; what may be is tried so often alone."""
+    may_be = shard.tries < MOST_TRIES
+    return sum(
+        (may_be and is_transient(track["reason"]))
+        or (run.root is not None and is_gone(track["reason"], run.root / track["path"]))
+        for track in shard.tracks
+        if track["reason"]
+    )
 
 
 def finished_shard(run: ShardRun[Item], number: int) -> ShardInfo | None:

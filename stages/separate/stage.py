@@ -249,6 +249,7 @@ def _open_run(
         workers=chosen.workers,
         clip_s=chosen.clip_s,
         machine=machine,
+        root=listing.root,
         settings=chosen,
         manifest=stored,
     )

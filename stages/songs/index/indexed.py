@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.music.content_hash import content_hash
-from mixstyle.cache.music.transient_failures import is_transient
+from mixstyle.cache.music.transient_failures import is_gone, is_transient
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.storage.provenance import SETTINGS, differences
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -79,7 +79,7 @@ def row_of(songs: SongIndex, root: Path, song: Path) -> IndexedSong | None:
     wanted = content_hash(song) if alike else ""
     for row in alike:
         path = root / row.path
-        if path.is_file() and is_kept(songs, row.path, _size_and_time(path)) and content_hash(path) == wanted:
+        if path.is_file() and is_kept(songs, root, row.path, _size_and_time(path)) and content_hash(path) == wanted:
             return row
     return None
 
@@ -95,14 +95,19 @@ def files_of(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def is_kept(songs: SongIndex, path: str, stat: tuple[int, int]) -> bool:
-    """Whether a file is in the index as it is now. stat: its size and time of change.
+def is_kept(songs: SongIndex, root: Path, path: str, stat: tuple[int, int]) -> bool:
+    """Whether a file of the music folder is in the index as it is now. stat: its size and time of change.
 
-    One that may have failed for the machine's sake is not: it is tried again.
+    One that may have failed for the machine's sake is not, nor one that can be read now: it is tried again.
     """
-    if path not in songs or is_transient(songs[path].reason):
+    if not is_as_indexed(songs, path, stat):
         return False
-    return (songs[path].bytes, songs[path].modified_ns) == stat
+    return not (is_transient(songs[path].reason) or is_gone(songs[path].reason, root / path))
+
+
+def is_as_indexed(songs: SongIndex, path: str, stat: tuple[int, int]) -> bool:
+    """Whether the index has a row of the file as it is now, be it one of a file that could not be used."""
+    return path in songs and (songs[path].bytes, songs[path].modified_ns) == stat
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
             settle(rebuild=False)
         keep_models(models, embedder.fingerprint)
         songs = SongIndex(here, lambda error: remark(f"index: {error.message}; its songs are embedded again"), place)
-        wanted = [path for path, stat in files.items() if not is_kept(songs, path, stat)]
+        wanted = [path for path, stat in files.items() if not is_kept(songs, root, path, stat)]
         remark(f"index: {counted(len(files), 'song')} in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")
         if ray is None:

@@ -105,12 +105,15 @@ def _now(settings: Settings, root: Path) -> Provenance:
 
 def _new(songs: "SongIndex", root: Path) -> str:
     """What is to do in the music folder, in words; empty where nothing is. Raises MixstyleError without music."""
-    from mixstyle.stages.songs.index.indexed import files_of, is_kept
+    from mixstyle.stages.songs.index.indexed import files_of, is_as_indexed, is_kept
 
     files = files_of(root)
     counts = {
         "new": sum(path not in songs for path in files),
-        "changed": sum(path in songs and not is_kept(songs, path, stat) for path, stat in files.items()),
+        "changed": sum(path in songs and not is_as_indexed(songs, path, stat) for path, stat in files.items()),
+        "that could not be read and now may be": sum(
+            is_as_indexed(songs, path, stat) and not is_kept(songs, root, path, stat) for path, stat in files.items()
+        ),
         "gone": sum(song.path not in files for song in (*songs.usable, *songs.failed)),
     }
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from helpers.failure_log import read_failures
 from helpers.small_separator import hashes, profile, write_songs
 
@@ -52,6 +53,29 @@ def test_a_track_that_kills_its_decoder_in_two_runs_is_left(tmp_path: Path, kill
     assert [failure.kind for failure in read_failures(tmp_path / "stems" / "failures.csv")] == ["the decoder crashed"]
     tries = [shard.tries for number in range(2) if (shard := read_shard(tmp_path / "stems", number))]
     assert sorted(tries) == [1, 2]
+
+
+def test_a_track_that_ffmpeg_alone_reads_is_made_once_ffmpeg_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    music = write_songs(tmp_path / "music", 4, seconds=2.0)
+    samples, rate = soundfile.read(music / "song 1.flac", dtype="float32")
+    soundfile.write(tmp_path / "decoded.au", samples, rate, subtype="FLOAT", endian="BIG")
+    (music / "song 1.flac").unlink()
+    (music / "song 1.m4a").write_bytes(b"....ftypM4A " + bytes(1_000))
+    settings = profile(tmp_path, music)
+    first = separate(settings)
+    assert (first.tracks_done, first.failures_by_reason) == (3, {"not music": 1})
+    assert separate(settings).shards_made == 0  # nothing is new
+    (programs / "ffmpeg").write_text(f"#!/bin/sh\nexec /bin/cat '{tmp_path / 'decoded.au'}'\n")
+    (programs / "ffmpeg").chmod(0o755)
+    second = separate(settings)
+    assert (second.tracks_done, second.tracks_failed, second.shards_made) == (4, 0, 1)
+    assert read_failures(tmp_path / "stems" / "failures.csv") == []
+    assert separate(settings).shards_made == 0
 
 
 @pytest.mark.parametrize("name", ["settings.json", "stems-000001.json", "plan.jsonl.gz"])

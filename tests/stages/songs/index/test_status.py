@@ -116,3 +116,26 @@ def test_an_index_of_no_songs_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(MixstyleError) as caught:
         index(chosen, tmp_path / "music")
     assert caught.value.code == "no-music"
+
+
+def test_a_song_that_ffmpeg_alone_reads_is_indexed_once_ffmpeg_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    settings = embedding_profile(tmp_path, write_songs(tmp_path / "music", SONGS, seconds=SONG_S))
+    music = tmp_path / "music"
+    soundfile.write(tmp_path / "decoded.au", song(9, SONG_S), RATE, subtype="FLOAT", endian="BIG")
+    (music / "a.m4a").write_bytes(b"....ftypM4A " + bytes(1_000))
+    (first,) = index(settings, music).failed
+    assert first.path == "a.m4a"
+    assert index_status(settings).state == "done"
+    (programs / "ffmpeg").write_text(f"#!/bin/sh\nexec /bin/cat '{tmp_path / 'decoded.au'}'\n")
+    (programs / "ffmpeg").chmod(0o755)
+    before = index_status(settings)
+    assert (before.state, before.run) == ("partly done", command(settings))
+    assert numbers(before.problems[-1]) == [1]
+    songs = index(settings, music)
+    assert (len(songs.usable), songs.failed) == (SONGS + 1, [])
+    assert index_status(settings).state == "done"
