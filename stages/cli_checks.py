@@ -46,18 +46,23 @@ def doctor_command(
     folder: Annotated[
         Path | None, typer.Option(help="A folder on the disk that is measured.", show_default="separate.stems_dir")
     ] = None,
+    store: Annotated[
+        str, typer.Option(metavar="URL", help="A store that is measured.", show_default="the profile's URLs")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Prints JSON.")] = False,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
-    """Prints what a bug report needs: machine, versions, devices, disk, models, and what is probably wrong.
+    """Prints what a bug report needs: machine, versions, devices, disk, stores, models, and what is probably wrong.
 
     Examples:
 
       mixstyle doctor
 
       mixstyle doctor --config cpu --folder /scratch --json
+
+      mixstyle doctor --store s3://bucket/stems
     """
     from mixstyle.stages.doctor.stage import doctor
 
-    doctor(lambda: settings_of(config, overrides), folder, json)
+    doctor(lambda: settings_of(config, overrides), folder, json, store)

@@ -52,12 +52,16 @@ def section_of(name: str, make: Callable[[], Section]) -> Section:
     return found if isinstance(found, Section) else Section(name, {name: found})
 
 
-def without_home(text: str, home: Path | None = None) -> str:
-    """The text with the home folder as `~`: its name is most often a person's.
+def public_text(text: str, home: Path | None = None) -> str:
+    """The text with the home folder as `~`, whose name is most often a person's, and without passwords in URLs.
 
-    >>> without_home("/home/anna/x, /home/annabel and /home/anna", Path("/home/anna"))
+    >>> public_text("/home/anna/x, /home/annabel and /home/anna", Path("/home/anna"))
     '~/x, /home/annabel and ~'
+    >>> public_text("https://anna:secret@host/stems?signature=secret: no answer", Path("/home/anna"))
+    'https://...@host/stems?... no answer'
     """
+    text = re.sub(r"(?<=://)[^/\s]+(?=@)", "...", text)
+    text = re.sub(r"(://[^\s?]*\?)\S+", r"\1...", text)
     place = home or tried(Path.home)
     if isinstance(place, Failure):  # a user whom the system does not know
         return text
@@ -67,45 +71,50 @@ def without_home(text: str, home: Path | None = None) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """Facts as JSON has them, without the home folder; a Failure as `{"error": why}`."""
+    """Facts as JSON has them, as public text; a Failure as `{"error": why}`."""
     if isinstance(value, Failure):
-        return {"error": without_home(value.why)}
+        return {"error": public_text(value.why)}
     if isinstance(value, Mapping):
-        return {str(name): as_json(item) for name, item in value.items()}
+        return {public_text(str(name)): as_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(item) for item in value]
-    return without_home(str(value)) if isinstance(value, str | Path) else value
+    return public_text(str(value)) if isinstance(value, str | Path) else value
 
 
 def as_text(section: Section) -> list[str]:
-    """A section as lines, without the home folder."""
+    """A section as lines of public text."""
     return [section.name, *(f"  {line}" for name, value in section.facts.items() for line in _lines(name, value))]
 
 
 def _lines(name: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         inner = (line for key, item in value.items() for line in _lines(key, item))
-        return [f"{name}:", *(f"  {line}" for line in inner)]
+        return [f"{public_text(name)}:", *(f"  {line}" for line in inner)]
     if isinstance(value, list) and len(value) > 1 and any(" " in str(item) for item in value):
         return [f"{name.replace('_', ' ')}:", *(f"  {_shown(item, str)}" for item in value)]
     if name.endswith("_bytes"):
         return [f"{name.removesuffix('_bytes').replace('_', ' ')}: {_shown(value, _gigabytes)}"]
     if name.endswith("_mb_per_s"):
         return [f"{name.removesuffix('_mb_per_s').replace('_', ' ')}: {_shown(value, '{:.0f} MB/s'.format)}"]
-    return [f"{name.replace('_', ' ')}: {_shown(value, str)}"]
+    if name.endswith("_ms"):
+        return [f"{name.removesuffix('_ms').replace('_', ' ')}: {_shown(value, '{:.1f} ms'.format)}"]
+    spoken = public_text(name) if "://" in name else name.replace("_", " ")
+    return [f"{spoken}: {_shown(value, str)}"]
 
 
 def _shown(value: Any, form: Callable[[Any], str]) -> str:
     if isinstance(value, Failure):
-        return f"not known ({without_home(value.why)})"
+        return f"not known ({public_text(value.why)})"
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return without_home(", ".join(map(str, value))) or "none"
-    return without_home(value if isinstance(value, str) else form(value))
+        return public_text(", ".join(map(str, value))) or "none"
+    return public_text(value if isinstance(value, str) else form(value))
 
 
 def _gigabytes(count: float) -> str:
+    if count < 1e6:
+        return f"{count / 1e3:.0f} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

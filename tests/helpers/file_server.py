@@ -69,27 +69,31 @@ class _Handler(BaseHTTPRequestHandler):
         if what.statuses:
             self.send_error(what.statuses.pop(0))
             return
-        start = self._start()
+        start, end = self._range()
         if start > len(what.data):
             self.send_error(416)
             return
-        self.send_response(206 if start else 200)
+        part = bool(start) or end < len(what.data)
+        self.send_response(206 if part else 200)
         if what.sized:
-            self.send_header("Content-Length", str(len(what.data) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(what.data) - 1}/{len(what.data)}")
+            self.send_header("Content-Length", str(end - start))
+        if part:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(what.data)}")
         if what.tag:
             self.send_header("ETag", what.tag)
         self.end_headers()
-        stop = start + what.cuts.pop(0) if what.cuts else len(what.data)
-        for place in range(start, min(stop, len(what.data)), 4096):
+        stop = min(start + what.cuts.pop(0), end) if what.cuts else end
+        for place in range(start, stop, 4096):
             self.wfile.write(what.data[place : min(place + 4096, stop)])
             time.sleep(what.block_s)
 
-    def _start(self) -> int:
+    def _range(self) -> tuple[int, int]:
+        """Where the bytes that are asked for start, and where they end."""
+        size = len(self.what.data)
         if not self.what.ranges or self.headers.get("If-Range", self.what.tag) != self.what.tag:
-            return 0
-        return int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+            return 0, size
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        return int(first), min(int(last) + 1, size) if last else size
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

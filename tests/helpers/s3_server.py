@@ -27,6 +27,7 @@ from mixstyle.cache.storage import remote_store
 BUCKET = "mixes"
 START_S = 60.0
 _FOR_TESTS = {"accessKey": "key", "secretKey": "secret"}
+_FOR_READERS = {"accessKey": "reader", "secretKey": "secret"}
 
 
 def program() -> str:
@@ -43,7 +44,8 @@ def served(folder: Path) -> Iterator[str]:
     weed = program()
     folder.mkdir(parents=True, exist_ok=True)
     identity = {"name": "tests", "credentials": [_FOR_TESTS], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    reader = {"name": "reader", "credentials": [_FOR_READERS], "actions": ["Read", "List"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity, reader]}))
     (folder / "data").mkdir()
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -74,11 +76,12 @@ def served(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def environment(address: str) -> dict[str, str]:
+def environment(address: str, only_read: bool = False) -> dict[str, str]:
     """What names the server to a client, and lets it in."""
+    key = _FOR_READERS if only_read else _FOR_TESTS
     return {
-        "AWS_ACCESS_KEY_ID": _FOR_TESTS["accessKey"],
-        "AWS_SECRET_ACCESS_KEY": _FOR_TESTS["secretKey"],
+        "AWS_ACCESS_KEY_ID": key["accessKey"],
+        "AWS_SECRET_ACCESS_KEY": key["secretKey"],
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": address,
         "AWS_MAX_ATTEMPTS": "1",  # what goes wrong is ours to try again, and without the client's seconds between tries
@@ -87,10 +90,10 @@ def environment(address: str) -> dict[str, str]:
 
 
 @contextmanager
-def reached(address: str) -> Iterator[pytest.MonkeyPatch]:
+def reached(address: str, only_read: bool = False) -> Iterator[pytest.MonkeyPatch]:
     """Has clients in this process reach the server at an address, until the end of the block."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(address).items():
+        for name, value in environment(address, only_read).items():
             patch.setenv(name, value)
         yield patch
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mixstyle.stages.doctor.findings import Failure, Section, as_json, as_text, section_of, tried, without_home
+from mixstyle.stages.doctor.findings import Failure, Section, as_json, as_text, public_text, section_of, tried
 
 
 def test_what_fails_is_a_fact_of_one_line() -> None:
@@ -24,16 +24,27 @@ def test_the_home_folder_is_told_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_pa
     text, data = as_text(Section("s", facts)), as_json(facts)
     assert data == {"file": "~/x", "words": ["~/y"], "deep": {"why": {"error": "~/z: gone"}}}
     assert "anna" not in "\n".join(text)
-    assert without_home(f"{home}bel/x") == f"{home}bel/x"
-    assert without_home("/etc", Path("/")) == "/etc"
+    assert public_text(f"{home}bel/x") == f"{home}bel/x"
+    assert public_text("/etc", Path("/")) == "/etc"
 
 
 def test_units_are_taken_from_the_names() -> None:
     facts = {"free_bytes": 2_500_000_000, "small_bytes": 64_000_000, "write_mb_per_s": 12.4, "locks_work": False}
+    facts |= {"tiny_bytes": 64_000, "round_trip_ms": 1.26}
     assert as_text(Section("disk", facts)) == [
         "disk",
         "  free: 2.5 GB",
         "  small: 64 MB",
         "  write: 12 MB/s",
         "  locks work: no",
+        "  tiny: 64 kB",
+        "  round trip: 1.3 ms",
     ]
+
+
+def test_passwords_of_urls_are_told_nowhere() -> None:
+    url = "https://anna:s3cret@host/stems?X-Amz-Signature=s3cret"
+    section = Section("store", {url: {"round_trip_ms": 1.0}, "why": Failure(f"{url}: no answer")})
+    for told in ("\n".join(as_text(section)), str(as_json(section.facts))):
+        assert "s3cret" not in told
+        assert told.count("@host/stems") == 2
