@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mixstyle.pipeline.encoder.mel import StemMel
     from mixstyle.pipeline.mixing.mix_chain import apply_remix, sample_remix
     from mixstyle.pipeline.separation.chunks import ClipRequest
-    from mixstyle.pipeline.separation.separator import Separator, load_separator
+    from mixstyle.pipeline.separation.separator import Separator
     from mixstyle.pipeline.synth.song import render_song
+    from mixstyle.stages.common.separators import load_separator
     from mixstyle.stages.songs.compare.comparison import Comparison
     from mixstyle.stages.songs.describe.song import DescribedSong
     from mixstyle.stages.songs.embed.embedder import EmbeddedSong, Embedder, load
@@ -42,9 +43,10 @@ _HOME = {
     "pipeline.encoder.mel": ("StemMel",),
     "pipeline.mixing.mix_chain": ("apply_remix", "sample_remix"),
     "pipeline.separation.chunks": ("ClipRequest",),
-    "pipeline.separation.separator": ("Separator", "load_separator"),
+    "pipeline.separation.separator": ("Separator",),
     "pipeline.synth.song": ("render_song",),
     "pipeline.core.stems": ("SAMPLE_RATE", "STEMS"),
+    "stages.common.separators": ("load_separator",),
     "stages.songs.compare.comparison": ("Comparison",),
     "stages.songs.describe.song": ("DescribedSong",),
     "stages.songs.embed.embedder": ("EmbeddedSong", "Embedder", "load"),

@@ -33,6 +33,7 @@ from mixstyle.cache.storage.remote_store import RemoteStore
 from mixstyle.cache.storage.urls import url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cluster.mixed import check_mixed, mixed_at
+from mixstyle.stages.common.assets import check_shipped, is_shipped, shipped
 from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.demo_songs.listing import is_whole, read_listing
 from mixstyle.stages.evaluate.embeddings import read_embeddings
@@ -63,7 +64,9 @@ class Check:
 
 
 def all_checks(settings: Settings) -> Iterator[Check]:
-    """Everything that the profile's commands stored, as far as it is there."""
+    """Everything that the profile's commands stored, as far as it is there, and the shipped separator that it names."""
+    if settings.separate.input != "stems":
+        yield from _shipped(settings.separate.separator_config, settings.separate.separator_checkpoint)
     yield from _demo_songs(settings.demo_songs.output_dir)
     yield from _clips(place_of_stage(settings, "separate"), "separate")
     yield from _clips(place_of_stage(settings, "remix"), "remix")
@@ -109,6 +112,12 @@ def _damaged(path: Path, what: str) -> MixstyleError:
 
 def _check_fetched(path: Path, cache_dir: Path) -> None:
     load_encoder(fetched_file(path, cache_dir))
+
+
+def _shipped(*paths: Path) -> Iterator[Check]:
+    for path in paths:
+        if is_shipped(path):
+            yield Check(shipped(path), functools.partial(check_shipped, path), (), is_hash=True)
 
 
 # Rendered songs

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,26 +85,28 @@ def _reads(stage: str, name: str) -> bool:
     return name in _COMPARED and stage not in _COMPARE_NOTHING
 
 
-_called: ContextVar[tuple[CalledWith, object] | None] = ContextVar("called", default=None)
+_called: tuple[CalledWith, object] | None = None
+"""Of this process: threads that decode or wait tell of commands too."""
 
 
 def begin(called: CalledWith, settings: object) -> None:
     """Notes what this run was called with, and the settings that followed from it."""
+    global _called
     begin_notes()
     if inherited := os.environ.get(ENVIRONMENT):
         called = CalledWith(**json.loads(inherited))
-    _called.set((called, settings))
+    _called = (called, settings)
 
 
 def called_environment() -> dict[str, str]:
     """What a process that goes on with this run's work needs to tell of the same options."""
-    found = _called.get()
+    found = _called
     return {ENVIRONMENT: json.dumps(asdict(found[0]))} if found else {}
 
 
 def completed(words: Sequence[str], settings: Any) -> str:
     """A command for a message of the run with these settings; without a command line, by the profile's name alone."""
-    found = _called.get()
+    found = _called
     if found is not None and found[1] is settings:
         return found[0].command(words)
     return shell_words(["mixstyle", *words, *(["--config", settings.profile] if settings.profile else [])])
@@ -113,13 +114,13 @@ def completed(words: Sequence[str], settings: Any) -> str:
 
 def called_settings() -> Any:
     """The settings that this run was called with; None before they are known."""
-    found = _called.get()
+    found = _called
     return found[1] if found is not None else None
 
 
 def told(error: MixstyleError) -> str:
     """An error's line for the user who gave the command."""
-    found = _called.get()
+    found = _called
     return error.told(found[0].command(error.remedy)) if found and error.remedy else str(error)
 
 
@@ -140,7 +141,7 @@ def helped_by(*command: str) -> Iterator[None]:
 
 def own_music(settings: Any) -> str:
     """The music folder that the profile names, where the command line named another one; else the settings' own."""
-    found = _called.get()
+    found = _called
     named = found[0].own_music if found is not None and found[1] is settings else ""
     return named or shown(settings.separate.data_path)
 

@@ -8,7 +8,8 @@ import torch
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
+from mixstyle.pipeline.separation import separator as separation
+from mixstyle.pipeline.separation.separator import Precision, Separator
 from mixstyle.pipeline.separation.separator_checkpoint import digest, read_state_dict
 from mixstyle.stages.common.assets import FIRST_SEPARATOR, SEPARATOR, check_shipped, shipped
 from mixstyle.stages.common.notes import note
@@ -39,6 +40,30 @@ class SeparatorSettings(Protocol):
     def num_overlap(self) -> int | None: ...
 
 
+def load_separator(
+    config_path: str | Path,
+    checkpoint_path: str | Path,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    *,
+    num_overlap: int | None = None,
+    batch_chunks: int = 1,
+) -> Separator:
+    """Loads a separator from MSST's YAML and a checkpoint (.ckpt, .pt, .th or .safetensors).
+
+    Its network is one of `architectures.registry`, and the YAML tells which. Those that mixstyle ships are compared
+    with what was shipped.
+
+    num_overlap: instead of the YAML's. batch_chunks: chunks that go through the network together.
+    Raises MixstyleError, naming the file, where the two do not fit or cannot be loaded.
+    """
+    for path in (config_path, checkpoint_path):
+        check_shipped(path)
+    return separation.load_separator(
+        config_path, checkpoint_path, device, precision, num_overlap=num_overlap, batch_chunks=batch_chunks
+    )
+
+
 def configured_separator(
     chosen: SeparatorSettings, device: torch.device, *, to_separate: bool = True, for_encoder: bool = False
 ) -> Separator | None:
@@ -51,7 +76,6 @@ def configured_separator(
     if chosen.input == "stems":
         return None
     check_separator(chosen.separator_checkpoint)
-    check_shipped(chosen.separator_checkpoint)
     separator = load_separator(
         shipped(chosen.separator_config),
         shipped(chosen.separator_checkpoint),

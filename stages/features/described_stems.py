@@ -6,6 +6,7 @@ from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.urls import without_file_scheme
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
@@ -53,7 +54,9 @@ def _described(cache: StemCache, settings: Settings, path: Path, made_by: str) -
     if damaged := store.damaged_shards():
         shard, why = next(iter(damaged.items()))
         others = len(damaged) - 1
-        told = f"shard {shard} of the descriptors and {others} other shards are" if others else f"shard {shard} is"
+        told = f"shard {shard} of the descriptors is"
+        if others:
+            told = f"shard {shard} of the descriptors and {counted(others, 'other shard')} are"
         raise MixstyleError(
             f"{store.name}: {told} damaged ({why}); to compute them again,",
             code="damaged-file",

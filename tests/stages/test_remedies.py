@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -395,3 +396,15 @@ def test_without_a_cuda_device_the_option_that_is_told_works(
         words = told.partition("; give ")[2].partition(" (")[0].split()
         assert words == [option, "cpu"]
         assert run(["mixstyle", "separate", "--plan", *CONFIG, *words], monkeypatch, capsys)[0] == 0
+
+
+def test_threads_tell_the_same_commands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Songs are decoded in threads, which tell of cached stems that cannot be used."""
+    assert run(["mixstyle", "status", "--config", "my profile.yaml"], monkeypatch, capsys)[0] == 0
+    error = MixstyleError("damaged", code="damaged-file", remedy=("separate",))
+    with ThreadPoolExecutor(1) as threads:
+        told = threads.submit(commands.told, error).result()
+    assert told == commands.told(error)
+    assert shlex.split(told)[-4:] == ["mixstyle", "separate", "--config", "my profile.yaml"]

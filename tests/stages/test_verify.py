@@ -24,6 +24,7 @@ from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import Provenance, guard
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cluster.mixed import note_mixed
+from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.train.log import TrainLog
@@ -113,8 +114,8 @@ def test_all_that_is_stored_is_what_was_written(settings: Settings, tmp_path: Pa
     summary = verify(settings, repair=True)
     assert (summary.damages, failure(summary, repair=True)) == ((), None)
     # settings, manifest, two shards and failures; the descriptors; mels; settings and two checkpoints; npz; metrics;
-    # settings, part and search structure
-    assert summary.checked == 5 + 1 + 1 + 3 + 1 + 1 + 3
+    # settings, part and search structure; the shipped separator's two
+    assert summary.checked == 5 + 1 + 1 + 3 + 1 + 1 + 3 + 2
     after = digest(tmp_path)
     assert {name: after[name] for name in before} == before
 
@@ -306,3 +307,24 @@ def test_what_another_process_writes_is_not_taken_away(settings: Settings, tmp_p
         verify(settings, repair=True)
     assert caught.value.code == "in-use"
     assert (tmp_path / "stems" / "stems-000001.tar").exists()
+
+
+def test_the_shipped_separator_that_a_profile_names_is_compared(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {path: shipped(path).resolve() for path in (SEPARATOR_CONFIG, SEPARATOR)}
+    assert set(places) == {settings.separate.separator_config, settings.separate.separator_checkpoint}
+    monkeypatch.chdir(tmp_path)
+    for path, place in places.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(place.read_bytes())
+    assert verify(settings).damages == ()
+    for path in places:
+        whole = path.read_bytes()
+        flip(path)
+        summary = verify(settings, repair=True)
+        assert [(damage.path, damage.repaired) for damage in summary.damages] == [(path, False)]
+        error = failure(summary, repair=True)
+        assert error is not None
+        assert (error.code, error.remedy) == ("damaged-file", ())
+        path.write_bytes(whole)

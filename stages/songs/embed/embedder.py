@@ -28,12 +28,12 @@ from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.descriptors.table import SONG_VALUES_VERSION
 from mixstyle.pipeline.encoder.embed_clips import embed_clips, song_embedding
-from mixstyle.pipeline.separation.separator import Precision, Separator, load_separator
+from mixstyle.pipeline.separation.separator import Precision, Separator
 from mixstyle.pipeline.separation.separator_checkpoint import digest
-from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, check_shipped, shipped, shipped_encoder
+from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped, shipped_encoder
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress
-from mixstyle.stages.common.separators import other_separator
+from mixstyle.stages.common.separators import load_separator, other_separator
 from mixstyle.stages.separate.rule_versions import PRESENT, SongRules
 from mixstyle.stages.settings.refusals import build
 from mixstyle.stages.settings.separate import SeparateSettings
@@ -298,7 +298,6 @@ def load(
     if not isinstance(separator, Separator):
         config, weights = separator or (shipped(SEPARATOR_CONFIG), shipped(SEPARATOR))
         changed |= {"separator_config": config, "separator_checkpoint": weights} if separator else {}
-        check_shipped(weights)
         separator = load_separator(config, weights, on, precision)
     for name, value in changed.items():
         if value != _AS_COMMANDS.get(name):

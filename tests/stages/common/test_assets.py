@@ -1,5 +1,6 @@
 """What comes with mixstyle: found from anywhere, whole, and saying what it is."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from helpers.small_separator import song
 import mixstyle
 from mixstyle.cache.models.exports import load_export
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.stages.common import assets
 from mixstyle.stages.common.assets import (
     FIRST_SEPARATOR,
     SEPARATOR,
     SEPARATOR_CONFIG,
     check_shipped,
+    is_shipped,
     shipped,
     shipped_encoder,
 )
@@ -37,6 +40,13 @@ def test_it_is_found_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.M
     assert found.embedding.norm().item() == pytest.approx(1, abs=2e-6)
 
 
+def refused(load: Callable[[], object], path: Path) -> str:
+    with pytest.raises(MixstyleError) as caught:
+        load()
+    assert str(caught.value).startswith(f"{path}: ")
+    return caught.value.code
+
+
 @pytest.mark.parametrize("separator", [SEPARATOR, FIRST_SEPARATOR])
 def test_a_shipped_separator_whose_bytes_have_changed_is_told_as_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: Path
@@ -50,18 +60,57 @@ def test_a_shipped_separator_whose_bytes_have_changed_is_told_as_damaged(
         separator.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
         for path in (separator, tmp_path / separator):
             chosen = SeparateSettings(separator_config=config, separator_checkpoint=path)
-            with pytest.raises(MixstyleError) as caught:
-                configured_separator(chosen, torch.device("cpu"))
-            assert caught.value.code == "damaged-file"
-            assert str(caught.value).startswith(f"{path}: ")
-            with pytest.raises(MixstyleError) as caught:
-                mixstyle.load(device="cpu", separator=(config, path))
-            assert caught.value.code == "damaged-file"
+            assert is_shipped(path)
+            for load in (
+                lambda chosen=chosen: configured_separator(chosen, torch.device("cpu")),
+                lambda path=path: mixstyle.load(device="cpu", separator=(config, path)),
+                lambda path=path: mixstyle.load_separator(config, path),
+            ):
+                assert refused(load, path) == "damaged-file"
     # a file of the user's own, whatever its name
     mine = tmp_path / "mine" / separator.name
     mine.parent.mkdir()
     mine.write_bytes(b"")
     check_shipped(mine)
+    assert not is_shipped(mine)
+
+
+def test_a_shipped_separator_is_one_where_it_is_installed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {}
+    for path in (SEPARATOR, SEPARATOR_CONFIG):
+        installed[path] = tmp_path / "mixstyle" / "separators" / Path(*path.parts[1:])
+        installed[path].parent.mkdir(parents=True, exist_ok=True)
+        installed[path].write_bytes(shipped(path).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(assets, "files", lambda package: tmp_path / package)
+    for path, place in installed.items():
+        for name in (path, place):
+            assert is_shipped(name)
+            check_shipped(name)
+        place.write_bytes(place.read_bytes()[:-1])
+        for name in (path, place):
+            assert refused(lambda name=name: check_shipped(name), place) == "damaged-file"
+
+
+def test_the_shipped_yaml_is_compared_but_for_its_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, weights = shipped(SEPARATOR_CONFIG).read_bytes(), shipped(SEPARATOR).resolve()
+    check_shipped(SEPARATOR_CONFIG)
+    monkeypatch.chdir(tmp_path)
+    SEPARATOR_CONFIG.parent.mkdir(parents=True)
+    SEPARATOR_CONFIG.write_bytes(text.replace(b"\n", b"\r\n"))
+    check_shipped(SEPARATOR_CONFIG)
+    changed = text.replace(b"num_overlap: 2", b"num_overlap: 4")
+    assert changed != text
+    SEPARATOR_CONFIG.write_bytes(changed)
+    chosen = SeparateSettings(separator_config=SEPARATOR_CONFIG, separator_checkpoint=weights)
+    for load in (
+        lambda: configured_separator(chosen, torch.device("cpu")),
+        lambda: mixstyle.load_separator(SEPARATOR_CONFIG, weights),
+    ):
+        assert refused(load, SEPARATOR_CONFIG) == "damaged-file"
+    # a user's own, in a folder of theirs
+    (tmp_path / "mine.yaml").write_bytes(changed)
+    assert mixstyle.load_separator(tmp_path / "mine.yaml", weights).file.num_overlap == 4
 
 
 def test_the_encoder_says_what_it_is() -> None:
