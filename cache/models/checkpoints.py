@@ -7,8 +7,9 @@ A `.pt` file that `torch.load(weights_only=True)` reads: a dict of `version`, `e
 `mixed_from`, where it was trained on one), `trained_on` (int64 [N], the
 tracks' ids as numbers: `track_numbers`), `training_seconds`, and since `train.reader` `reader`: for each process where
 its stream of shards is (`mixstyle.stages.train.readers.Position`), empty where clips are read one by one; and
-later `separators`: those whose stems it was trained on (`mixstyle.cache.models.separator_records`), and
-`spectrograms_version` (of `mixstyle.pipeline.encoder.mel`; 1 where it is not stored). What is
+later `separators`: those whose stems it was trained on (`mixstyle.cache.models.separator_records`),
+`spectrograms_version` (of `mixstyle.pipeline.encoder.mel`; 1 where it is not stored), and `made_with`, the fingerprint
+of the training's provenance, by which a lost `settings.json` is written again. What is
 random in a step is a function of seed and step, and so is the learning rate; bf16 needs no scaling of losses: no
 state of generators, scheduler or scaler is needed to go on exactly.
 
@@ -48,6 +49,8 @@ MIXED_FROM = "mixed_from"
 """In `made_from` of an encoder that was trained on a bank: the fingerprint of the stems that this was mixed from."""
 SPECTROGRAMS = "spectrograms_version"
 """The key of a file's `SPECTROGRAMS_VERSION`; files of earlier versions, which lack it, have version 1."""
+MADE_WITH = "made_with"
+"""The key of the fingerprint of what a checkpoint's weights follow from."""
 _TO_GO_ON = ("encoder", "optimizer", "step", "epoch", "best_loss", "training_seconds")
 """What going on with a training needs of a checkpoint."""
 LATEST, BEST, FINAL = "latest.pt", "best_model.pt", "final_model.pt"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mixstyle.cache.models.checkpoints import checkpoints_in
+from mixstyle.cache.models.checkpoints import MADE_WITH, checkpoints_in, newest_checkpoint
 from mixstyle.cache.models.separator_records import separators_of_stems
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance
@@ -53,6 +53,13 @@ def provenance_of(options: TrainSettings, made_from: dict[str, str]) -> Provenan
     return Provenance(
         "train", chosen, made_from={**made_from, "effect_versions": _drawn(options, chain_versions(effect_versions()))}
     )
+
+
+def is_made_with(folder: Path, fingerprint: str) -> bool:
+    """Whether the checkpoint that a training goes on from says that it was made with this provenance: of a folder whose
+    file that tells is lost or damaged."""
+    newest, _ = newest_checkpoint(folder)
+    return newest is not None and newest[1].get(MADE_WITH) == fingerprint
 
 
 def separators_of(cache: StemCache, settings: Settings) -> list[dict[str, Any]]:

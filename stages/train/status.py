@@ -28,7 +28,7 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     folder = kept.folder
     if not folder.is_dir():
         return nothing
-    from mixstyle.cache.models.checkpoints import BEST, FINAL, newest_checkpoint
+    from mixstyle.cache.models.checkpoints import BEST, FINAL, MADE_WITH, newest_checkpoint
     from mixstyle.stages.train.missing import best_again
     from mixstyle.stages.train.provenance import REBUILD, cannot_go_on, reads_bank
 
@@ -49,7 +49,8 @@ def train_status(settings: Settings, cache: "StemCache | None", store: "FeatureS
     try:
         changed = _changed(settings, folder, cache, store)
     except MixstyleError as error:
-        return StageStatus("train", "damaged", done, (*problems, told(error)), "mixstyle train --rebuild")
+        again = "" if content.get(MADE_WITH) else " --rebuild"  # the checkpoint may tell the same
+        return StageStatus("train", "damaged", done, (*problems, told(error)), f"mixstyle train{again}")
     if changed:
         problems.append(f"trained with other settings or inputs: {'; '.join(changed)}")
         return StageStatus("train", "stale", done, tuple(problems), "mixstyle train --rebuild")

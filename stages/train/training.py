@@ -4,7 +4,7 @@ What is saved follows from the steps that are done: a run that ended between two
 """
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import (
+    MADE_WITH,
     MIXED_FROM,
     checkpoints_in,
     describe_encoder,
@@ -42,6 +43,7 @@ from mixstyle.stages.train.provenance import (
     RENAMED,
     START,
     cannot_go_on,
+    is_made_with,
     provenance_of,
     reads_bank,
     separators_of,
@@ -180,6 +182,7 @@ class Training:
             "chain_head": self.head.state_dict() if self.head is not None else None,
             "settings": plain(self.settings),
             "made_from": self.made_from | self._mixed_from,
+            MADE_WITH: provenance_of(self.options, self.made_from).fingerprint,
             "separators": self._separators,
             "trained_on": self._trained_on,
             "epoch": self.epoch,
@@ -297,6 +300,7 @@ class Training:
             renamed=RENAMED,
             absent=absent,
             told=OTHER_INPUTS,
+            vouched=partial(is_made_with, folder),
             fitting_too=True,
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.digests import digest
 from helpers.killed import run_until
 from helpers.numbers import numbers
 from helpers.small_cache import make_cache
@@ -335,6 +336,26 @@ def test_changed_settings_are_named(shared: Path, unbroken: Path) -> None:
     assert (caught.value.code, caught.value.remedy) == ("stale", ("train", "--rebuild"))
     assert "train.temperature: 0.1 -> 0.2" in str(caught.value)
     assert (unbroken / "ckpt" / "final_model.pt").is_file()
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"settings": {', None])
+def test_checkpoints_tell_what_they_were_made_with_where_the_settings_are_lost(
+    shared: Path, unbroken: Path, damage: bytes | None
+) -> None:
+    folder = shared / f"lost {damage}"
+    shutil.copytree(unbroken / "ckpt", folder / "ckpt")
+    stored, whole = folder / "ckpt" / "settings.json", (unbroken / "ckpt" / "settings.json").read_bytes()
+    before = digest(unbroken / "ckpt")
+    if damage is None:
+        stored.unlink()
+    else:
+        stored.write_bytes(damage)
+    with pytest.raises(MixstyleError) as caught:
+        train(settings_of(folder, temperature=0.2))
+    assert (caught.value.code, caught.value.remedy) == ("stale", ("train", "--rebuild"))
+    train(settings_of(folder))
+    assert stored.read_bytes() == whole
+    assert digest(folder / "ckpt") == before
 
 
 def test_a_loss_that_is_not_finite_stops_and_is_written_down(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
