@@ -7,11 +7,15 @@ what was written. Servers that stumble are asked again, which is harmless: an an
 there.
 """
 
+import asyncio
 import hashlib
 import os
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +31,12 @@ _ASKED_AT_ONCE = 8
 BLOCK_BYTES = 16 << 20
 """What is asked for, or sent, at once of a large object."""
 _KEYS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "created", "updated")
+CLOSE_S = 10.0
+"""What closing connections may take: fsspec itself gives up after a second, and aiohttp then tells of open ones."""
+_open: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _inherited: list[Any] = []
 """File systems of a process before it forked: thrown away here, they would close what is the other process's."""
+os.register_at_fork(after_in_child=lambda: _inherited.extend(_open))
 _NO_KEYS = ("Credentials", "credentials")
 
 
@@ -55,7 +63,6 @@ class RemoteStore:
     def fs(self) -> Any:
         """The file system, one for each process: threads and connections do not survive a fork."""
         if self._opened[0] != os.getpid():
-            _inherited.append(self._opened[1])
             self._opened = (os.getpid(), open_file_system(self.url))
         return self._opened[1]
 
@@ -238,12 +245,31 @@ def open_file_system(url: str) -> Any:
 
     try:
         # fsspec keeps one file system for equal arguments, with the endpoint that the environment named back then
-        return fsspec.core.url_to_fs(url, skip_instance_cache=True)[0]
+        opened = fsspec.core.url_to_fs(url, skip_instance_cache=True)[0]
     except ImportError as error:
         wanted = "mixstyle[s3]" if url.startswith(("s3:", "s3a:")) else "the package that it names"
         raise MixstyleError(f'{url}: {error}; run: pip install "{wanted}"', code="no-package") from error
     except ValueError as error:
         raise MixstyleError(f"{url}: {error}", code="bad-setting") from error
+    if hasattr(opened, "close_session"):  # what fsspec calls when a file system is thrown away, or the process ends
+        opened.close_session = _closing()
+    _open.add(opened)
+    return opened
+
+
+def _closing() -> Callable[..., None]:
+    """What closes the connections of a file system that this process opens, and waits until they are closed."""
+    process = os.getpid()
+
+    def close(loop: Any, session: Any, *_: Any) -> None:
+        if os.getpid() != process or loop is None or not loop.is_running():
+            return
+        closing = asyncio.run_coroutine_threadsafe(session.__aexit__(None, None, None), loop)
+        if threading.get_ident() != loop._thread_id:  # the loop's own thread cannot wait for itself
+            with suppress(Exception):
+                closing.result(CLOSE_S)
+
+    return close
 
 
 def _stored(entry: dict[str, Any]) -> Stored:
