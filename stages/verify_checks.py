@@ -15,7 +15,9 @@ from mixstyle.cache.mel_store import MelStore
 from mixstyle.cache.models.checkpoints import checkpoints_in, load_checkpoint
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.song_index.index import SongIndex, read_part
+from mixstyle.cache.song_index.left_out import left_out_csv
 from mixstyle.cache.song_index.nearest import NEAREST, STATE
+from mixstyle.cache.song_index.place import LEFT_OUT
 from mixstyle.cache.song_index.place import MACHINES as INDEX_MACHINES
 from mixstyle.cache.stem_store.failures import failures_csv, failures_of
 from mixstyle.cache.stem_store.manifest import MANIFEST, load_manifest
@@ -387,6 +389,9 @@ def _index(place: Place) -> Iterator[Check]:
     if (folder / NEAREST).is_file():
         repair = functools.partial(_remove, folder / STATE, folder / NEAREST)
         yield Check(folder / NEAREST, functools.partial(_check_nearest, folder), again, repair, lock)
+    if (folder / LEFT_OUT).is_file():
+        repair = functools.partial(place.take_away, LEFT_OUT)
+        yield Check(named(LEFT_OUT), functools.partial(_check_left_out, place), again, repair, lock)
 
 
 def _check_nearest(folder: Path) -> None:
@@ -396,3 +401,17 @@ def _check_nearest(folder: Path) -> None:
         return  # its part is named already
     if not songs.nearest_is_whole():
         raise _damaged(folder / NEAREST, "it does not hold the embeddings of the index")
+
+
+def _check_left_out(place: Place) -> None:
+    """The log follows from the parts. Of an index that is not finished, `index` writes it again anyway."""
+    folder = place.folder
+    try:
+        songs = SongIndex(folder)
+    except MixstyleError:
+        return  # its part is named already
+    made_here = (folder / NEAREST).is_file() or not place.is_remote
+    if made_here and not songs.nearest_is_whole():
+        return
+    if (folder / LEFT_OUT).read_bytes() != left_out_csv(songs.failed).encode():
+        raise _damaged(_named(place, LEFT_OUT), "it does not list the songs that were left out")

@@ -76,8 +76,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     guard(index / "settings.json", Provenance("index", {}, made_from={"music": "/music"}), rebuild=False)
     songs = SongIndex(index)
     songs.add([IndexedSong("a.flac", 1, 2, 3.0, np.eye(4, dtype=np.float32)[i], np.ones(2, np.float32)) for i in (0,)])
+    songs.add([IndexedSong("b.flac", 1, 2, 0.0, NOTHING, NOTHING, "silent")])
     songs.write_nearest()
+    (index / "failures.csv").write_bytes(b"path,reason\r\nb.flac,silent\r\n")
     return tmp_path
+
+
+NOTHING = np.empty(0, np.float32)
 
 
 def flip(path: Path) -> None:
@@ -106,6 +111,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "metrics": ("report/metrics.json", lambda path: path.write_bytes(path.read_bytes()[:-3])),
     "songs of an index": ("index/songs-00000000.parquet", lambda path: path.write_bytes(path.read_bytes()[:-9])),
     "the search structure": ("index/nearest.faiss", lambda path: path.write_bytes(path.read_bytes()[:-3])),
+    "songs that were left out": ("index/failures.csv", flip),
+    "songs that were left out, cut short": ("index/failures.csv", lambda path: path.write_bytes(b"path,reason\r\n")),
 }
 
 
@@ -114,8 +121,8 @@ def test_all_that_is_stored_is_what_was_written(settings: Settings, tmp_path: Pa
     summary = verify(settings, repair=True)
     assert (summary.damages, failure(summary, repair=True)) == ((), None)
     # settings, manifest, two shards and failures; the descriptors; mels; settings and two checkpoints; npz; metrics;
-    # settings, part and search structure; the shipped separator's two
-    assert summary.checked == 5 + 1 + 1 + 3 + 1 + 1 + 3 + 2
+    # settings, two parts, search structure and the songs that were left out; the shipped separator's two
+    assert summary.checked == 5 + 1 + 1 + 3 + 1 + 1 + 5 + 2
     after = digest(tmp_path)
     assert {name: after[name] for name in before} == before
 

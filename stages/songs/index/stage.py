@@ -1,8 +1,6 @@
 """`mixstyle index`: a folder of songs embedded into an index, what is new or has changed alone."""
 
-import csv
 import functools
-import io
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.left_out import left_out_csv
 from mixstyle.cache.song_index.nearest import NEAREST, RECALL_NEAREST, RECALL_SONGS, STATE
 from mixstyle.cache.song_index.place import LEFT_OUT, MACHINES, index_place
 from mixstyle.cache.storage.atomic import write_text
@@ -19,7 +18,7 @@ from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import SETTINGS, guard, read_provenance
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.text import as_utf8, counted
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.cluster.mixed import forget_mixed_at
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import ANY_FOLDER
@@ -215,12 +214,9 @@ def _add(songs: SongIndex, made: Iterable[tuple[IndexedSong, str]], count: int, 
 
 def _write_left_out(place: Place, failed: Sequence[IndexedSong]) -> None:
     """The songs that were left out, a row each; no file where there are none."""
-    if not failed:
+    text = left_out_csv(failed)
+    if not text:
         place.take_away(LEFT_OUT)
         return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["path", "reason"])
-    writer.writerows([as_utf8(song.path), as_utf8(song.reason)] for song in failed)
-    write_text(place.folder / LEFT_OUT, text.getvalue())
+    write_text(place.folder / LEFT_OUT, text)
     place.keep(LEFT_OUT)
