@@ -16,7 +16,12 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import printable
 from mixstyle.stages import cli_checks, cli_songs, cli_steps
 from mixstyle.stages.common.commands import called_settings, told
-from mixstyle.stages.common.exhausted_resources import exhaustion, folder_is_gone, raise_file_limit
+from mixstyle.stages.common.exhausted_resources import (
+    exhaustion,
+    folder_is_gone,
+    narrow_encoding,
+    raise_file_limit,
+)
 from mixstyle.stages.common.stopping import Stopping
 
 app = typer.Typer(
@@ -97,6 +102,11 @@ def main(run: Callable[[], Any] = app) -> None:
         except MixstyleError as error:
             if not stopping.number:  # else what broke on the way is no news
                 _print_error(told(_first_step(error)))
+            raise SystemExit(1) from None
+        except UnicodeEncodeError as error:
+            if (helps := narrow_encoding(error)) is None:
+                raise
+            _print_error(helps)
             raise SystemExit(1) from None
         except (OSError, MemoryError, RuntimeError) as error:
             if (ran_out := exhaustion(error)) is not None:

@@ -16,7 +16,7 @@ from mixstyle.cache.music.remote_music import Looking, opened, sizes_below
 from mixstyle.cache.storage.urls import shown, url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.core.text import printable
+from mixstyle.pipeline.core.text import as_utf8, printable
 
 STEM_SUFFIXES = (".wav", ".flac", ".mp3")
 EXTRA_STEMS = ("guitar", "piano")
@@ -258,9 +258,9 @@ def _song_folders(walk: _Walk) -> dict[str, int]:
 
 def _read_list(path: Path, kind: Literal["mixtures", "stems"], named_by: str) -> Listing:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MixstyleError(f"{named_by}{path}: cannot be read as UTF-8 text ({error})", code="bad-list") from error
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise MixstyleError(f"{named_by}{path}: cannot be read ({error.strerror})", code="bad-list") from error
     if path.suffix.lower() == ".csv":
         rows = csv_rows(text, f"{named_by}{path}")
     else:
@@ -270,15 +270,32 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"], named_by: str) ->
     artists: dict[str, str] = {}
     licences: dict[str, str] = {}
     for row in rows:
-        name = (row.get("path") or "").strip()
-        if not name:
+        written = (row.get("path") or "").strip()
+        if not written:
             continue
-        name = Path(name).as_posix()
+        name = Path(_as_file_name(written)).as_posix()
         sizes[name] = _size_of(root, name, kind)
+        columns = {column: (row.get(column) or "").strip() for column in ("artist", "licence", "license")}
+        other_encoding = [value for value in columns.values() if not _is_utf8(value)]
+        if not _is_utf8(written) and sizes[name] < 0:  # a file may have such a name
+            other_encoding.append(written)
+        if other_encoding:
+            why = f"cannot be read as UTF-8 text ({as_utf8(other_encoding[0])}); save it as UTF-8"
+            raise MixstyleError(f"{named_by}{path}: {why}", code="bad-list")
         for column, target in (("artist", artists), ("licence", licences), ("license", licences)):
-            if value := (row.get(column) or "").strip():
+            if value := columns[column]:
                 target[name] = value
     return Listing(root, sizes, artists, licences)
+
+
+def _as_file_name(written: str) -> str:
+    """The name of a file by the bytes that a list in UTF-8 has, in any locale."""
+    return os.fsdecode(written.encode("utf-8", "surrogateescape"))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether text that was read with `surrogateescape` is all UTF-8."""
+    return as_utf8(text) == text
 
 
 def _size_of(root: Path, name: str, kind: Literal["mixtures", "stems"]) -> int:
@@ -339,6 +356,6 @@ def _is_comment(line: str, root: Path) -> bool:
     if not name.startswith("#"):
         return False
     try:
-        return not (root / name).exists()
+        return not (root / _as_file_name(name)).exists()
     except OSError:  # longer than any name
         return True

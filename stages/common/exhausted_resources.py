@@ -6,6 +6,7 @@ Told in one line, with what helps. Libraries name some of it in words alone.
 import errno
 import os
 import resource
+import sys
 
 FILES_WANTED = 65_536
 """Open files that are asked for: loading processes and shards need more than the 256 or 1,024 of many systems."""
@@ -40,6 +41,17 @@ def exhaustion(error: BaseException) -> str | None:
     if number in _PROCESSES or any(said in words for said in _NO_THREADS):
         return "the system allows no more processes or threads (see ulimit -u); use fewer worker processes"
     return None
+
+
+def narrow_encoding(error: UnicodeEncodeError) -> str | None:
+    """What to say where a file's name has characters that the system's encoding of names has no bytes for; None for
+    other text."""
+    if error.encoding.replace("_", "-").lower() != sys.getfilesystemencoding() or error.encoding == "utf-8":
+        return None
+    return (
+        f"{error.object}: a name that the system's encoding of file names ({error.encoding}) has no bytes for; run the "
+        "command again after: export PYTHONUTF8=1"
+    )
 
 
 def folder_is_gone() -> str | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -36,7 +37,7 @@ def page_names(names: Sequence[str], suffix: str) -> list[str]:
     >>> page_names(["A - B/mixture.wav", "song.mp3", "song.flac"], ".png")
     ['A - B - mixture.png', 'song.png', 'song (2).png']
     """
-    stems = [printable(PurePosixPath(name).with_suffix("").as_posix()).replace("/", " - ") for name in names]
+    stems = [_for_a_file(PurePosixPath(name).with_suffix("").as_posix()).replace("/", " - ") for name in names]
     found: list[str] = []
     taken: set[str] = set()
     for stem in stems:
@@ -74,6 +75,12 @@ def _numbered(names: Sequence[str]) -> list[str]:
         seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return found
+
+
+def _for_a_file(name: str) -> str:
+    """The name as it is printed; what the system's encoding of file names has no bytes for, with backslashes."""
+    encoding = sys.getfilesystemencoding()
+    return printable(name).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _shortened(stem: str, suffix: str) -> str:

@@ -19,6 +19,7 @@ from mixstyle.stages.separate.tuned_streams import available_memory
 from mixstyle.stages.settings.profile import load_settings
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.settings.train import TrainSettings
+from mixstyle.stages.songs.names import page_names
 from mixstyle.stages.train.launcher import as_rank
 from mixstyle.stages.train.stage import train
 
@@ -74,6 +75,29 @@ def test_outputs_of_ascii_take_any_character(monkeypatch: pytest.MonkeyPatch) ->
         "stdout": rb"F\xfcr Elise \u2192 a.wav" + b"\n",
         "stderr": rb"mixstyle: error: F\xfcr Elise: \xff" + b"\n",
     }
+
+
+def test_pages_get_names_that_the_systems_encoding_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    assert page_names(["Für → Elise.mp3"], ".png") == [r"Für \u2192 Elise.png"]
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("ascii", 1), ("cp037", None)])
+def test_a_name_that_the_systems_encoding_has_not_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], encoding: str, status: int | None
+) -> None:
+    """encoding: of what fails. That of file names is ASCII."""
+
+    def run() -> None:
+        Path("Für → Elise.mp3".encode(encoding).decode()).stat()
+
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(SystemExit if status else UnicodeEncodeError) as ended:
+        cli.main(run)
+    if status:
+        assert getattr(ended.value, "code", None) == status
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Für → Elise.mp3" in line
 
 
 def test_a_profile_in_latin_1_is_told_and_one_with_a_byte_order_mark_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,28 @@ def test_a_list_has_a_line_for_each_line_feed_alone(tmp_path: Path) -> None:
     """Titles of videos hold separators that Unicode counts as ends of lines."""
     names = ["a\u2028b.wav", "c\x0cd.wav", "e\x85f.wav"]
     assert listed(tmp_path, "list.txt", "\r\n".join(names) + "\r\n") == names
+
+
+@pytest.mark.parametrize(("suffix", "head"), [(".txt", b""), (".csv", b"artist,path\nA,")])
+def test_a_name_that_is_no_utf8_is_a_file_of_that_name_or_a_list_in_another_encoding(
+    tmp_path: Path, suffix: str, head: bytes
+) -> None:
+    """As `find` writes them: the bytes of the names. In a list in Latin-1, no file has the bytes that stand there."""
+    name = b"caf\xe9.wav"
+    path = tmp_path / f"list{suffix}"
+    path.write_bytes(head + name + b"\n")
+    with pytest.raises(MixstyleError) as caught:
+        list_tracks(path, "mixtures")
+    assert (caught.value.code, r"caf\xe9.wav" in str(caught.value)) == ("bad-list", True)
+    Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(b"four")
+    assert dict(list_tracks(path, "mixtures").sizes) == {os.fsdecode(name): 4}
+
+
+def test_artists_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(b"artist,path\nBj\xf6rk,a.wav\n")
+    with pytest.raises(MixstyleError) as caught:
+        list_tracks(tmp_path / "list.csv", "mixtures")
+    assert caught.value.code == "bad-list"
 
 
 def test_a_name_that_no_file_can_have_is_a_track_that_is_not_there(tmp_path: Path) -> None:
