@@ -126,7 +126,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         )
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return bare_names(load_file(path))
         except SafetensorError as error:
             why = not_weights(path) or one_line(error)
             raise MixstyleError(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.paths import DATA
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -66,8 +67,10 @@ def test_numbers_of_an_older_numpy(tmp_path: Path, weights: dict[str, Tensor]) -
     "prefix", ["_orig_mod.", "model.", "module.", "module._orig_mod.", "_orig_mod.module.", "model._orig_mod."]
 )
 def test_names_that_wrappers_made_longer(tmp_path: Path, weights: dict[str, Tensor], prefix: str) -> None:
-    path = saved(tmp_path, {"state_dict": {prefix + name: value for name, value in weights.items()}})
-    assert digest(read_state_dict(path)) == digest(weights)
+    longer = {prefix + name: value for name, value in weights.items()}
+    save_file(longer, tmp_path / "model.safetensors")
+    for path in (saved(tmp_path, {"state_dict": longer}), tmp_path / "model.safetensors"):
+        assert digest(read_state_dict(path)) == digest(weights)
 
 
 def test_a_network_with_a_part_called_model_keeps_its_names(tmp_path: Path) -> None:
