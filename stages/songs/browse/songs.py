@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from mixstyle.cache.song_index.index import SongIndex, share_farther
 from mixstyle.pipeline.core.text import printable
 from mixstyle.pipeline.retrieval import principal_components
-from mixstyle.stages.songs.search.matches import Difference, reasons
+from mixstyle.stages.songs.search.matches import Difference, is_same_file, reasons
 
 NEAREST = 8
 MOST_ADDED = 12
@@ -87,7 +88,7 @@ class Songs:
         )
 
     def near(self, track: Track, k: int = NEAREST) -> list[Neighbour]:
-        """The k songs nearest to one, itself left out, nearest first."""
+        """The k songs nearest to one, nearest first; itself is left out, under other names (links) too."""
         return self.nearest(int(track.key), k) if track.key.isdecimal() else self._found(track, k, -1)
 
     def _nearest(self, song: int, k: int = NEAREST) -> list[Neighbour]:
@@ -95,8 +96,9 @@ class Songs:
 
     def _found(self, track: Track, k: int, without: int) -> list[Neighbour]:
         cosines = self.cosines(track)
-        order = [int(i) for i in np.argsort(-cosines, kind="stable") if i != without][:k]
-        return [self._neighbour(track, song, float(cosines[song])) for song in order]
+        nearest = (int(i) for i in np.argsort(-cosines, kind="stable") if i != without)
+        others = (i for i in nearest if without < 0 or not is_same_file(self._paths[i], track.path))
+        return [self._neighbour(track, song, float(cosines[song])) for song in islice(others, k)]
 
     def _neighbour(self, track: Track, song: int, cosine: float) -> Neighbour:
         why = reasons(track.values, self.descriptors[song], self.descriptors)

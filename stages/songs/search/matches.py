@@ -83,7 +83,7 @@ def matches(songs: SongIndex, query: Query, k: int, without: Path | None, root: 
     asked, kept = k + 1, list[tuple[IndexedSong, float]]()
     while len(kept) < k:
         nearest = songs.search(np.asarray(query.embedding), asked)
-        kept = [found for found in nearest if without is None or not _is_same_file(root / found[0].path, without)][:k]
+        kept = [found for found in nearest if without is None or not is_same_file(root / found[0].path, without)][:k]
         if len(nearest) < asked:
             break
         asked *= 2
@@ -97,7 +97,7 @@ def _stem_matches(songs: SongIndex, query: Query, k: int, without: Path | None, 
     having = stem_index(songs, stem, ("index", str(root), "--rebuild"))
     distances, nearness = having.distances(query.values), -having.pair_distances()[::-1]
     nearest = (int(place) for place in np.argsort(distances, kind="stable"))
-    others = (p for p in nearest if without is None or not _is_same_file(root / having.songs[p].path, without))
+    others = (p for p in nearest if without is None or not is_same_file(root / having.songs[p].path, without))
     columns, interquartile = stem_columns(stem), interquartile_ranges(having.values)
     return [
         Match(
@@ -111,7 +111,7 @@ def _stem_matches(songs: SongIndex, query: Query, k: int, without: Path | None, 
     ]
 
 
-def _is_same_file(path: Path, other: Path) -> bool:
+def is_same_file(path: Path, other: Path) -> bool:
     """Whether two paths lead to one file, by links too."""
     try:
         return path.samefile(other)

@@ -22,6 +22,7 @@ from mixstyle.cache.song_index.place import LEFT_OUT
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.common.songs_left_out import MOST_LINES
 from mixstyle.stages.settings.profile import Settings
+from mixstyle.stages.songs.browse.songs import Songs
 from mixstyle.stages.songs.describe.stage import describe_songs
 from mixstyle.stages.songs.embed.stage import embed, embedder_of
 from mixstyle.stages.songs.index.stage import index
@@ -140,9 +141,14 @@ def test_a_query_is_not_found_by_a_link_to_it(settings: Settings, tmp_path: Path
         (tmp_path / "links" / f"{place}.flac").symlink_to(tmp_path / f"{place}.flac")
     (tmp_path / "links" / "again.flac").symlink_to(tmp_path / "0.flac")
     linked = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "index"))
-    index(linked, tmp_path / "links")
+    os.link(tmp_path / "1.flac", tmp_path / "links" / "hard.flac")
+    found = index(linked, tmp_path / "links")
     for query in (tmp_path / "0.flac", tmp_path / "links" / "0.flac"):
-        assert {match.song.path for match in search(linked, query, 2)} == {"1.flac"}
+        assert {match.song.path for match in search(linked, query, 3)} == {"1.flac", "hard.flac"}
+    page = Songs(found, tmp_path / "links")
+    assert page.names == ["0.flac", "1.flac", "again.flac", "hard.flac"]
+    near = [{page.names[other.song] for other in page.near(page.track(song))} for song in range(4)]
+    assert near == 2 * [{"1.flac", "hard.flac"}, {"0.flac", "again.flac"}]
 
 
 def test_rows_of_before_that_are_not_finite_are_songs_without_an_embedding(settings: Settings, tmp_path: Path) -> None:
