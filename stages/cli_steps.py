@@ -395,6 +395,10 @@ def export_command(
         float | None,
         typer.Option(help="Length of the whitened descriptors; the trained part has length 1. For example 0.4.", min=0),
     ] = None,
+    part_s: Annotated[
+        float | None,
+        typer.Option(help="Longer clips are embedded in parts of about this many seconds; 0: whole.", min=0),
+    ] = None,
     config: Config = "demo",
     overrides: Set = None,
 ) -> None:
@@ -408,7 +412,7 @@ def export_command(
     """
     from mixstyle.stages.export import export
 
-    export(settings_of(config, overrides), output, checkpoint, half, card, descriptor_share)
+    export(settings_of(config, overrides), output, checkpoint, half, card, descriptor_share, part_s)
 
 
 def report_command(

@@ -12,9 +12,9 @@ from mixstyle.cache.storage.remote_file import fetched_file
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.encoder.encoder import with_descriptor_share
+from mixstyle.pipeline.encoder.encoder import with_descriptor_share, with_part_s
 from mixstyle.stages.common.chosen_encoder import check_checkpoint, checkpoint_hash, damage_helped
-from mixstyle.stages.common.limits import WEIGHT
+from mixstyle.stages.common.limits import CLIP_S, LEAST_CLIP_S, WEIGHT
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.model_card import model_card
 from mixstyle.stages.report.provenance import METRICS
@@ -29,14 +29,21 @@ def export(
     half: bool = False,
     words: Path | None = None,
     descriptor_share: float | None = None,
+    part_s: float | None = None,
 ) -> Path:
     """Writes the encoder of a checkpoint (None: the profile's best one) with its settings, statistics and model card.
 
     words: a Markdown file that the card ends with. descriptor_share: as `EncoderConfig` has it, in place of what the
-    encoder was trained with. Raises MixstyleError for files that are missing or wrong.
+    encoder was trained with. part_s: likewise; 0 embeds clips whole. Raises MixstyleError for files that are missing or
+    wrong.
     """
     if descriptor_share is not None and not 0 <= descriptor_share <= WEIGHT:
         raise MixstyleError(f"--descriptor-share {descriptor_share:g}: should be 0 to {WEIGHT:g}", code="bad-option")
+    if part_s and not LEAST_CLIP_S <= part_s <= CLIP_S:
+        raise MixstyleError(
+            f"--part-s {part_s:g}: should be 0 (clips are embedded whole) or {LEAST_CLIP_S:g} to {CLIP_S:g}",
+            code="bad-option",
+        )
     if output.suffix != SUFFIX:
         raise MixstyleError(f"{output}: should end in {SUFFIX}", code="bad-option")
     check_file(output)
@@ -51,6 +58,8 @@ def export(
             loaded = replace(loaded, encoder=with_descriptor_share(loaded.encoder, descriptor_share))
         except ValueError as error:
             raise MixstyleError(f"{source}: {error}", code="bad-option") from error
+    if part_s is not None:
+        loaded = replace(loaded, encoder=with_part_s(loaded.encoder, part_s or None))
     if words is not None and not words.is_file():
         raise not_there(words)
     try:

@@ -13,6 +13,7 @@ A band's parameters are under `bands.<i>`, of equal shapes in all bands: stacked
 dimension they are those of one grouped network.
 """
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -66,6 +67,9 @@ class EncoderConfig:
     """The loudness that clips are brought to before anything else (`mixstyle.pipeline.encoder.levels`); None: none."""
     pooling: Pooling = "mean"
     """What temporal attention gives of the frames: their weighted mean, or that and their standard deviation."""
+    part_s: float | None = None
+    """Seconds: longer clips are embedded in equal parts of about this length (`mixstyle.pipeline.encoder.embed_clips`);
+    None: as a whole."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.band_step <= self.band_mels <= self.n_mels:
@@ -85,6 +89,8 @@ class EncoderConfig:
             raise ValueError(f"descriptor_share={self.descriptor_share} should be 0 or more")
         if self.descriptor_share and not (self.skip and self.n_descriptors <= self.encoder_dim):
             raise ValueError("descriptor_share needs a descriptor skip, and no more descriptors than encoder_dim")
+        if self.part_s is not None and not self.part_s > 0:
+            raise ValueError(f"part_s={self.part_s} should be above 0")
         if self.pooling not in get_args(Pooling):
             raise ValueError(f"pooling={self.pooling!r} should be one of {', '.join(get_args(Pooling))}")
 
@@ -352,6 +358,13 @@ def with_descriptor_share(trained: Encoder, share: float) -> Encoder:
         known.pop("skip.columns", None)
     encoder.load_state_dict(known)
     return encoder.to(trained.descriptor_center.device).train(trained.training)
+
+
+def with_part_s(trained: Encoder, part_s: float | None) -> Encoder:
+    """The encoder with `part_s` as `EncoderConfig.part_s`, on which no weight depends; its weights are shared."""
+    encoder = copy.copy(trained)
+    encoder.config = replace(trained.config, part_s=part_s)
+    return encoder
 
 
 def untrained_like(trained: Encoder, seed: int = 0) -> Encoder:

@@ -30,6 +30,11 @@ def gains_db(descriptors: Tensor, target_lufs: float) -> Tensor:
     return torch.where(loudness > LOUDNESS_FLOOR_LUFS, gain, 0.0)
 
 
+def is_heard(descriptors: Tensor) -> Tensor:
+    """Whether clips with the descriptors [B, D] are not silent: bool [B]."""
+    return (descriptors[:, _LOUDNESS] > LOUDNESS_FLOOR_LUFS).any(1)
+
+
 def levelled(stems: Tensor, gains: Tensor) -> Tensor:
     """Stems [B, 4, 2, T] under gains in dB [B]."""
     return stems * (10 ** (gains / 20)).to(stems)[:, None, None, None]

@@ -42,8 +42,8 @@ def embed(
 ) -> Embeddings:
     """Embeds whole clips, in their order, with the descriptors that the store holds of them.
 
-    Clips are taken whole, also where the encoder was trained on shorter crops: attention pools any length, and the
-    descriptors in the store are those of whole clips. float32 throughout.
+    As everywhere in use, clips are embedded whole, or in parts with descriptors of their own if the encoder has
+    `part_s`. float32 throughout.
     """
     descriptors = store.rows([clip.row for clip in clips])
     encoders = (loaded.encoder, untrained_like(loaded.encoder).to(device))

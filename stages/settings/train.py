@@ -89,6 +89,9 @@ class TrainSettings:
     """Length of whitened descriptors that stay in the embedding as they are, beside its trained part of length 1."""
     input_lufs: Number | None = setting(None, unit="LUFS", ge=limits.LEAST_LUFS, le=0, shapes_output=True)
     """The loudness that every clip is brought to before it is encoded, in training and in use; null: none."""
+    part_s: Number | None = setting(None, ge=limits.LEAST_CLIP_S, le=limits.CLIP_S, shapes_output=True)
+    """In use, longer clips are embedded in equal parts of about this length; the mean of the parts counts. Best as long
+    as the clips of the training; null: clips are embedded whole."""
     aug_prob: Number = setting(0.5, unit="1", ge=0, le=1, shapes_output=True)
     """Probability of each effect on each stem of a negative; at least one effect is always drawn."""
     aug_gain_range_db: Number = setting(9.0, ge=0, le=limits.RANGE_DB, shapes_output=True)

@@ -75,6 +75,7 @@ def unversioned(options: TrainSettings) -> dict[str, Any]:
         "descriptor_skip": False,
         "descriptor_share": 0.0,
         "input_lufs": None,
+        "part_s": None,
         "pooling": "mean",
     }
     return {**later, "effect_versions": _drawn(options, chain_versions(first_versions(), stem_loudness=1))}

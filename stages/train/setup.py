@@ -14,6 +14,7 @@ from mixstyle.pipeline.descriptors.robust_statistics import robust_statistics
 from mixstyle.pipeline.descriptors.whitening import within_group_whitening
 from mixstyle.pipeline.encoder.chain_head import ChainHead, GroupHead
 from mixstyle.pipeline.encoder.distributed import world
+from mixstyle.pipeline.encoder.embed_clips import SHORTEST_PART
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.encoder.levels import gains_db, levelled_descriptors
 from mixstyle.pipeline.encoder.mel import StemMel
@@ -45,6 +46,7 @@ def shapes(options: TrainSettings, n_descriptors: int, cache: StemCache) -> tupl
             descriptor_share=options.descriptor_share,
             input_lufs=options.input_lufs,
             pooling=options.pooling,
+            part_s=options.part_s,
         )
     except ValueError as error:
         raise MixstyleError(f"train: {error}", code="bad-setting") from error
@@ -53,6 +55,14 @@ def shapes(options: TrainSettings, n_descriptors: int, cache: StemCache) -> tupl
         raise MixstyleError(
             f"train.clip_duration_s={options.clip_duration_s} gives {mel.frames(frames)} mel frames; the "
             f"encoder's poolings need {config.min_frames}",
+            code="bad-setting",
+        )
+    if (
+        options.part_s is not None
+        and mel.frames(round(options.part_s * SAMPLE_RATE * SHORTEST_PART)) < config.min_frames
+    ):
+        raise MixstyleError(
+            f"train.part_s={options.part_s} is too short: parts of clips need {config.min_frames} mel frames",
             code="bad-setting",
         )
     if frames > cache.clip_frames:

@@ -22,7 +22,7 @@ from mixstyle.stages.common.chosen_encoder import checkpoint_hash, chosen_checkp
 from mixstyle.stages.settings.base import plain
 from mixstyle.stages.settings.train import TrainSettings
 
-FREE = ("dropout", "descriptor_share")
+FREE = ("dropout", "descriptor_share", "part_s")
 """Sizes of an encoder that may differ from those of the encoder that it starts from: no weight depends on them."""
 _SETTINGS = {"skip": "descriptor_skip"}
 """Settings of `train` that have another name than the encoder's size."""

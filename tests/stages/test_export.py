@@ -74,6 +74,19 @@ def test_a_share_of_descriptors_needs_an_encoder_that_was_trained_with_them(trai
     assert not list(tmp_path.iterdir())
 
 
+def test_how_long_clips_are_embedded_is_chosen_and_kept(trained: Settings, tmp_path: Path) -> None:
+    cut = export(trained, tmp_path / "cut.safetensors", part_s=3.0)
+    assert load_export(cut).encoder.config.part_s == 3.0
+    again = export(trained, tmp_path / "again.safetensors", cut)
+    assert load_export(again).encoder.config.part_s == 3.0
+    whole = export(trained, tmp_path / "whole.safetensors", cut, part_s=0.0)
+    assert load_export(whole).encoder.config.part_s is None
+    with pytest.raises(MixstyleError) as caught:
+        export(trained, tmp_path / "wrong.safetensors", part_s=0.01)
+    assert caught.value.code == "bad-option"
+    assert not (tmp_path / "wrong.safetensors").exists()
+
+
 def test_equal_encoders_give_equal_bytes(trained: Settings, tmp_path: Path) -> None:
     first, second = (export(trained, tmp_path / f"{n}.safetensors") for n in (1, 2))
     assert first.read_bytes() == second.read_bytes()
