@@ -146,9 +146,9 @@ def made_by(stage: Callable[[bool], T], name: str, rebuild: bool, rebuild_stale:
         own = error.remedy[:1] == (name,) and "--rebuild" in error.remedy
         if not (rebuild_stale and own and error.code == "stale"):
             raise
-        from mixstyle.stages.common.progress import say  # not for --help: rich's bars take their time
+        from mixstyle.stages.common.progress import remark  # not for --help: rich's bars take their time
 
-        say(f"{name}: {error.message.removesuffix('; undo the change, or')}; it is made again")
+        remark(f"{name}: {error.message.removesuffix('; undo the change, or')}; it is made again")
         return stage(True)
 
 

@@ -23,7 +23,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config
 from mixstyle.stages.common.assets import SEPARATOR, profile_names, shipped
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import progress, remark, say
 from mixstyle.stages.settings.profile import load_settings
 
 SUFFIXES = (".ckpt", ".pt", ".th", ".safetensors")
@@ -64,7 +64,7 @@ def fetch_separator(url: str, sha256: str = "", output: Path | None = None, conf
     yaml_path = _config(config)
     read_separator_config(shipped(yaml_path))  # what cannot be used is refused before anything is brought
     if path.exists():
-        say(f"fetch-separator: {path} is there already; nothing is downloaded")
+        remark(f"fetch-separator: {path} is there already; nothing is downloaded")
         found = _checked(path, path, yaml_path, wanted)
     else:
         check_file(path)
@@ -76,7 +76,7 @@ def fetch_separator(url: str, sha256: str = "", output: Path | None = None, conf
 
 def _fetched(url: str, path: Path, config: Path, wanted: str) -> FetchedSeparator:
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    say(f"fetch-separator: {url}")
+    remark(f"fetch-separator: {url}")
     with _Said() as said:
         download(url, partial, said.tell, is_checked=bool(wanted))
     try:

@@ -1,9 +1,8 @@
 """`mixstyle verify`: reads everything that a profile stored and compares it with its checksums.
 
 Outputs of earlier versions that have no checksums are read anyway, which tells what cannot be decoded. What is
-damaged is named; with `repair` it is taken away, so that the command that made it makes it again. Hashes are computed
-by several threads. What another version
-of mixstyle wrote, or somebody else, is named too, and left where it is.
+damaged is named; with `repair` it is taken away, so that the command that made it makes it again. What another version
+of mixstyle wrote, or somebody else, is named too, and left where it is. Hashes are computed by several threads.
 """
 
 from collections import deque

@@ -18,7 +18,7 @@ from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.common.shared_memory import collating
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
 from mixstyle.stages.evaluate.clips import Clips, Row
@@ -103,7 +103,7 @@ def _kept(path: Path) -> dict[str, Embeddings]:
     try:
         return read_embeddings(path)
     except MixstyleError as error:
-        say(f"evaluate: {error.message}; it is made again")
+        remark(f"evaluate: {error.message}; it is made again")
         path.unlink()
         return {}
 

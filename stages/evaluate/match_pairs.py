@@ -34,7 +34,7 @@ from mixstyle.pipeline.retrieval import bootstrap_groups
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common import limits
 from mixstyle.stages.common.assets import shipped
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import progress, remark, say
 from mixstyle.stages.common.separators import configured_separator, is_small
 from mixstyle.stages.evaluate.match_results import COUNTS, KeptPairs, Values, match_provenance
 from mixstyle.stages.evaluate.match_rows import AS_IS, JUDGE, ROWS, Pair, Tools, has_matchering, paired, rows, unpaired
@@ -102,7 +102,7 @@ def evaluate_match(stems: Path, output: Path, settings: Settings, task: MatchTas
     separator = configured_separator(settings.separate, device) if task.separate else None
     tools = _tools(settings, task, separator)
     if not has_matchering():
-        say("evaluate-match: the package matchering is not installed; its row is left out (pip install matchering)")
+        remark("evaluate-match: the package matchering is not installed; its row is left out (pip install matchering)")
     seed, frames = settings.evaluate.seed, round(task.clip_s * SAMPLE_RATE)
     asked = {name: value for name, value in asdict(task).items() if name not in COUNTS.values()}
     made_from = match_provenance(stems, sizes, settings, asked, separator)

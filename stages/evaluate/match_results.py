@@ -20,7 +20,7 @@ from mixstyle.pipeline.mixing.effects import effect_versions
 from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.assets import shipped
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.evaluate.match_rows import JUDGE, has_matchering
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remote_folders import encoder_file
@@ -71,13 +71,13 @@ class KeptPairs:
         try:
             found = read_json(path)
             if found["version"] != VERSION:
-                say(f"evaluate-match: {path} was written by an earlier version; all of it is measured again")
+                remark(f"evaluate-match: {path} was written by an earlier version; all of it is measured again")
             elif changed := differences(parse_provenance(found["made_from"], path), provenance):
-                say(f"evaluate-match: {path}: {'; '.join(changed)}; all of it is measured again")
+                remark(f"evaluate-match: {path}: {'; '.join(changed)}; all of it is measured again")
             else:
                 self._rows = {name: dict(found["rows"][name]) for name in COUNTS}
         except (MixstyleError, KeyError, TypeError, ValueError) as error:
-            say(f"evaluate-match: {path} is damaged ({one_line(error)}); all of it is measured again")
+            remark(f"evaluate-match: {path} is damaged ({one_line(error)}); all of it is measured again")
 
     def has(self, task: str, number: int) -> bool:
         return str(number) in self._rows[task]

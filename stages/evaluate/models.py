@@ -22,7 +22,7 @@ from mixstyle.pipeline.encoder.encoder import Encoder, untrained_like
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.commands import told
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.metrics import DESCRIPTORS, MFCC
 from mixstyle.stages.evaluate.tasks.page_parts import UNTRAINED
@@ -146,11 +146,11 @@ def with_shipped(rows: Sequence[Row], songs: Sequence[CachedTrack], device: torc
     try:
         row = _encoder_row(SHIPPED, load_encoder(shipped_encoder(), device))
     except MixstyleError as error:
-        say(f"evaluate: the {SHIPPED} is left out: {told(error)}")
+        remark(f"evaluate: the {SHIPPED} is left out: {told(error)}")
         return list(rows)
     known = sum(int(song.track_id, 16) in set(row.trained_on) for song in songs)
     if known:
-        say(f"evaluate: the {SHIPPED} is left out: it was trained on {known} of the {len(songs)} songs")
+        remark(f"evaluate: the {SHIPPED} is left out: it was trained on {known} of the {len(songs)} songs")
         return list(rows)
     place = next(place for place, other in enumerate(rows) if other.name == UNTRAINED)
     return [*rows[:place], row, *rows[place:]]

@@ -15,7 +15,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import effect_versions, first_versions
 from mixstyle.pipeline.mixing.versions import chain_versions
 from mixstyle.stages.common.assets import shipped, shipped_encoder
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.evaluate.tasks.registry import TASKS
 from mixstyle.stages.evaluate.tasks.task import Task
 from mixstyle.stages.settings.base import shaping
@@ -97,11 +97,12 @@ def prepare(folder: Path, provenance: Provenance, rebuild: bool) -> None:
         told, tasks = [], []  # settings that cannot be read: `guard` tells it, or makes all again
     if told and not rebuild and not any(line.startswith("evaluate.") for line in told):
         if len(told) == len(tasks):
-            say(f"evaluate: measured again, in another version than before: {', '.join(task.name for task in tasks)}")
+            names = ", ".join(task.name for task in tasks)
+            remark(f"evaluate: measured again, in another version than before: {names}")
             outputs = [folder / METRICS, folder / PAGE]
             outputs += [path for task in tasks for path in folder.glob(f"{task.key}*.npz")]
         else:
-            say("evaluate: encoders, stems, effects or tasks have changed: measured again")
+            remark("evaluate: encoders, stems, effects or tasks have changed: measured again")
         rebuild = True
     guard(
         folder / SETTINGS,

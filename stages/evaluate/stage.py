@@ -31,7 +31,7 @@ from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.fxnorm import StemTargets
 from mixstyle.stages.common.chosen_encoder import check_checkpoint, chosen_checkpoints, damage_helped
 from mixstyle.stages.common.commands import helped_by
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import progress, remark, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.worker_errors import worker_deaths
 from mixstyle.stages.evaluate.banks import EvaluationBanks
@@ -100,7 +100,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
 
         rows = with_whitened(rows, whitened_row(training, options, _ways(asked), described))
         total = sum(len(part) for _, parts in asked for part in parts)
-        say(f"evaluate: {len(songs)} held-out songs, {total} clips to embed, {len(rows)} rows, on {device}")
+        remark(f"evaluate: {len(songs)} held-out songs, {total} clips to embed, {len(rows)} rows, on {device}")
         _make_banks(banks, cache, asked, rows, options)
         with progress("evaluate", total, "clips") as bar:
 
@@ -125,7 +125,7 @@ def _fetch(kept: KeptFolder, rebuild: bool) -> None:
     left_out: list[str] = []
     kept.fetch(left_out=left_out, rebuild=rebuild)
     for line in left_out:
-        say(f"evaluate: warning: left out {line}")
+        remark(f"evaluate: warning: left out {line}")
 
 
 def _make_banks(
@@ -134,7 +134,7 @@ def _make_banks(
     """Mixes and separates the clips that go through a mix and are not embedded yet."""
     for part in (part for _, parts in asked for part in parts):
         if part.way == "through-mix" and missing_rows(options, part, rows):
-            say(f"evaluate: {part.name}: {len(part)} clips go through the mix")
+            remark(f"evaluate: {part.name}: {len(part)} clips go through the mix")
             banks.of(cache, part)  # with a bar of its own, before that of the embeddings
 
 
@@ -232,9 +232,9 @@ def apart_from_albums(
     if not count:
         return list(songs), 0
     if len(apart) >= FEW_SONGS:
-        say(f"evaluate: {count} songs are left out: an encoder was trained on other songs of the same {groups.by}")
+        remark(f"evaluate: {count} songs are left out: an encoder was trained on other songs of the same {groups.by}")
         return apart, 0
-    say(
+    remark(
         f"evaluate: {count} of {len(songs)} songs are of a {groups.by} that an encoder was trained on, and there "
         "are too few others: the figures are better than they would be on new music"
     )
@@ -257,7 +257,7 @@ def asked_tasks(settings: Settings, cache: StemCache, songs: Sequence[CachedTrac
     for name in dict.fromkeys(options.tasks):
         task = TASKS[name]
         if task.separates and settings.separate.input == "stems":
-            say(f"evaluate: {name} is left out: it needs a separator, and separate.input is stems")
+            remark(f"evaluate: {name} is left out: it needs a separator, and separate.input is stems")
         else:
             asked.append((task, task.parts(context)))
     return asked

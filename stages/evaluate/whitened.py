@@ -17,7 +17,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.whitening import within_group_whitening
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.effects import EFFECTS
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.evaluate.clips import Clips
 from mixstyle.stages.evaluate.tasks.metrics import WHITENED, Values
 from mixstyle.stages.evaluate.tasks.task import Cut, Embeddings, Item, Part
@@ -104,7 +104,7 @@ def whitened_row(
     if not options.whitening_chains:
         return None
     if len(training.songs) < LEAST_SONGS:
-        say(
+        remark(
             f"evaluate: {WHITENED} are left out: {training.cache.stems_dir} has {len(training.songs)} training songs, "
             f"and {LEAST_SONGS} are needed to fit them (evaluate.training_stems_dir names other stems)"
         )

@@ -44,7 +44,7 @@ from mixstyle.stages.cluster.mixed import forget_mixed_at
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import completed
 from mixstyle.stages.common.descriptor_kernel import kernel_of
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import progress, remark, say
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.features.on_ray import fill_on_ray
@@ -129,7 +129,7 @@ def _describe_bank(
             if begun
             else f"no bank in {place}"
         )
-        say(f"features: {why}; first run: {completed(('remix',), settings)}")
+        remark(f"features: {why}; first run: {completed(('remix',), settings)}")
         return None
     return _describe(settings, chosen.remix_dir, chosen.features_path, rebuild, share, ray)
 
@@ -169,7 +169,7 @@ def _forget_damaged(store: FeatureStore, share: Sequence[ShardInfo], locks: Shar
     wanted = {shard.shard for shard in share}
     for shard, why in store.damaged_shards().items():
         if shard in wanted and locks.take([shard]):
-            say(f"features: {store.name}: shard {shard} is damaged ({why}); it is computed again")
+            remark(f"features: {store.name}: shard {shard} is damaged ({why}); it is computed again")
             store.forget_shard(shard)
 
 

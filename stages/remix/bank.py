@@ -29,7 +29,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.chunks import ClipRequest
 from mixstyle.pipeline.separation.separator import Separator
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.remix.mixes import Group, donors_together, groups_digest, processed
 from mixstyle.stages.remix.provenance import LATER, STEMS_CHANGED, MadeWith, bank_provenance
@@ -224,10 +224,10 @@ def announce(run: BankRun) -> None:
     """Says which separators mixes go through, and how."""
     streams = run.streams
     for separator in run.separators:
-        say(f"{run.command}: {separator.description}")
+        remark(f"{run.command}: {separator.description}")
     first = run.separators[0]
     threads = f" of {counted(streams.threads_per_stream, 'thread')}" if first.device.type == "cpu" else ""
-    say(
+    remark(
         f"{run.command}: {first.precision} on {first.device}, {counted(streams.streams, 'stream')}{threads}, "
         f"batches of {streams.batch_chunks}"
     )

@@ -12,7 +12,7 @@ from mixstyle.cache.stem_store.shards import restamp_shard, shard_numbers, sidec
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.provenance import SETTINGS, Provenance, differences, read_provenance
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.remix.provenance import LATER
 from mixstyle.stages.separate.provenance import MACHINE
 
@@ -47,7 +47,7 @@ def grow(folder: Path, provenance: Provenance) -> None:
             last = tracks // per_shard
             for path in (sidecar_path(folder, last), tar_path(folder, last)):
                 path.unlink(missing_ok=True)
-        say(f"remix: {folder} grows from {stored.flat['blocks']} to {provenance.flat['blocks']} blocks")
+        remark(f"remix: {folder} grows from {stored.flat['blocks']} to {provenance.flat['blocks']} blocks")
         kept = {name: text for name, text in stored.notes.items() if name == MACHINE}  # where it was begun
         stored = replace(provenance, notes={**provenance.notes, **kept, GROWING: stored.fingerprint})
         write_json(folder / SETTINGS, stored.to_json(), checksum=True)

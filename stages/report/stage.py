@@ -29,7 +29,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.table import GROUPS
 from mixstyle.pipeline.retrieval import chance, principal_components, unit
 from mixstyle.stages.common.chosen_encoder import damage_helped
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark, say
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import evidence_note
 from mixstyle.stages.presentation.pages import NAMES, REPORT
@@ -102,7 +102,7 @@ def _report(settings: Settings, folder: Path, device: torch.device) -> ReportSum
     split, queries = choose_split(cache.tracks, chosen.split, known)
     tracks = limited(cache.tracks, queries, MOST_TRACKS)
     clips = [clip for track in tracks for clip in track.clips]
-    say(f"report: {path}, step {loaded.step}; {len(clips)} clips of {len(tracks)} tracks on {device}")
+    remark(f"report: {path}, step {loaded.step}; {len(clips)} clips of {len(tracks)} tracks on {device}")
     embeddings = embed(
         cache,
         store,

@@ -19,7 +19,7 @@ from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.separation.executor import BatchExecutor
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.notes import note
-from mixstyle.stages.common.progress import progress, say
+from mixstyle.stages.common.progress import progress, remark
 from mixstyle.stages.separate.pipeline import Item, Preparation, TrackPipeline, Waits
 from mixstyle.stages.separate.provenance import Streams
 from mixstyle.stages.separate.tuned_streams import start_streams
@@ -135,7 +135,7 @@ def try_again(run: ShardRun[Item], share: Iterable[int], locks: ShardLocks) -> N
             tracks += failed
     if tracks:
         again = counted(tracks, "track")
-        say(f"{run.command}: {again} that could not be read before, and the others of their shards, are made again")
+        remark(f"{run.command}: {again} that could not be read before, and the others of their shards, are made again")
 
 
 def _readable_now(run: ShardRun[Item], shard: ShardInfo) -> int:
@@ -202,7 +202,7 @@ def executor_of(run: ShardRun[Item], stack: ExitStack, stats: RunStats | None = 
     device = run.separator.device
 
     def reduced(left: int) -> None:
-        say(f"{run.command}: batch size reduced to {left} (out of memory on {device})")
+        remark(f"{run.command}: batch size reduced to {left} (out of memory on {device})")
         if stats is not None:
             stats.smallest_batch = left
 

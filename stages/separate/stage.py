@@ -41,7 +41,7 @@ from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.commands import OWN_MUSIC, own_music
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.common.stage_status import is_begun
@@ -291,7 +291,7 @@ def _stored_manifest(path: Path, rebuild: bool) -> Manifest | None:
         if not rebuild and error.code != "damaged-file":
             raise
         if not rebuild:
-            say(f"separate: {error.message.removesuffix('; delete it, then')}; it is made again")
+            remark(f"separate: {error.message.removesuffix('; delete it, then')}; it is made again")
         return None
 
 
@@ -315,13 +315,13 @@ def as_mixstyle_errors(stems_dir: Path) -> Iterator[None]:
 
 def _announce(run: SeparationRun) -> None:
     if run.separator is None:
-        say("separate: the stems are given, no separator is needed")
+        remark("separate: the stems are given, no separator is needed")
         return
     chosen, streams = run.settings, run.streams
     device = ", ".join(chosen.devices) or str(run.separator.device)
     threads = f" of {counted(streams.threads_per_stream, 'thread')}" if run.separator.device.type == "cpu" else ""
-    say(f"separate: {run.separator.description}")
-    say(
+    remark(f"separate: {run.separator.description}")
+    remark(
         f"separate: {run.separator.precision} on {device}, {counted(streams.streams, 'stream')}{threads}, "
         f"batches of {streams.batch_chunks}"
     )

@@ -24,7 +24,7 @@ from mixstyle.pipeline.encoder.distributed import join_ranks, leave_ranks, wait_
 from mixstyle.stages.common.commands import called_environment
 from mixstyle.stages.common.limits import COUNT
 from mixstyle.stages.common.processes import end_with_parent
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.train import TrainSettings
 
@@ -71,7 +71,7 @@ def join_others(backend: str, timeout: timedelta | None = None) -> None:
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     size = _number("WORLD_SIZE", 1)
     if WATCHED not in os.environ:  # those of torchrun may be on several machines, and wait for each other
-        say(f"train: process {_number('RANK', 0)} of {size} joins the others at {address} (MASTER_ADDR:MASTER_PORT)")
+        remark(f"train: process {_number('RANK', 0)} of {size} joins the others at {address} (MASTER_ADDR:MASTER_PORT)")
     try:
         join_ranks(backend, timeout)
     except (RuntimeError, ValueError) as error:
@@ -115,7 +115,7 @@ def fetch_for_ranks(folder: KeptFolder, leads: bool, rebuild: bool) -> None:
         left_out: list[str] = []
         folder.fetch(left_out=left_out, rebuild=rebuild)
         for line in left_out if leads else ():
-            say(f"train: warning: left out {line}")
+            remark(f"train: warning: left out {line}")
     wait_for_ranks()
 
 

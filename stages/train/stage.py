@@ -107,7 +107,7 @@ class _Run(Training):
         parameters = sum(p.numel() for p in self.encoder.parameters())
         ranks = f", {world()[1]} processes" if world()[1] > 1 else ""
         items = "groups" if isinstance(self.data, BankItems) else "tracks"
-        self.say(
+        self.remark(
             f"train: {len(self.data.tracks)} {items}, {self.steps_per_epoch} steps of {options.batch_size} {items} an "
             f"epoch, {self.total} steps in all; encoder of {parameters / 1e6:.2f} M parameters on {self.device}{ranks}"
         )
@@ -115,12 +115,12 @@ class _Run(Training):
             self.tell_start()
         if self.validation is None:
             what = "no block of the bank is" if isinstance(self.data, BankItems) else "fewer than two songs are"
-            self.say(f"train: {what} held out for validation: {BEST} is the one of the lowest training loss")
+            self.remark(f"train: {what} held out for validation: {BEST} is the one of the lowest training loss")
         self.stepper = Stepper(self.encoder, self.mel, self.head, options, self.device)
         log = TrainLog(folder / LOSS, options.log_dir, self.step) if self.leads else None
         began, self.waited_s, loss = time.monotonic(), 0.0, None
         try:
-            with StoppingAfterStep(lambda: self.say(TO_STOP)) as stopping:
+            with StoppingAfterStep(lambda: self.remark(TO_STOP)) as stopping:
                 loss = self._loop(log, stopping)
         finally:
             if log is not None:
@@ -197,7 +197,7 @@ class _Run(Training):
         told = f"train: the {wrong} of step {self.step + 1} is not finite; its batch is in {self._write_bad(batch)}"
         if self.options.on_not_finite == "stop":
             raise MixstyleError(f"{told}; lower train.learning_rate, or leave those tracks out", code="not-finite")
-        self.say(f"{told}; the step is skipped")
+        self.remark(f"{told}; the step is skipped")
         return result, norm
 
     def _validate(self) -> float | None:

@@ -27,7 +27,7 @@ from mixstyle.cache.storage.provenance import SETTINGS, guard
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.encoder.distributed import items_of_rank, wait_for_ranks, world
 from mixstyle.stages.common.commands import completed
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark, say
 from mixstyle.stages.features.described_stems import open_described_bank, open_described_stems
 from mixstyle.stages.settings.profile import Settings, plain
 from mixstyle.stages.settings.remote_folders import training_folder, with_training_folder
@@ -199,11 +199,11 @@ class Training:
         """Says which encoder the training starts from, and which songs of the validation that one has trained on."""
         if self.start is None:
             return
-        self.say(f"train: starts from the weights of {self.start.path} ({self.start.loaded.step} steps)")
+        self.remark(f"train: starts from the weights of {self.start.path} ({self.start.loaded.step} steps)")
         held = [] if self.validation is None else _songs_of(self.validation).tolist()
         before = set(self.start.trained_on.tolist())
         if known := sum(song in before for song in held):
-            self.say(
+            self.remark(
                 f"train: warning: {known} of the {len(held)} validation songs were trained on by that encoder: the "
                 "validation loss is too low"
             )
@@ -237,7 +237,7 @@ class Training:
             return
         path, content = found
         for line in torn:
-            self.say(f"train: warning: skipped {line}")
+            self.remark(f"train: warning: skipped {line}")
         try:
             self.encoder.load_state_dict(content["encoder"])
             if self.head is not None:
@@ -252,9 +252,9 @@ class Training:
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
         self._check_stream(path, content.get("reader") or [])
         if self.leads:
-            make_missing(folder, path, content, self.epoch_is_kept, self.say, completed(REBUILD, self.settings))
+            make_missing(folder, path, content, self.epoch_is_kept, self.remark, completed(REBUILD, self.settings))
         if self.step < self.total:
-            self.say(f"train: continuing from step {self.step} ({path})")
+            self.remark(f"train: continuing from step {self.step} ({path})")
             self._tell_of_another_schedule(content)
 
     def _tell_of_another_schedule(self, content: dict[str, Any]) -> None:
@@ -262,7 +262,7 @@ class Training:
         was = content["optimizer"]["param_groups"][0]["lr"]
         now = learning_rate(self.options, self.step - 1, self.total) if self.step else was
         if not math.isclose(was, now, rel_tol=SAME_RATE):
-            self.say(
+            self.remark(
                 f"train: warning: the learning rate jumps from {was:.3g} to {now:.3g}: train.schedule="
                 f"{self.options.schedule} now ends at step {self.total}, not where it ended before; to train without "
                 f"a jump, run: {completed(REBUILD, self.settings)}"
@@ -278,7 +278,7 @@ class Training:
         """Holds where a stream was, as the checkpoint says, against where it is by the order of now."""
         found = self.reader.positions(*self._place)
         if len(found) != len(stored) and self.step < self.total:
-            self.say(f"train: {len(found)} processes now share out the shards; the checkpoint was of {len(stored)}")
+            self.remark(f"train: {len(found)} processes now share out the shards; the checkpoint was of {len(stored)}")
         elif found != stored:
             raise MixstyleError(
                 f"{path}: the shards are now read in another order than when it was saved, so the training cannot "
@@ -307,6 +307,10 @@ class Training:
     def say(self, line: str) -> None:
         if self.leads:
             say(line)
+
+    def remark(self, line: str) -> None:
+        if self.leads:
+            remark(line)
 
 
 def _songs_of(data: Items | BankItems) -> torch.Tensor:

@@ -20,7 +20,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted, printable
-from mixstyle.stages.common.progress import say
+from mixstyle.stages.common.progress import remark, say
 from mixstyle.stages.presentation.pages import page_paths
 from mixstyle.stages.separate.rule_versions import rules_of_index
 from mixstyle.stages.settings.profile import Settings
@@ -146,7 +146,7 @@ def browse(settings: Settings, host: str, port: int, take_songs: bool = False) -
                 everywhere = host.strip("[]") in EVERYWHERE
                 also = f", from other machines at {url_of(socket.gethostname(), server.port)}" if everywhere else ""
                 may = "hear these songs, and send songs here" if take_songs else "hear these songs"
-                say(f"browse: warning: everyone who reaches this machine can {may}{also}")
+                remark(f"browse: warning: everyone who reaches this machine can {may}{also}")
             threading.Event().wait()
         except KeyboardInterrupt:
-            say("browse: stops the job that runs, and ends" if server.works else "browse: ended")
+            remark("browse: stops the job that runs, and ends" if server.works else "browse: ended")

@@ -51,7 +51,7 @@ def test_the_shipped_encoder_is_left_out_where_it_was_trained_on_the_songs(
     known = CachedTrack(f"{rows[0].trained_on[0]:012x}", "b.flac", "test", 0, 0, (), (0, 0))
     found = with_shipped(rows_of([export], (), CPU), [*NEVER_TRAINED_ON, known], CPU)
     assert SHIPPED not in names(found)
-    _, named, why = capsys.readouterr().out.partition(SHIPPED)
+    _, named, why = capsys.readouterr().err.partition(SHIPPED)
     assert (named, numbers(why)) == (SHIPPED, [1, 2]), "one of the two songs"
 
 
@@ -65,7 +65,7 @@ def test_a_shipped_encoder_that_does_not_fit_is_left_out(
 
     monkeypatch.setattr(module, "load_encoder", refuse)
     assert names(with_shipped(rows, NEVER_TRAINED_ON, CPU)) == names(rows)
-    assert "of other descriptors" in capsys.readouterr().out
+    assert "of other descriptors" in capsys.readouterr().err
 
 
 def test_encoders_of_one_name_are_called_by_their_folders(export: Path, tmp_path: Path) -> None:

@@ -45,11 +45,13 @@ def test_a_run_is_complete_seeded_and_goes_on(
 ) -> None:
     first = evaluation_of(trained, tmp_path / "a", models=(MODEL,), effects=(3,))
     metrics = evaluate(first)
-    out = capsys.readouterr().out
+    out, errors = capsys.readouterr()
     for name in (*ROWS, "levels", "chance"):
         assert name in out
         assert name == "chance" or 0 <= metrics["same_chain"]["3"][name]["r1"] <= 1
     assert evidence_note(4) in out
+    assert sum(line.startswith("evaluate: ") for line in out.splitlines()) == 2, "the note, and what is written"
+    assert "evaluate: 4 held-out songs" in errors
     written = tmp_path / "a" / "metrics.json"
     assert read_json(written) == metrics
     whole = written.read_bytes()
@@ -163,7 +165,7 @@ def test_albums_that_were_trained_on_are_left_out_where_enough_is_left(
     found, count = apart_from_albums(cache, songs, [knows_c], "auto")
     assert found == songs
     assert count == 9, "too few songs are of other albums: all stay, and it is told"
-    assert numbers(capsys.readouterr().out) == [2, 9, 11], "2 are left out; then 9 of 11 stay"
+    assert numbers(capsys.readouterr().err) == [2, 9, 11], "2 are left out; then 9 of 11 stay"
 
 
 @pytest.mark.slow
@@ -201,7 +203,7 @@ def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: py
     given = dataclasses.replace(few, separate=dataclasses.replace(separate, input="stems"))
     capsys.readouterr()
     assert "robustness" not in evaluate(given)
-    (why,) = (line for line in capsys.readouterr().out.splitlines() if "separate.input" in line)
+    (why,) = (line for line in capsys.readouterr().err.splitlines() if "separate.input" in line)
     assert "robustness" in why
 
 

@@ -98,11 +98,11 @@ def test_too_few_training_songs_leave_the_row_out(
         raise AssertionError(part.name)
 
     assert whitened_row(training, OPTIONS, ("through-mix",), refuse) is None
-    _, named, why = capsys.readouterr().out.partition(str(cache.stems_dir))
+    _, named, why = capsys.readouterr().err.partition(str(cache.stems_dir))
     assert (named, numbers(why)[0]) == (str(cache.stems_dir), 6), "training songs"
     none = dataclasses.replace(OPTIONS, whitening_chains=0)
     assert whitened_row(training_songs(cache, []), none, ("through-mix",), refuse) is None
-    assert capsys.readouterr().out == "", "it was not asked for"
+    assert capsys.readouterr() == ("", ""), "it was not asked for"
 
 
 def test_whitened_values_are_centred_and_not_scaled_for_cosines() -> None:

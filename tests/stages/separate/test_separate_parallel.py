@@ -184,8 +184,10 @@ def test_a_reduced_batch_is_reported_and_recorded_with_its_shard(
 
     monkeypatch.setattr(Separator, "run_network", scarce)
     separate(chosen)
-    out = capsys.readouterr().out
-    reduced, summed_up = (line for line in out.splitlines() if "memory" in line)
+    told = capsys.readouterr()
+    (reduced,), (summed_up,) = (
+        [line for line in text.splitlines() if "memory" in line] for text in (told.err, told.out)
+    )
     assert (numbers(reduced), "cpu" in reduced, numbers(summed_up)[-1]) == ([2], True, 2)
     sizes = []
     for number in range(SHARDS):

@@ -224,7 +224,7 @@ def test_a_damaged_manifest_costs_what_was_sent_last(
     assert any(name in problem for problem in status.problems)
     capsys.readouterr()
     assert same(weights(train(other)), whole)
-    assert f"{name}: damaged" in capsys.readouterr().out
+    assert f"{name}: damaged" in capsys.readouterr().err
     assert verify(other).damages == ()
 
     # the only one: nothing tells what is there, and only --rebuild may take its place

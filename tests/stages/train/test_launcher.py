@@ -42,4 +42,4 @@ def test_others_that_are_not_there_are_told_with_their_address(
         with pytest.raises(MixstyleError) as caught:
             join_others("gloo", timedelta(seconds=1))
     assert (caught.value.code, f"127.0.0.1:{port}" in caught.value.message) == ("remote", True)
-    assert f"127.0.0.1:{port}" in capsys.readouterr().out, "while it waits, it says for what"
+    assert f"127.0.0.1:{port}" in capsys.readouterr().err, "while it waits, it says for what"

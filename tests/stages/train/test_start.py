@@ -80,9 +80,9 @@ def test_songs_of_the_validation_that_the_start_knows_are_told(
     content = {**loaded.content, "trained_on": torch.tensor([401, 402])}
     save_export(shared / "knows.safetensors", replace(loaded, content=content), "")
     train(settings_of(shared, "clean", start_from=str(shared / "first.safetensors"), max_steps=1))
-    assert "validation songs" not in capsys.readouterr().out
+    assert "validation songs" not in capsys.readouterr().err
     train(settings_of(shared, "knows", start_from=str(shared / "knows.safetensors"), max_steps=1))
-    assert "2 of the 3 validation songs" in capsys.readouterr().out
+    assert "2 of the 3 validation songs" in capsys.readouterr().err
 
 
 def test_a_run_in_two_parts_ends_as_one_and_another_start_is_refused(shared: Path) -> None:

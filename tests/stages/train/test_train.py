@@ -187,7 +187,9 @@ def test_a_torn_checkpoint_is_passed_over(
     assert found is not None
     assert (found[0].name, str(latest) in why) == ("checkpoint_epoch_2.pt", True)
     train(settings_of(shared / "torn", num_epochs=3))
-    assert why in capsys.readouterr().out
+    out, errors = capsys.readouterr()
+    assert why in errors
+    assert len(out.splitlines()) == 1, "the result alone: how the work goes is in the error output"
     same_end(shared / "torn", unbroken)
 
 
@@ -246,7 +248,7 @@ def test_a_best_model_that_is_gone_is_made_again(
     capsys.readouterr()
     train(settings_of(folder))
     assert not (folder / "ckpt" / BEST).exists()
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert BEST in said
     assert "mixstyle train --rebuild" in said
     assert state_of(folder) == "done"
@@ -400,7 +402,7 @@ def test_a_run_needs_descriptors_and_tells_where_no_validation_judges(
     features(settings)
     assert StemCache(tmp_path / "stems").complete
     summary = train(settings)
-    assert BEST in capsys.readouterr().out
+    assert BEST in capsys.readouterr().err
     assert summary.best_loss == pytest.approx(np.mean([float(r["train_loss"]) for r in rows_of(tmp_path / "run")]))
 
 
@@ -472,13 +474,13 @@ def test_a_cosine_that_ends_later_than_before_is_told(shared: Path, capsys: pyte
     folder = shared / "cosine"
     options = {"schedule": "cosine", "map_every": 0, "validate_every": 9}
     train(settings_of(folder, num_epochs=2, **options))
-    assert "train.schedule=" not in capsys.readouterr().out
+    assert "train.schedule=" not in capsys.readouterr().err
     train(settings_of(folder, num_epochs=6, max_steps=6, **options))
-    (told,) = (line for line in capsys.readouterr().out.splitlines() if "train.schedule=" in line)
+    (told,) = (line for line in capsys.readouterr().err.splitlines() if "train.schedule=" in line)
     # step 4 of 4 had 0.003 (1 + cos(3/4 pi)) / 2, and would have 0.003 (1 + cos(3/6 pi)) / 2 of 6
     assert numbers(told)[:2] == [0.000439, 0.0015]
     train(settings_of(folder, num_epochs=6, max_steps=6, **options))
-    assert "train.schedule=" not in capsys.readouterr().out
+    assert "train.schedule=" not in capsys.readouterr().err
 
 
 def test_rebuild_trains_anew_where_nothing_has_changed(shared: Path) -> None:
