@@ -220,6 +220,10 @@ def _follow_parent(stop: Connection) -> None:
 
 def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) -> Iterator[dict[str, Any]]:
     """Entries of finished songs, as they finish."""
+    if workers > 1:
+        from mixstyle.stages.common.shared_memory import processes_here  # brings torch
+
+        workers = processes_here(workers)
     if workers <= 1:
         yield from map(_render_one, jobs)
         return

@@ -19,7 +19,7 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
 from mixstyle.stages.common.progress import remark
-from mixstyle.stages.common.shared_memory import collating
+from mixstyle.stages.common.shared_memory import collating, processes_here
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
 from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.task import Embeddings, Items, Part
@@ -125,16 +125,16 @@ def read_embeddings(path: Path) -> dict[str, Embeddings]:
 def _batches(
     cache: StemCache, items: Items, way: Way, device: torch.device, options: EvaluateSettings
 ) -> Iterator[Clips]:
-    here = device.type == "cpu"
-    if options.workers and here:
+    here, workers = device.type == "cpu", processes_here(options.workers)
+    if workers and here:
         describe(torch.zeros(1, len(STEMS), 2, SAMPLE_RATE))  # what forked workers then have
     loader = DataLoader(
         ErrorsAsItems(_Rendering(cache, items, here)),
         batch_size=options.batch_clips,
-        num_workers=options.workers,
+        num_workers=workers,
         collate_fn=collating(collate_or_error),
         worker_init_fn=leave_ctrl_c_to_parent,
-        multiprocessing_context="fork" if options.workers else None,
+        multiprocessing_context="fork" if workers else None,
     )
     for stems, descriptors in raised(loader, "evaluate.workers"):
         yield Clips(stems, descriptors if here else None, way).to(device)

@@ -25,7 +25,7 @@ from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
-from mixstyle.stages.common.shared_memory import as_made, collating
+from mixstyle.stages.common.shared_memory import as_made, collating, processes_here
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 
 Key = tuple[int, int, int]
@@ -300,7 +300,7 @@ def load_batches(
     A worker makes one item at a time and at most 4 wait for each, so memory is bounded by workers and not by batches;
     of small ones a batch waits. Workers take what the training leaves of the cores.
     """
-    dataset = reader.data
+    dataset, workers = reader.data, processes_here(workers)
     wanted = items if items is not None else range(dataset.batch_size)
     ahead = max(AHEAD, -(-len(wanted) // max(workers, 1))) if dataset.small else AHEAD
     if workers and dataset.describe_here:

@@ -1,5 +1,6 @@
 """What workers make arrives, whatever room shared memory has: torch alone waits for ever where it has too little."""
 
+import errno
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.shared_memory import as_made, collating
+from mixstyle.stages.common.shared_memory import as_made, collating, processes_here
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 from mixstyle.stages.settings.profile import load_settings
 
@@ -46,6 +47,7 @@ class Large(Dataset[Made]):
 
 
 def load(data: Large, workers: int = 2) -> list[tuple[str, list[float]]]:
+    workers = processes_here(workers)
     loader = DataLoader(
         ErrorsAsItems(data),
         batch_size=None,
@@ -67,9 +69,17 @@ def test_items_arrive_in_order(workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_items_arrive_through_the_64_mb_of_a_container() -> None:
-    """In a mount namespace of its own, with a shared memory that the loader's eight waiting items do not fit into."""
-    mount = "mount -t tmpfs -o size=64m tmpfs /dev/shm"
+@pytest.mark.parametrize(
+    ("options", "then"),
+    [
+        ("size=64m", "true"),  # of a container: the loader's eight waiting items do not fit into it
+        ("size=8k", "head -c 8192 /dev/zero > /dev/shm/full"),
+        ("ro", "true"),
+    ],
+)
+def test_items_arrive_whatever_room_shared_memory_has(options: str, then: str) -> None:
+    """In a mount namespace of its own."""
+    mount = f"mount -t tmpfs -o {options} tmpfs /dev/shm && {then}"
     own = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     if shutil.which("unshare") is None or subprocess.run([*own, mount], capture_output=True).returncode:
         pytest.skip("this system makes no mount namespaces")
@@ -79,6 +89,17 @@ def test_items_arrive_through_the_64_mb_of_a_container() -> None:
         [*own, f'{mount} && exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_processes_that_cannot_share_locks_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (processes_here(0), processes_here(2)) == (0, 2)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", full)
+    assert processes_here(2) == 0
+    assert load(Large(2)) == expected(2)
 
 
 def test_a_worker_that_was_killed_is_told_in_words() -> None:
