@@ -222,6 +222,15 @@ def list_music(folder: Path, tracks: int) -> None:
         raise SystemExit("the made-up music is not listed")
 
 
+def plan_separation(folder: Path, tracks: int) -> None:
+    """`separate --plan` with the shipped separator. The music is silent, so no chunk of it is separated."""
+    from mixstyle.stages.separate.dry_run import dry_run
+
+    settings = settings_of(folder)
+    if dry_run(replace(settings, separate=replace(settings.separate, stems_dir=folder / "none"))).tracks != tracks:
+        raise SystemExit("the made-up music is not planned")
+
+
 def read_manifest(folder: Path, tracks: int) -> None:
     manifest = load_manifest(folder / "stems" / "plan.jsonl.gz")
     if manifest is None or len(manifest.tracks) != tracks:
@@ -305,6 +314,7 @@ WORK: dict[str, Callable[[Path, int], None]] = {
     "writing made-up music": make_music,
     "writing the index": make_index,
     "the manifest: listing, split": list_music,
+    "mixstyle separate --plan": plan_separation,
     "reading the manifest": read_manifest,
     "opening the stems": open_stems,
     "opening the store": open_store,
@@ -345,9 +355,8 @@ def main(
     if only and folder is not None:
         do(only, folder, numbers[0])
         return
-    chosen = [name for name in WORK if not any(word in name for word in without or ())]
-    if holes:
-        chosen[chosen.index(MADE_UP)] = HOLLOW
+    kept = [name for name in WORK if not any(word in name for word in without or ())]
+    chosen = [HOLLOW if holes and name == MADE_UP else name for name in kept]
     table = Table("what", "tracks", "s of the processor", "ms a track", "s passed", "MB more at most")
     for number in numbers:
         place = Path(tempfile.mkdtemp(dir=folder))
