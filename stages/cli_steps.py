@@ -388,7 +388,9 @@ def evaluate_match_command(
 
 def export_command(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write, such as encoder.safetensors.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint.", show_default="the best one")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint, or `shipped`.", show_default="the best one")
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Weights in float16: half the size.")] = False,
     card: Annotated[Path | None, typer.Option(help="A Markdown file, put at the end of the model card.")] = None,
     descriptor_share: Annotated[

@@ -8,12 +8,11 @@ from typing import Any
 from mixstyle.cache.models.checkpoints import BEST
 from mixstyle.cache.models.exports import SUFFIX, load_encoder, save_export
 from mixstyle.cache.storage.provenance import SETTINGS, read_provenance
-from mixstyle.cache.storage.remote_file import fetched_file
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.encoder.encoder import with_descriptor_share, with_part_s
-from mixstyle.stages.common.chosen_encoder import check_checkpoint, checkpoint_hash, damage_helped
+from mixstyle.stages.common.chosen_encoder import check_checkpoint, checkpoint_hash, chosen_checkpoints, damage_helped
 from mixstyle.stages.common.limits import CLIP_S, LEAST_CLIP_S, WEIGHT
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.presentation.model_card import model_card
@@ -31,11 +30,11 @@ def export(
     descriptor_share: float | None = None,
     part_s: float | None = None,
 ) -> Path:
-    """Writes the encoder of a checkpoint (None: the profile's best one) with its settings, statistics and model card.
+    """Writes the encoder of a checkpoint with its settings, statistics and model card.
 
-    words: a Markdown file that the card ends with. descriptor_share: as `EncoderConfig` has it, in place of what the
-    encoder was trained with. part_s: likewise; 0 embeds clips whole. Raises MixstyleError for files that are missing or
-    wrong.
+    checkpoint: None takes the profile's best one, `shipped` the shipped one. words: a Markdown file that the card ends
+    with. descriptor_share: as `EncoderConfig` has it, in place of what the encoder was trained with. part_s: likewise;
+    0 embeds clips whole. Raises MixstyleError for files that are missing or wrong.
     """
     if descriptor_share is not None and not 0 <= descriptor_share <= WEIGHT:
         raise MixstyleError(f"--descriptor-share {descriptor_share:g}: should be 0 to {WEIGHT:g}", code="bad-option")
@@ -49,7 +48,8 @@ def export(
     check_file(output)
     if checkpoint is None:
         settings = with_trained(settings, BEST)
-    source = fetched_file(checkpoint or settings.train.checkpoint_dir / BEST, settings.train.stems_cache_dir)
+    train = settings.train
+    source = chosen_checkpoints([checkpoint] if checkpoint else [], train.checkpoint_dir, train.stems_cache_dir)[0]
     check_checkpoint(source, settings.train.checkpoint_dir)
     with damage_helped([source], settings.train.checkpoint_dir):
         loaded = load_encoder(source)

@@ -30,6 +30,7 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
         "",
         f"Embeddings ({train.get('encoder_dim')} numbers) of how music is mixed. Inputs: four stereo stems at 44.1 kHz "
         f"and {len(DESCRIPTORS)} mixing descriptors.",
+        *_parts(loaded.encoder.config.part_s),
         "",
         "## Training",
         "",
@@ -59,3 +60,11 @@ def model_card(loaded: LoadedEncoder, metrics: dict[str, Any] | None, words: str
     if words:
         lines += ["", words.strip()]
     return "\n".join(lines) + "\n"
+
+
+def _parts(part_s: float | None) -> list[str]:
+    """How long clips are embedded, where that is not as a whole."""
+    if part_s is None:
+        return []
+    longest = f"{1.5 * part_s:g}"
+    return ["", f"Clips of more than {longest} s are embedded in equal parts of about {part_s:g} s; their mean counts."]

@@ -15,6 +15,8 @@ from safetensors import safe_open
 from mixstyle.cache.models.exports import load_encoder, load_export
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.stages.common.assets import shipped_encoder
+from mixstyle.stages.common.chosen_encoder import SHIPPED_CHECKPOINT
 from mixstyle.stages.export import export
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.presentation.model_card import model_card
@@ -79,6 +81,8 @@ def test_how_long_clips_are_embedded_is_chosen_and_kept(trained: Settings, tmp_p
     assert load_export(cut).encoder.config.part_s == 3.0
     again = export(trained, tmp_path / "again.safetensors", cut)
     assert load_export(again).encoder.config.part_s == 3.0
+    shipped = export(trained, tmp_path / "shipped.safetensors", SHIPPED_CHECKPOINT)
+    assert load_export(shipped).encoder.config == load_export(shipped_encoder()).encoder.config
     whole = export(trained, tmp_path / "whole.safetensors", cut, part_s=0.0)
     assert load_export(whole).encoder.config.part_s is None
     with pytest.raises(MixstyleError) as caught:
