@@ -5,6 +5,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
+
+from mixstyle.stages.common.notes import note
+
+SHARED_MEMORY = "/dev/shm"
+"""Where Linux keeps shared memory, as a file system of its own."""
 
 
 def end_with_parent() -> None:
@@ -42,3 +48,25 @@ def started_deaf_to_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def processes_here(processes: int) -> int:
+    """So many processes, or 0 where they cannot share locks, so that this process has to do their work.
+
+    Linux keeps locks in shared memory too, which may be full, read-only or not there.
+    """
+    if not processes:
+        return 0
+    try:
+        context = get_context("fork")
+        event, queues = context.Event(), [context.Queue() for _ in range(processes + 1)]  # what a DataLoader makes
+    except (OSError, ImportError) as error:
+        note(
+            f"note: {SHARED_MEMORY} takes no locks ({getattr(error, 'strerror', None) or error}): all is done in one "
+            "process, which takes longer; free it, or give a container more by --shm-size or --ipc=host"
+        )
+        return 0
+    for queue in queues:
+        queue.close()
+    del event
+    return processes

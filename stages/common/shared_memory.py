@@ -10,16 +10,13 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from multiprocessing import get_context
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from mixstyle.stages.common.notes import note
-
-SHARED_MEMORY = "/dev/shm"
-"""Where Linux keeps it, as a file system of its own."""
+from mixstyle.stages.common.processes import SHARED_MEMORY
 
 
 @dataclass(frozen=True)
@@ -57,28 +54,6 @@ def received(item: Any) -> Any:
         "their data is copied, which takes longer; give a container more by --shm-size or --ipc=host"
     )
     return pickle.loads(item.content)  # of our own worker
-
-
-def processes_here(processes: int) -> int:
-    """So many processes, or 0 where they cannot share locks, so that this process has to do their work.
-
-    Linux keeps locks in shared memory too, which may be full, read-only or not there.
-    """
-    if not processes:
-        return 0
-    try:
-        context = get_context("fork")
-        event, queues = context.Event(), [context.Queue() for _ in range(processes + 1)]  # what a DataLoader makes
-    except (OSError, ImportError) as error:
-        note(
-            f"note: {SHARED_MEMORY} takes no locks ({getattr(error, 'strerror', None) or error}): all is done in one "
-            "process, which takes longer; free it, or give a container more by --shm-size or --ipc=host"
-        )
-        return 0
-    for queue in queues:
-        queue.close()
-    del event
-    return processes
 
 
 def collating(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -41,7 +41,7 @@ from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.pipeline.core.text import counted
 from mixstyle.pipeline.synth.song import MIN_DURATION_S, render_song
-from mixstyle.stages.common.processes import leave_ctrl_c_to_parent, started_deaf_to_ctrl_c
+from mixstyle.stages.common.processes import leave_ctrl_c_to_parent, processes_here, started_deaf_to_ctrl_c
 from mixstyle.stages.common.progress import progress, say
 from mixstyle.stages.demo_songs.listing import (
     FORMAT,
@@ -221,8 +221,6 @@ def _follow_parent(stop: Connection) -> None:
 def _render_all(jobs: list[tuple[Path, int, int, float, bool]], workers: int) -> Iterator[dict[str, Any]]:
     """Entries of finished songs, as they finish."""
     if workers > 1:
-        from mixstyle.stages.common.shared_memory import processes_here  # brings torch
-
         workers = processes_here(workers)
     if workers <= 1:
         yield from map(_render_one, jobs)

@@ -17,9 +17,9 @@ from mixstyle.cache.storage.atomic import atomic_write
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
 from mixstyle.stages.common.descriptor_kernel import describe
-from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
+from mixstyle.stages.common.processes import leave_ctrl_c_to_parent, processes_here
 from mixstyle.stages.common.progress import remark
-from mixstyle.stages.common.shared_memory import collating, processes_here
+from mixstyle.stages.common.shared_memory import collating
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, collate_or_error, raised
 from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.task import Embeddings, Items, Part

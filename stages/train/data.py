@@ -24,8 +24,8 @@ from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.fxnorm import StemTargets, fx_normalise
 from mixstyle.pipeline.mixing.mix_chain import MixChain, MixChainSettings, apply_mix_chain, draw_mix_chain
 from mixstyle.stages.common.descriptor_kernel import describe
-from mixstyle.stages.common.processes import leave_ctrl_c_to_parent
-from mixstyle.stages.common.shared_memory import as_made, collating, processes_here
+from mixstyle.stages.common.processes import leave_ctrl_c_to_parent, processes_here
+from mixstyle.stages.common.shared_memory import as_made, collating
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 
 Key = tuple[int, int, int]

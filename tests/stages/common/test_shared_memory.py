@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.stages.common.shared_memory import as_made, collating, processes_here
+from mixstyle.stages.common.processes import processes_here
+from mixstyle.stages.common.shared_memory import as_made, collating
 from mixstyle.stages.common.worker_errors import ErrorsAsItems, raised
 from mixstyle.stages.settings.profile import load_settings
 
