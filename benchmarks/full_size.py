@@ -2,17 +2,20 @@
 
     uv run python benchmarks/full_size.py --tracks 13322 --tracks 26644 --tracks 106574
     uv run python benchmarks/full_size.py --tracks 1000000 --holes --without index --without verify --without store \
-        --without training
+        --without training --without report --without evaluate
 
-Shards and their sidecars are as `mixstyle separate` writes them, of clips of a few bytes, the store is as `mixstyle
-features` writes it, of a few values, the index as `mixstyle index` does, of random embeddings, and the music is files
-of half a minute that hold nothing (they take a block of the disk each): whatever grows with the number of tracks is as
-it would be, what grows with the length of the audio (reading the tars through) is not. Each row is a process of its
-own; seconds are the processor's, so that other work on the machine counts little. 106,574 tracks take 2.5 GB of disk
-until the end. With `--holes` a tar is as long as it would be and takes no room on the disk: for a million tracks, which
-then take 5 GB. All but the first 25 sidecars are copies with other names then, and `verify` cannot read such tars.
+Shards and their sidecars are as `mixstyle separate` writes them, of clips of 10 s that take 5 KB of FLAC (steps of
+random height), the store is as `mixstyle features` writes it, of a few values, the index as `mixstyle index` does, of
+random embeddings, and the music is files of half a minute that hold nothing (they take a block of the disk each):
+whatever grows with the number of tracks is as it would be, what grows with the bytes of the audio (reading the tars
+through) is not. `report` and `evaluate` embed a sample of the clips; one track in fifty is held out. Each row is a
+process of its own; seconds are the processor's, so that other work on the machine counts little. 106,574 tracks take
+3.5 GB of disk until the end. With `--holes` a tar is as long as it would be and takes no room on the disk: for a
+million tracks, which then take 5 GB. All but the first 25 sidecars are copies with other names then, and `verify`,
+`report` and `evaluate` cannot read such tars.
 """
 
+import functools
 import json
 import os
 import re
@@ -43,6 +46,7 @@ from mixstyle.cache.stem_store.shards import (
     ClipRecord,
     ShardInfo,
     TrackRecord,
+    encode_clip,
     read_shard,
     shard_numbers,
     sidecar_path,
@@ -52,14 +56,18 @@ from mixstyle.cache.stem_store.shards import (
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.provenance import SETTINGS, Provenance
+from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.songs.index.indexed import KnownSong
 from mixstyle.stages.songs.search.matches import matches
 
-CLIPS, TRACKS_PER_SHARD = 2, 32
+CLIPS, TRACKS_PER_SHARD, CLIP_FRAMES = 2, 32, 441_000
 """As in the profile `fma`."""
-FLAC = b"made up, 32 bytes in all so far."
+KINDS, HELD_OUT_EVERY = 16, 50
+"""How many different tracks there are to hear, and which ones are not for training: sidecars repeat after 800."""
+FRAMES_A_STEP = 4096
+"""A frame of FLAC, which takes a few bytes where nothing changes in it."""
 DIMENSIONS = 768
 """Of the shipped encoder."""
 _PCM = (b"fmt ", 16, 1, 2, 44_100, 4 * 44_100, 4, 16)
@@ -84,11 +92,26 @@ def write_stems(folder: Path, tracks: int) -> None:
 def track(place: int) -> TrackRecord:
     track_id, failed = f"{place:016x}", place % 100 == 99
     clips = tuple(
-        ClipRecord(f"{track_id}_{slot}", slot, None if failed else 441_000 * slot, flac=b"" if failed else FLAC)
+        ClipRecord(
+            f"{track_id}_{slot}",
+            slot,
+            None if failed else 441_000 * slot,
+            flac=b"" if failed else steps(place % KINDS, slot),
+        )
         for slot in range(CLIPS)
     )
     reason = "too short: 9.1 s, and 2 clips need 20.0 s" if failed else ""
-    return TrackRecord(track_id, f"{place // 1000:03}/{place:06}.mp3", "train", clips, reason)
+    split = "train" if place % HELD_OUT_EVERY else "test"
+    return TrackRecord(track_id, f"{place // 1000:03}/{place:06}.mp3", split, clips, reason)
+
+
+@functools.cache
+def steps(kind: int, slot: int) -> bytes:
+    """A clip of 10 s as FLAC: steps of random height in each channel of each stem, of another level in each stem."""
+    rng = np.random.default_rng([kind, slot])
+    heights = rng.uniform(-1, 1, (len(STEMS), 2, -(-CLIP_FRAMES // FRAMES_A_STEP)))
+    heights *= 10 ** (rng.uniform(-30, -10, (len(STEMS), 1, 1)) / 20)
+    return encode_clip(np.repeat(heights, FRAMES_A_STEP, axis=-1)[..., :CLIP_FRAMES].astype(np.float32))[0]
 
 
 def write_store(path: Path, cache: StemCache) -> None:
@@ -99,7 +122,7 @@ def write_store(path: Path, cache: StemCache) -> None:
         [f"{track_id}_{slot}" for track_id, _, slot in rows],
         [track_id for track_id, _, _ in rows],
         [name for _, name, _ in rows],
-        ["train"] * len(rows),
+        [entry["split"] for entry in entries for _ in range(CLIPS)],
     )
     store = FeatureStore.create(
         path,
@@ -300,6 +323,35 @@ def tell_status(folder: Path, _: int) -> None:
     status(settings_of(folder))
 
 
+def report_sample(folder: Path, _: int) -> None:
+    """As `mixstyle report` with the shipped encoder: 2,000 of the tracks outside training, and figures of all."""
+    from mixstyle.stages.common.assets import shipped_encoder
+    from mixstyle.stages.report.stage import report
+
+    settings = settings_of(folder)
+    chosen = replace(
+        settings.report, checkpoint=shipped_encoder(), report_dir=folder / "report", split="test", device="cpu"
+    )
+    report(replace(settings, report=chosen))
+
+
+def evaluate_sample(folder: Path, _: int) -> None:
+    """As `mixstyle evaluate` with the shipped encoder: 200 of the songs outside training, as they are."""
+    from mixstyle.stages.common.chosen_encoder import SHIPPED_CHECKPOINT
+    from mixstyle.stages.evaluate.stage import evaluate
+
+    settings = settings_of(folder)
+    chosen = replace(
+        settings.evaluate,
+        evaluate_dir=folder / "evaluation",
+        checkpoints=(SHIPPED_CHECKPOINT,),
+        tasks=("real-mixes",),
+        whitening_chains=0,
+        device="cpu",
+    )
+    evaluate(replace(settings, evaluate=chosen))
+
+
 def verify_all(folder: Path, _: int) -> None:
     from mixstyle.stages.verify import verify
 
@@ -324,6 +376,8 @@ WORK: dict[str, Callable[[Path, int], None]] = {
     "index: 100 more": add_to_index,
     "index: a search": search_index,
     "mixstyle status": tell_status,
+    "mixstyle report": report_sample,
+    "mixstyle evaluate": evaluate_sample,
     "mixstyle verify": verify_all,
 }
 

@@ -168,6 +168,16 @@ def test_clips_become_embeddings_in_one_place() -> None:
     assert callers({"StemMel"}) == makes, "who makes a mel may call it by another name"
 
 
+def test_commands_embed_with_the_descriptors_code_of_this_machine() -> None:
+    """Parts of clips are described while they are embedded: by torch's code unless another is given, which is slower
+    by several times."""
+    embeds = {"embed_clips", "embed_with_each"}
+    for file in sorted(callers(embeds) - {"pipeline/encoder/embed_clips.py"}):
+        for call in (node for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Name) and call.func.id in embeds:
+                assert "describe" in {keyword.arg for keyword in call.keywords}, f"{file}:{call.lineno}"
+
+
 def test_clips_are_cut_in_one_place() -> None:
     """The rule is asked through `CuttingRule.starts`: by what cuts songs, by the dry run, which counts chunks, and by
     the task that cuts true stems, which need no separation."""

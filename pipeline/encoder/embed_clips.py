@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.descriptors.compute import describe
+from mixstyle.pipeline.descriptors.compute import Describe, describe
 from mixstyle.pipeline.encoder.encoder import Encoder
 from mixstyle.pipeline.encoder.levels import gains_db, is_heard, levelled, levelled_descriptors
 
@@ -31,18 +31,26 @@ Mel = Callable[[Tensor], Tensor]
 """Stems [B, 4, 2, T] to log-mel spectrograms; a `StemMel`."""
 
 
-def embed_clips(encoder: Encoder, mel: Mel, stems: Tensor, descriptors: Tensor | None = None) -> Tensor:
+def embed_clips(
+    encoder: Encoder, mel: Mel, stems: Tensor, descriptors: Tensor | None = None, *, describe: Describe = describe
+) -> Tensor:
     """Embeddings [B, E] float32 of clips' stems [B, 4, 2, T], as the encoder gives them; on the stems' device.
 
-    descriptors: [B, D] of these clips where they are known; not used for clips that are embedded in parts. Raises
-    MixstyleError ("bad-audio") for clips too short for the encoder.
+    descriptors: [B, D] of these clips where they are known; not used for clips that are embedded in parts. describe:
+    what measures them where they are not known, and those of parts. Raises MixstyleError ("bad-audio") for clips too
+    short for the encoder.
     """
-    return embed_with_each([encoder], mel, stems, descriptors)[0]
+    return embed_with_each([encoder], mel, stems, descriptors, describe=describe)[0]
 
 
 @torch.inference_mode()
 def embed_with_each(
-    encoders: Sequence[Encoder], mel: Mel, stems: Tensor, descriptors: Tensor | None = None
+    encoders: Sequence[Encoder],
+    mel: Mel,
+    stems: Tensor,
+    descriptors: Tensor | None = None,
+    *,
+    describe: Describe = describe,
 ) -> list[Tensor]:
     """What `embed_clips` gives for each of several encoders of one mel and input loudness; the mel is computed once.
 
@@ -54,12 +62,12 @@ def embed_with_each(
     target, part_s = ways.pop()
     count = parts_of(stems.shape[-1], part_s)
     if count == 1:
-        return _whole(encoders, mel, stems, descriptors, target)
+        return _whole(encoders, mel, stems, descriptors, target, describe)
     parts = _cut(stems, count)
     descriptors = describe(parts)
     heard = is_heard(descriptors).unflatten(0, (-1, count)).float()
     heard[heard.sum(1) == 0] = 1.0
-    found = _whole(encoders, mel, parts, descriptors, target)
+    found = _whole(encoders, mel, parts, descriptors, target, describe)
     each = [F.normalize(one, dim=-1).unflatten(0, (-1, count)) for one in found]
     return [F.normalize((heard[..., None] * one).sum(1), dim=-1) for one in each]
 
@@ -80,7 +88,12 @@ def _cut(stems: Tensor, count: int) -> Tensor:
 
 
 def _whole(
-    encoders: Sequence[Encoder], mel: Mel, stems: Tensor, descriptors: Tensor | None, target: float | None
+    encoders: Sequence[Encoder],
+    mel: Mel,
+    stems: Tensor,
+    descriptors: Tensor | None,
+    target: float | None,
+    describe: Describe,
 ) -> list[Tensor]:
     """Embeddings [B, E] by each encoder of clips that are not cut. target: the input loudness in LUFS."""
     if target is not None:

@@ -152,7 +152,8 @@ def _apart(one: Made, wanted: Tensor | None, tools: Tools, judged: bool = False)
     found = {"descriptors": float(tools.metric.distances(values[None, counted], goal[counted], counted)[0])}
     if judged and tools.judge is not None:
         clips = torch.stack([heard, wanted])
-        mine, other = torch.nn.functional.normalize(embed_clips(tools.judge.encoder, tools.judge.mel, clips), dim=-1)
+        judged_clips = embed_clips(tools.judge.encoder, tools.judge.mel, clips, describe=describe)
+        mine, other = torch.nn.functional.normalize(judged_clips, dim=-1)
         found["cosine"] = float(mine @ other)
     return found
 

@@ -22,6 +22,7 @@ from mixstyle.pipeline.encoder.encoder import Encoder, untrained_like
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.commands import told
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import remark
 from mixstyle.stages.evaluate.clips import Clips, Row
 from mixstyle.stages.evaluate.tasks.metrics import DESCRIPTORS, MFCC
@@ -52,7 +53,7 @@ class EncoderRow:
     trained_on: tuple[int, ...] = ()
 
     def of(self, clips: Clips) -> Tensor:
-        return embed_clips(self.encoder, self.mel, clips.stems, clips.descriptors)
+        return embed_clips(self.encoder, self.mel, clips.stems, clips.descriptors, describe=describe)
 
 
 @dataclass(frozen=True)

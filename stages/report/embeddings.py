@@ -15,6 +15,7 @@ from mixstyle.cache.stem_store.stem_cache import CachedClip, StemCache
 from mixstyle.pipeline.encoder.embed_clips import embed_with_each
 from mixstyle.pipeline.encoder.encoder import DESCRIPTOR_LIMIT, untrained_like
 from mixstyle.pipeline.encoder.levels import gains_db, levelled_descriptors
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.progress import progress
 
 
@@ -52,7 +53,9 @@ def embed(
         start = 0
         for stems in _batches(cache, clips, batch_clips, workers):
             conditions = torch.from_numpy(descriptors[start : start + len(stems)]).to(device)
-            both = embed_with_each(encoders, loaded.mel, torch.from_numpy(stems).to(device), conditions)
+            both = embed_with_each(
+                encoders, loaded.mel, torch.from_numpy(stems).to(device), conditions, describe=describe
+            )
             found.append([embeddings.cpu().numpy() for embeddings in both])
             start += len(stems)
             bar.advance(len(stems))

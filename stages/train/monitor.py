@@ -17,6 +17,7 @@ from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.pipeline.encoder.encoder import Encoder
 from mixstyle.pipeline.encoder.mel import StemMel
 from mixstyle.pipeline.retrieval import hits, principal_components, ranks
+from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.train.data import ROLES
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def watch_songs(
     for start in range(0, len(clips), BATCH_CLIPS):
         stems = np.stack([cache.read_clip(clip) for clip in clips[start : start + BATCH_CLIPS]])
         conditions = descriptors[start : start + BATCH_CLIPS].to(device)
-        found.append(embed_clips(encoder, mel, torch.from_numpy(stems).to(device), conditions).cpu().numpy())
+        of_clips = embed_clips(encoder, mel, torch.from_numpy(stems).to(device), conditions, describe=describe)
+        found.append(of_clips.cpu().numpy())
     embeddings = np.concatenate(found)
     pool, queries = np.split(embeddings, 2)
     rank = ranks(queries, pool, np.arange(len(songs)))

@@ -6,6 +6,7 @@ A song is read (`mixstyle.stages.songs.clips`), its clips are described and enco
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,10 +168,8 @@ class Embedder:
         Raises MixstyleError for clips too short for the encoder, and where descriptors or embedding are not finite
         (not-finite).
         """
-        stems = torch.stack(clips.stems).to(self.device)
-        descriptors = describe(stems)
         try:
-            found = embed_clips(self.encoder.encoder, self.encoder.mel, stems, descriptors)
+            descriptors, found = self._described(torch.stack(clips.stems).to(self.device))
         except MixstyleError as error:
             raise MixstyleError(f"{clips.name}: {error.message}", code=error.code, remedy=error.remedy) from error
         _check_finite(clips.name, "its descriptors hold", descriptors)
@@ -190,6 +189,25 @@ class Embedder:
             clips.given,
             self.rules.values,
         )
+
+    def _described(self, stems: Tensor) -> tuple[Tensor, Tensor]:
+        """Descriptors [n, D] and embeddings [n, E] of clips' stems.
+
+        On a CPU each clip by one thread: sums that several threads share have other last bits, and the last songs of a
+        queue have more threads than those before them.
+        """
+
+        @torch.inference_mode()
+        def each(stems: Tensor) -> tuple[Tensor, Tensor]:
+            descriptors = describe(stems)
+            encoder, mel = self.encoder.encoder, self.encoder.mel
+            return descriptors, embed_clips(encoder, mel, stems, descriptors, describe=describe)
+
+        if stems.device.type != "cpu":
+            return each(stems)
+        with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            descriptors, found = zip(*pool.map(each, stems.split(1)), strict=True)
+        return torch.cat(descriptors), torch.cat(found)
 
     def close(self) -> None:
         """Ends the process that decodes; another is started when one is needed."""

@@ -74,3 +74,19 @@ def test_clips_near_the_length_of_a_part_are_embedded_whole() -> None:
     torch.testing.assert_close(embed_clips(encoder, mel, clips), expected, rtol=0, atol=0)
     longer = torch.from_numpy(stems_of(3, 1.6))[None]
     assert not torch.equal(embed_clips(encoder, mel, longer), embed_clips(with_part_s(encoder, None), mel, longer))
+
+
+def test_what_is_given_to_describe_with_measures_parts_and_unknown_clips() -> None:
+    encoder, mel = in_parts(0, 1.0), StemMel(44_100, 1024, 512, 128)
+    clips = torch.from_numpy(stems_of(4, 3.0))[None]
+    asked: list[int] = []
+
+    def measured(stems: torch.Tensor) -> torch.Tensor:
+        asked.append(stems.shape[-1])
+        return describe(stems)
+
+    found = embed_clips(encoder, mel, clips, describe(clips), describe=measured)
+    torch.testing.assert_close(found, embed_clips(encoder, mel, clips), rtol=0, atol=0)
+    embed_clips(with_part_s(encoder, None), mel, clips, describe=measured)
+    embed_clips(with_part_s(encoder, None), mel, clips, describe(clips), describe=measured)
+    assert asked == [44_100, 3 * 44_100]

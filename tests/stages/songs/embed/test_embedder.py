@@ -72,6 +72,22 @@ def test_one_gives_a_vector_and_several_a_matrix(settings: Settings, embedder: E
     assert embedder.embed([]).shape == (0, DIMENSIONS)
 
 
+def test_the_number_of_threads_changes_no_bit(settings: Settings, embedder: Embedder) -> None:
+    """Songs at the end of a queue have more threads than those before them."""
+    paths = sorted(settings.separate.data_path.glob("*.flac"))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append([embedder.song(path) for path in paths])
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert torch.equal(one.clips, other.clips)
+            assert torch.equal(one.descriptors, other.descriptors)
+
+
 def test_a_song_alone_has_the_embedding_that_it_has_among_others(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
