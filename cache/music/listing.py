@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,8 @@ EXTRA_STEMS = ("guitar", "piano")
 STEM_NAMES = frozenset({*STEMS, *EXTRA_STEMS})
 
 
+COLUMNS = ("path", "artist", "licence", "license")
+"""Those of a CSV list that are read."""
 REFUSED_SHOWN = 5
 """Folders that cannot be read, told by name; of more the number is told."""
 _TOLD: set[str] = set()
@@ -275,7 +277,7 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"], named_by: str) ->
             continue
         name = Path(_as_file_name(written)).as_posix()
         sizes[name] = _size_of(root, name, kind)
-        columns = {column: (row.get(column) or "").strip() for column in ("artist", "licence", "license")}
+        columns = {column: (row.get(column) or "").strip() for column in COLUMNS[1:]}
         other_encoding = [value for value in columns.values() if not _is_utf8(value)]
         if not _is_utf8(written) and sizes[name] < 0:  # a file may have such a name
             other_encoding.append(written)
@@ -319,8 +321,8 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
     """The rows of a CSV with a column `path`; columns may be separated by semicolons or tabs too. name: of the file or
     setting, for messages.
 
-    Raises MixstyleError (bad-list), naming the line, for quotation marks that are not closed and for rows with more
-    cells than there are columns: they would hide other rows, or cut a path at its comma.
+    Raises MixstyleError (bad-list) as `check_columns` does, and, naming the line, for quotation marks that are not
+    closed and for rows with more cells than there are columns: they would hide other rows, or cut a path at its comma.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows: list[dict[str, str]] = []
@@ -329,6 +331,7 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
         if "path" not in (reader.fieldnames or []):
             found = ", ".join(reader.fieldnames or []) or "nothing"
             raise MixstyleError(f"{name}: has no column `path`; its first line is: {found:.80}", code="bad-list")
+        check_columns(reader.fieldnames or [], name)
         begins = reader.line_num + 1
         for row in reader:
             if None in row:
@@ -348,6 +351,15 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
             code="bad-list",
         ) from error
     return rows
+
+
+def check_columns(names: Sequence[str], where: str) -> None:
+    """Raises MixstyleError (bad-list), naming the column, where one that is read is there twice: nothing says which is
+    meant. where: the file, for the message."""
+    read = [("license" if name == "licence" else name) for name in names if name in COLUMNS]
+    if twice := next((name for name in names if read.count("license" if name == "licence" else name) > 1), None):
+        same = " (or `license`)" if twice == "licence" else ""
+        raise MixstyleError(f"{where}: has several columns `{twice}`{same}; keep one of them", code="bad-list")
 
 
 def _is_comment(line: str, root: Path) -> bool:

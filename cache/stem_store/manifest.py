@@ -236,6 +236,11 @@ def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:
                 raise MixstyleError(
                     f"separate.tracks_csv={path}: has no column artist/id; FMA's tracks.csv has", code="bad-list"
                 )
+            if twice := next((one for one in (("artist", "id"), ("track", "license")) if names.count(one) > 1), None):
+                raise MixstyleError(
+                    f"separate.tracks_csv={path}: has several columns {'/'.join(twice)}; keep one of them",
+                    code="bad-list",
+                )
             artist = names.index(("artist", "id"))
             licence = names.index(("track", "license")) if ("track", "license") in names else None
             kept = [row for row in rows if row and _is_number(row[0]) and len(row) == len(names)]

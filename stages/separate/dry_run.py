@@ -34,7 +34,7 @@ from mixstyle.stages.separate.clips import (
     rules_of,
 )
 from mixstyle.stages.separate.cutting import LEAST_CLIPS
-from mixstyle.stages.separate.music import listed_music
+from mixstyle.stages.separate.music import listed_music, tell_of_stems
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
 from mixstyle.stages.separate.tuned_streams import choose_streams, device_of, start_streams
 from mixstyle.stages.settings.places import in_working_folder, place_of_stage
@@ -113,6 +113,7 @@ def dry_run(settings: Settings) -> DryRun:
     chosen = settings.separate
     device = device_of(chosen)
     listing = listed_music(settings, listing_version_of(chosen.stems_dir))
+    tell_of_stems(listing, chosen)
     split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
     manifest = make_manifest(listing, chosen.input, split, find_duplicates=False)
     separator, missing = None, ""

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 from mixstyle.cache.music.listing import Listing, list_tracks, with_spot_checks
+from mixstyle.cache.music.stems_among_music import songs_and_stems
 from mixstyle.cache.stem_store.manifest import ordered
+from mixstyle.cache.storage.urls import shown
 from mixstyle.pipeline.core.errors import MixstyleError
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import ANY_FOLDER, completed
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 
@@ -45,6 +49,19 @@ def listed_music(settings: Settings, version: int) -> Listing:
             code=error.code,
             remedy=("demo-songs", folder, "--songs", str(songs)),
         ) from error
+
+
+def tell_of_stems(listing: Listing, chosen: SeparateSettings) -> None:
+    """Warns where folders of stems are among the mixtures to be separated: each of their files counts as a track."""
+    found = songs_and_stems(listing.sizes) if chosen.input == "mixtures" else None
+    if found and found.stem_folders:
+        first = (*found.mixed, *found.unmixed)[0]
+        stems = len(listing.sizes) - len(found.songs)
+        remark(
+            f"separate: warning: {shown(chosen.data_path)}: {counted(found.stem_folders, 'folder')} of stems ({first}"
+            f"{', ...' if found.stem_folders > 1 else ''}), whose {counted(stems, 'stem')} are separated as songs; to "
+            "take the stems as they are: --set separate.input=stems"
+        )
 
 
 def spot_checked(listing: Listing, chosen: SeparateSettings) -> Listing:

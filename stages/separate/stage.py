@@ -49,7 +49,7 @@ from mixstyle.stages.separate.clips import Decoding, rules_of
 from mixstyle.stages.separate.current_separator import separator_now
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
-from mixstyle.stages.separate.music import listed_music, spot_checked
+from mixstyle.stages.separate.music import listed_music, spot_checked, tell_of_stems
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.provenance import MACHINE, provenance_of
 from mixstyle.stages.separate.rule_versions import cutting_version_of, listing_version_of
@@ -166,6 +166,7 @@ def _check_inputs(settings: Settings) -> Listing | None:
     check_folder(chosen.stems_dir)
     device_of(chosen)
     listing = listed_music(settings, LISTING_VERSION)
+    tell_of_stems(listing, chosen)
     separator_now(chosen)
     return listing
 

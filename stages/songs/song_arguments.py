@@ -1,13 +1,17 @@
 """The songs that a command was given: files, folders of stems, and folders of music, which stand for their files."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mixstyle.cache.music.listing import list_folder, track_files
+from mixstyle.cache.music.stems_among_music import SongsAndStems, songs_and_stems
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import ANY_FOLDER
+from mixstyle.stages.common.progress import remark
 from mixstyle.stages.settings.profile import Settings
 
 
@@ -19,14 +23,19 @@ def is_stem_folder(path: Path) -> bool:
 def given_songs(paths: Sequence[Path]) -> list[Path]:
     """The songs of these paths, in their order; those of a folder of music in the order of their paths.
 
-    Raises MixstyleError for a path that is not there (not-found) and for a folder without music (no-music).
+    Of a folder of stems among the music, the mixture is the song; where there is none, the folder is, whose stems are
+    then taken as they are. Both are told. Raises MixstyleError for a path that is not there (not-found) and for a
+    folder without music (no-music).
     """
     songs: list[Path] = []
     for path in paths:
         if not path.exists():
             raise not_there(path)
         if path.is_dir() and not is_stem_folder(path.resolve()):
-            songs += [path / name for name in sorted(music_of(path))]
+            found = _found_in(path)
+            songs += [path / name for name in sorted((*found.songs, *found.unmixed))]
+            if found.stem_folders:
+                remark(f"{path}: {told_stems(found, 'their stems are taken as they are')}")
         else:
             songs.append(path)
     return songs
@@ -50,5 +59,47 @@ def folder_to_index(settings: Settings) -> str:
 
 
 def music_of(folder: Path) -> list[str]:
-    """The music files below a folder, by their paths within it. Raises MixstyleError (no-music)."""
-    return list(list_folder(folder, "mixtures").sizes)
+    """The music files below a folder, by their paths within it, without the stems in folders of stems.
+
+    Raises MixstyleError (no-music), also where there is nothing but stems.
+    """
+    found = _found_in(folder)
+    if not found.songs:
+        raise MixstyleError(
+            f"{folder}: {told_stems(found, 'songs are indexed from their mixes')}; to embed the stems as they are,",
+            code="no-music",
+            remedy=("embed", str(folder), "-o", "embeddings.parquet"),
+        )
+    return list(found.songs)
+
+
+def stem_folders_passed_over(folder: Path) -> str:
+    """What is said of the folders of stems below a folder whose mixes alone are taken; empty where there are none."""
+    found = _found_in(folder)
+    if not found.stem_folders:
+        return ""
+    first = folder / found.unmixed[0] if found.unmixed else folder
+    again = shlex.join(("mixstyle", "embed", str(first), "-o", "embeddings.parquet"))
+    return told_stems(found, f"left out; `{again}` takes the stems")
+
+
+def told_stems(found: SongsAndStems, unmixed: str) -> str:
+    """How many folders of stems there are and what becomes of them. unmixed: of those without a mixture.
+
+    >>> told_stems(SongsAndStems((), ("a",), ("b",)), "left out")
+    '2 folders of stems; 1 with a mixture, which is the song; 1 without a mixture (b): left out'
+    """
+    lines = [counted(found.stem_folders, "folder") + " of stems"]
+    if found.mixed:
+        lines.append(f"{len(found.mixed)} with a mixture, which is the song")
+    if found.unmixed:
+        lines.append(f"{len(found.unmixed)} without a mixture ({_first_of(found.unmixed)}): {unmixed}")
+    return "; ".join(lines)
+
+
+def _first_of(folders: Sequence[str]) -> str:
+    return folders[0] if len(folders) == 1 else f"{folders[0]}, ..."
+
+
+def _found_in(folder: Path) -> SongsAndStems:
+    return songs_and_stems(list_folder(folder, "mixtures").sizes)

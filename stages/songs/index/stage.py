@@ -34,7 +34,7 @@ from mixstyle.stages.songs.index.indexed import files_of, is_kept
 from mixstyle.stages.songs.index.on_ray import embedded_on_ray
 from mixstyle.stages.songs.index.readable_index import in_folder, place_of_index, readable_index
 from mixstyle.stages.songs.index.rows import row_of_song
-from mixstyle.stages.songs.song_arguments import folder_to_index
+from mixstyle.stages.songs.song_arguments import folder_to_index, stem_folders_passed_over
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
@@ -96,6 +96,8 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
         keep_models(models, embedder.fingerprint)
         songs = SongIndex(here, lambda error: remark(f"index: {error.message}; its songs are embedded again"), place)
         wanted = [path for path, stat in files.items() if not is_kept(songs, root, path, stat)]
+        if stems := stem_folders_passed_over(root):
+            remark(f"index: {folder}: {stems}")
         remark(f"index: {counted(len(files), 'song')} in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")
         if ray is None:

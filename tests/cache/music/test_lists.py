@@ -120,3 +120,38 @@ def test_a_quotation_mark_that_is_not_closed_hides_no_artists_of_fma(tmp_path: P
     assert caught.value.code == "bad-list"
     (tmp_path / "tracks.csv").write_text(head + '2,1,Food\n3,1,"Electric ""Ave"""\n5,7,This\n')
     assert read_fma_tracks(tmp_path / "tracks.csv")[0] == {2: "1", 3: "1", 5: "7"}
+
+
+@pytest.mark.parametrize(
+    ("head", "column"),
+    [
+        ("path,artist,path", "path"),
+        ("path;path", "path"),
+        ("artist,path,artist", "artist"),
+        ("path,licence,licence", "licence"),
+        ("path,license,title,license", "license"),
+        ("path,licence,license", "licence"),  # two spellings of one
+    ],
+)
+def test_a_csv_with_two_columns_of_a_name_that_is_read_is_refused(tmp_path: Path, head: str, column: str) -> None:
+    row = "a.wav" + "".join(f"{one}x" for one in head if one in ",;")
+    with pytest.raises(MixstyleError) as caught:
+        listed(tmp_path, "list.csv", f"{head}\n{row}\n")
+    assert caught.value.code == "bad-list"
+    assert f"`{column}`" in caught.value.message
+    assert str(tmp_path / "list.csv") in caught.value.message
+
+
+def test_columns_that_are_not_read_may_be_there_twice(tmp_path: Path) -> None:
+    assert listed(tmp_path, "list.csv", "path,title,title\na.wav,x,y\n") == ["a.wav"]
+
+
+@pytest.mark.parametrize("twice", [("artist", "id"), ("track", "license")])
+def test_fma_tracks_with_a_column_twice_is_refused(tmp_path: Path, twice: tuple[str, str]) -> None:
+    columns = [("", ""), ("artist", "id"), ("track", "license"), twice]
+    rows = [",".join(column[row] for column in columns) for row in (0, 1)]
+    (tmp_path / "tracks.csv").write_text("\n".join([*rows, "2,7,CC0,8"]) + "\n", encoding="utf-8")
+    with pytest.raises(MixstyleError) as caught:
+        read_fma_tracks(tmp_path / "tracks.csv")
+    assert caught.value.code == "bad-list"
+    assert "/".join(twice) in caught.value.message
