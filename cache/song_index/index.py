@@ -9,7 +9,9 @@ own), `reason` (why it has no embedding; empty where it has one), and of the who
 in it is finite: a song of which one is not is a song without an embedding, also where an older version wrote it. Of
 several rows of a path that of the highest part counts. The metadata of a part have `mixstyle_index`, the version, and
 `mixstyle_sha256`, a hash of its rows; its pages have checksums. Both are checked when it is read, and earlier parts
-have neither. The search structure (`nearest.py`) is over the songs that have an embedding, in the order of their paths.
+have neither. `mixstyle_made_with`, which came later, is the fingerprint of the provenance that the rows were made
+under: by it a `settings.json` that was lost is written again. The search structure (`nearest.py`) is over the songs
+that have an embedding, in the order of their paths.
 """
 
 import hashlib
@@ -38,6 +40,7 @@ Number = TypeVar("Number", np.float32, np.int32)
 VERSION = 2
 _AGAIN = ("verify", "--repair")
 _SHA256 = "mixstyle_sha256"
+_MADE_WITH = "mixstyle_made_with"
 _FIELDS = ("path", "bytes", "modified_ns", "duration_s", "embedding", "descriptors", "reason")
 _LOUDNESS = ("loudness_lufs", "loudness_range_lu", "true_peak_dbtp")
 _FIELDS_OF = {"1": _FIELDS, "2": (*_FIELDS, *_LOUDNESS)}
@@ -81,7 +84,8 @@ class SongIndex:
 
     drop: called with the error of a part that is damaged, which is then removed: its songs are to be embedded again.
     Without it such a part is raised as MixstyleError ("damaged-file"). place: where parts are kept, if not in the
-    folder alone. exact_below: from so many songs on, the search is approximate.
+    folder alone. exact_below: from so many songs on, the search is approximate. made_with: the fingerprint of what rows
+    that are added follow from; empty where that is not known.
     """
 
     def __init__(
@@ -91,8 +95,9 @@ class SongIndex:
         place: Place | None = None,
         *,
         exact_below: int = EXACT_BELOW,
+        made_with: str = "",
     ) -> None:
-        self.folder, self._exact_below = folder, exact_below
+        self.folder, self._exact_below, self._made_with = folder, exact_below, made_with
         self._place = place or Place(folder)
         self._songs: dict[str, IndexedSong] = {}
         self._parts: list[Path] = []
@@ -223,7 +228,10 @@ class SongIndex:
                     for name in _LOUDNESS
                 },
             }
-        ).replace_schema_metadata({"mixstyle_index": str(VERSION), _SHA256: _digest(songs)})
+        ).replace_schema_metadata(
+            {"mixstyle_index": str(VERSION), _SHA256: _digest(songs)}
+            | ({_MADE_WITH: self._made_with} if self._made_with else {})
+        )
         with self._place.turn():
             with atomic_write(path) as temporary:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -231,6 +239,20 @@ class SongIndex:
                     raise MixstyleError(f"{path}: could not be read back; is the disk full?", code="cannot-write")
             self._place.keep(path.name)
         return path
+
+
+def all_made_with(folder: Path, fingerprint: str) -> bool:
+    """Whether there are parts, and all of them can be read and were written under this fingerprint."""
+    try:
+        found = {_made_with(part) for part in folder.glob("songs-*.parquet")}
+    except (pa.ArrowException, OSError, ValueError, MemoryError):
+        return False
+    return found == {fingerprint}
+
+
+def _made_with(part: Path) -> str:
+    """The fingerprint in a part's metadata; empty where there is none."""
+    return (pq.read_schema(part).metadata or {}).get(_MADE_WITH.encode(), b"").decode(errors="replace")
 
 
 def _checked(song: IndexedSong) -> IndexedSong:

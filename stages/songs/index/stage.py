@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.cache.song_index.index import IndexedSong, SongIndex
+from mixstyle.cache.song_index.index import IndexedSong, SongIndex, all_made_with
 from mixstyle.cache.song_index.left_out import left_out_csv
 from mixstyle.cache.song_index.nearest import NEAREST, RECALL_NEAREST, RECALL_SONGS, STATE
 from mixstyle.cache.song_index.place import LEFT_OUT, MACHINES, index_place
@@ -75,7 +75,8 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
     rules = PRESENT if rebuild else rules_of_index(here)
     local = with_encoder(settings)  # other machines fetch their own
     models = embedding_models(local)
-    with locked(here, "mixstyle index"), embedder_of(local, rules=rules, measure=True) as embedder:
+    # the lock last: models that are refused leave no folder behind
+    with embedder_of(local, rules=rules, measure=True) as embedder, locked(here, "mixstyle index"):
         outputs = [*place.outputs(("songs-", LEFT_OUT)), here / NEAREST, here / STATE]
         settle = functools.partial(
             guard,
@@ -85,16 +86,22 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
             told=INPUTS,
             remedy=("index", str(folder), "--rebuild"),
             fitting_too=True,
+            vouched=functools.partial(all_made_with, here),
         )
-        settle(rebuild=rebuild)
+        made_with = settle(rebuild=rebuild)
         if rebuild:
             forget_mixed_at(place, MACHINES)
         if begun:
             place.keep(SETTINGS)
         elif not place.keep_first(SETTINGS):  # another machine began it at the same moment
-            settle(rebuild=False)
+            made_with = settle(rebuild=False)
         keep_models(models, embedder.fingerprint)
-        songs = SongIndex(here, lambda error: remark(f"index: {error.message}; its songs are embedded again"), place)
+        songs = SongIndex(
+            here,
+            lambda error: remark(f"index: {error.message}; its songs are embedded again"),
+            place,
+            made_with=made_with.fingerprint,
+        )
         wanted = [path for path, stat in files.items() if not is_kept(songs, root, path, stat)]
         if stems := stem_folders_passed_over(root):
             remark(f"index: {folder}: {stems}")
@@ -146,7 +153,7 @@ def _check_there(place: Path, first: Sequence[str]) -> None:
 
 def _music_of(place: Path) -> Path:
     """The music folder of an index. Raises MixstyleError where its settings do not tell it."""
-    again = ("index", ANY_FOLDER, "--rebuild", "--index", str(place))
+    again = ("index", ANY_FOLDER, "--index", str(place))  # writes them again, where the songs tell what they are of
     try:
         return read_index(place / SETTINGS)[1]
     except MixstyleError as error:

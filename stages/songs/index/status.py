@@ -52,8 +52,10 @@ def _status(settings: Settings) -> StageStatus:
         stored, root = read_index(place / SETTINGS)
         songs = SongIndex(place)
     except MixstyleError as error:
+        # what is damaged is embedded again, and lost settings are written again where the songs tell what they are of
+        again = ("--rebuild",) if error.code == "unknown-version" else ()
         return status(
-            "damaged", problems=(told(error),), run=helping(error, _command(folder_to_index(settings), "--rebuild"))
+            "damaged", problems=(told(error),), run=helping(error, _command(folder_to_index(settings), *again))
         )
     done = f"{counted(len(songs.usable), 'song')} of {root}"
     problems: list[str] = []

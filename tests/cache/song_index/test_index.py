@@ -14,6 +14,7 @@ from mixstyle.cache.music.reader import UnreadableMusic
 from mixstyle.cache.music.transient_failures import CRASHED
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.song_index.nearest import NEAREST
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.table import COLUMN
@@ -245,3 +246,72 @@ def test_an_index_that_names_files_outside_of_its_music_is_refused(tmp_path: Pat
     with pytest.raises(MixstyleError) as caught:
         SongIndex(tmp_path)
     assert (caught.value.code, path in str(caught.value)) == ("damaged-file", True)
+
+
+DAMAGES = {
+    "lost": None,
+    "empty": lambda stored: b"",
+    "half": lambda stored: stored[: len(stored) // 2],
+    "other JSON": lambda stored: b"[1, 2]",
+    "no settings": lambda stored: b"{}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_settings_that_are_lost_or_damaged_are_written_again_from_what_the_songs_tell(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    music, stored = settings.separate.data_path, settings.embed.index_dir / SETTINGS
+    before = index(settings, music).usable
+    whole, parts = stored.read_bytes(), sorted(settings.embed.index_dir.glob("songs-*.parquet"))
+
+    def harm() -> None:
+        stored.unlink() if DAMAGES[damage] is None else stored.write_bytes(DAMAGES[damage](whole))
+
+    harm()
+    if damage != "lost":
+        with pytest.raises(MixstyleError) as caught:
+            search(settings, music / "song 3.flac", 3)
+        assert "--rebuild" not in caught.value.remedy
+    other = dataclasses.replace(settings, separate=dataclasses.replace(settings.separate, seed=7))
+    with pytest.raises(MixstyleError) as caught:
+        index(other, music)
+    assert (caught.value.code, caught.value.remedy[-1]) == ("stale", "--rebuild")
+    names = embedded(monkeypatch)
+    again = index(settings, music).usable
+    assert names == []
+    assert stored.read_bytes() == whole
+    assert repr(again) == repr(before)
+    assert sorted(settings.embed.index_dir.glob("songs-*.parquet")) == parts
+
+
+def test_lost_settings_of_songs_that_do_not_tell_what_they_are_of_are_not_guessed(settings: Settings) -> None:
+    songs = index(settings, settings.separate.data_path)
+    for part in settings.embed.index_dir.glob("songs-*.parquet"):
+        part.unlink()
+    SongIndex(settings.embed.index_dir).add(songs.usable)  # as earlier versions wrote them
+    (settings.embed.index_dir / SETTINGS).unlink()
+    with pytest.raises(MixstyleError) as caught:
+        index(settings, settings.separate.data_path)
+    assert (caught.value.code, caught.value.remedy[-1]) == ("stale", "--rebuild")
+    assert len(SongIndex(settings.embed.index_dir)) == SONGS
+
+
+@pytest.mark.parametrize("wrong", ["encoder", "separator", "input", "music"])
+def test_what_is_refused_leaves_no_folder(settings: Settings, tmp_path: Path, wrong: str) -> None:
+    settings = dataclasses.replace(settings, embed=dataclasses.replace(settings.embed, index_dir=tmp_path / "new"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").write_bytes(b"no model")
+    embed, chosen, music = settings.embed, settings.separate, settings.separate.data_path
+    given, music = {
+        "encoder": (dataclasses.replace(settings, embed=dataclasses.replace(embed, encoder=tmp_path / "bad")), music),
+        "separator": (
+            dataclasses.replace(settings, separate=dataclasses.replace(chosen, separator_checkpoint=tmp_path / "bad")),
+            music,
+        ),
+        "input": (dataclasses.replace(settings, separate=dataclasses.replace(chosen, input="stems")), music),
+        "music": (settings, tmp_path / "empty"),
+    }[wrong]
+    with pytest.raises(MixstyleError):
+        index(given, music)
+    assert not (tmp_path / "new").exists()
