@@ -229,7 +229,7 @@ class Training:
 
     def resume(self) -> None:
         folder = self.options.checkpoint_dir
-        found, torn = newest_checkpoint(folder, self.device)
+        found, torn = newest_checkpoint(folder, self.device, self._take)
         if found is None:
             if torn:  # a training from the start would write over models that somebody may still want
                 told = f"{torn[0]}; {cannot_go_on(folder)}; to do so,"
@@ -238,17 +238,7 @@ class Training:
         path, content = found
         for line in torn:
             self.remark(f"train: warning: skipped {line}")
-        try:
-            self.encoder.load_state_dict(content["encoder"])
-            if self.head is not None:
-                self.head.load_state_dict(content["chain_head"])
-            self.optimizer.load_state_dict(content["optimizer"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise MixstyleError(
-                f"{path}: does not fit the network of these settings ({one_line(error, 200)}); remove it, or",
-                code="misfit",
-                remedy=REBUILD,
-            ) from error
+        self._take(path, content)  # again: another one may have been tried after it
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
         self._check_stream(path, content.get("reader") or [])
         if self.leads:
@@ -256,6 +246,19 @@ class Training:
         if self.step < self.total:
             self.remark(f"train: continuing from step {self.step} ({path})")
             self._tell_of_another_schedule(content)
+
+    def _take(self, path: Path, content: dict[str, Any]) -> None:
+        """Takes the weights and the optimiser of a checkpoint. Raises MixstyleError (misfit) where they are of another
+        network, and leaves what it took: the next one has all of them."""
+        try:
+            self.encoder.load_state_dict(content["encoder"])
+            if self.head is not None:
+                self.head.load_state_dict(content["chain_head"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise MixstyleError(
+                f"{path}: does not fit the network of these settings ({one_line(error, 200)})", code="misfit"
+            ) from error
 
     def _tell_of_another_schedule(self, content: dict[str, Any]) -> None:
         """A schedule that falls to the end of the run is another one where the end has moved: a jump, and told."""

@@ -193,6 +193,47 @@ def test_a_torn_checkpoint_is_passed_over(
     same_end(shared / "torn", unbroken)
 
 
+FOREIGN = {
+    "weights of another program": lambda content: {"conv.weight": torch.zeros(2, 2)},
+    "no mapping": lambda content: [1, 2],
+    "no encoder": lambda content: {name: value for name, value in content.items() if name != "encoder"},
+    "another network": lambda content: {**content, "encoder": {"conv.weight": torch.zeros(2, 2)}},
+    "a weight of another shape": lambda content: {
+        **content,
+        "encoder": {name: value.reshape(-1)[:1] for name, value in content["encoder"].items()},
+    },
+    "no optimiser": lambda content: {**content, "optimizer": {}},
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_a_latest_checkpoint_of_another_network_is_passed_over(
+    shared: Path, unbroken: Path, two_epochs: Path, capsys: pytest.CaptureFixture[str], foreign: str
+) -> None:
+    folder = shared / f"foreign {foreign}"
+    shutil.copytree(two_epochs, folder)
+    latest = folder / "ckpt" / "latest.pt"
+    torch.save(FOREIGN[foreign](load_checkpoint(latest)), latest)
+    train(settings_of(folder, num_epochs=3))
+    errors = capsys.readouterr().err
+    assert sum(str(latest) in line and "skipped" in line for line in errors.splitlines()) == 1
+    same_end(folder, unbroken)
+
+
+def test_a_training_with_checkpoints_of_another_network_alone_is_refused_and_keeps_them(
+    shared: Path, two_epochs: Path
+) -> None:
+    folder = shared / "all foreign"
+    shutil.copytree(two_epochs, folder)
+    for path in (folder / "ckpt").glob("*.pt"):
+        torch.save(FOREIGN["another network"](load_checkpoint(path)), path)
+    before = {path: path.read_bytes() for path in (folder / "ckpt").glob("*.pt")}
+    with pytest.raises(MixstyleError) as caught:
+        train(settings_of(folder, num_epochs=3))
+    assert (caught.value.code, caught.value.remedy) == ("damaged-file", ("train", "--rebuild"))
+    assert {path: path.read_bytes() for path in (folder / "ckpt").glob("*.pt")} == before
+
+
 def test_training_goes_on_from_its_best_model_where_nothing_else_is_whole(shared: Path, unbroken: Path) -> None:
     folder = shared / "from_best"
     settings = settings_of(folder)
