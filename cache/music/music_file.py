@@ -3,7 +3,7 @@
 Everything is decoded by libsndfile (soundfile), which seeks sample-exactly. Where it goes wrong about a file, it is
 given another view of it: without the tags before it; with a first frame that tells the number of frames of an MP3 that
 tells none; with the length of a FLAC that was written to a pipe, or of a WAV whose writer died. Formats that it does
-not read go through ffmpeg, where that is installed.
+not read go through ffmpeg, where that is installed, and so does Opus in which it would stop half way.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ from mixstyle.cache.music.flac_length import HEAD_BYTES, count_samples, told_sam
 from mixstyle.cache.music.formats import MPEG_SUFFIXES, VORBIS_TO_WAV
 from mixstyle.cache.music.mpeg_frames import count_frames, next_frame
 from mixstyle.cache.music.ogg_pages import is_chained_ogg
+from mixstyle.cache.music.opus_pages import is_uneven_opus
 from mixstyle.cache.music.tags import after_id3v2, before_last_tags
 from mixstyle.cache.music.transient_failures import BROKEN_LINK, CANNOT_BE_READ, DENIED, GONE
 from mixstyle.cache.music.wav_data import UNKNOWN, wav_data
@@ -278,6 +279,9 @@ class _ChainedOggError(ValueError):
 
 def _opened(path: Path) -> _Opened:
     try:
+        if ffmpeg.installed() and _stops_half_way(path):
+            with contextlib.suppress(ffmpeg.NotDecodedError):
+                return _by_ffmpeg(path)
         return _by_libsndfile(path)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         chained = isinstance(error, _ChainedOggError)
@@ -306,6 +310,14 @@ def _by_ffmpeg(path: Path) -> _Opened:
         raise ffmpeg.NotDecodedError("ffmpeg finds no audio in it") from error
     except OSError as error:
         raise UnreadableMusic(f"{CANNOT_BE_READ}: {error.strerror or error}") from error
+
+
+def _stops_half_way(path: Path) -> bool:
+    """Whether libsndfile would read a beginning of the file and call the rest malformed, which can be decoded."""
+    with path.open("rb") as file:
+        start, stop = after_id3v2(file), before_last_tags(file)
+        file.seek(start)
+        return file.read(4) == b"OggS" and is_uneven_opus(file, start, stop)
 
 
 def _by_libsndfile(path: Path) -> _Opened:
