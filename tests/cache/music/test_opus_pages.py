@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.odd_audio import noise, with_checksum
+from helpers.odd_audio import noise, with_checksum, write_ffmpeg
 
 from mixstyle.cache.music.opus_pages import is_uneven_opus, packet_frames
 from mixstyle.cache.music.reader import decoded_length, probe, read_what_is_there, read_window
@@ -95,9 +95,7 @@ def test_ffmpeg_decodes_it_where_it_can_and_else_it_is_used_up_to_there(
     audio = noise(SECONDS * RATE, seed=3)
     soundfile.write(tmp_path / "decoded.au", audio, RATE, subtype="FLOAT", endian="BIG")
     if program != "none":
-        does = f"exec /bin/cat '{tmp_path / 'decoded.au'}'" if program == "gives" else "exit 1"
-        (programs / "ffmpeg").write_text(f"#!/bin/sh\n{does}\n")
-        (programs / "ffmpeg").chmod(0o755)
+        write_ffmpeg(programs, tmp_path / ("decoded.au" if program == "gives" else "nothing.au"))
     whole = (0, SECONDS * 44_100)
     (window,) = read_what_is_there(path, [whole])
     if program == "gives":

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import soundfile
 from helpers.failure_log import read_failures
+from helpers.odd_audio import write_ffmpeg
 from helpers.small_separator import hashes, profile, write_songs
 
 from mixstyle.cache.music import decode_pool
@@ -70,8 +71,7 @@ def test_a_track_that_ffmpeg_alone_reads_is_made_once_ffmpeg_is_there(
     first = separate(settings)
     assert (first.tracks_done, first.failures_by_reason) == (3, {"not music": 1})
     assert separate(settings).shards_made == 0  # nothing is new
-    (programs / "ffmpeg").write_text(f"#!/bin/sh\nexec /bin/cat '{tmp_path / 'decoded.au'}'\n")
-    (programs / "ffmpeg").chmod(0o755)
+    write_ffmpeg(programs, tmp_path / "decoded.au")
     second = separate(settings)
     assert (second.tracks_done, second.tracks_failed, second.shards_made) == (4, 0, 1)
     assert read_failures(tmp_path / "stems" / "failures.csv") == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from helpers.numbers import numbers
+from helpers.odd_audio import write_ffmpeg
 from helpers.small_encoder import SONG_S, embedding_profile, write_encoder
 from helpers.small_separator import RATE, song, write_songs
 
@@ -131,8 +132,7 @@ def test_a_song_that_ffmpeg_alone_reads_is_indexed_once_ffmpeg_is_there(
     (first,) = index(settings, music).failed
     assert first.path == "a.m4a"
     assert index_status(settings).state == "done"
-    (programs / "ffmpeg").write_text(f"#!/bin/sh\nexec /bin/cat '{tmp_path / 'decoded.au'}'\n")
-    (programs / "ffmpeg").chmod(0o755)
+    write_ffmpeg(programs, tmp_path / "decoded.au")
     before = index_status(settings)
     assert (before.state, before.run) == ("partly done", command(settings))
     assert numbers(before.problems[-1]) == [1]
