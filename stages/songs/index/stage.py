@@ -17,6 +17,7 @@ from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import Place
 from mixstyle.cache.storage.provenance import SETTINGS, guard, read_provenance
 from mixstyle.cache.storage.urls import not_there
+from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.cluster.mixed import forget_mixed_at
@@ -70,6 +71,7 @@ def index(settings: Settings, folder: Path, rebuild: bool = False, ray: RayOptio
 def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray: RayOptions | None) -> SongIndex:
     """The same, by settings that name the folder of the place."""
     here, root = place.folder, folder.resolve()
+    check_folder(here)
     begun = (here / SETTINGS).exists()
     files = files_of(root)
     rules = PRESENT if rebuild else rules_of_index(here)
