@@ -95,7 +95,7 @@ def track(place: int) -> TrackRecord:
         ClipRecord(
             f"{track_id}_{slot}",
             slot,
-            None if failed else 441_000 * slot,
+            None if failed else CLIP_FRAMES * slot,
             flac=b"" if failed else steps(place % KINDS, slot),
         )
         for slot in range(CLIPS)

@@ -24,8 +24,8 @@ EXTRA_STEMS = ("guitar", "piano")
 STEM_NAMES = frozenset({*STEMS, *EXTRA_STEMS})
 
 
-COLUMNS = ("path", "artist", "licence", "license")
-"""Those of a CSV list that are read."""
+_CALLED = {"path": "`path`", "artist": "`artist`"} | dict.fromkeys(("licence", "license"), "`licence` or `license`")
+"""The columns of a CSV list that are read, and what messages call them."""
 REFUSED_SHOWN = 5
 """Folders that cannot be read, told by name; of more the number is told."""
 _TOLD: set[str] = set()
@@ -277,7 +277,7 @@ def _read_list(path: Path, kind: Literal["mixtures", "stems"], named_by: str) ->
             continue
         name = Path(_as_file_name(written)).as_posix()
         sizes[name] = _size_of(root, name, kind)
-        columns = {column: (row.get(column) or "").strip() for column in COLUMNS[1:]}
+        columns = {column: (row.get(column) or "").strip() for column in _CALLED if column != "path"}
         other_encoding = [value for value in columns.values() if not _is_utf8(value)]
         if not _is_utf8(written) and sizes[name] < 0:  # a file may have such a name
             other_encoding.append(written)
@@ -321,7 +321,7 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
     """The rows of a CSV with a column `path`; columns may be separated by semicolons or tabs too. name: of the file or
     setting, for messages.
 
-    Raises MixstyleError (bad-list) as `check_columns` does, and, naming the line, for quotation marks that are not
+    Raises MixstyleError (bad-list) as `refuse_twice` does, and, naming the line, for quotation marks that are not
     closed and for rows with more cells than there are columns: they would hide other rows, or cut a path at its comma.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
@@ -331,7 +331,7 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
         if "path" not in (reader.fieldnames or []):
             found = ", ".join(reader.fieldnames or []) or "nothing"
             raise MixstyleError(f"{name}: has no column `path`; its first line is: {found:.80}", code="bad-list")
-        check_columns(reader.fieldnames or [], name)
+        refuse_twice([_CALLED[column] for column in reader.fieldnames or [] if column in _CALLED], name)
         begins = reader.line_num + 1
         for row in reader:
             if None in row:
@@ -353,13 +353,11 @@ def csv_rows(text: str, name: str) -> list[dict[str, str]]:
     return rows
 
 
-def check_columns(names: Sequence[str], where: str) -> None:
-    """Raises MixstyleError (bad-list), naming the column, where one that is read is there twice: nothing says which is
-    meant. where: the file, for the message."""
-    read = [("license" if name == "licence" else name) for name in names if name in COLUMNS]
-    if twice := next((name for name in names if read.count("license" if name == "licence" else name) > 1), None):
-        same = " (or `license`)" if twice == "licence" else ""
-        raise MixstyleError(f"{where}: has several columns `{twice}`{same}; keep one of them", code="bad-list")
+def refuse_twice(columns: Sequence[str], where: str) -> None:
+    """Raises MixstyleError (bad-list) for a column that is there twice: nothing says which is meant. columns: those
+    that are read, as messages call them. where: the file, for the message."""
+    if twice := next((column for column in columns if columns.count(column) > 1), None):
+        raise MixstyleError(f"{where}: has several columns {twice}; keep one of them", code="bad-list")
 
 
 def _is_comment(line: str, root: Path) -> bool:

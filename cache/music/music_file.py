@@ -279,9 +279,6 @@ class _ChainedOggError(ValueError):
 
 def _opened(path: Path) -> _Opened:
     try:
-        if ffmpeg.installed() and _stops_half_way(path):
-            with contextlib.suppress(ffmpeg.NotDecodedError):
-                return _by_ffmpeg(path)
         return _by_libsndfile(path)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         chained = isinstance(error, _ChainedOggError)
@@ -312,14 +309,6 @@ def _by_ffmpeg(path: Path) -> _Opened:
         raise UnreadableMusic(f"{CANNOT_BE_READ}: {error.strerror or error}") from error
 
 
-def _stops_half_way(path: Path) -> bool:
-    """Whether libsndfile would read a beginning of the file and call the rest malformed, which can be decoded."""
-    with path.open("rb") as file:
-        start, stop = after_id3v2(file), before_last_tags(file)
-        file.seek(start)
-        return file.read(4) == b"OggS" and is_uneven_opus(file, start, stop)
-
-
 def _by_libsndfile(path: Path) -> _Opened:
     with path.open("rb") as file:
         start, stop = after_id3v2(file), before_last_tags(file)
@@ -342,6 +331,9 @@ def _by_libsndfile(path: Path) -> _Opened:
             return _seen(path, aiff[0], aiff[1], stop)
         if head[:4] == b"OggS" and is_chained_ogg(file, start, stop):
             raise _ChainedOggError
+        if head[:4] == b"OggS" and ffmpeg.installed() and is_uneven_opus(file, start, stop):
+            with contextlib.suppress(ffmpeg.NotDecodedError):  # libsndfile then reads it up to there
+                return _by_ffmpeg(path)
         if head[:4] in _MAGIC:
             opened = _seen(path, b"", start, stop) if start > 0 else _as_it_is(path)
             if head[:4] == b"OggS":

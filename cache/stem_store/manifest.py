@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.content_hash import MusicFile, duplicates
-from mixstyle.cache.music.listing import Listing, track_files
+from mixstyle.cache.music.listing import Listing, refuse_twice, track_files
 from mixstyle.cache.music.remote_music import opened
 from mixstyle.cache.storage.atomic import write_bytes
 from mixstyle.cache.storage.urls import shown
@@ -236,11 +236,8 @@ def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:
                 raise MixstyleError(
                     f"separate.tracks_csv={path}: has no column artist/id; FMA's tracks.csv has", code="bad-list"
                 )
-            if twice := next((one for one in (("artist", "id"), ("track", "license")) if names.count(one) > 1), None):
-                raise MixstyleError(
-                    f"separate.tracks_csv={path}: has several columns {'/'.join(twice)}; keep one of them",
-                    code="bad-list",
-                )
+            read = [column for column in names if column in (("artist", "id"), ("track", "license"))]
+            refuse_twice(["/".join(column) for column in read], f"separate.tracks_csv={path}")
             artist = names.index(("artist", "id"))
             licence = names.index(("track", "license")) if ("track", "license") in names else None
             kept = [row for row in rows if row and _is_number(row[0]) and len(row) == len(names)]

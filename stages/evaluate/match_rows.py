@@ -152,8 +152,8 @@ def _apart(one: Made, wanted: Tensor | None, tools: Tools, judged: bool = False)
     found = {"descriptors": float(tools.metric.distances(values[None, counted], goal[counted], counted)[0])}
     if judged and tools.judge is not None:
         clips = torch.stack([heard, wanted])
-        judged_clips = embed_clips(tools.judge.encoder, tools.judge.mel, clips, describe=describe)
-        mine, other = torch.nn.functional.normalize(judged_clips, dim=-1)
+        embeddings = embed_clips(tools.judge.encoder, tools.judge.mel, clips, describe=describe)
+        mine, other = torch.nn.functional.normalize(embeddings, dim=-1)
         found["cosine"] = float(mine @ other)
     return found
 

@@ -58,8 +58,8 @@ def folder_to_index(settings: Settings) -> str:
     return str(music) if music.is_dir() else ANY_FOLDER
 
 
-def music_of(folder: Path) -> list[str]:
-    """The music files below a folder, by their paths within it, without the stems in folders of stems.
+def music_of(folder: Path) -> SongsAndStems:
+    """The songs below a folder, by their paths within it, and the folders of stems among them.
 
     Raises MixstyleError (no-music), also where there is nothing but stems.
     """
@@ -70,12 +70,12 @@ def music_of(folder: Path) -> list[str]:
             code="no-music",
             remedy=("embed", str(folder), "-o", "embeddings.parquet"),
         )
-    return list(found.songs)
+    return found
 
 
-def stem_folders_passed_over(folder: Path) -> str:
-    """What is said of the folders of stems below a folder whose mixes alone are taken; empty where there are none."""
-    found = _found_in(folder)
+def stem_folders_passed_over(folder: Path, found: SongsAndStems) -> str:
+    """What is said of the folders of stems below a folder whose mixes alone are taken; empty where there are none.
+    found: its `music_of`."""
     if not found.stem_folders:
         return ""
     first = folder / found.unmixed[0] if found.unmixed else folder

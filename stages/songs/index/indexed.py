@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixstyle.cache.music.content_hash import content_hash
+from mixstyle.cache.music.stems_among_music import SongsAndStems
 from mixstyle.cache.music.transient_failures import is_gone, is_transient
 from mixstyle.cache.song_index.index import IndexedSong, SongIndex
 from mixstyle.cache.storage.provenance import SETTINGS, differences
@@ -84,10 +85,11 @@ def row_of(songs: SongIndex, root: Path, song: Path) -> IndexedSong | None:
     return None
 
 
-def files_of(root: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of change of each music file below a folder, by its path within it."""
+def files_of(root: Path, music: SongsAndStems | None = None) -> dict[str, tuple[int, int]]:
+    """Size and time of change of each song below a folder, by its path within it. music: its `music_of`, where it was
+    listed before."""
     found = {}
-    for path in sorted(music_of(root)):
+    for path in (music or music_of(root)).songs:
         try:
             found[path] = _size_and_time(root / path)
         except OSError:  # a link to nothing, or just removed: told like any song that cannot be read

@@ -35,7 +35,7 @@ from mixstyle.stages.songs.index.indexed import files_of, is_kept
 from mixstyle.stages.songs.index.on_ray import embedded_on_ray
 from mixstyle.stages.songs.index.readable_index import in_folder, place_of_index, readable_index
 from mixstyle.stages.songs.index.rows import row_of_song
-from mixstyle.stages.songs.song_arguments import folder_to_index, stem_folders_passed_over
+from mixstyle.stages.songs.song_arguments import folder_to_index, music_of, stem_folders_passed_over
 
 KEEP_S = 60.0
 """Songs are written down this often: what a killed run loses."""
@@ -73,7 +73,8 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
     here, root = place.folder, folder.resolve()
     check_folder(here)
     begun = (here / SETTINGS).exists()
-    files = files_of(root)
+    music = music_of(root)
+    files = files_of(root, music)
     rules = PRESENT if rebuild else rules_of_index(here)
     local = with_encoder(settings)  # other machines fetch their own
     models = embedding_models(local)
@@ -105,7 +106,7 @@ def _indexed(settings: Settings, place: Place, folder: Path, rebuild: bool, ray:
             made_with=made_with.fingerprint,
         )
         wanted = [path for path, stat in files.items() if not is_kept(songs, root, path, stat)]
-        if stems := stem_folders_passed_over(root):
+        if stems := stem_folders_passed_over(root, music):
             remark(f"index: {folder}: {stems}")
         remark(f"index: {counted(len(files), 'song')} in {folder}, {len(wanted)} of them new or changed")
         left_out = LeftOut("index")

@@ -79,9 +79,9 @@ def test_an_index_takes_the_mixes_of_folders_of_stems_alone(tmp_path: Path) -> N
     music = tmp_path / "my music"
     as_musdb(music / "a", True)
     unmixed = as_musdb(music / "c", False)
-    assert music_of(music) == ["a/mixture.wav"]
+    assert music_of(music).songs == ("a/mixture.wav",)
     command = shlex.join(["mixstyle", "embed", str(unmixed), "-o", "embeddings.parquet"])
-    assert f"`{command}`" in stem_folders_passed_over(music)
+    assert f"`{command}`" in stem_folders_passed_over(music, music_of(music))
 
 
 @pytest.mark.parametrize("below", ["", "c"])
@@ -96,4 +96,4 @@ def test_an_index_of_nothing_but_stems_is_refused_with_the_command_that_takes_th
 
 def test_folders_without_stems_are_not_spoken_of(music: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert given_songs([music]) == [music / "a.wav", music / "stems" / "bass.wav"]
-    assert stem_folders_passed_over(music) == capsys.readouterr().err == ""
+    assert stem_folders_passed_over(music, music_of(music)) == capsys.readouterr().err == ""
