@@ -137,8 +137,9 @@ def draw_pair(root: Path, songs: list[str], seed: int, number: int, effects: int
     rng = np.random.default_rng([seed, 9, effects, number])
     place = number % len(songs)
     audio = true_clip(root, songs[place], frames, seed=number).read()
-    mine, wanted = (torch.from_numpy(apply_mix_chain(audio, draw_chain(rng, effects))) for _ in range(2))
-    return Pair(place, mine, wanted)
+    chains = [draw_chain(rng, effects) for _ in range(2)]
+    mine, wanted = (torch.from_numpy(apply_mix_chain(audio, chain)) for chain in chains)
+    return Pair(place, mine, wanted, chains[1])
 
 
 def draw_unpaired(root: Path, songs: list[str], seed: int, number: int, effects: int, frames: int) -> Pair:

@@ -27,11 +27,14 @@ from mixstyle.pipeline.encoder.embed_clips import embed_clips
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds
 from mixstyle.pipeline.matching.distance import mrstft
 from mixstyle.pipeline.matching.estimate import estimate
+from mixstyle.pipeline.matching.inserts import INSERTS
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.mix_search import MixTask, search_effects
 from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner, strip_levels
+from mixstyle.pipeline.mixing.effects import EFFECTS
+from mixstyle.pipeline.mixing.mix_chain import MixChain, apply_mix_chain
 from mixstyle.stages.common.assets import FIRST_ENCODER
 from mixstyle.stages.common.descriptor_kernel import describe
 
@@ -40,7 +43,18 @@ TRUE_STEMS, SEPARATED = "match, true stems", "match, separated stems"
 TRUE_SEARCHED, SEPARATED_SEARCHED = "match --search, true stems", "match --search, separated stems"
 JUDGE = FIRST_ENCODER
 """The encoder of mixstyle 0.1: it was trained otherwise than the one whose whitening the search goes by."""
-ROWS = (AS_IS, LOUDNESS, MATCHERING, TRUE_STEMS, TRUE_SEARCHED, SEPARATED, SEPARATED_SEARCHED)
+KNOWN_INSERTS, KNOWN_EFFECTS = "effects known (those of --search)", "effects known (all)"
+"""What no user has: before the closed form, the song's true stems get effects of the reference's own chain with its
+parameters. Either those that a search may set, or all that the closed form cannot set. So a search cannot be expected
+to come nearer."""
+KNOWN = {
+    KNOWN_INSERTS: INSERTS,
+    KNOWN_EFFECTS: tuple(name for name in EFFECTS if name not in ("gain", "tilt", "bandwidth", "eq", "pan", "width")),
+}
+ROWS = (
+    *(AS_IS, LOUDNESS, MATCHERING, TRUE_STEMS, TRUE_SEARCHED, KNOWN_INSERTS, KNOWN_EFFECTS),
+    *(SEPARATED, SEPARATED_SEARCHED),
+)
 """In the order in which they are told."""
 SETTINGS = {
     "balance_lu": tuple(columns(kind="relative_loudness_lu")),
@@ -55,11 +69,12 @@ SETTINGS = {
 @dataclass(frozen=True)
 class Pair:
     """The stems [4, 2, T] of a clip, and those that they should be mixed like: the same clip's, or another song's.
-    song: a number."""
+    song: a number. chain: by which the wanted ones were made of the song; None where they are of another song."""
 
     song: int
     mine: Tensor
     wanted: Tensor
+    chain: MixChain | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,11 @@ def rows(pair: Pair, tools: Tools) -> dict[str, Made]:
     made[TRUE_STEMS] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=False)
     if tools.search:
         made[TRUE_SEARCHED] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=True)
+    if pair.chain is not None:
+        for row, names in KNOWN.items():
+            effects = tuple(tuple(one for one in chain if one.name in names) for chain in pair.chain.stems)
+            stems = torch.from_numpy(apply_mix_chain(pair.mine.numpy(), MixChain(effects)))
+            made[row] = _matched(stems.sum(0), stems, pair.wanted, wanted, WIDE, tools, search=False)
     if tools.separate is not None:
         mine, reference = tools.separate([mix, wanted])
         bounds = GENTLE if tools.small else FULL

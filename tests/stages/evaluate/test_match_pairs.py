@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,14 @@ from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner
+from mixstyle.pipeline.mixing.mix_chain import Effect, MixChain, apply_mix_chain
 from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.evaluate import match_pairs, match_results
 from mixstyle.stages.evaluate.match_pairs import MatchTask, draw_pair, draw_unpaired, evaluate_match
 from mixstyle.stages.evaluate.match_rows import (
     AS_IS,
+    KNOWN_EFFECTS,
+    KNOWN_INSERTS,
     LOUDNESS,
     MATCHERING,
     SEPARATED,
@@ -107,6 +111,31 @@ def test_separated_stems_and_what_they_leave(tmp_path: Path) -> None:
     assert "crest_db" not in found[SEPARATED]
     same = Pair(0, stems, stems)
     assert paired(same, rows(same, tools), tools)[SEPARATED]["mrstft"] < 1e-3
+
+
+@pytest.mark.usefixtures("no_matchering")
+def test_rows_that_know_the_effects_add_them_and_nothing_else() -> None:
+    stems = stems_of(seconds=2.0)
+    saturated = Effect("saturation", {"drive_db": 20.0})
+    echo = Effect("delay", {"delay_ms": 150.0, "feedback": 0.3, "echo_gain_db": -6.0})
+    for chain, exact, more in (
+        ((saturated,), KNOWN_INSERTS, KNOWN_EFFECTS),
+        ((echo,), KNOWN_EFFECTS, KNOWN_INSERTS),
+    ):
+        made_by = MixChain((chain,) * len(STEMS))
+        pair = Pair(0, stems, torch.from_numpy(apply_mix_chain(stems.numpy(), made_by)), made_by)
+        found = paired(pair, rows(pair, TOOLS), TOOLS)
+        # the same samples but for a gain of the loudness, which float32 has within 1e-6
+        assert found[exact]["mrstft"] < 1e-3 < found[TRUE_STEMS]["mrstft"]
+        # a search may set saturation, and no delay: without the delay the row is that of the closed form
+        expected = 0.0 if more == KNOWN_EFFECTS else found[TRUE_STEMS]["mrstft"]
+        assert found[more]["mrstft"] == pytest.approx(expected, abs=1e-3)
+    known = MixChain(((Effect("gain", {"gain_db": 6.0}), saturated),) * len(STEMS))
+    pair = Pair(0, stems, torch.from_numpy(apply_mix_chain(stems.numpy(), known)), known)
+    np.testing.assert_array_equal(
+        rows(pair, TOOLS)[KNOWN_INSERTS].stems,
+        rows(replace(pair, chain=MixChain(((saturated,),) * len(STEMS))), TOOLS)[KNOWN_INSERTS].stems,
+    )
 
 
 def test_errors_of_settings_are_means_over_stems_that_both_have() -> None:
