@@ -6,6 +6,7 @@ they are in its `settings.json`, and every later run and every other machine tak
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,15 @@ def start_streams(
 def tuned_separation(
     chosen: SeparateSettings, separator: Separator, measure: bool = True
 ) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """What separates whole mixtures [2, T_i] at 44.1 kHz into stems [4, 2, T_i], as `choose_streams` finds it best."""
+    """What separates whole mixtures [2, T_i] at 44.1 kHz into stems [4, 2, T_i], as `choose_streams` finds it best at
+    the first call."""
+
+    @cache
+    def streams() -> Streams:
+        return choose_streams(chosen, separator, separator.device, measure)
 
     def separate(mixtures: Sequence[Tensor]) -> list[Tensor]:
-        streams = choose_streams(chosen, separator, separator.device, measure)
-        with start_streams(separator, streams) as executor:
+        with start_streams(separator, streams()) as executor:
             return separate_all(executor, [ClipRequest.whole(mixture) for mixture in mixtures])
 
     return separate

@@ -18,6 +18,7 @@ from mixstyle.pipeline.separation import tuning
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.pipeline.separation.tuning import LARGEST_BATCH, Tuning, streams_on, tune
 from mixstyle.stages.separate.stage import make_shard, open_run, separate
+from mixstyle.stages.separate.tuned_streams import tuned_separation
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +121,16 @@ def test_a_folder_keeps_what_it_was_begun_with(
     streams = open_run(fresh).streams
     assert (streams.threads_per_stream, streams.batch_chunks) == (2, 16)
     assert "measuring" not in capsys.readouterr().err
+
+
+def test_mixes_that_are_separated_one_after_the_other_tell_once_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tuning, "LARGEST_BATCH", 2)
+    settings = profile(tmp_path, tmp_path, batch_chunks=0, streams=0, threads=1)
+    separator = load_separator(*write_separator(tmp_path))
+    separate_mixes = tuned_separation(settings.separate, separator)
+    mix = torch.randn(2, 44_100, generator=torch.Generator().manual_seed(0))
+    first, second = (separate_mixes([mix])[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert len(re.findall(r"batches of \d+", capsys.readouterr().err)) == 1
