@@ -25,6 +25,7 @@ from mixstyle.cache.stem_store.place import kept_shard, stems_place
 from mixstyle.cache.stem_store.remote import kept_is_whole
 from mixstyle.cache.stem_store.shards import shard_numbers, sidecar_path, tar_path
 from mixstyle.cache.stem_store.stem_cache import RENAMED
+from mixstyle.cache.storage.as_stored import differs
 from mixstyle.cache.storage.atomic import read_json
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.cache.storage.place import Place
@@ -199,7 +200,7 @@ def _check_shard(place: Place, number: int) -> None:
     tar, shard = _named(place, tar_path(place.folder, number).name), kept_shard(place, number)
     if shard is None:
         raise _damaged(tar, "it is missing or cut short")
-    if place.sha256(shard.tar.name, shard.size) != shard.sha256:
+    if differs(place, shard.tar.name, shard.size, shard.sha256):
         raise _damaged(tar, "its bytes differ from those that were written")
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from mixstyle.cache.stem_store.place import is_small
 from mixstyle.cache.stem_store.shards import ShardInfo, read_shard
 from mixstyle.cache.stem_store.stem_cache import BLOCK_BYTES, CachedClip, CachedTrack, StemCache
+from mixstyle.cache.storage.as_stored import differs
 from mixstyle.cache.storage.atomic import own_partial
 from mixstyle.cache.storage.once_across_forks import Once
 from mixstyle.cache.storage.place import RemotePlace, working_folder
@@ -88,7 +89,7 @@ class RemoteStemCache(StemCache):
     def verify(self) -> None:
         """Reads every shard whole and compares its SHA-256. Raises MixstyleError naming the first that differs."""
         for shard in self.shards:
-            if self._store.sha256(shard.tar.name, shard.size) != shard.sha256:
+            if differs(self._store, shard.tar.name, shard.size, shard.sha256):
                 raise self.damaged(shard.shard, "its bytes differ from those that were written")
 
     def read_bytes(self, shard: int, offset: int, size: int) -> bytes:

@@ -163,15 +163,17 @@ def read_json(path: Path, changed: str = "") -> Any:
     except (OSError, ValueError, RecursionError) as error:
         why = (isinstance(error, OSError) and error.strerror) or one_line(error)  # without the path a second time
         raise MixstyleError(f"{path}: cannot be read as JSON ({why})", code="damaged-file") from error
-    if isinstance(value, dict) and value.pop(CHECKSUM, None) is not None:
-        place = _PLACE.search(data)
-        plain = data[: place.start(1)] + _ZEROS.encode() + data[place.end(1) :] if place else b""
-        if place is None or hashlib.sha256(plain).hexdigest() != place[1].decode():
-            hint = f"; {changed}" if changed else ""
-            raise MixstyleError(
-                f"{path}: damaged: its content is not what its checksum says{hint}", code="damaged-file"
-            )
+    if isinstance(value, dict) and value.pop(CHECKSUM, None) is not None and not json_checksum_fits(data):
+        hint = f"; {changed}" if changed else ""
+        raise MixstyleError(f"{path}: damaged: its content is not what its checksum says{hint}", code="damaged-file")
     return value
+
+
+def json_checksum_fits(data: bytes) -> bool:
+    """Whether bytes carry a checksum of `json_with_checksum`, and are what it says."""
+    place = _PLACE.search(data)
+    plain = data[: place.start(1)] + _ZEROS.encode() + data[place.end(1) :] if place else b""
+    return place is not None and hashlib.sha256(plain).hexdigest() == place[1].decode()
 
 
 def sha256_file(path: Path) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
+from mixstyle.cache.storage.as_stored import read_as_stored
 from mixstyle.cache.storage.atomic import own_partial, publish, sha256_file
 from mixstyle.cache.storage.remote_store import RemoteStore, Stored
 from mixstyle.cache.storage.urls import url_of
@@ -249,7 +250,7 @@ class RemotePlace(Place):
             if digest == stored.tag:  # which is an object's MD5 on most stores, where it was put whole
                 self._copied[name] = (stored, digest)
                 return
-        data = self.store.read(name)
+        data = read_as_stored(self.store, name, stored.tag)
         self._write(name, data)
         self._copied[name] = (stored, _md5(data))
 

@@ -10,6 +10,7 @@ old.
 import contextlib
 from pathlib import Path
 
+from mixstyle.cache.storage.as_stored import download_as_stored
 from mixstyle.cache.storage.atomic import json_with_checksum, own_partial, publish, read_json, sha256_file
 from mixstyle.cache.storage.place import working_folder
 from mixstyle.cache.storage.remote_folder import RemoteFolder, name_by_url
@@ -69,10 +70,9 @@ def _copied(store: RemoteStore, name: str, folder: Path) -> Path | None:
         make_folder(folder)
         temporary = own_partial(copy)
         try:
-            store.download(name, temporary)
+            sha256 = download_as_stored(store, name, temporary, stored.tag)
             if store.stored(name) != stored or temporary.stat().st_size != stored.size:
                 continue
-            sha256 = sha256_file(temporary)
             publish(temporary, copy)
         except MixstyleError as error:
             if error.code != "not-found":

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixstyle.cache.storage.as_stored import differs, download_as_stored, read_as_stored
 from mixstyle.cache.storage.atomic import json_with_checksum, own_partial, publish, read_json, sha256_file
 from mixstyle.cache.storage.locks import locked
 from mixstyle.cache.storage.place import working_folder
@@ -191,7 +192,7 @@ class RemoteFolder(KeptFolder):
         stored = self.store.stored(object_name(name, kept))
         if stored is None or stored.size != kept.size:
             raise self._wrong(name, "it is missing or cut short")
-        if self.store.sha256(object_name(name, kept), kept.size) != kept.sha256:
+        if differs(self.store, object_name(name, kept), kept.size, kept.sha256):
             raise self._wrong(name, "its bytes differ from those that were sent")
 
     def _read(self, numbers: Sequence[int]) -> list[dict[str, KeptFile]]:
@@ -214,7 +215,7 @@ class RemoteFolder(KeptFolder):
         make_folder(self.folder)
         copy = own_partial(self.folder / name)
         try:
-            copy.write_bytes(self.store.read(name))
+            copy.write_bytes(read_as_stored(self.store, name, ""))
             value = read_json(copy)
         except MixstyleError as error:
             if error.code != "damaged-file":
@@ -249,8 +250,7 @@ class RemoteFolder(KeptFolder):
                 continue
             temporary = own_partial(path)
             try:
-                self.store.download(object_name(name, kept), temporary)
-                if temporary.stat().st_size != kept.size or sha256_file(temporary) != kept.sha256:
+                if download_as_stored(self.store, object_name(name, kept), temporary, kept.sha256) != kept.sha256:
                     raise self._wrong(name, "its bytes differ from those that were sent")
                 publish(temporary, path)
             except MixstyleError as error:

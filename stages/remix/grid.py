@@ -7,6 +7,7 @@ from typing import overload
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.mix_grid import GridSettings, GridSongs, GroupDraw, draw_block, usable_splits
+from mixstyle.stages.common.notes import note
 from mixstyle.stages.remix.mixes import CachedDonor, Group, Mix
 
 SPLITS = ("train", "validation")
@@ -38,6 +39,12 @@ class GridGroups(Sequence[Group]):
                 f"{settings.contents} songs of one split and {settings.clip_frames} frames: set remix.contents or "
                 "remix.clip_s lower, or separate more music",
                 code="misfit",
+            )
+        if settings.blocks and "train" not in self.splits:
+            note(
+                f"warning: {cache.stems_dir}: {len(self._songs['train'].clips)} songs are for training, and a block "
+                f"takes {settings.contents}: no group will be for training; separate more music, or set "
+                "separate.validation_fraction and separate.test_fraction lower"
             )
         self._block = lru_cache(maxsize=4)(self._drawn)
 

@@ -83,6 +83,14 @@ class BankItems(Dataset[GroupItem]):
                 f"{cache.stems_dir}",
                 code="bad-setting",
             )
+        if not self.tracks and split == "train":
+            raise MixstyleError(
+                f"{cache.stems_dir}: no group is for training: fewer of the cached songs are in that split than a "
+                "block takes (remix.contents); separate more music, or set separate.validation_fraction and "
+                "separate.test_fraction lower, then",
+                code="misfit",
+                remedy=("separate", "--rebuild-stale"),
+            )
         if len(self.tracks) < batch_size:
             raise MixstyleError(
                 f"train.batch_size={batch_size} is more than the {len(self.tracks)} {split} groups of "

@@ -20,6 +20,7 @@ from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.mix_chain import MixChain, apply_mix_chain
 from mixstyle.pipeline.mixing.mix_grid import GridSettings
 from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.stages.common.notes import begin_notes
 from mixstyle.stages.remix.bank import fill_bank
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.mixes import AudioDonor, CachedDonor, Group, Mix
@@ -230,6 +231,16 @@ def test_stems_too_few_for_the_grid_are_told(folder: Path) -> None:
     with pytest.raises(MixstyleError) as caught:
         GridGroups(replace(GRID, contents=7), cache)
     assert caught.value.code == "misfit"
+
+
+def test_a_bank_without_groups_for_training_is_told_before_it_is_mixed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = StemCache(folder / "stems")
+    monkeypatch.setattr(cache, "tracks", [replace(track, split="validation") for track in cache.tracks])
+    begin_notes()
+    assert GridGroups(GRID, cache).splits == ("validation",)
+    assert capsys.readouterr().err.count("separate.validation_fraction") == 1
 
 
 def test_a_chunk_a_clip(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,3 +115,14 @@ def test_a_batch_that_does_not_fit_is_refused(bank: StemCache, rows: np.ndarray,
         items_of(bank, rows, batch_size)
     assert caught.value.code == "bad-setting"
     assert "train.batch_size" in caught.value.message
+
+
+def test_a_bank_without_groups_for_training_is_not_told_as_too_small(
+    bank: StemCache, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = [track for track in bank.tracks if track.split == "validation"]
+    assert held_out
+    monkeypatch.setattr(bank, "tracks", held_out)
+    with pytest.raises(MixstyleError) as caught:
+        items_of(bank, rows)
+    assert (caught.value.code, caught.value.remedy[0]) == ("misfit", "separate")
