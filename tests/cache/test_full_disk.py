@@ -25,6 +25,8 @@ from mixstyle.cache.storage.writable import REFUSALS
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS, DESCRIPTORS_VERSION
 from mixstyle.stages.demo_songs import stage as demo_songs
+from mixstyle.stages.songs.embed import stage as embed
+from mixstyle.stages.songs.embed.embedder import EmbeddedSong
 
 ROOM_BYTES = 16_384
 
@@ -103,7 +105,12 @@ def rendered(folder: Path) -> Callable[[], object]:
     return lambda: demo_songs._write_flac(folder / "song.flac", noise)
 
 
-KINDS = [checkpoint, export, part, descriptors, mels, plain, wav, flac, rendered]
+def embeddings(folder: Path) -> Callable[[], object]:
+    song = EmbeddedSong("a", 1.0, torch.rand(768), torch.rand(1, 768), torch.rand(1, 128), (0.0,))
+    return lambda: embed._write(folder / "songs.npy", [(Path("a.wav"), song)] * 40)
+
+
+KINDS = [checkpoint, export, part, descriptors, mels, plain, wav, flac, rendered, embeddings]
 
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)

@@ -1,5 +1,6 @@
 """`mixstyle embed`: the embeddings of songs, as Parquet or NumPy."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from mixstyle.cache.models.exports import load_encoder
 from mixstyle.cache.music.reader import UnreadableMusic
-from mixstyle.cache.storage.atomic import atomic_write, write_json, write_text
+from mixstyle.cache.storage.atomic import atomic_write, write_bytes, write_json, write_text
 from mixstyle.cache.storage.writable import check_file
 from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -97,8 +98,9 @@ def embed(settings: Settings, songs: Sequence[Path], output: Path) -> int:
 def _write(output: Path, rows: Sequence[tuple[Path, EmbeddedSong]]) -> None:
     embeddings = np.stack([song.embedding.numpy() for _, song in rows])
     if output.suffix == ".npy":
-        with atomic_write(output) as temporary, temporary.open("wb") as file:
-            np.save(file, embeddings)
+        buffer = io.BytesIO()  # into a file, NumPy writes by C: a full disk is then no error that says so
+        np.save(buffer, embeddings)
+        write_bytes(output, buffer.getvalue())
         # a name of its own: songs.txt may be the user's list
         write_text(output.with_suffix(".paths.txt"), "".join(f"{one_line(str(path))}\n" for path, _ in rows))
         return
