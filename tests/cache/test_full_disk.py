@@ -4,6 +4,7 @@ A limit on the size of files stands for the disk: the system refuses to write be
 """
 
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +34,13 @@ ROOM_BYTES = 16_384
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, writes_none = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # Python would keep cut bytecode of what is imported here, and fail on it later
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, before[1]))
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes_none
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
