@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Literal
 
 from mixstyle.cache.music.content_hash import audio_bytes, quick_hash
-from mixstyle.cache.music.formats import AUDIO_SUFFIXES_OF, LISTING_VERSION
+from mixstyle.cache.music.formats import (
+    AUDIO_SUFFIXES_OF,
+    LISTING_VERSION,
+    SONGS_ALONE,
+    STEM_NAMES,
+    STEM_SUFFIXES,
+)
 from mixstyle.cache.music.remote_music import Looking, opened, sizes_below
+from mixstyle.cache.music.stems_among_music import SongsAndStems, songs_and_stems
 from mixstyle.cache.storage.urls import shown, url_of
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.core.text import as_utf8, printable
-
-STEM_SUFFIXES = (".wav", ".flac", ".mp3")
-EXTRA_STEMS = ("guitar", "piano")
-"""Stems of six-stem separators: what they hold is missing from `other`."""
-STEM_NAMES = frozenset({*STEMS, *EXTRA_STEMS})
-
 
 _CALLED = {"path": "`path`", "artist": "`artist`"} | dict.fromkeys(("licence", "license"), "`licence` or `license`")
 """The columns of a CSV list that are read, and what messages call them."""
@@ -40,7 +41,8 @@ class Listing:
 
     sizes: bytes of each track's file, or of its stems together; -1 where there is no file. artists, licences: of those
     tracks whose list names them. spot: hashes of a few tracks' ends, which tell that a folder was filled again with
-    files of the same names and sizes. version: of the rule which files are music.
+    files of the same names and sizes. version: of the rule which files are music. found: by it, where some of a
+    folder's files are stems: these are no tracks.
     """
 
     root: Path
@@ -49,6 +51,7 @@ class Listing:
     licences: Mapping[str, str] = field(default_factory=dict)
     spot: Mapping[str, str] = field(default_factory=dict)
     version: int = LISTING_VERSION
+    found: SongsAndStems | None = None
 
     @property
     def digest(self) -> str:
@@ -67,8 +70,9 @@ def list_tracks(
 
     A list's relative paths are relative to its folder. Lines of a .txt that begin with `#` are comments, unless a file
     of that name is there. A CSV has a column `path`, and may have `artist` and `licence`. With kind `stems` a track is
-    a folder that holds stems. version: of the rule which files are music. named_by: what errors put before the path.
-    Raises MixstyleError where there is nothing to list.
+    a folder that holds stems. Of mixtures, the stems that are in a folder of music are no tracks; those of a list are,
+    for somebody named them. version: of the rule which files are music. named_by: what errors put before the path.
+    Raises MixstyleError where there is nothing to list, neither tracks nor stems.
     """
     if url_of(data_path):
         listing = Listing(data_path, _below_url(data_path, kind, version, named_by), version=version)
@@ -85,6 +89,10 @@ def list_tracks(
         listing = replace(_read_list(data_path, kind, named_by), version=version)
     else:
         raise MixstyleError(f"{named_by}{data_path}: should be a folder, a .txt list or a .csv list", code="bad-list")
+    if kind == "mixtures" and version >= SONGS_ALONE and not data_path.is_file():
+        found = songs_and_stems(listing.sizes)
+        if found.stem_folders:
+            return replace(listing, sizes={path: listing.sizes[path] for path in found.songs}, found=found)
     if not listing.sizes:
         looked_for = "folders with stems (vocals, bass, drums, other)" if kind == "stems" else "audio files"
         raise MixstyleError(f"{named_by}{shown(data_path)}: no {looked_for} there", code="no-music")

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mixstyle.cache.music.content_hash import content_hash
-from mixstyle.cache.music.listing import EXTRA_STEMS, track_files
+from mixstyle.cache.music.formats import EXTRA_STEMS
+from mixstyle.cache.music.listing import track_files
 from mixstyle.cache.music.music_file import MusicInfo, UnreadableMusic
 from mixstyle.cache.music.reader import (
     Blocks,

@@ -4,17 +4,21 @@ That is how MUSDB18-HQ, MSST and Demucs write them: a folder for each song, with
 and often the mix itself beside them (`mixture.wav`).
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path
 
-from mixstyle.cache.music.listing import STEM_NAMES, STEM_SUFFIXES
+from mixstyle.cache.music.formats import STEM_NAMES, STEM_SUFFIXES
 from mixstyle.pipeline.core.stems import STEMS
+from mixstyle.pipeline.core.text import counted
 
-_SUMS = frozenset({"instrumental", "accompaniment", *(f"no_{stem}" for stem in STEM_NAMES)})
-"""What separators call the sum of all stems but one."""
+_PARTS = STEM_NAMES | {"instrumental", "accompaniment", *(f"no_{stem}" for stem in STEM_NAMES)}
+"""What separators call stems, and the sums of all stems but one."""
+_MIXTURE = "mixture"
 FEWEST = 2
-"""Parts of a song that a folder of stems holds at least: one file may well be a song that is called `Other`."""
+"""Parts of a song that a folder of stems holds at least, where no mixture is beside: one file may well be a song that
+is called `Other`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,19 @@ class SongsAndStems:
     def stem_folders(self) -> int:
         return len(self.mixed) + len(self.unmixed)
 
+    def told(self, unmixed: str) -> str:
+        """How many folders of stems there are and what becomes of them. unmixed: of those without a mixture.
+
+        >>> SongsAndStems((), ("a",), ("b",)).told("left out")
+        '2 folders of stems; 1 with a mixture, which is the song; 1 without a mixture (b): left out'
+        """
+        lines = [counted(self.stem_folders, "folder") + " of stems"]
+        if self.mixed:
+            lines.append(f"{len(self.mixed)} with a mixture, which is the song")
+        if self.unmixed:
+            lines.append(f"{len(self.unmixed)} without a mixture ({_first_of(self.unmixed)}): {unmixed}")
+        return "; ".join(lines)
+
 
 def songs_and_stems(files: Iterable[str]) -> SongsAndStems:
     """Tells the songs among music files (posix paths) from stems.
@@ -38,15 +55,41 @@ def songs_and_stems(files: Iterable[str]) -> SongsAndStems:
     SongsAndStems(songs=('a.mp3', 'b/mixture.wav'), mixed=('b',), unmixed=('c',))
     """
     songs: list[str] = []
-    parts: dict[str, list[PurePosixPath]] = {}
-    for name in files:
-        path = PurePosixPath(name)
-        if path.suffix.lower() in STEM_SUFFIXES and path.stem.lower() in STEM_NAMES | _SUMS:
-            parts.setdefault(path.parent.as_posix(), []).append(path)
+    named: dict[str, dict[str, str]] = {}
+    for path in files:
+        folder, _, file = path.rpartition("/")
+        if name := _part_named(file):
+            named.setdefault(folder or ".", {})[path] = name
         else:
-            songs.append(name)
-    folders = {folder: {path.stem.lower() for path in found} for folder, found in parts.items()}
-    stems = {folder for folder, names in folders.items() if len(names) >= FEWEST and not names.isdisjoint(STEMS)}
-    songs += [path.as_posix() for folder in parts.keys() - stems for path in parts[folder]]
-    beside = {PurePosixPath(name).parent.as_posix() for name in songs}
+            songs.append(path)
+    stems = {folder for folder, found in named.items() if _are_stems(found.values())}
+    for folder, found in named.items():
+        songs += [path for path, name in found.items() if folder not in stems or name == _MIXTURE]
+    beside = {path.rpartition("/")[0] or "." for path in songs} if stems else set()
     return SongsAndStems(tuple(sorted(songs)), tuple(sorted(stems & beside)), tuple(sorted(stems - beside)))
+
+
+def is_stem_folder(path: Path) -> bool:
+    """Whether a path is a folder of a song's stems, so that it is one song: at least two parts of a song, or one
+    beside its mixture, with one of the four stems among them. An album with a song called `Other` is none."""
+    try:
+        return _are_stems(map(_part_named, os.listdir(path)))  # noqa: PTH208 (names alone, ten times as fast)
+    except (OSError, ValueError):  # no folder, or none that can be read
+        return False
+
+
+def _part_named(file: str) -> str:
+    """Which part of a song a file is by its name, or its mixture; empty for others."""
+    name, suffix = os.path.splitext(file.lower())  # noqa: PTH122 (a million of them)
+    return name if suffix in STEM_SUFFIXES and (name in _PARTS or name == _MIXTURE) else ""
+
+
+def _are_stems(names: Iterable[str]) -> bool:
+    """Whether the parts that are in one folder are those of one song."""
+    found = {*names}
+    parts = found & _PARTS
+    return not parts.isdisjoint(STEMS) and (len(parts) >= FEWEST or _MIXTURE in found)
+
+
+def _first_of(folders: Sequence[str]) -> str:
+    return folders[0] if len(folders) == 1 else f"{folders[0]}, ..."

@@ -26,7 +26,7 @@ from mixstyle.cache.music.content_hash import MusicFile, duplicates
 from mixstyle.cache.music.listing import Listing, refuse_twice, track_files
 from mixstyle.cache.music.remote_music import opened
 from mixstyle.cache.storage.atomic import write_bytes
-from mixstyle.cache.storage.urls import shown
+from mixstyle.cache.storage.urls import not_there, shown
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 
 MANIFEST = "plan.jsonl.gz"
@@ -226,8 +226,10 @@ def _groups(listing: Listing, kind: str, tracks_csv: Path | None) -> tuple[dict[
 def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     """Artists and licences by track number from FMA's tracks.csv, whose first two rows name the columns.
 
-    Raises MixstyleError where it is no such file.
+    Raises MixstyleError where it is no such file, or not there.
     """
+    if not path.is_file():
+        raise not_there(path, named_by="separate.tracks_csv=")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file, strict=True)  # else a quotation mark that is not closed hides rows

@@ -64,12 +64,13 @@ class CalledWith:
     def command(self, words: Sequence[str]) -> str:
         """A mixstyle command with those of these options that it reads, quoted for a shell."""
         stage, options = words[0], _OPTIONS.get(words[0], {})
-        more = ["--config", self.config]
+        more, named = ["--config", self.config], {word.partition("=")[0] for word in words}
         for text in self.overrides:
-            if _reads(stage, text.partition("=")[0].strip()):
+            name = text.partition("=")[0].strip()
+            if _reads(stage, name) and name not in named:
                 more += ["--set", text]
         for name, value in (self.given or {}).items():
-            if _reads(stage, name):
+            if _reads(stage, name) and name not in named:
                 text = value if isinstance(value, str) else json.dumps(value)
                 said = [options[name], text] if name in options else ["--set", f"{name}={text}"]
                 if said[0] == "--set" or said[0] not in words:

@@ -113,7 +113,7 @@ def dry_run(settings: Settings) -> DryRun:
     chosen = settings.separate
     device = device_of(chosen)
     listing = listed_music(settings, listing_version_of(chosen.stems_dir))
-    tell_of_stems(listing, chosen)
+    tell_of_stems(listing, settings)
     split = SplitSettings(chosen.seed, chosen.validation_fraction, chosen.test_fraction, chosen.tracks_csv)
     manifest = make_manifest(listing, chosen.input, split, find_duplicates=False)
     separator, missing = None, ""

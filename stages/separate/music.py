@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mixstyle.cache.music.listing import Listing, list_tracks, with_spot_checks
+from mixstyle.cache.music.listing import SETTING, Listing, list_tracks, with_spot_checks
 from mixstyle.cache.music.stems_among_music import songs_and_stems
 from mixstyle.cache.stem_store.manifest import ordered
 from mixstyle.cache.storage.urls import shown
@@ -22,11 +22,11 @@ SPOT_CHECKS = 64
 def listed_music(settings: Settings, version: int) -> Listing:
     """The tracks of `separate.data_path`. version: of the rule which files are music.
 
-    Raises MixstyleError as `list_tracks` does, with a command that helps.
+    Raises MixstyleError as `list_tracks` does, and where there are stems alone, with a command that helps.
     """
     chosen, demo = settings.separate, settings.demo_songs
     try:
-        return list_tracks(chosen.data_path, chosen.input, version)
+        listing = list_tracks(chosen.data_path, chosen.input, version)
     except MixstyleError as error:
         empty = error.code == "no-music" and chosen.input == "mixtures"  # without stems it may well be one of songs
         if error.code != "not-found" and not empty:
@@ -49,19 +49,39 @@ def listed_music(settings: Settings, version: int) -> Listing:
             code=error.code,
             remedy=("demo-songs", folder, "--songs", str(songs)),
         ) from error
-
-
-def tell_of_stems(listing: Listing, chosen: SeparateSettings) -> None:
-    """Warns where folders of stems are among the mixtures to be separated: each of their files counts as a track."""
-    found = songs_and_stems(listing.sizes) if chosen.input == "mixtures" else None
-    if found and found.stem_folders:
-        first = (*found.mixed, *found.unmixed)[0]
-        stems = len(listing.sizes) - len(found.songs)
-        remark(
-            f"separate: warning: {shown(chosen.data_path)}: {counted(found.stem_folders, 'folder')} of stems ({first}"
-            f"{', ...' if found.stem_folders > 1 else ''}), whose {counted(stems, 'stem')} are separated as songs; to "
-            "take the stems as they are: --set separate.input=stems"
+    if listing.found and not listing.found.songs:
+        told = listing.found.told("mixtures are separated")
+        raise MixstyleError(
+            f"{SETTING}{shown(chosen.data_path)}: {told}; to take the stems as they are,",
+            code="no-music",
+            remedy=("separate", "--set", "separate.input=stems"),
         )
+    return listing
+
+
+def tell_of_stems(listing: Listing, settings: Settings) -> None:
+    """Says what becomes of folders of stems among the mixtures to be separated.
+
+    They are left out, but for those that a list names, and those of a folder that was begun when each of their files
+    counted as a track.
+    """
+    chosen = settings.separate
+    found = listing.found or songs_and_stems(listing.sizes)
+    if chosen.input == "stems" or not found.stem_folders:
+        return
+    if listing.found:
+        remark(f"separate: {shown(chosen.data_path)}: {found.told('left out; separate.input=stems takes stems')}")
+        return
+    first = (*found.mixed, *found.unmixed)[0]
+    stems = counted(len(listing.sizes) - len(found.songs), "stem")
+    listed = chosen.data_path.suffix.lower() in (".txt", ".csv") and chosen.data_path.is_file()
+    again = completed(("separate", "--rebuild"), settings)
+    why = "as the list names them" if listed else "as they were when this was begun"
+    without = "" if listed else f"; to leave them out and make all again, run: {again}"
+    remark(
+        f"separate: warning: {shown(chosen.data_path)}: {counted(found.stem_folders, 'folder')} of stems ({first}"
+        f"{', ...' if found.stem_folders > 1 else ''}), whose {stems} are separated as songs, {why}{without}"
+    )
 
 
 def spot_checked(listing: Listing, chosen: SeparateSettings) -> Listing:
@@ -74,7 +94,6 @@ def _is_music(place: Path, chosen: SeparateSettings, version: int) -> bool:
     if place == chosen.data_path:
         return False
     try:
-        list_tracks(place, chosen.input, version)
+        return bool(list_tracks(place, chosen.input, version).sizes)
     except MixstyleError:
         return False
-    return True

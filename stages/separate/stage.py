@@ -27,6 +27,7 @@ from mixstyle.cache.stem_store.manifest import (
     SplitSettings,
     load_manifest,
     make_manifest,
+    read_fma_tracks,
     store_manifest,
 )
 from mixstyle.cache.stem_store.shards import all_made_with
@@ -142,7 +143,7 @@ def separate(
         share = range(shard_index, run.n_shards, num_shards)
 
         make = share_runner(settings, "separate", run, share, locks, ray)
-        filled = fill_share(run, share, locks, make, lambda: _announce(run))
+        filled = fill_share(run, share, locks, make, lambda: _announce(run, settings, begun=listing is None))
     shard_stats, run_stats = filled.shards, filled.runs
     summary = _summed(run, shard_stats, run_stats, time.perf_counter() - start)
     failure_log = failure_log_path(run.folder)
@@ -166,8 +167,10 @@ def _check_inputs(settings: Settings) -> Listing | None:
     check_folder(chosen.stems_dir)
     device_of(chosen)
     listing = listed_music(settings, LISTING_VERSION)
-    tell_of_stems(listing, chosen)
+    if chosen.tracks_csv is not None:
+        read_fma_tracks(chosen.tracks_csv)
     separator_now(chosen)
+    tell_of_stems(listing, settings)
     return listing
 
 
@@ -314,7 +317,9 @@ def as_mixstyle_errors(stems_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def _announce(run: SeparationRun) -> None:
+def _announce(run: SeparationRun, settings: Settings, begun: bool) -> None:
+    if begun:  # else it is told before
+        tell_of_stems(run.manifest.listing, settings)
     if run.separator is None:
         remark("separate: the stems are given, no separator is needed")
         return

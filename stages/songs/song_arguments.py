@@ -4,20 +4,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixstyle.cache.music.listing import list_folder, track_files
-from mixstyle.cache.music.stems_among_music import SongsAndStems, songs_and_stems
+from mixstyle.cache.music.listing import list_folder
+from mixstyle.cache.music.stems_among_music import SongsAndStems, is_stem_folder, songs_and_stems
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.core.text import counted
 from mixstyle.stages.common.commands import ANY_FOLDER
 from mixstyle.stages.common.progress import remark
 from mixstyle.stages.settings.profile import Settings
-
-
-def is_stem_folder(path: Path) -> bool:
-    """Whether a path is a folder that holds a stem, so that it is one song."""
-    return path.is_dir() and not set(STEMS).isdisjoint(track_files(path.parent, path.name, "stems"))
 
 
 def given_songs(paths: Sequence[Path]) -> list[Path]:
@@ -35,7 +28,7 @@ def given_songs(paths: Sequence[Path]) -> list[Path]:
             found = _found_in(path)
             songs += [path / name for name in sorted((*found.songs, *found.unmixed))]
             if found.stem_folders:
-                remark(f"{path}: {told_stems(found, 'their stems are taken as they are')}")
+                remark(f"{path}: {found.told('their stems are taken as they are')}")
         else:
             songs.append(path)
     return songs
@@ -47,7 +40,7 @@ def check_song(path: Path) -> None:
         raise not_there(path)
     if path.is_dir() and not is_stem_folder(path.resolve()):
         raise MixstyleError(
-            f"{path}: a folder without stems, and one song is needed: name a file in it, or a folder of a song's stems",
+            f"{path}: a folder, but not of a song's stems, and one song is needed: name a file in it",
             code="bad-option",
         )
 
@@ -66,7 +59,7 @@ def music_of(folder: Path) -> SongsAndStems:
     found = _found_in(folder)
     if not found.songs:
         raise MixstyleError(
-            f"{folder}: {told_stems(found, 'songs are indexed from their mixes')}; to embed the stems as they are,",
+            f"{folder}: {found.told('songs are indexed from their mixes')}; to embed the stems as they are,",
             code="no-music",
             remedy=("embed", str(folder), "-o", "embeddings.parquet"),
         )
@@ -80,26 +73,9 @@ def stem_folders_passed_over(folder: Path, found: SongsAndStems) -> str:
         return ""
     first = folder / found.unmixed[0] if found.unmixed else folder
     again = shlex.join(("mixstyle", "embed", str(first), "-o", "embeddings.parquet"))
-    return told_stems(found, f"left out; `{again}` takes the stems")
-
-
-def told_stems(found: SongsAndStems, unmixed: str) -> str:
-    """How many folders of stems there are and what becomes of them. unmixed: of those without a mixture.
-
-    >>> told_stems(SongsAndStems((), ("a",), ("b",)), "left out")
-    '2 folders of stems; 1 with a mixture, which is the song; 1 without a mixture (b): left out'
-    """
-    lines = [counted(found.stem_folders, "folder") + " of stems"]
-    if found.mixed:
-        lines.append(f"{len(found.mixed)} with a mixture, which is the song")
-    if found.unmixed:
-        lines.append(f"{len(found.unmixed)} without a mixture ({_first_of(found.unmixed)}): {unmixed}")
-    return "; ".join(lines)
-
-
-def _first_of(folders: Sequence[str]) -> str:
-    return folders[0] if len(folders) == 1 else f"{folders[0]}, ..."
+    return found.told(f"left out; `{again}` takes the stems")
 
 
 def _found_in(folder: Path) -> SongsAndStems:
-    return songs_and_stems(list_folder(folder, "mixtures").sizes)
+    listing = list_folder(folder, "mixtures")
+    return listing.found or songs_and_stems(listing.sizes)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixstyle.cache.music.stems_among_music import is_stem_folder
 from mixstyle.cache.music.writer import AudioForm, audio_writer
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
@@ -18,7 +19,7 @@ from mixstyle.stages.common.songs_left_out import LeftOut, each_song
 from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
-from mixstyle.stages.songs.song_arguments import given_songs, is_stem_folder
+from mixstyle.stages.songs.song_arguments import given_songs
 from mixstyle.stages.songs.whole_song import WholeSong
 
 

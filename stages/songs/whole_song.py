@@ -26,7 +26,6 @@ from mixstyle.stages.common.progress import tell
 from mixstyle.stages.separate.tuned_streams import choose_streams, start_streams
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import given_stems
-from mixstyle.stages.songs.song_arguments import is_stem_folder
 
 CLIPPED_RUN = 3
 """So many samples in a row at the very same highest level were cut off: music does not hold a level."""
@@ -56,7 +55,7 @@ class WholeSong:
 
     def __init__(self, music: Path | Tensor, name: str = "") -> None:
         self.music, self.name = music, name or (str(music) if isinstance(music, Path) else "music")
-        self.given = music.ndim == 3 if isinstance(music, Tensor) else is_stem_folder(music.resolve())
+        self.given = music.ndim == 3 if isinstance(music, Tensor) else music.is_dir()
         self._files = given_stems(music) if isinstance(music, Path) and self.given else None
         if self._files is not None:
             self._told(lambda: probe_stems(self._files or {}))

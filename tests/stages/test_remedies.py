@@ -320,6 +320,13 @@ def test_an_option_that_a_message_names_itself_is_not_added_again() -> None:
         *("index", "music", "--rebuild", "--index", "b", "--config", "cpu"),
         *("--encoder", "e.pt"),
     ]
+    of_another = commands.CalledWith("cpu", ("separate.input=mixtures", "separate.seed=1")).command(
+        ("separate", "--set", "separate.input=stems")
+    )
+    assert shlex.split(of_another)[1:] == [
+        *("separate", "--set", "separate.input=stems", "--config", "cpu"),
+        *("--set", "separate.seed=1"),
+    ]
 
 
 def test_songs_are_made_anew_as_told(tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from mixstyle.cache.music.clip_positions import CUTTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.stems_among_music import is_stem_folder
 from mixstyle.cache.storage.atomic import write_json, write_text
 from mixstyle.cache.storage.writable import check_file, check_folder
 from mixstyle.pipeline.core.device import resolve_device
@@ -41,7 +42,7 @@ from mixstyle.stages.songs.describe.cached import cached_songs, percentiles_amon
 from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong
 from mixstyle.stages.songs.describe.text import print_song
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
-from mixstyle.stages.songs.song_arguments import given_songs, is_stem_folder
+from mixstyle.stages.songs.song_arguments import given_songs
 from mixstyle.stages.steps.first_step import first_step, what_separate_lacks
 
 VERSION = 1

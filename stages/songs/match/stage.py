@@ -7,6 +7,7 @@ from pathlib import Path
 from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.cache.music.formats import AUDIO_SUFFIXES_OF, LISTING_VERSION
 from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.stems_among_music import is_stem_folder
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.cache.storage.writable import check_file, check_folder
 from mixstyle.pipeline.core.device import resolve_device
@@ -31,7 +32,7 @@ from mixstyle.stages.songs.match.render import RenderedSong, Targets, render_son
 from mixstyle.stages.songs.match.song_match import SongMatch, check_asked, make_match, measured_as_json
 from mixstyle.stages.songs.match.text import print_match
 from mixstyle.stages.songs.names import distinct_names, page_names, refuse_clashes
-from mixstyle.stages.songs.song_arguments import check_song, given_songs, is_stem_folder
+from mixstyle.stages.songs.song_arguments import check_song, given_songs
 from mixstyle.stages.songs.whole_song import WholeSong
 
 

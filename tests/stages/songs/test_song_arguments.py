@@ -21,7 +21,8 @@ def music(tmp_path: Path) -> Path:
     """A folder with a song and with a folder of a song's stems."""
     (tmp_path / "music" / "stems").mkdir(parents=True)
     soundfile.write(tmp_path / "music" / "a.wav", song(0, 0.1), RATE)
-    soundfile.write(tmp_path / "music" / "stems" / "bass.wav", song(1, 0.1), RATE)
+    for number, name in enumerate(("bass", "drums")):
+        soundfile.write(tmp_path / "music" / "stems" / f"{name}.wav", song(1 + number, 0.1), RATE)
     return tmp_path / "music"
 
 
@@ -94,6 +95,18 @@ def test_an_index_of_nothing_but_stems_is_refused_with_the_command_that_takes_th
     assert given_songs([tmp_path / "m"]) == [tmp_path / "m" / below]
 
 
+@pytest.mark.parametrize("name", ["other.mp3", "bass.wav"])
+def test_an_album_of_one_song_that_is_called_as_a_stem_is(tmp_path: Path, name: str) -> None:
+    song_file = tmp_path / "album" / name
+    song_file.parent.mkdir()
+    song_file.write_bytes(b"")
+    assert given_songs([tmp_path / "album"]) == list(map(tmp_path.joinpath, music_of(tmp_path).songs)) == [song_file]
+    with pytest.raises(MixstyleError) as caught:
+        check_song(tmp_path / "album")
+    assert caught.value.code == "bad-option"
+
+
 def test_folders_without_stems_are_not_spoken_of(music: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (music / "stems" / "drums.wav").unlink()  # what is left may be a song of that name
     assert given_songs([music]) == [music / "a.wav", music / "stems" / "bass.wav"]
     assert stem_folders_passed_over(music, music_of(music)) == capsys.readouterr().err == ""
