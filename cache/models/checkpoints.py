@@ -224,7 +224,8 @@ def _first_whole(
 def _check_to_go_on(path: Path, content: Mapping[str, Any]) -> None:
     """Raises MixstyleError where a training cannot go on from what a checkpoint holds."""
     missing = [name for name in _TO_GO_ON if name not in content]
-    missing = missing or [name for name in ("step", "epoch") if not isinstance(content[name], int)]
+    kinds = {"step": int, "epoch": int, "best_loss": int | float, "training_seconds": int | float}
+    missing = missing or [name for name, kind in kinds.items() if not isinstance(content[name], kind)]
     if missing or not isinstance(content["encoder"], Mapping):
         raise MixstyleError(f"{path}: damaged: it lacks {', '.join(missing) or 'weights'}", code="damaged-file")
     _check_spectrograms(path, content)

@@ -13,6 +13,7 @@ import torch
 
 from mixstyle.cache.feature_store.store import FeatureStore
 from mixstyle.cache.models.checkpoints import (
+    LATEST,
     MADE_WITH,
     MIXED_FROM,
     checkpoints_in,
@@ -37,6 +38,7 @@ from mixstyle.stages.train.launcher import device_of_rank, fetch_for_ranks
 from mixstyle.stages.train.log import LOSS, read_loss
 from mixstyle.stages.train.mels import check_no_other, kept_mels
 from mixstyle.stages.train.missing import make_missing
+from mixstyle.stages.train.optimizer_state import take_state
 from mixstyle.stages.train.provenance import (
     OTHER_INPUTS,
     REBUILD,
@@ -238,7 +240,8 @@ class Training:
         path, content = found
         for line in torn:
             self.remark(f"train: warning: skipped {line}")
-        self._take(path, content)  # again: another one may have been tried after it
+        if path.name != LATEST:
+            self._take(path, content)  # again: another one may have been tried after it
         self.step, self.best_loss, self.seconds = content["step"], content["best_loss"], content["training_seconds"]
         self._check_stream(path, content.get("reader") or [])
         if self.leads:
@@ -254,7 +257,7 @@ class Training:
             self.encoder.load_state_dict(content["encoder"])
             if self.head is not None:
                 self.head.load_state_dict(content["chain_head"])
-            self.optimizer.load_state_dict(content["optimizer"])
+            take_state(self.optimizer, content["optimizer"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise MixstyleError(
                 f"{path}: does not fit the network of these settings ({one_line(error, 200)})", code="misfit"

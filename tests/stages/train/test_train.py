@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,7 +204,16 @@ FOREIGN = {
         "encoder": {name: value.reshape(-1)[:1] for name, value in content["encoder"].items()},
     },
     "no optimiser": lambda content: {**content, "optimizer": {}},
+    "an optimiser's mean of another shape": lambda content: {**content, "optimizer": misshapen(content["optimizer"])},
+    "a loss that is none": lambda content: {**content, "best_loss": "low"},
 }
+
+
+def misshapen(optimizer: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state whose last mean is of another shape, which torch itself takes until the first step."""
+    state = optimizer["state"]
+    last = max(state)
+    return {**optimizer, "state": {**state, last: {**state[last], "exp_avg": torch.zeros(3)}}}
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
