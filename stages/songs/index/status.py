@@ -109,16 +109,15 @@ def _new(songs: "SongIndex", root: Path) -> str:
     """What is to do in the music folder, in words; empty where nothing is. Raises MixstyleError without music."""
     from mixstyle.stages.songs.index.indexed import files_of, is_as_indexed, is_kept
 
-    files = files_of(root)
-    counts = {
-        "new": sum(path not in songs for path in files),
-        "changed": sum(path in songs and not is_as_indexed(songs, path, stat) for path, stat in files.items()),
-        "that could not be read and now may be": sum(
-            is_as_indexed(songs, path, stat) and not is_kept(songs, root, path, stat) for path, stat in files.items()
-        ),
-        "gone": sum(song.path not in files for song in (*songs.usable, *songs.failed)),
-    }
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    new, changed, again, gone = "new", "changed", "that could not be read and now may be", "gone"
+    files, counts = files_of(root), Counter[str]()
+    for path, stat in files.items():
+        if path not in songs:
+            counts[new] += 1
+        elif not is_kept(songs, root, path, stat):
+            counts[again if is_as_indexed(songs, path, stat) else changed] += 1
+    counts[gone] = sum(song.path not in files for song in (*songs.usable, *songs.failed))
+    return ", ".join(f"{counts[what]} {what}" for what in (new, changed, again, gone) if counts[what])
 
 
 def _command(music: Path | str, *words: str) -> str:
