@@ -6,7 +6,8 @@ for a moment do not inherit them, as they do locks of flock(2). A shard's lock i
 is the mutex, under which one process at a time looks at what is there and takes its shards; byte 1 + k is shard k. So
 thousands of shards need one open file, and several machines may share a file system that has such locks (NFS does).
 File systems without locks go unguarded, with a warning. The file stays: removing one that others may be opening would
-split them.
+split them. Only `locked` takes one away, with the folder that it was made in, and looks whether it holds the one that
+is there.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -36,22 +37,47 @@ _warned: set[Path] = set()
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Holds `<folder>/.lock` so that one process at a time writes there; the lock dies with its process.
 
-    what: the command, for the message. Raises MixstyleError (code "in-use") when another process holds
-    it, and "cannot-write" where the folder takes no files. File systems without locks go unguarded, with a warning.
+    what: the command, for the message. Folders that were not there before go again, with the lock in them, where a
+    MixstyleError ends the work before anything else is there. Raises MixstyleError (code "in-use") when another process
+    holds the lock, and "cannot-write" where the folder takes no files. File systems without locks go unguarded, with a
+    warning.
     """
     path = (folder / ".lock").absolute()
     refused = MixstyleError(f"{folder}: another `{what}` is writing there; wait for it or stop it", code="in-use")
     if path in _open_here:
         raise refused
-    handle = _opened(path)
+    new = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
+    handle, taken = _opened(path), False
     _open_here.add(path)
     try:
-        if not _taken(handle, path):
+        taken = _taken(handle, path) and _is_at(path, handle)
+        if not taken:
             raise refused
         yield
+    except MixstyleError:
+        if taken and new and is_guarded(path):
+            _take_away(path, new)
+        raise
     finally:
         _open_here.discard(path)
         os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether an open file is still the one at a path: another process may have taken that away."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _take_away(lock: Path, folders: Sequence[Path]) -> None:
+    """Removes a lock that this process holds and its folder, and those above it, if nothing else is there."""
+    with contextlib.suppress(OSError):
+        if os.listdir(lock.parent) == [lock.name]:  # noqa: PTH208 (names alone)
+            lock.unlink()
+            for folder in folders:
+                folder.rmdir()
 
 
 def _taken(handle: int, path: Path) -> bool:

@@ -13,9 +13,10 @@ from typing import Any
 from mixstyle.cache.music.listing import list_folder
 from mixstyle.cache.storage.urls import not_there
 from mixstyle.cache.storage.writable import check_folder
+from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.stages.common.assets import shipped_encoder
 from mixstyle.stages.common.commands import helped_by
-from mixstyle.stages.evaluate.stage import check_effects, evaluate
+from mixstyle.stages.evaluate.stage import asked_rows, check_effects, evaluate
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.settings.evaluate import EvaluateSettings
@@ -78,12 +79,7 @@ def _evaluated(
     check_folder(output)
     list_folder(test if test.is_dir() else musdb, "stems")  # whose error names the folder that was given
     given = _given(settings, test if test.is_dir() else musdb, output, ALL)
-    separate(given, rebuild)
-    features(given, rebuild)
-    whitening = 0
-    if train.is_dir():
-        whitening = settings.evaluate.whitening_chains
-        separate(_given(settings, train, output / "train", 0.0), rebuild)
+    whitening = settings.evaluate.whitening_chains if train.is_dir() else 0
     options = replace(
         settings.evaluate,
         evaluate_dir=output,
@@ -96,7 +92,13 @@ def _evaluated(
         whitening_chains=whitening,
         training_stems_dir=output / "train" / "stems" if whitening else None,
     )
-    return evaluate(replace(given, evaluate=options), rebuild)
+    given = replace(given, evaluate=options)
+    asked_rows(given, resolve_device(options.device))  # what is refused is refused before the work
+    separate(given, rebuild)
+    features(given, rebuild)
+    if train.is_dir():
+        separate(_given(settings, train, output / "train", 0.0), rebuild)
+    return evaluate(given, rebuild)
 
 
 def _given(settings: Settings, songs: Path, folder: Path, test_fraction: float) -> Settings:

@@ -11,6 +11,7 @@ PNG, `evaluation.html`, the embeddings as `*.npz` and `settings.json`, which tel
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from mixstyle.cache.stem_store.place import stems_place
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.cache.storage.atomic import write_json
 from mixstyle.cache.storage.locks import locked
+from mixstyle.cache.storage.provenance import SETTINGS
 from mixstyle.cache.storage.remote_folder import KeptFolder
 from mixstyle.cache.storage.writable import check_folder
 from mixstyle.pipeline.core.device import resolve_device
@@ -49,6 +51,7 @@ from mixstyle.stages.evaluate.whitened import training_songs, whitened_row
 from mixstyle.stages.features.described_stems import open_described_stems
 from mixstyle.stages.presentation.estimates import FEW_SONGS
 from mixstyle.stages.presentation.pages import EVALUATION, links_of
+from mixstyle.stages.separate.current_separator import separator_now
 from mixstyle.stages.separate.tuned_streams import tuned_separation
 from mixstyle.stages.settings.evaluate import EvaluateSettings, GroupedBy
 from mixstyle.stages.settings.profile import Settings
@@ -74,17 +77,14 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     for output in (folder, stems_place(options.bank_dir, settings.train.stems_cache_dir).folder):
         check_folder(output)
     cache, store = open_described_stems(settings)
-    check_options(options)
-    checkpoints = chosen_checkpoints(options.checkpoints, settings.train.checkpoint_dir, settings.train.stems_cache_dir)
-    for path in checkpoints:
-        check_checkpoint(path, settings.train.checkpoint_dir)
     device = resolve_device(options.device)
-    with damage_helped(checkpoints, settings.train.checkpoint_dir):
-        rows = rows_of(checkpoints, options.models, device)
+    checkpoints, rows = asked_rows(settings, device)
     songs, of_known_albums = apart_from_albums(cache, held_out(cache, rows), rows, options.group_by)
     songs = some_of(songs, options.songs, options.seed)
     rows = with_shipped(rows, songs, device)
     asked = asked_tasks(settings, cache, songs, store)
+    if _separates(asked, options) and not (folder / SETTINGS).exists():  # what is refused leaves no folder behind
+        separator_now(replace(settings.separate, input="mixtures"))
     training = training_songs(training_cache(settings, cache), songs)
     banks = EvaluationBanks(settings, rebuild)
     with locked(folder, "mixstyle evaluate"):
@@ -120,6 +120,18 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
     return metrics
 
 
+def asked_rows(settings: Settings, device: torch.device) -> tuple[list[Path], list[Row]]:
+    """The encoders' files and the rows that the settings ask for. Raises MixstyleError for settings and files that
+    cannot be used."""
+    options, train = settings.evaluate, settings.train
+    check_options(options)
+    checkpoints = chosen_checkpoints(options.checkpoints, train.checkpoint_dir, train.stems_cache_dir)
+    for path in checkpoints:
+        check_checkpoint(path, train.checkpoint_dir)
+    with damage_helped(checkpoints, train.checkpoint_dir):
+        return checkpoints, rows_of(checkpoints, options.models, device)
+
+
 def _fetch(kept: KeptFolder, rebuild: bool) -> None:
     """Fetches what earlier runs have kept behind a URL, and tells what is not whole there: it is made again."""
     left_out: list[str] = []
@@ -153,6 +165,13 @@ def _ways(asked: Asked) -> list[Way]:
         "as-processed" if part.way == "as-processed" else "through-mix": None for _, parts in asked for part in parts
     }
     return list(ways)
+
+
+def _separates(asked: Asked, options: EvaluateSettings) -> bool:
+    """Whether clips are separated: those of a task, or those that the whitened descriptors are fitted on."""
+    ways = {part.way for _, parts in asked for part in parts}
+    fitted = options.whitening_chains > 0 and "as-is" in ways
+    return fitted or "through-mix" in ways or any(task.separates for task, _ in asked)
 
 
 def check_options(options: EvaluateSettings) -> None:

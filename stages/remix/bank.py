@@ -79,6 +79,15 @@ class Separation:
         return {**separators_note(self.separators), MACHINE: machine}
 
 
+def each_separator(chosen: SeparateSettings, more: Sequence[tuple[Path, Path]]) -> list[SeparateSettings]:
+    """The settings of each separator: their own, and `more` of them (YAML, checkpoint)."""
+    pairs = [(chosen.separator_config, chosen.separator_checkpoint), *more]
+    return [
+        replace(chosen, input="mixtures", separator_config=config, separator_checkpoint=checkpoint)
+        for config, checkpoint in pairs
+    ]
+
+
 def open_separation(
     chosen: SeparateSettings,
     more: Sequence[tuple[Path, Path]] = (),
@@ -90,14 +99,9 @@ def open_separation(
     chosen: its stems_dir is the bank's folder. measure: as for `choose_streams`. Raises MixstyleError as
     `load_separator` does.
     """
-    chosen = replace(chosen, input="mixtures")
     device = device_of(chosen)
-    found = []
-    for config, checkpoint in [(chosen.separator_config, chosen.separator_checkpoint), *more]:
-        named = replace(chosen, separator_config=config, separator_checkpoint=checkpoint)
-        separator = configured_separator(named, device)
-        if separator is not None:  # never, of mixtures
-            found.append(separator)
+    loaded = [configured_separator(named, device) for named in each_separator(chosen, more)]
+    found = [separator for separator in loaded if separator is not None]  # all of them, of mixtures
     streams = choose_streams(chosen, found[0], device, measure=measure)
     for separator in found[1:]:
         separator.use_lstm_kernel(lstm_kernel() if found[0].lstm_kernel else None)

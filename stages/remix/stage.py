@@ -23,10 +23,11 @@ from mixstyle.stages.cluster.ray_pool import RayOptions
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.common.shares import check_share
 from mixstyle.stages.common.stage_status import is_begun
-from mixstyle.stages.remix.bank import BankRun, announce, open_bank, open_separation
+from mixstyle.stages.remix.bank import BankRun, announce, each_separator, open_bank, open_separation
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.growth import grow, has_to_grow
 from mixstyle.stages.remix.provenance import provenance_of, separation_settings, separator_pairs
+from mixstyle.stages.separate.current_separator import separator_now
 from mixstyle.stages.separate.dry_run import existing_folder
 from mixstyle.stages.separate.pipeline import Waits
 from mixstyle.stages.separate.shard_maker import (
@@ -91,6 +92,8 @@ def remix(
     if not is_begun(chosen.remix_dir):  # what is refused leaves no folder behind, nor a lock in it
         check_folder(folder)
         GridGroups(grid_settings(chosen), open_stems(settings))
+        for one in each_separator(separation_settings(settings), separator_pairs(chosen)):
+            separator_now(one)
     with as_mixstyle_errors(folder), ShardLocks(folder, COMMAND) as locks, place.told():
         run = open_run(settings, locks, rebuild, fitting_too=num_shards == 1)
         share = range(shard_index, run.n_shards, num_shards)

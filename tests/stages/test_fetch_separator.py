@@ -48,7 +48,7 @@ def refused(code: str, *arguments: object) -> str:
 
 
 def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock") if folder.exists() else []
 
 
 def test_it_is_fetched_and_what_is_printed_works(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mixstyle.cache.storage import locks as lock_module
 from mixstyle.cache.storage.atomic import atomic_write, write_bytes
 from mixstyle.cache.storage.locks import ShardLocks, locked
 from mixstyle.pipeline.core.errors import MixstyleError
@@ -178,3 +179,48 @@ def test_where_there_are_no_locks_it_is_told_and_the_loser_of_a_race_fails_in_wo
         lose()
     assert caught.value.code == "in-use"
     assert path.read_bytes() == b"another's"
+
+
+def refuse(folder: Path, left: str = "") -> None:
+    """A command that is refused while it holds the lock. left: a file that it has made before."""
+
+    def command() -> None:
+        with locked(folder, "mixstyle x"):
+            if left:
+                (folder / left).touch()
+            raise MixstyleError("of no use", code="misfit")
+
+    with pytest.raises(MixstyleError) as caught:
+        command()
+    assert caught.value.code == "misfit"
+
+
+def test_a_folder_that_was_made_for_its_lock_goes_with_it_where_the_work_is_refused(tmp_path: Path) -> None:
+    refuse(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    refuse(tmp_path / "a" / "b")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]  # which was there
+    refuse(tmp_path / "a")
+    assert (tmp_path / "a" / ".lock").exists(), "others may have opened it"
+    refuse(tmp_path / "c", left="work")
+    assert (tmp_path / "c" / "work").exists()
+
+
+def test_a_lock_that_was_taken_away_meanwhile_holds_nobody_off_and_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking it another process may remove it: its lock would be on a file that nobody finds."""
+    taken = lock_module._taken
+
+    def removed(handle: int, path: Path) -> bool:
+        path.unlink()
+        return taken(handle, path)
+
+    monkeypatch.setattr(lock_module, "_taken", removed)
+    with pytest.raises(MixstyleError) as caught, locked(tmp_path, "mixstyle x"):
+        pass
+    assert caught.value.code == "in-use"
+    monkeypatch.undo()
+    with locked(tmp_path, "mixstyle x"):
+        pass
