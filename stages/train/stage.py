@@ -131,7 +131,7 @@ class _Run(Training):
         wait_for_ranks()
         wall_s = time.monotonic() - began
         self.say(
-            f"train: step {self.step} of {self.total}, loss {loss:.4f}, best {self.best_loss:.4f}; "
+            f"train: step {self.step} of {self.total}, loss {loss:z.4f}, best {self.best_loss:z.4f}; "
             f"{wall_s:.0f} s, of which {self.waited_s:.0f} s waiting for data; {folder / FINAL}"
         )
         return TrainSummary(self.step, self.epoch, loss, self.best_loss, folder / FINAL, wall_s, self.waited_s)
@@ -170,7 +170,7 @@ class _Run(Training):
                 elif self.step % options.save_every_steps == 0:
                     self.save(LATEST, None)
                     self.send()
-                bar.note(f"loss {loss:.3f}")
+                bar.note(f"loss {loss:z.3f}")
                 bar.advance()
                 mean = sum(losses) / max(len(losses), 1)
                 if ended:
