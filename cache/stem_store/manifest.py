@@ -99,9 +99,9 @@ def make_manifest(
     """Orders the tracks and splits them by artist where it is known, else by track.
 
     The artist comes from FMA's tracks.csv, from the list's column `artist`, from song folders named `Artist - Title`
-    (stems), or is the top folder where there are at least 10 that are not mere numbers, as FMA's are. Tracks with
-    identical audio go to one side, and so does all that is grouped with them. A side with a fraction above 0 gets at
-    least one group where there are three.
+    (of stems, or of mixtures beside their stems), or is the top folder where there are at least 10 that are not mere
+    numbers, as FMA's are. Tracks with identical audio go to one side, and so does all that is grouped with them. A side
+    with a fraction above 0 gets at least one group where there are three.
     """
     groups, licences, grouped_by = _groups(listing, kind, split.tracks_csv)
     if find_duplicates:
@@ -210,17 +210,30 @@ def _groups(listing: Listing, kind: str, tracks_csv: Path | None) -> tuple[dict[
     if listing.artists:
         groups.update({path: f"artist {artist}" for path, artist in listing.artists.items()})
         return groups, licences, "artist, by the list"
-    if kind == "stems":
-        named = {path: PurePosixPath(path).name.partition(" - ") for path in groups}
-        known = {path: f"artist {artist.strip()}" for path, (artist, dash, _) in named.items() if dash}
-        if known:
-            groups.update(known)
-            return groups, licences, "artist, by the song folders' names"
+    named = {path: name.partition(" - ") for path, name in _song_folders(listing, kind).items()}
+    known = {path: f"artist {artist.strip()}" for path, (artist, dash, _) in named.items() if dash}
+    if known:
+        groups.update(known)
+        return groups, licences, "artist, by the song folders' names"
     folders = {path: parts[0] for path in groups if len(parts := PurePosixPath(path).parts) > 1 and parts[0] != "/"}
     if len(set(folders.values())) >= LEAST_FOLDERS and not all(name.isdecimal() for name in folders.values()):
         groups.update({path: f"artist {folder}" for path, folder in folders.items()})
         return groups, licences, "artist, by top folder"
     return groups, licences, "track"
+
+
+def _song_folders(listing: Listing, kind: str) -> dict[str, str]:
+    """What the folder of each track's song is called; empty where songs have no folders of their own.
+
+    They have where a track is a folder of stems, or where each is the mixture of one (MUSDB18-HQ).
+    """
+    if kind == "stems":
+        return {path: PurePosixPath(path).name for path in listing.sizes}
+    mixed = set(listing.found.mixed) if listing.found else set()
+    parents = {path: PurePosixPath(path).parent for path in listing.sizes}
+    if mixed and all(parent.as_posix() in mixed for parent in parents.values()):
+        return {path: parent.name for path, parent in parents.items()}
+    return {}
 
 
 def read_fma_tracks(path: Path) -> tuple[dict[int, str], dict[int, str]]:

@@ -60,6 +60,27 @@ def test_folders_are_found_in_any_tree(tmp_path: Path) -> None:
     assert (caught.value.kind, "bass" in str(caught.value)) == ("missing stem", True)
 
 
+def test_mixtures_beside_their_stems_are_grouped_by_the_artist_that_folders_name(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/Band A - Song 1", "test/Band A - Song 2", "train/Band B - Song 3")):
+        folder = song(tmp_path / name, seed=number)
+        mixture = sum(soundfile.read(folder / f"{stem}.wav")[0] for stem in STEMS)
+        soundfile.write(folder / "mixture.wav", mixture, RATE)
+
+    def groups() -> tuple[str, dict[str, str]]:
+        manifest = make_manifest(list_tracks(tmp_path, "mixtures"), "mixtures", SplitSettings(0, 0.3, 0.3))
+        return manifest.grouped_by, {track.path: track.group for track in manifest.tracks}
+
+    grouped_by, found = groups()
+    assert grouped_by == "artist, by the song folders' names"
+    assert found == {
+        "train/Band A - Song 1/mixture.wav": "artist Band A",
+        "test/Band A - Song 2/mixture.wav": "artist Band A",
+        "train/Band B - Song 3/mixture.wav": "artist Band B",
+    }
+    soundfile.write(tmp_path / "train" / "song.wav", np.zeros((RATE, 2)), RATE)  # not all songs have such folders
+    assert groups()[0] == "track"
+
+
 def test_songs_of_the_same_four_stems_are_the_same(tmp_path: Path) -> None:
     one, two, other = song(tmp_path / "a"), song(tmp_path / "b"), song(tmp_path / "c", seed=1)
     (other / "vocals.wav").write_bytes((one / "vocals.wav").read_bytes())  # no voice in either, say
