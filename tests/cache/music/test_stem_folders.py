@@ -63,7 +63,7 @@ def test_folders_are_found_in_any_tree(tmp_path: Path) -> None:
 def test_mixtures_beside_their_stems_are_grouped_by_the_artist_that_folders_name(tmp_path: Path) -> None:
     for number, name in enumerate(("train/Band A - Song 1", "test/Band A - Song 2", "train/Band B - Song 3")):
         folder = song(tmp_path / name, seed=number)
-        mixture = sum(soundfile.read(folder / f"{stem}.wav")[0] for stem in STEMS)
+        mixture = np.sum([soundfile.read(folder / f"{stem}.wav")[0] for stem in STEMS], axis=0)
         soundfile.write(folder / "mixture.wav", mixture, RATE)
 
     def groups() -> tuple[str, dict[str, str]]:
