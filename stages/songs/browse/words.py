@@ -19,6 +19,8 @@ def closeness(closer_than: float) -> str:
     """How near two songs are, among the pairs of the index; empty where that is not known."""
     if math.isnan(closer_than):
         return ""
+    if closer_than in (0, 1):
+        return f"{'closer' if closer_than else 'farther apart'} than any other pair of songs here"
     if closer_than < HALF:
         return f"farther apart than {percent(1 - closer_than)} of the pairs of songs here"
     return f"closer than {percent(closer_than)} of the pairs of songs here"

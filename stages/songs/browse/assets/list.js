@@ -5,12 +5,16 @@ import { readState, writeState } from "./state.js";
 
 const ROW_PX = 52;
 const SPARE_ROWS = 6;
+const TRACK_NUMBER = /^(\d{1,2}-)?\d{1,2}(\. | - )/;
 
-/** A song's parts by its path: `Artist - Title.mp3`, or the first folder as artist. */
+/** What a search compares: without case, and accents are no difference, typed or composed in whichever way. */
+export const folded = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+
+/** A song's parts by its path: `Artist - Title.mp3`, or the first folder as artist. A track's number is neither. */
 export function parts(path) {
   const slash = path.lastIndexOf("/");
   const folder = slash < 0 ? "" : path.slice(0, slash);
-  const name = path.slice(slash + 1).replace(/\.[^.]{1,5}$/, "");
+  const name = path.slice(slash + 1).replace(/\.[^.]{1,5}$/, "").replace(TRACK_NUMBER, "");
   const dash = name.indexOf(" - ");
   const artist = dash > 0 ? name.slice(0, dash) : folder.split("/")[0];
   return { folder, title: dash > 0 ? name.slice(dash + 3) : name, artist };
@@ -41,7 +45,7 @@ export class SongList extends EventTarget {
 
   /** songs: {key, path, seconds, lufs, own}, those of the index in their order. */
   setSongs(songs) {
-    this.songs = songs.map((song) => ({ ...song, ...parts(song.path), low: song.path.toLowerCase() }));
+    this.songs = songs.map((song) => ({ ...song, ...parts(song.path), low: folded(song.path) }));
     this._folders();
     this.restore();
   }
@@ -79,7 +83,7 @@ export class SongList extends EventTarget {
   }
 
   _filtered(byHand) {
-    const words = byId("query").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = folded(byId("query").value).split(/\s+/).filter(Boolean);
     const [folder, sort] = [byId("folder").value, byId("sort").value];
     const reversed = byId("descending").checked;
     this.shown = this.songs.filter((song) => words.every((word) => song.low.includes(word))
@@ -97,7 +101,7 @@ export class SongList extends EventTarget {
     const all = this.songs.length;
     byId("count").textContent = this.shown.length === all ? `${all} songs`
       : this.shown.length ? `${this.shown.length} of ${all} songs`
-        : "No song fits. Search for fewer words, or take all folders.";
+        : `No song fits. Search for fewer words${folder ? ", or take all folders" : ""}.`;
     if (byHand) {
       writeState({ q: byId("query").value, folder, sort: sort === "path" ? "" : sort, reversed: reversed ? "1" : "" });
       this.box.scrollTop = 0;

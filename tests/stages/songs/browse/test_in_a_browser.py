@@ -209,6 +209,32 @@ def test_ten_thousand_songs_cost_a_screenful(browser: "Browser", page_server: Se
     assert page.locator("#count").inner_text().startswith(f"{found} of ")
     page.locator("#query").fill("nothing like it")
     assert page.locator("#list .song").count() == 0
+    assert "folder" not in page.locator("#count").inner_text(), "none is chosen"
+    page.locator("#folder").select_option("Artist 1/Album")
+    assert "folder" in page.locator("#count").inner_text()
+    page.close()
+
+
+def test_track_numbers_are_no_artists_and_accents_are_found(browser: "Browser", page_server: Server) -> None:
+    """The second path is as macOS stores it, with its accent as a letter of its own."""
+    paths = ["Prince/01 - Kiss.mp3", "Beyonce\u0301/1-02. Halo.mp3", "03 - Blur - Song 2.mp3", "311 - Amber.mp3"]
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.route("**/api/songs", lambda route: route.fulfill(json=[[path, 60.0, -20.0] for path in paths]))
+    page.goto(page_server.url)
+    page.wait_for_selector("#near li")
+    found = page.evaluate(
+        "async (paths) => { const { parts } = await import('/assets/list.js'); return paths.map(parts); }", paths
+    )
+    assert [(one["artist"], one["title"]) for one in found] == [
+        ("Prince", "Kiss"),
+        ("Beyonce\u0301", "Halo"),
+        ("Blur", "Song 2"),
+        ("311", "Amber"),
+    ]
+    for query in ("beyonc\u00e9", "BEYONCE", "beyonce\u0301 halo"):
+        page.locator("#query").fill(query)
+        assert page.locator("#list .song").all_inner_texts()[0].startswith("Halo")
+        assert page.locator("#list .song").count() == 1
     page.close()
 
 
