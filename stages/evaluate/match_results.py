@@ -26,7 +26,7 @@ from mixstyle.stages.settings.profile import Settings
 from mixstyle.stages.settings.remote_folders import encoder_file
 
 VERSION = 3
-ROWS_VERSION = 3
+ROWS_VERSION = 4
 """Counts up when a row is made, or a measure taken, in another way."""
 WRITE_EVERY_S = 10.0
 """What a killed run loses at most, beside the pair that it was at."""

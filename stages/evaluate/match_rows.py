@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
-from mixstyle.pipeline.core.stems import SAMPLE_RATE
-from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
+from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
+from mixstyle.pipeline.descriptors.absent_stems import in_both, is_meaningful
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
@@ -189,8 +189,10 @@ def _matched(
         task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate, describe)
         found = search_effects(task, found, tools.metric).estimate
     levels = strip_levels(found.strips, [mine.numpy()])
-    plain, _ = SongRunner(found.strips, levels=levels).run(mine.sum(0).numpy(), mine.numpy())
-    bus = mix_strip([plain], [reference.sum(0).numpy()])
+    _, changed = SongRunner(found.strips, levels=levels).run(mine.sum(0).numpy(), mine.numpy())
+    given = bounds == WIDE
+    compared = in_both(_described(mine), _described(reference)) if given else np.full(len(STEMS), True)
+    bus = mix_strip([changed[compared].sum(0)], [reference.numpy()[compared].sum(0)]) if compared.any() else None
     made, stems = SongRunner(found.strips, levels=levels, mix=bus).run(mix.numpy(), mine.numpy())
     return Made(_at_loudness(torch.from_numpy(made), wanted), torch.from_numpy(stems))
 

@@ -16,7 +16,7 @@ from mixstyle.cache.match_chain import MatchChain
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.absent_stems import has_stem
+from mixstyle.pipeline.descriptors.absent_stems import in_both
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
@@ -101,7 +101,7 @@ class SongMatch:
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """Descriptors of stems that both have [D]."""
-        both = {stem: has_stem(self.before, stem) and has_stem(self.reference, stem) for stem in STEMS}
+        both = dict(zip(STEMS, in_both(self.before, self.reference), strict=True))
         return np.array([both[d.stem] for d in DESCRIPTORS])
 
     def distances(self, values: Values) -> tuple[float, float]:
@@ -163,16 +163,19 @@ def make_match(
         "references": [one.name for one in references],
     }
     chain = _chain(song, found, searched, loudness, made)
-    if not keep:
+    before = song_values(clips.stems)
+    reference = np.mean([song_values(one.stems) for one in references], axis=0).astype(np.float32)
+    # a separator may have moved what is absent to another stem: then all of the mix is compared
+    compared = np.full(len(STEMS), True) if separated else in_both(before, reference)
+    if compared.any() and not keep:
         stereo = not (song.look.mono or mine.mono or theirs.mono)
-        chain = replace(chain, mix=_mix_strip(chain.strips, clips, references, amount, stereo=stereo))
-    values = [song_values(one.stems) for one in references]
+        chain = replace(chain, mix=_mix_strip(chain.strips, clips, references, compared, amount, stereo=stereo))
     return SongMatch(
         chain,
         song,
         clips,
-        song_values(clips.stems),
-        np.mean(values, axis=0).astype(np.float32),
+        before,
+        reference,
         loudness,
         separator,
         options,
@@ -247,12 +250,19 @@ def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> li
 
 
 def _mix_strip(
-    strips: Sequence[Strip], clips: SongClips, references: Sequence[SongClips], amount: float, *, stereo: bool
+    strips: Sequence[Strip],
+    clips: SongClips,
+    references: Sequence[SongClips],
+    compared: NDArray[np.bool_],
+    amount: float,
+    *,
+    stereo: bool,
 ) -> Strip:
-    """What is left to do on the mix. Not where a stem is kept: it would be changed too."""
+    """What is left to do on the mix. Not where a stem is kept: it would be changed too. compared: by which stems [4]; a
+    stem of only one song would be equalised away, or made up for by raising what is there."""
     levels = strip_levels(strips, [clip.numpy() for clip in clips.stems])
-    made = [SongRunner(strips, levels=levels).run(c.sum(0).numpy(), c.numpy())[0] for c in clips.stems]
-    wanted = [clip.sum(0).numpy() for one in references for clip in one.stems]
+    made = [SongRunner(strips, levels=levels).run(c.sum(0).numpy(), c.numpy())[1][compared].sum(0) for c in clips.stems]
+    wanted = [clip.numpy()[compared].sum(0) for one in references for clip in one.stems]
     return mix_strip(made, wanted, amount, stereo=stereo)
 
 

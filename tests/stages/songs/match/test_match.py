@@ -160,6 +160,25 @@ def test_what_stems_leave_is_done_on_the_mix(settings: Settings, folder: Path, t
     assert kept.chain.mix == Strip()
 
 
+def test_a_stem_that_one_song_has_not_is_neither_equalised_away_nor_made_up_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Equal stems but for vocals that one of the two has: nothing is set on the mix, which differs greatly."""
+    stems = stems_of()
+    write_stems(tmp_path / "all", stems)
+    stems[0] = 0
+    write_stems(tmp_path / "without", stems)
+    for song, reference in (("all", "without"), ("without", "all")):
+        matched, _ = match(settings, tmp_path / song, [tmp_path / reference], MatchOutputs(tmp_path / "a.wav"))
+        assert matched.chain.mix == Strip()
+        assert all(not strip.filters for strip in matched.chain.strips)
+    only = torch.zeros_like(stems)
+    only[0] = stems_of()[0]
+    write_stems(tmp_path / "vocals", only)
+    matched, _ = match(settings, tmp_path / "vocals", [tmp_path / "without"], MatchOutputs(tmp_path / "a.wav"))
+    assert (matched.chain.mix, matched.chain.strips) == (Strip(), (Strip(),) * 4)  # no stem is in both
+
+
 def test_a_chain_leaves_alone_what_a_song_has_not(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
