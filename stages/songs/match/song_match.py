@@ -194,7 +194,7 @@ def _chain(
     reference_lufs = float(np.mean([one.loudness_lufs for one in references]))
     level_db = round(made["amount"] * (reference_lufs - song.look.loudness.loudness_lufs), 2)
     gentle = made["bounds"] == GENTLE.name
-    notes = (*_song_notes(song, gentle=gentle, strips=strips), *found.notes, *_search_notes(searched))
+    notes = (*_song_notes(song, made["amount"], gentle=gentle, strips=strips), *found.notes, *_search_notes(searched))
     if searched is not None:
         made = made | {"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}}
     return MatchChain(strips, level_db, round(reference_lufs, 3), notes, made)
@@ -232,7 +232,7 @@ def measured_as_json(matched: SongMatch, after: Values, rendered: RenderedSong |
     return {"loudness": loudness, "descriptors": values}
 
 
-def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> list[str]:
+def _song_notes(song: WholeSong, amount: float, *, gentle: bool, strips: Sequence[Strip]) -> list[str]:
     notes = []
     if song.look.clipped > MOST_CLIPPED:
         notes.append(
@@ -244,7 +244,9 @@ def _song_notes(song: WholeSong, *, gentle: bool, strips: Sequence[Strip]) -> li
             f"difference is set on a stem, within {GENTLE.gain_db:g} dB of gain and "
             f"{GENTLE.share * GENTLE.filter_db:g} dB of filters"
         )
-    if not any(strip.changes for strip in strips):
+    if amount == 0:
+        notes.append("amount 0: nothing is changed")
+    elif not any(strip.changes for strip in strips):
         notes.append("nothing to change on a stem: the song is already like the reference, or a note says why")
     return notes
 

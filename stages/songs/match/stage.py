@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mixstyle.cache.match_chain import MatchChain, read_chain, write_chain
 from mixstyle.cache.music.formats import AUDIO_SUFFIXES_OF, LISTING_VERSION
-from mixstyle.cache.music.reader import UnreadableMusic
+from mixstyle.cache.music.reader import UnreadableMusic, probe
+from mixstyle.cache.music.stem_folders import MOST_APART_S, probe_stems
 from mixstyle.cache.music.stems_among_music import is_stem_folder
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.cache.storage.writable import check_file, check_folder
@@ -94,6 +95,8 @@ def match(
         raise ValueError("looked at above")
     for path in (mine, *references):
         check_song(path)
+    if song is not None and stems is not None:
+        _check_same_song(song, stems)
     outputs.check([path for path in (song, mine, *references) if path is not None])
     whole = WholeSong(mine)
     metric = metric_of_file(encoder_file(settings)) if search else None
@@ -177,6 +180,27 @@ def _separator(settings: Settings, songs: Sequence[Path]) -> Separator | None:
             code="bad-option",
         )
     return separator
+
+
+def _check_same_song(song: Path, stems: Path) -> None:
+    """Raises MixstyleError (bad-option) for stems that are longer or shorter than the song, and for a song that cannot
+    be read (not-found, no-music)."""
+    check_song(song)
+    told = {path: _duration_s(path) for path in (song, stems)}
+    if abs(told[song] - told[stems]) > MOST_APART_S:
+        raise MixstyleError(
+            f"{song} lasts {told[song]:.2f} s, and its stems in {stems} {told[stems]:.2f} s; "
+            f"if they are the song's all the same, leave out {song}: the mix is the sum of the stems",
+            code="bad-option",
+        )
+
+
+def _duration_s(song: Path) -> float:
+    """Of a file or a folder of stems, as its header says. Raises MixstyleError (no-music)."""
+    try:
+        return (probe_stems(given_stems(song)) if song.is_dir() else probe(song)).duration_s
+    except UnreadableMusic as error:
+        raise MixstyleError(f"{song}: {error}", code="no-music") from error
 
 
 def _clips(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,21 @@ def test_a_match_is_near_and_no_louder(
     assert {one.what for one in bars} == {"look", "apply: reading", "apply", "apply: writing"}, "and not match"
     assert [one.done for one in bars if one.what == "apply: reading"] == [1.0], "of one song"
     assert (tmp_path / "again.wav").read_bytes() == (tmp_path / "matched.wav").read_bytes()
+
+
+@pytest.mark.parametrize(("apart_s", "refused"), [(0.05, False), (-0.5, True), (0.5, True)])
+def test_stems_of_another_length_are_not_the_songs(
+    settings: Settings, folder: Path, tmp_path: Path, apart_s: float, refused: bool
+) -> None:
+    """A codec's padding of 0.05 s is none, and half a second is."""
+    mix = stems_of().sum(0).numpy().T
+    frames = len(mix) + round(apart_s * RATE)
+    soundfile.write(tmp_path / "mix.wav", np.resize(mix, (frames, 2)), RATE)
+    outputs = MatchOutputs(tmp_path / "a.wav")
+    with pytest.raises(MixstyleError) if refused else nullcontext() as told:
+        match(settings, tmp_path / "mix.wav", [folder / "mine"], outputs, stems=folder / "mine")
+    assert (tmp_path / "a.wav").exists() != refused
+    assert told is None or told.value.code == "bad-option"
 
 
 def test_a_song_like_the_reference_is_itself(settings: Settings, folder: Path, tmp_path: Path) -> None:
