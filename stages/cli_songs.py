@@ -119,9 +119,10 @@ def match_command(
     from mixstyle.stages.songs.match.stage import MatchOutputs, match
 
     if not reference or output is None:
-        missing = "--reference" if not reference else "--output"
-        example = "mixstyle match mine.wav --reference theirs.wav -o matched.wav"
-        raise MixstyleError(f"{missing} is missing: {example}", code="bad-option")
+        examples = {"--reference theirs.wav": reference, "--output matched.wav": output}
+        missing = [example for example, given in examples.items() if not given]
+        told = f"a reference and an output are needed: add {' '.join(missing)}"
+        raise MixstyleError(told, code="bad-option")
     settings = _song_settings(config, overrides, separate__device=device)
     outputs = MatchOutputs(output, chain, png, write_stems, ab, "float" if float_ else "24")
     match(settings, song, reference, outputs, stems=stems, amount=amount, keep=keep or (), search=search)

@@ -40,7 +40,9 @@ def stem_files(root: Path, path: str) -> dict[str, Path]:
     found = track_files(root, path, "stems")
     missing = [stem for stem in STEMS if stem not in found]
     if missing:
-        raise UnreadableMusic(f"missing stem: {', '.join(missing)}")
+        some = len(missing) < len(STEMS)
+        helps = " (if the song has none, add a silent file as long as the others)" if some else ""
+        raise UnreadableMusic(f"missing stem: {', '.join(missing)}{helps}")
     extra = [stem for stem in EXTRA_STEMS if stem in found]
     if extra:
         raise UnreadableMusic(f"extra stem: {', '.join(extra)}, so that the four stems are not all of the mix")

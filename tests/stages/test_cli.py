@@ -99,6 +99,20 @@ def test_what_is_no_port_is_refused(port: int) -> None:
     assert result.exit_code == 2, "as for any option of a wrong value"
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (["-o", "o.wav"], ["--reference"]),
+        (["-r", "r.wav"], ["--output"]),
+        ([], ["--reference", "--output"]),
+    ],
+)
+def test_a_match_asks_for_what_is_missing_and_for_nothing_else(given: list[str], missing: list[str]) -> None:
+    with pytest.raises(MixstyleError) as caught:
+        typed("match", "mine.wav", *given)
+    assert (caught.value.code, re.findall("--[a-z]+", str(caught.value))) == ("bad-option", missing)
+
+
 def test_songs_are_asked_for_clips_shorter_than_a_training_takes(tmp_path: Path) -> None:
     short = ("--set", "separate.clip_s=3", "--set", "train.clip_duration_s=4")
     for command in (("describe", "none"), ("embed", "none", "-o", "a.npy"), ("index", "none"), ("stems", "none")):

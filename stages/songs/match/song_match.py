@@ -1,7 +1,7 @@
 """What to set on a song's stems, from its clips and a reference's, and what that makes of its descriptors."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -193,8 +193,7 @@ def _chain(
     strips = tuple(s.without_stereo() for s in found.strips) if song.look.mono else found.strips
     reference_lufs = float(np.mean([one.loudness_lufs for one in references]))
     level_db = round(made["amount"] * (reference_lufs - song.look.loudness.loudness_lufs), 2)
-    gentle = made["bounds"] == GENTLE.name
-    notes = (*_song_notes(song, made["amount"], gentle=gentle, strips=strips), *found.notes, *_search_notes(searched))
+    notes = (*_song_notes(song, made, strips), *found.notes, *_search_notes(searched))
     if searched is not None:
         made = made | {"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}}
     return MatchChain(strips, level_db, round(reference_lufs, 3), notes, made)
@@ -232,21 +231,25 @@ def measured_as_json(matched: SongMatch, after: Values, rendered: RenderedSong |
     return {"loudness": loudness, "descriptors": values}
 
 
-def _song_notes(song: WholeSong, amount: float, *, gentle: bool, strips: Sequence[Strip]) -> list[str]:
+def _song_notes(song: WholeSong, made: Mapping[str, Any], strips: Sequence[Strip]) -> list[str]:
     notes = []
     if song.look.clipped > MOST_CLIPPED:
         notes.append(
             f"the song is clipped: {song.look.clipped} samples are at its highest level; a match cannot undo that"
         )
-    if gentle:
+    if made["amount"] == 0:
+        notes.append("amount 0: nothing is set on the stems or on the mix")
+        return notes
+    if set(made["keep"]) == set(STEMS):
+        notes.append("all stems are kept: only the loudness of the whole song is set")
+        return notes
+    if made["bounds"] == GENTLE.name:
         notes.append(
             f"the separator is the small one, whose stems contain parts of each other: {GENTLE.share:.0%} of each "
             f"difference is set on a stem, within {GENTLE.gain_db:g} dB of gain and "
             f"{GENTLE.share * GENTLE.filter_db:g} dB of filters"
         )
-    if amount == 0:
-        notes.append("amount 0: nothing is changed")
-    elif not any(strip.changes for strip in strips):
+    if not any(strip.changes for strip in strips):
         notes.append("nothing to change on a stem: the song is already like the reference, or a note says why")
     return notes
 

@@ -147,6 +147,23 @@ def test_a_song_like_the_reference_is_itself(settings: Settings, folder: Path, t
     assert np.array_equal(read(tmp_path / "b.wav"), read(song))
 
 
+@pytest.mark.parametrize(("asked", "own_lu"), [({"keep": STEMS}, 0.0), ({"amount": 0.0}, 0.5)])
+def test_why_nothing_is_set_on_any_stem_is_told(
+    settings: Settings, folder: Path, tmp_path: Path, asked: dict[str, Any], own_lu: float
+) -> None:
+    """If all stems are kept, the song gets only the reference's loudness. With an amount of 0 it keeps its own, but is
+    never more than 0.5 LU louder than the reference."""
+    mine, out = folder / "mine", MatchOutputs(tmp_path / "a.wav")
+    alike, _ = match(settings, mine, [mine], MatchOutputs(tmp_path / "alike.wav"))
+    matched, rendered = match(settings, mine, [folder / "reference"], out, **asked)
+    assert (matched.chain.strips, matched.chain.mix.changes) == ((Strip(),) * 4, False)
+    told, before = matched.reference_loudness[0].loudness_lufs, rendered.before.loudness_lufs
+    assert told + 0.5 < before
+    assert rendered.after.loudness_lufs == pytest.approx(told + own_lu, abs=0.1)  # LU
+    assert len(matched.chain.notes) == 1
+    assert set(matched.chain.notes).isdisjoint(alike.chain.notes), "the song is not like the reference"
+
+
 def test_a_separated_song_keeps_what_its_stems_do_not_sum_to(settings: Settings, folder: Path, tmp_path: Path) -> None:
     song, strips = settings.separate.data_path / "song 0.flac", (Strip(gain_db=1.0),) * 3 + (Strip(),)
     write_chain(tmp_path / "c.json", MatchChain(strips, 0.0, 0.0))
