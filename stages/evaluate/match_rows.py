@@ -24,7 +24,7 @@ from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
 from mixstyle.pipeline.encoder.embed_clips import embed_clips
-from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds
+from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
 from mixstyle.pipeline.matching.distance import mrstft
 from mixstyle.pipeline.matching.estimate import estimate
 from mixstyle.pipeline.matching.inserts import INSERTS
@@ -47,13 +47,18 @@ KNOWN_INSERTS, KNOWN_EFFECTS = "effects known (those of --search)", "effects kno
 """What no user has: before the closed form, the song's true stems get effects of the reference's own chain with its
 parameters. Either those that a search may set, or all that the closed form cannot set. So a search cannot be expected
 to come nearer."""
+MIX_ONLY = "equalisers on the mix only"
+"""No stem is changed: what the stems' settings are worth is the difference from this."""
+KNOWN_SETTINGS = "settings of true stems, on separated stems"
+"""What no user has: what the closed form finds with true stems, put on separated ones. So what is farther away than the
+match with true stems comes from stems that contain parts of each other, not from an estimate that is wrong."""
 KNOWN = {
     KNOWN_INSERTS: INSERTS,
     KNOWN_EFFECTS: tuple(name for name in EFFECTS if name not in ("gain", "tilt", "bandwidth", "eq", "pan", "width")),
 }
 ROWS = (
     *(AS_IS, LOUDNESS, MATCHERING, TRUE_STEMS, TRUE_SEARCHED, KNOWN_INSERTS, KNOWN_EFFECTS),
-    *(SEPARATED, SEPARATED_SEARCHED),
+    *(MIX_ONLY, SEPARATED, SEPARATED_SEARCHED, KNOWN_SETTINGS),
 )
 """In the order in which they are told."""
 SETTINGS = {
@@ -123,6 +128,9 @@ def rows(pair: Pair, tools: Tools) -> dict[str, Made]:
         made[SEPARATED] = Made(_matched(mix, mine, reference, wanted, bounds, tools, search=False).mix)
         if tools.search:
             made[SEPARATED_SEARCHED] = Made(_matched(mix, mine, reference, wanted, bounds, tools, search=True).mix)
+        true = estimate(measure_profile([pair.mine]), measure_profile([pair.wanted]), bounds=WIDE).strips
+        for row, strips in ((MIX_ONLY, (Strip(),) * len(STEMS)), (KNOWN_SETTINGS, true)):
+            made[row] = Made(_rendered(mix, mine, strips, reference.sum(0).numpy(), wanted).mix)
     return made
 
 
@@ -188,13 +196,27 @@ def _matched(
         separate = tools.separate if bounds != WIDE else None
         task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate, describe)
         found = search_effects(task, found, tools.metric).estimate
-    levels = strip_levels(found.strips, [mine.numpy()])
-    _, changed = SongRunner(found.strips, levels=levels).run(mine.sum(0).numpy(), mine.numpy())
     given = bounds == WIDE
     compared = in_both(_described(mine), _described(reference)) if given else np.full(len(STEMS), True)
-    bus = mix_strip([changed[compared].sum(0)], [reference.numpy()[compared].sum(0)]) if compared.any() else None
-    made, stems = SongRunner(found.strips, levels=levels, mix=bus).run(mix.numpy(), mine.numpy())
-    return Made(_at_loudness(torch.from_numpy(made), wanted), torch.from_numpy(stems))
+    goal = reference.numpy()[compared].sum(0) if compared.any() else None
+    return _rendered(mix, mine, found.strips, goal, wanted, compared)
+
+
+def _rendered(
+    mix: Tensor,
+    stems: Tensor,
+    strips: Sequence[Strip],
+    goal: NDArray[np.floating] | None,
+    wanted: Tensor,
+    compared: NDArray[np.bool_] | slice = slice(None),
+) -> Made:
+    """A mix with strips on its stems [4, 2, T], at the loudness of `wanted`. goal: what the sum of the stems `compared`
+    is equalised to [2, T]; None for no equalisers on the mix."""
+    levels = strip_levels(strips, [stems.numpy()])
+    _, changed = SongRunner(strips, levels=levels).run(stems.sum(0).numpy(), stems.numpy())
+    bus = mix_strip([changed[compared].sum(0)], [goal]) if goal is not None else None
+    made, changed = SongRunner(strips, levels=levels, mix=bus).run(mix.numpy(), stems.numpy())
+    return Made(_at_loudness(torch.from_numpy(made), wanted), torch.from_numpy(changed))
 
 
 def _matchering(mix: Tensor, wanted: Tensor) -> Tensor:

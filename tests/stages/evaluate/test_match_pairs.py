@@ -34,8 +34,10 @@ from mixstyle.stages.evaluate.match_rows import (
     AS_IS,
     KNOWN_EFFECTS,
     KNOWN_INSERTS,
+    KNOWN_SETTINGS,
     LOUDNESS,
     MATCHERING,
+    MIX_ONLY,
     SEPARATED,
     TRUE_STEMS,
     Pair,
@@ -111,6 +113,24 @@ def test_separated_stems_and_what_they_leave(tmp_path: Path) -> None:
     assert "crest_db" not in found[SEPARATED]
     same = Pair(0, stems, stems)
     assert paired(same, rows(same, tools), tools)[SEPARATED]["mrstft"] < 1e-3
+
+
+@pytest.mark.usefixtures("no_matchering")
+def test_with_a_perfect_separator_settings_of_true_stems_give_the_match_of_true_stems() -> None:
+    stems = stems_of(seconds=2.0)
+    wanted = through(stems)
+    told = {float(one.sum(0).square().sum()): one for one in (stems, wanted)}
+    tools = replace(TOOLS, separate=lambda mixes: [told[float(mix.square().sum())] for mix in mixes])
+    made = rows(Pair(0, stems, wanted), tools)
+    assert torch.equal(made[KNOWN_SETTINGS].mix, made[TRUE_STEMS].mix)
+    apart = {row: mrstft(one.mix, wanted.sum(0)) for row, one in made.items()}
+    assert apart[KNOWN_SETTINGS] < apart[MIX_ONLY] < apart[AS_IS]
+    # one filter on all stems is a filter on the mix
+    brighter = through(stems, (Strip((Filter("high shelf", 3000.0, 6.0),)),) * 4)
+    told[float(brighter.sum(0).square().sum())] = brighter
+    made = rows(Pair(0, stems, brighter), tools)
+    apart = {row: mrstft(one.mix, brighter.sum(0)) for row, one in made.items()}
+    assert apart[MIX_ONLY] < 0.2 * apart[AS_IS]
 
 
 @pytest.mark.usefixtures("no_matchering")
