@@ -121,7 +121,8 @@ def settings_of(config: str, overrides: list[str] | None, *, training: bool = Tr
 
 
 def ray_options(address: str | None, allow_mixed: bool, devices: str | None = None) -> "RayOptions | None":
-    """What --ray and --allow-mixed say. Raises MixstyleError (bad-option) where they contradict."""
+    """What --ray and --allow-mixed say. Raises MixstyleError (bad-option) where they contradict, and as `check_address`
+    does: before anything is written."""
     if address is None:
         if allow_mixed:
             raise MixstyleError("--allow-mixed: can only be used with --ray", code="bad-option")
@@ -130,8 +131,10 @@ def ray_options(address: str | None, allow_mixed: bool, devices: str | None = No
         raise MixstyleError(
             "--ray and --devices: give only one of them; a cluster knows its devices", code="bad-option"
         )
+    from mixstyle.stages.cluster.address import check_address
     from mixstyle.stages.cluster.ray_pool import RayOptions
 
+    check_address(address)
     return RayOptions(address, allow_mixed)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.stages.cluster.actor import Actor, raised
+from mixstyle.stages.cluster.address import check_address, no_cluster
 from mixstyle.stages.cluster.head import Head
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import remark
@@ -250,24 +251,18 @@ class Pool:
 def cluster(options: RayOptions) -> Iterator[Any]:
     """Ray, connected to a cluster until the end of the block.
 
-    Raises MixstyleError ("no-package") without Ray, and ("not-found") where no cluster answers.
+    Raises MixstyleError as `check_address` does.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody
     # under `uv run` Ray would have every worker make an environment of its own of the working folder
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MixstyleError(
-            "--ray needs Ray: install mixstyle with its extra, mixstyle[ray]", code="no-package"
-        ) from error
+    check_address(options.address)
+    import ray
+
     try:
         ray.init(address=options.address, namespace="mixstyle", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise MixstyleError(
-            f"--ray {options.address}: no cluster answers there ({one_line(error, 200)})",
-            code="not-found",
-        ) from error
+    except Exception as error:  # Ray raises that very class where a node does not start in time
+        raise no_cluster(options.address, one_line(error, 200)) from error
     try:
         yield ray
     finally:

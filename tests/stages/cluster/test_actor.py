@@ -15,7 +15,7 @@ from mixstyle.cache.storage.atomic import read_json, write_json
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.stages.cluster.actor import Actor, raised, request_of
 from mixstyle.stages.cluster.mixed import mixed_path, note_mixed
-from mixstyle.stages.cluster.ray_pool import RayOptions, Share, cluster
+from mixstyle.stages.cluster.ray_pool import Share
 from mixstyle.stages.features.stage import features
 from mixstyle.stages.separate.machine_kind import machine_kind
 from mixstyle.stages.separate.provenance import MACHINE
@@ -140,14 +140,6 @@ def test_errors_of_mixstyle_come_as_they_are(local: Settings, tmp_path: Path) ->
     assert (caught.value.code, caught.value.remedy) == ("stale", ("separate", "--rebuild"))
     nowhere = Actor({**request_of(SEPARATE, settings), "folder": str(tmp_path / "none")})
     assert nowhere.open()["code"] == "not-found"
-
-
-def test_no_cluster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
-    with pytest.raises(MixstyleError) as caught, cluster(RayOptions("no address at all")):
-        pass
-    assert caught.value.code == "not-found"
 
 
 def test_an_actor_gets_what_the_smallest_machine_has() -> None:
