@@ -28,10 +28,22 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((host, port), CONNECT_S).close()
     except (OSError, UnicodeError) as error:
-        raise no_cluster(address if where == address else f"{address} ({where})", one_line(error, 200)) from error
+        raise _no_cluster(address if where == address else f"{address} ({where})", one_line(error, 200)) from error
 
 
-def no_cluster(address: str, reason: str) -> MixstyleError:
+def not_joined(address: str, reason: str) -> MixstyleError:
+    """The error where Ray does not connect to what answers, or does not start a cluster of this machine."""
+    if address == LOCAL:
+        what = f"--ray {address}: Ray does not start ({reason}); on a machine that is busy, run the same command again"
+    else:
+        what = (
+            f"--ray {address}: Ray does not connect to it ({reason}); if its machines need a token, set "
+            "RAY_AUTH_MODE=token, with the token of the first one in ~/.ray/auth_token"
+        )
+    return MixstyleError(what, code="not-found")
+
+
+def _no_cluster(address: str, reason: str) -> MixstyleError:
     """The error where no cluster answers."""
     return MixstyleError(f"--ray {address}: no cluster answers there ({reason}); {_START}", code="not-found")
 
@@ -63,6 +75,6 @@ def _found() -> str | None:
 
         return str(get_ray_address_from_environment(AUTO, None))
     except ConnectionError as error:
-        raise no_cluster(AUTO, "none is found on this machine") from error
+        raise _no_cluster(AUTO, "none is found on this machine") from error
     except (ImportError, AttributeError, TypeError):  # not part of Ray's public interface
         return None

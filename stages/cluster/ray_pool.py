@@ -17,7 +17,7 @@ from typing import Any
 
 from mixstyle.pipeline.core.errors import MixstyleError, one_line
 from mixstyle.stages.cluster.actor import Actor, raised
-from mixstyle.stages.cluster.address import check_address, no_cluster
+from mixstyle.stages.cluster.address import check_address, not_joined
 from mixstyle.stages.cluster.head import Head
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.common.progress import remark
@@ -262,7 +262,7 @@ def cluster(options: RayOptions) -> Iterator[Any]:
     try:
         ray.init(address=options.address, namespace="mixstyle", log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises that very class where a node does not start in time
-        raise no_cluster(options.address, one_line(error, 200)) from error
+        raise not_joined(options.address, one_line(error, 200)) from error
     try:
         yield ray
     finally:

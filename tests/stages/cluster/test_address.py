@@ -70,6 +70,9 @@ def test_what_ray_raises_where_it_does_not_start(monkeypatch: pytest.MonkeyPatch
         raise error("the current node timed out during startup")
 
     monkeypatch.setattr(ray, "init", fails)
-    with pytest.raises(MixstyleError) as caught, cluster(RayOptions("local")):
-        pass
-    assert (caught.value.code, "timed out" in caught.value.message) == ("not-found", True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for address, helps in (("local", "again"), (f"127.0.0.1:{server.getsockname()[1]}", "RAY_AUTH_MODE=token")):
+            with pytest.raises(MixstyleError) as caught, cluster(RayOptions(address)):
+                pass
+            message = caught.value.message
+            assert (caught.value.code, "timed out" in message, helps in message) == ("not-found", True, True)
