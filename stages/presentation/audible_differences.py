@@ -76,7 +76,7 @@ def heard_differences(first: Values, second: Values) -> list[HeardDifference]:
     for stem in STEMS:
         there = [has_stem(values, stem) for values in (first, second)]
         if there[0] != there[1]:
-            text = f"no {stem}" if there[0] else f"{stem} that the first has not"
+            text = f"{'without' if there[0] else 'with'} {stem}"
             found.append(HeardDifference(stem, "presence", 1.0 if there[1] else -1.0, PRESENCE_STEPS, text))
         if not all(there):
             continue

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from mixstyle.cache.storage.atomic import write_text
@@ -15,13 +16,13 @@ from mixstyle.stages.songs.describe.song import CachedSongs, DescribedSong, ordi
 from mixstyle.stages.songs.describe.text import sentences
 
 
-def html_page(path: Path, song: DescribedSong, cached: CachedSongs | None) -> None:
-    """Writes the page."""
-    write_text(path, html_text(song, cached))
+def html_page(path: Path, song: DescribedSong, cached: CachedSongs | None, links: Sequence[tuple[str, str]]) -> None:
+    """Writes the page. links: names and addresses of other pages."""
+    write_text(path, html_text(song, cached, links))
 
 
-def html_text(song: DescribedSong, cached: CachedSongs | None) -> str:
-    """The page: equal songs give equal text."""
+def html_text(song: DescribedSong, cached: CachedSongs | None, links: Sequence[tuple[str, str]] = ()) -> str:
+    """The page: equal songs and links give equal text."""
     songs = len(cached.values) if cached is not None else 0
     first, *rest = [printable(line) for line in sentences(song, songs)]
     caption = "By stem: loudness against the mix, width by band, masking, and the level of each octave."
@@ -37,7 +38,7 @@ def html_text(song: DescribedSong, cached: CachedSongs | None) -> str:
             Section("In pictures", figures=[PageFigure(figure, alt, caption)]),
             Section("In numbers", [told] if told else [], tables=[_table(song, group) for group in KINDS]),
         ]
-        return page(printable(song.name), first, sections)
+        return page(printable(song.name), first, sections, links)
 
 
 def _table(song: DescribedSong, group: str) -> Table:

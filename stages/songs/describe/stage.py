@@ -7,7 +7,7 @@ rule (`song_descriptors`): so its percentile is among songs like with like. Its 
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,8 @@ from mixstyle.stages.common.outputs import raise_for, write_or_keep
 from mixstyle.stages.common.progress import progress, remark, say
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.common.songs_left_out import LeftOut
+from mixstyle.stages.presentation.html import links_from
+from mixstyle.stages.presentation.pages import page_paths
 from mixstyle.stages.separate.cutting import cutting_rule
 from mixstyle.stages.settings.places import place_of_features
 from mixstyle.stages.settings.profile import Settings
@@ -87,7 +89,7 @@ def describe_songs(
     for song in described:
         print_song(song, len(cached.values) if cached else 0)
     if described:
-        failed += outputs.write(described, cached)
+        failed += outputs.write(described, cached, page_paths(settings))
     raise_for(failed, "describe")
     return described
 
@@ -114,8 +116,11 @@ class Outputs:
             if path is not None:
                 (check_folder if self.several and path in (self.png, self.html) else check_file)(path)
 
-    def write(self, songs: Sequence[DescribedSong], cached: CachedSongs | None) -> list[MixstyleError]:
-        """Writes each, whatever becomes of the others; why some could not be written."""
+    def write(
+        self, songs: Sequence[DescribedSong], cached: CachedSongs | None, others: Mapping[str, Path]
+    ) -> list[MixstyleError]:
+        """Writes each, whatever becomes of the others; why some could not be written. others: pages by name, to which
+        HTML pages link where they are there."""
         writes: list[tuple[Path, Callable[[Path], None]]] = []
         if self.csv is not None:
             writes.append((self.csv, lambda path: write_text(path, _as_csv(songs))))
@@ -130,8 +135,8 @@ class Outputs:
         if self.html is not None:
             from mixstyle.stages.songs.describe.html_page import html_page
 
-            pages = self._pages(self.html, ".html", songs)
-            writes += [(path, partial(html_page, song=one, cached=cached)) for path, one in pages]
+            for path, one in self._pages(self.html, ".html", songs):
+                writes.append((path, partial(html_page, song=one, cached=cached, links=links_from(path, others))))
         failed: list[MixstyleError] = []
         for path, write in writes:
             try:
