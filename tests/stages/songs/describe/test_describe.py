@@ -273,12 +273,12 @@ def test_what_cannot_be_described_is_told_in_a_line(settings: Settings, tmp_path
 
 def test_a_page_links_to_the_pages_of_its_profile_that_are_there(settings: Settings, tmp_path: Path) -> None:
     report, pages = tmp_path / "a report", tmp_path / "pages"
-    folders = {"report": replace(settings.report, report_dir=report)}
-    folders["evaluate"] = replace(settings.evaluate, evaluate_dir=tmp_path / "none")
+    placed = replace(settings, report=replace(settings.report, report_dir=report))
+    placed = replace(placed, evaluate=replace(settings.evaluate, evaluate_dir=tmp_path / "none"))
     report.mkdir()
     (report / "report.html").write_text("")
     pages.mkdir()
-    describe_songs(replace(settings, **folders), [], write_stems(tmp_path / "song"), html_path=pages / "x.html")
+    describe_songs(placed, [], write_stems(tmp_path / "song"), html_path=pages / "x.html")
     links = re.findall('<a [^>]*href="([^"]*)"', (pages / "x.html").read_text())
     assert [(pages / link).resolve() for link in links] == [(report / "report.html").resolve()]
 
