@@ -1,7 +1,7 @@
 """What to set on a song's stems, from its clips and a reference's, and what that makes of its descriptors."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from mixstyle.pipeline.descriptors.table import columns
 from mixstyle.pipeline.matching.desk import FULL, GENTLE, WIDE, Bounds, Strip
 from mixstyle.pipeline.matching.estimate import Estimate, estimate
 from mixstyle.pipeline.matching.metric import DescriptorMetric
-from mixstyle.pipeline.matching.mix_search import CLOSED_FORM, NOTHING, MixTask, Searched, search_effects
+from mixstyle.pipeline.matching.mix_search import MixTask, Searched, search_effects
 from mixstyle.pipeline.matching.on_the_mix import mix_strip
 from mixstyle.pipeline.matching.profile import MixProfile, mean_profile, measure_profile
 from mixstyle.pipeline.matching.render import Levels, SongRunner, strip_levels
@@ -36,11 +36,10 @@ from mixstyle.stages.presentation.values import rounded
 from mixstyle.stages.separate.tuned_streams import tuned_separation
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import SongClips
+from mixstyle.stages.songs.match.notes import search_notes, short_notes, song_notes
 from mixstyle.stages.songs.match.render import RenderedSong, Targets, render_song
 from mixstyle.stages.songs.whole_song import WholeSong
 
-MOST_CLIPPED = 100
-"""Samples at the highest level; fewer are a moment that nobody hears."""
 OCTAVE_SHOWN_DB = -40.0
 
 Values = NDArray[np.float32]
@@ -163,6 +162,8 @@ def make_match(
         "references": [one.name for one in references],
     }
     chain = _chain(song, found, searched, loudness, made)
+    if amount > 0 and not set(keep).issuperset(STEMS):
+        chain = replace(chain, notes=(*short_notes((clips, *references)), *chain.notes))
     before = song_values(clips.stems)
     reference = np.mean([song_values(one.stems) for one in references], axis=0).astype(np.float32)
     # a separator may have moved what is absent to another stem: then all of the mix is compared
@@ -193,7 +194,7 @@ def _chain(
     strips = tuple(s.without_stereo() for s in found.strips) if song.look.mono else found.strips
     reference_lufs = float(np.mean([one.loudness_lufs for one in references]))
     level_db = round(made["amount"] * (reference_lufs - song.look.loudness.loudness_lufs), 2)
-    notes = (*_song_notes(song, made, strips), *found.notes, *_search_notes(searched))
+    notes = (*song_notes(song, made, strips), *found.notes, *search_notes(searched))
     if searched is not None:
         made = made | {"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}}
     return MatchChain(strips, level_db, round(reference_lufs, 3), notes, made)
@@ -231,29 +232,6 @@ def measured_as_json(matched: SongMatch, after: Values, rendered: RenderedSong |
     return {"loudness": loudness, "descriptors": values}
 
 
-def _song_notes(song: WholeSong, made: Mapping[str, Any], strips: Sequence[Strip]) -> list[str]:
-    notes = []
-    if song.look.clipped > MOST_CLIPPED:
-        notes.append(
-            f"the song is clipped: {song.look.clipped} samples are at its highest level; a match cannot undo that"
-        )
-    if made["amount"] == 0:
-        notes.append("amount 0: nothing is set on the stems or on the mix")
-        return notes
-    if set(made["keep"]) == set(STEMS):
-        notes.append("all stems are kept: only the loudness of the whole song is set")
-        return notes
-    if made["bounds"] == GENTLE.name:
-        notes.append(
-            f"the separator is the small one, whose stems contain parts of each other: {GENTLE.share:.0%} of each "
-            f"difference is set on a stem, within {GENTLE.gain_db:g} dB of gain and "
-            f"{GENTLE.share * GENTLE.filter_db:g} dB of filters"
-        )
-    if not any(strip.changes for strip in strips):
-        notes.append("nothing to change on a stem: the song is already like the reference, or a note says why")
-    return notes
-
-
 def _mix_strip(
     strips: Sequence[Strip],
     clips: SongClips,
@@ -286,16 +264,6 @@ def _searched(task: MixTask, found: Estimate, metric: DescriptorMetric, seed: in
             reached = round(100 * share)
 
         return search_effects(task, found, metric, seed, told=told)
-
-
-def _search_notes(searched: Searched | None) -> list[str]:
-    if searched is None:
-        return []
-    told = searched.distances
-    line = f"effects by search: {told[NOTHING]:.2f} from the reference as it is, {told[CLOSED_FORM]:.2f} by closed form"
-    if searched.chosen == NOTHING:
-        return [f"{line}: nothing is set"]
-    return [line if searched.chosen == CLOSED_FORM else f"{line}, {told[searched.chosen]:.2f} with {searched.chosen}"]
 
 
 def _told(separator: Separator | None) -> str:

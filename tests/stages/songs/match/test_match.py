@@ -136,6 +136,18 @@ def test_stems_of_another_length_are_not_the_songs(
     assert told is None or told.value.code == "bad-option"
 
 
+def test_a_short_song_is_told(settings: Settings, tmp_path: Path) -> None:
+    """One note for a short song or reference; none where nothing is computed from it."""
+    told = {}
+    for seconds in (2.0, 9.0):
+        write_stems(tmp_path / f"{seconds:g}", stems_of(seconds=seconds))
+    for mine, reference, amount in (("2", "9", 1.0), ("9", "2", 1.0), ("9", "9", 1.0), ("9", "2", 0.0)):
+        outputs = MatchOutputs(tmp_path / "a.wav")
+        matched, _ = match(settings, tmp_path / mine, [tmp_path / reference], outputs, amount=amount)
+        told[mine, reference, amount] = sum(note.startswith("2 lasts 2.0 s") for note in matched.chain.notes)
+    assert list(told.values()) == [1, 1, 0, 0]
+
+
 def test_a_song_like_the_reference_is_itself(settings: Settings, folder: Path, tmp_path: Path) -> None:
     matched, rendered = match(settings, folder / "mine", [folder / "mine"], MatchOutputs(tmp_path / "a.wav"))
     assert matched.chain.strips == (Strip(),) * 4
