@@ -11,6 +11,9 @@ from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.settings.places import open_shards, place_of_features
 from mixstyle.stages.settings.profile import Settings
 
+SMALL_BANK = 100
+"""Blocks of a bank to begin with, where a profile has none."""
+
 
 def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The stems and their descriptors, both finished and belonging together; else MixstyleError says what to run."""
@@ -31,6 +34,13 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
 def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The bank and its descriptors, both finished and belonging together; else MixstyleError says what to run."""
     folder = settings.remix.remix_dir
+    if not is_begun(folder) and not settings.remix.blocks:
+        raise MixstyleError(
+            f"train.objective={settings.train.objective} trains on a bank, and remix.blocks=0 makes none; "
+            "for a small one,",
+            code="step-missing",
+            remedy=("remix", "--set", f"remix.blocks={SMALL_BANK}"),
+        )
     if not is_begun(folder):
         raise MixstyleError(f"{folder}: no bank here yet", code="step-missing", remedy=("remix",))
     cache = open_shards(settings, folder)

@@ -139,6 +139,13 @@ def test_with_stems_a_training_on_a_bank_asks_for_the_bank(profile: str, remedy)
             assert remedy(*words, *config) == ["features", *config], words
 
 
+def test_an_objective_of_a_bank_where_none_is_configured_asks_for_one_with_blocks(remedy) -> None:
+    make_stems(Path(STEMS["fma"]), tracks=2, clips=1)
+    told = remedy("train", "--config", "fma", "--set", "train.objective=chain-grid")
+    assert told == ["remix", "--set", "remix.blocks=100", "--config", "fma"]
+    assert load_settings("fma", told[2:3]).remix.blocks > 0
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_status_names_a_next_command_that_separate_would_not_refuse(
     profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
