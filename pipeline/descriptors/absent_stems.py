@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mixstyle.pipeline.core.stems import STEMS
 from mixstyle.pipeline.descriptors.k_weighting import LOUDNESS_FLOOR_LUFS
 from mixstyle.pipeline.descriptors.table import COLUMN, DESCRIPTORS
 
@@ -26,11 +25,6 @@ def is_present(stem_lufs: NDArray[np.floating], mix_lufs: NDArray[np.floating] |
 def has_stem(values: NDArray[np.float32], stem: str) -> bool:
     """Whether a song with the descriptors [D] has that stem, by the same rule."""
     return bool(values[relative_column(stem)] > ABSENT_LU)
-
-
-def in_both(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which stems two songs both have, each song the values [D]: [4]."""
-    return np.array([has_stem(first, stem) and has_stem(second, stem) for stem in STEMS])
 
 
 def relative_column(stem: str) -> int:

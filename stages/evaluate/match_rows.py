@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mixstyle.cache.models.checkpoints import LoadedEncoder
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.absent_stems import in_both, is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
 from mixstyle.pipeline.descriptors.bands_and_floors import OCTAVES_HZ
 from mixstyle.pipeline.descriptors.loudness import integrated_loudness
 from mixstyle.pipeline.descriptors.table import DESCRIPTORS, columns
@@ -52,6 +52,8 @@ MIX_ONLY = "equalisers on the mix only"
 KNOWN_SETTINGS = "settings of true stems, on separated stems"
 """What no user has: what the closed form finds with true stems, put on separated ones. So what is farther away than the
 match with true stems comes from stems that contain parts of each other, not from an estimate that is wrong."""
+ALL = np.full(len(STEMS), True)
+"""A separator may have moved what is absent to another stem, so with separated stems all of the mix is compared."""
 KNOWN = {
     KNOWN_INSERTS: INSERTS,
     KNOWN_EFFECTS: tuple(name for name in EFFECTS if name not in ("gain", "tilt", "bandwidth", "eq", "pan", "width")),
@@ -113,24 +115,29 @@ def rows(pair: Pair, tools: Tools) -> dict[str, Made]:
     made = {AS_IS: Made(mix, pair.mine), LOUDNESS: Made(_at_loudness(mix, wanted), pair.mine)}
     if has_matchering():
         made[MATCHERING] = Made(_at_loudness(_matchering(mix, wanted), wanted))
-    made[TRUE_STEMS] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=False)
+    true, both = _settings(pair.mine, pair.wanted, WIDE, tools)
+    made[TRUE_STEMS] = _rendered(mix, pair.mine, pair.wanted, wanted, true, both)
     if tools.search:
-        made[TRUE_SEARCHED] = _matched(mix, pair.mine, pair.wanted, wanted, WIDE, tools, search=True)
+        found = _settings(pair.mine, pair.wanted, WIDE, tools, search=True)
+        made[TRUE_SEARCHED] = _rendered(mix, pair.mine, pair.wanted, wanted, *found)
     if pair.chain is not None:
         for row, names in KNOWN.items():
             effects = tuple(tuple(one for one in chain if one.name in names) for chain in pair.chain.stems)
             stems = torch.from_numpy(apply_mix_chain(pair.mine.numpy(), MixChain(effects)))
-            made[row] = _matched(stems.sum(0), stems, pair.wanted, wanted, WIDE, tools, search=False)
+            found = _settings(stems, pair.wanted, WIDE, tools)
+            made[row] = _rendered(stems.sum(0), stems, pair.wanted, wanted, *found)
     if tools.separate is not None:
         mine, reference = tools.separate([mix, wanted])
         bounds = GENTLE if tools.small else FULL
-        # their stems are no true ones: nothing is told of those
-        made[SEPARATED] = Made(_matched(mix, mine, reference, wanted, bounds, tools, search=False).mix)
+        settings = {
+            MIX_ONLY: (Strip(),) * len(STEMS),
+            SEPARATED: _settings(mine, reference, bounds, tools)[0],
+            KNOWN_SETTINGS: true,
+        }
         if tools.search:
-            made[SEPARATED_SEARCHED] = Made(_matched(mix, mine, reference, wanted, bounds, tools, search=True).mix)
-        true = estimate(measure_profile([pair.mine]), measure_profile([pair.wanted]), bounds=WIDE).strips
-        for row, strips in ((MIX_ONLY, (Strip(),) * len(STEMS)), (KNOWN_SETTINGS, true)):
-            made[row] = Made(_rendered(mix, mine, strips, reference.sum(0).numpy(), wanted).mix)
+            settings[SEPARATED_SEARCHED] = _settings(mine, reference, bounds, tools, search=True)[0]
+        for row, strips in settings.items():  # their stems are no true ones: nothing is told of those
+            made[row] = Made(_rendered(mix, mine, reference, wanted, strips, ALL).mix)
     return made
 
 
@@ -186,35 +193,34 @@ def _apart(one: Made, wanted: Tensor | None, tools: Tools, judged: bool = False)
     return found
 
 
-def _matched(
-    mix: Tensor, mine: Tensor, reference: Tensor, wanted: Tensor, bounds: Bounds, tools: Tools, *, search: bool
-) -> Made:
-    """A mix brought to another by the stems of both, at the loudness of that mix."""
+def _settings(
+    mine: Tensor, reference: Tensor, bounds: Bounds, tools: Tools, *, search: bool = False
+) -> tuple[tuple[Strip, ...], NDArray[np.bool_]]:
+    """What a match sets on stems [4, 2, T] to bring them to a reference's, and which stems both have [4]."""
     profiles = measure_profile([mine]), measure_profile([reference])
     found = estimate(*profiles, bounds=bounds)
     if search:
         separate = tools.separate if bounds != WIDE else None
         task = MixTask([mine], [[reference]], *profiles, 1.0, (), bounds, separate, describe)
         found = search_effects(task, found, tools.metric).estimate
-    given = bounds == WIDE
-    compared = in_both(_described(mine), _described(reference)) if given else np.full(len(STEMS), True)
-    goal = reference.numpy()[compared].sum(0) if compared.any() else None
-    return _rendered(mix, mine, found.strips, goal, wanted, compared)
+    return found.strips, profiles[0].present & profiles[1].present
 
 
 def _rendered(
     mix: Tensor,
     stems: Tensor,
-    strips: Sequence[Strip],
-    goal: NDArray[np.floating] | None,
+    reference: Tensor,
     wanted: Tensor,
-    compared: NDArray[np.bool_] | slice = slice(None),
+    strips: Sequence[Strip],
+    compared: NDArray[np.bool_],
 ) -> Made:
-    """A mix with strips on its stems [4, 2, T], at the loudness of `wanted`. goal: what the sum of the stems `compared`
-    is equalised to [2, T]; None for no equalisers on the mix."""
+    """A mix with strips on its stems [4, 2, T], equalised to a reference by the stems that are `compared` [4], at the
+    loudness of `wanted`."""
     levels = strip_levels(strips, [stems.numpy()])
-    _, changed = SongRunner(strips, levels=levels).run(stems.sum(0).numpy(), stems.numpy())
-    bus = mix_strip([changed[compared].sum(0)], [goal]) if goal is not None else None
+    bus = None
+    if compared.any():
+        _, changed = SongRunner(strips, levels=levels).run(stems.sum(0).numpy(), stems.numpy())
+        bus = mix_strip([changed[compared].sum(0)], [reference.numpy()[compared].sum(0)])
     made, changed = SongRunner(strips, levels=levels, mix=bus).run(mix.numpy(), stems.numpy())
     return Made(_at_loudness(torch.from_numpy(made), wanted), torch.from_numpy(changed))
 

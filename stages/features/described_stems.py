@@ -34,15 +34,15 @@ def open_described_stems(settings: Settings) -> tuple[StemCache, FeatureStore]:
 def open_described_bank(settings: Settings) -> tuple[StemCache, FeatureStore]:
     """The bank and its descriptors, both finished and belonging together; else MixstyleError says what to run."""
     folder = settings.remix.remix_dir
-    if not is_begun(folder) and not settings.remix.blocks:
+    if not is_begun(folder):
+        if settings.remix.blocks:
+            raise MixstyleError(f"{folder}: no bank here yet", code="step-missing", remedy=("remix",))
         raise MixstyleError(
             f"train.objective={settings.train.objective} trains on a bank, and remix.blocks=0 makes none; "
             "for a small one,",
             code="step-missing",
             remedy=("remix", "--set", f"remix.blocks={SMALL_BANK}"),
         )
-    if not is_begun(folder):
-        raise MixstyleError(f"{folder}: no bank here yet", code="step-missing", remedy=("remix",))
     cache = open_shards(settings, folder)
     return cache, _described(cache, settings, settings.remix.features_path, "remix")
 

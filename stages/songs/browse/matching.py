@@ -20,7 +20,7 @@ from mixstyle.cache.match_chain import write_chain
 from mixstyle.cache.music.writer import AudioForm
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
-from mixstyle.pipeline.descriptors.absent_stems import has_stem, is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
 from mixstyle.stages.common.progress import tell
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.songs.browse.jobs import Job, Jobs
@@ -191,7 +191,7 @@ class Matching:
 def _table(matched: SongMatch, after: Vector) -> dict[str, Any]:
     """Rows of descriptors, a cell a stem: before, after and of the reference."""
     kinds = {kind.descriptor.kind: kind for of_group in KINDS.values() for kind in of_group}
-    left_alone = [s for s in STEMS if not (has_stem(matched.before, s) and has_stem(matched.reference, s))]
+    left_alone = [stem for stem, both in matched.in_both.items() if not both]
     rows = [
         {
             "title": kinds[name].title,

@@ -15,18 +15,10 @@ MOST_CLIPPED = 100
 """Samples at the highest level; fewer are a moment that nobody hears."""
 
 
-def short_notes(clips: Sequence[SongClips]) -> list[str]:
-    """Songs, and references, from which little is known."""
-    return [
-        f"{one.name} lasts {one.duration_s:.1f} s: an equaliser that is computed from so little follows its notes; "
-        "--amount 0.5 makes half of each change"
-        for one in clips
-        if one.duration_s < SHORT_S
-    ]
-
-
-def song_notes(song: WholeSong, made: Mapping[str, Any], strips: Sequence[Strip]) -> list[str]:
-    """Of the song and of what is set. made: as `MatchChain` has it."""
+def song_notes(
+    song: WholeSong, read: Sequence[SongClips], made: Mapping[str, Any], strips: Sequence[Strip]
+) -> list[str]:
+    """Of the song and of what is set. read: the song and its references. made: as `MatchChain` has it."""
     notes = []
     if song.look.clipped > MOST_CLIPPED:
         notes.append(
@@ -38,6 +30,12 @@ def song_notes(song: WholeSong, made: Mapping[str, Any], strips: Sequence[Strip]
     if set(made["keep"]) == set(STEMS):
         notes.append("all stems are kept: only the loudness of the whole song is set")
         return notes
+    notes += [
+        f"{one.name} lasts {one.duration_s:.1f} s: an equaliser that is computed from so little follows its notes; "
+        "--amount 0.5 makes half of each change"
+        for one in read
+        if one.duration_s < SHORT_S
+    ]
     if made["bounds"] == GENTLE.name:
         notes.append(
             f"the separator is the small one, whose stems contain parts of each other: {GENTLE.share:.0%} of each "

@@ -16,7 +16,7 @@ from mixstyle.cache.match_chain import MatchChain
 from mixstyle.cache.music.writer import AudioForm, Samples
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.absent_stems import in_both
+from mixstyle.pipeline.descriptors.absent_stems import has_stem
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.descriptors.song_loudness import SongLoudness
 from mixstyle.pipeline.descriptors.song_values import song_descriptors
@@ -36,7 +36,7 @@ from mixstyle.stages.presentation.values import rounded
 from mixstyle.stages.separate.tuned_streams import tuned_separation
 from mixstyle.stages.settings.separate import SeparateSettings
 from mixstyle.stages.songs.clips import SongClips
-from mixstyle.stages.songs.match.notes import search_notes, short_notes, song_notes
+from mixstyle.stages.songs.match.notes import search_notes, song_notes
 from mixstyle.stages.songs.match.render import RenderedSong, Targets, render_song
 from mixstyle.stages.songs.whole_song import WholeSong
 
@@ -98,10 +98,14 @@ class SongMatch:
         return strip_levels(self.chain.strips, [clip.numpy() for clip in self.clips.stems])
 
     @cached_property
+    def in_both(self) -> dict[str, bool]:
+        """Whether both songs have a stem, by its name."""
+        return {stem: has_stem(self.before, stem) and has_stem(self.reference, stem) for stem in STEMS}
+
+    @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """Descriptors of stems that both have [D]."""
-        both = dict(zip(STEMS, in_both(self.before, self.reference), strict=True))
-        return np.array([both[d.stem] for d in DESCRIPTORS])
+        return np.array([self.in_both[d.stem] for d in DESCRIPTORS])
 
     def distances(self, values: Values) -> tuple[float, float]:
         """Mean difference to the reference over the stems that both have: of their loudness against the mix, in LU, and
@@ -161,13 +165,9 @@ def make_match(
         "song": clips.name,
         "references": [one.name for one in references],
     }
-    chain = _chain(song, found, searched, loudness, made)
-    if amount > 0 and not set(keep).issuperset(STEMS):
-        chain = replace(chain, notes=(*short_notes((clips, *references)), *chain.notes))
-    before = song_values(clips.stems)
-    reference = np.mean([song_values(one.stems) for one in references], axis=0).astype(np.float32)
+    chain = _chain(song, (clips, *references), found, searched, loudness, made)
     # a separator may have moved what is absent to another stem: then all of the mix is compared
-    compared = np.full(len(STEMS), True) if separated else in_both(before, reference)
+    compared = np.full(len(STEMS), True) if separated else mine.present & theirs.present
     if compared.any() and not keep:
         stereo = not (song.look.mono or mine.mono or theirs.mono)
         chain = replace(chain, mix=_mix_strip(chain.strips, clips, references, compared, amount, stereo=stereo))
@@ -175,8 +175,8 @@ def make_match(
         chain,
         song,
         clips,
-        before,
-        reference,
+        song_values(clips.stems),
+        np.mean([song_values(one.stems) for one in references], axis=0).astype(np.float32),
         loudness,
         separator,
         options,
@@ -185,16 +185,18 @@ def make_match(
 
 def _chain(
     song: WholeSong,
+    read: Sequence[SongClips],
     found: Estimate,
     searched: Searched | None,
     references: Sequence[SongLoudness],
     made: dict[str, Any],
 ) -> MatchChain:
-    """What is set on the stems, the level of the whole song, and how it was found. made: the match's own facts."""
+    """What is set on the stems, the level of the whole song, and how it was found. read: the song and its references.
+    made: the match's own facts."""
     strips = tuple(s.without_stereo() for s in found.strips) if song.look.mono else found.strips
     reference_lufs = float(np.mean([one.loudness_lufs for one in references]))
     level_db = round(made["amount"] * (reference_lufs - song.look.loudness.loudness_lufs), 2)
-    notes = (*song_notes(song, made, strips), *found.notes, *search_notes(searched))
+    notes = (*song_notes(song, read, made, strips), *found.notes, *search_notes(searched))
     if searched is not None:
         made = made | {"search": {"chosen": searched.chosen, "distances": dict(searched.distances)}}
     return MatchChain(strips, level_db, round(reference_lufs, 3), notes, made)

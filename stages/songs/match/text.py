@@ -4,7 +4,7 @@ import numpy as np
 from rich.table import Table
 
 from mixstyle.pipeline.core.stems import STEMS
-from mixstyle.pipeline.descriptors.absent_stems import has_stem, is_meaningful
+from mixstyle.pipeline.descriptors.absent_stems import is_meaningful
 from mixstyle.stages.presentation.descriptor_names import KINDS, Kind, shown, shown_unit
 from mixstyle.stages.presentation.terminal import WIDE_WIDTH, output, print_lines
 from mixstyle.stages.songs.match.render import RenderedSong
@@ -73,8 +73,7 @@ def _table(matched: SongMatch, after: Values) -> Table:
     table.add_column("")
     table.add_column("unit", style="dim")
     for stem in STEMS:
-        both = has_stem(matched.before, stem) and has_stem(matched.reference, stem)
-        table.add_column(stem if both else f"{stem} (left alone)", justify="right")
+        table.add_column(stem if matched.in_both[stem] else f"{stem} (left alone)", justify="right")
     kinds = {kind.descriptor.kind: kind for of_group in KINDS.values() for kind in of_group}
     for name in SHOWN:
         kind = kinds[name]
