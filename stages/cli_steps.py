@@ -323,6 +323,9 @@ def evaluate_musdb_command(
         typer.Option("--chains", "--styles", help="Effect chains with their loudnesses for each number of effects."),
     ] = 500,
     effects: Annotated[str, typer.Option(help="Numbers of effects in a chain.")] = "1,2,3,4,5,6,7,8",
+    through_mix: Annotated[
+        bool, typer.Option("--through-mix", help="Also sums the processed stems and separates the sums, as your mixes.")
+    ] = False,
     device: Device = None,
     config: Config = "demo",
     overrides: Set = None,
@@ -349,6 +352,7 @@ def evaluate_musdb_command(
         checkpoints=checkpoint or (),
         chains=chains,
         effects=[int(number) for number in numbers],
+        through_mix=through_mix,
         rebuild=rebuild,
     )
 

@@ -1,8 +1,9 @@
 """`mixstyle evaluate-musdb`: Fx-Encoder++'s protocol on the true stems of MUSDB18-HQ, in one command.
 
-The stems of `test/` go into a cache, as `mixstyle separate` with `separate.input=stems` makes it, are described, and
-the task `published-protocol` is measured on them. Those of `train/`, where it is there, are what the whitened
-descriptors are fitted on. All of it is in the output folder, and goes on where it was stopped.
+The stems of `test/` go into a cache, as `mixstyle separate` with `separate.input=stems` makes it, and are described.
+The task `published-protocol` is measured on them, and `mix-published-protocol` where it is asked for. Those of
+`train/`, where it is there, are what the whitened descriptors are fitted on. All of it is in the output folder, and
+goes on where it was stopped.
 """
 
 from collections.abc import Sequence
@@ -39,23 +40,25 @@ def evaluate_musdb(
     checkpoints: Sequence[Path] = (),
     chains: int = CHAINS,
     effects: Sequence[int] = EFFECTS,
+    through_mix: bool = False,
     rebuild: bool = False,
 ) -> dict[str, Any]:
     """Runs the protocol on `musdb/test`, or on the song folders in `musdb` itself; returns the metrics.
 
-    settings: of the profile, for devices, workers and the baselines' sizes. checkpoints: encoders; none takes the
-    shipped one. Raises MixstyleError where there are no songs, and as the stages do.
+    settings: of the profile, for devices, workers, the separator and the baselines' sizes. checkpoints: encoders; none
+    takes the shipped one. through_mix: measures the sums of the processed stems too, separated by the profile's
+    separator. Raises MixstyleError where there are no songs, and as the stages do.
     """
     asked, options = {"chains": chains, "effects": tuple(effects)}, {"chains": "--chains", "effects": "--effects"}
     check_effects(build(EvaluateSettings, "evaluate", asked, options))
     if not musdb.is_dir():
         raise not_there(musdb, "folder")
-    with helped_by(*_command(musdb, output, checkpoints, chains, effects)):
-        return _evaluated(musdb, output, settings, checkpoints, chains, effects, rebuild)
+    with helped_by(*_command(musdb, output, checkpoints, chains, effects, through_mix)):
+        return _evaluated(musdb, output, settings, checkpoints, chains, effects, through_mix, rebuild)
 
 
 def _command(
-    musdb: Path, output: Path, checkpoints: Sequence[Path], chains: int, effects: Sequence[int]
+    musdb: Path, output: Path, checkpoints: Sequence[Path], chains: int, effects: Sequence[int], through_mix: bool
 ) -> tuple[str, ...]:
     """The command that asks for the same again."""
     named = [word for path in checkpoints for word in ("--checkpoint", str(path))]
@@ -63,6 +66,8 @@ def _command(
         named += ["--chains", str(chains)]
     if tuple(effects) != EFFECTS:
         named += ["--effects", ",".join(map(str, effects))]
+    if through_mix:
+        named.append("--through-mix")
     return "evaluate-musdb", str(musdb), str(output), *named
 
 
@@ -73,6 +78,7 @@ def _evaluated(
     checkpoints: Sequence[Path],
     chains: int,
     effects: Sequence[int],
+    through_mix: bool,
     rebuild: bool,
 ) -> dict[str, Any]:
     test, train = musdb / "test", musdb / "train"
@@ -85,7 +91,7 @@ def _evaluated(
         evaluate_dir=output,
         bank_dir=output / "banks",
         checkpoints=tuple(checkpoints) or (shipped_encoder(),),
-        tasks=("published-protocol",),
+        tasks=("mix-published-protocol", "published-protocol") if through_mix else ("published-protocol",),
         chains=chains,
         effects=tuple(effects),
         clip_s=CLIP_S,

@@ -35,6 +35,7 @@ EvaluationTask = Literal[
     "true-same-chain",
     "separator-dependence",
     "published-protocol",
+    "mix-published-protocol",
 ]
 EVALUATION_TASKS: tuple[EvaluationTask, ...] = get_args(EvaluationTask)
 """Those of `mixstyle.stages.evaluate.tasks.registry`; a test holds both together."""
@@ -58,7 +59,8 @@ class EvaluateSettings:
     tasks: Several[EvaluationTask] = setting(USUAL_TASKS, min_length=1)
     """Which tasks are done. `stems-...` and `true-...` are diagnostics; `songs-same-chain` takes
     `song_stretches` times as long as `same-chain`; `unseen-effects` needs the package multiafx,
-    `true-same-chain` and `separator-dependence` need `rendered_dir`, `published-protocol` stems that are given."""
+    `true-same-chain` and `separator-dependence` need `rendered_dir`, `published-protocol` and `mix-published-protocol`
+    stems that are given."""
     bank_dir: LocationOrUrl = setting(Path("cache/evaluation-banks"))
     """The folder of clips that were mixed, summed and separated again: made once, for any number of encoders."""
     clip_s: Number = setting(4.0, ge=limits.LEAST_CLIP_S, le=limits.CLIP_S, shapes_output=True)

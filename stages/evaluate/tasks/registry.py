@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mixstyle.stages.evaluate.tasks.content_hard import CONTENT_HARD, STEMS_CONTENT_HARD
 from mixstyle.stages.evaluate.tasks.parameters import PARAMETERS, STEMS_PARAMETERS
 from mixstyle.stages.evaluate.tasks.presets import PRESET_TASK, STEMS_PRESETS
-from mixstyle.stages.evaluate.tasks.published_protocol import PUBLISHED_PROTOCOL
+from mixstyle.stages.evaluate.tasks.published_protocol import MIX_PUBLISHED_PROTOCOL, PUBLISHED_PROTOCOL
 from mixstyle.stages.evaluate.tasks.real_mixes import REAL_MIXES
 from mixstyle.stages.evaluate.tasks.robustness import ROBUSTNESS
 from mixstyle.stages.evaluate.tasks.same_chain import SAME_CHAIN, SONGS_SAME_CHAIN, STEMS_SAME_CHAIN, TRUE_SAME_CHAIN
@@ -33,6 +33,7 @@ TASKS: Mapping[str, Task] = {
         TRUE_SAME_CHAIN,
         SEPARATOR_DEPENDENCE,
         PUBLISHED_PROTOCOL,
+        MIX_PUBLISHED_PROTOCOL,
     )
 }
 """In the order in which tables and page show them."""

@@ -177,6 +177,7 @@ def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: py
         "songs-same-chain",
         "unseen-effects",
         "published-protocol",
+        "mix-published-protocol",
         "stems-presets",
         "stems-parameters",
     )
