@@ -110,7 +110,7 @@ def evaluate(settings: Settings, rebuild: bool = False) -> dict[str, Any]:
                 return found
 
             metrics, shown = _measure(options, asked, len(songs), rows, embed)
-        metrics["songs_of_known_albums"] = of_known_albums
+        metrics |= {"songs_of_known_albums": of_known_albums, "stems_given": settings.separate.input == "stems"}
         write_json(folder / METRICS, metrics, checksum=True)
         show(metrics)
         write_page(folder / PAGE, metrics, shown, options, links_of(settings, EVALUATION))

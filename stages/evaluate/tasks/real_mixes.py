@@ -92,7 +92,12 @@ def _table(metrics: Metrics) -> TextTable:
         for kind in kinds
         for name in FIGURES
     ]
-    return TextTable(f"real mixes as they are. {groups_note(metrics)}", "%", heads, [*rows, ["chance", *chances]])
+    title = f"{_title(metrics)[0].lower()}{_title(metrics)[1:]}. {groups_note(metrics)}"
+    return TextTable(title, "%", heads, [*rows, ["chance", *chances]])
+
+
+def _title(metrics: Metrics) -> str:
+    return "Given stems as they are" if metrics.get("stems_given") else "Real mixes as they are"
 
 
 def _called(kind: str, metrics: Metrics) -> str:
@@ -108,12 +113,17 @@ def _section(page: PageInput) -> Section:
         chance = {row: found[row][kind] for row in page.rows}
         cells.append(("chance", [(f"{100 * first_of(chance, f'{name}_chance'):.1f}", "") for name in FIGURES]))
         tables.append(Table(_called(kind, page.metrics), ["", *FIGURES.values()], cells))
-    told = (
-        "Music as it is, separated once, as everything that a user brings. A song asks for the others of its album, "
-        "soundtrack or artist, by the mean of its clips; a clip asks for the other clips of its song. Songs of one "
-        f"album are mixed alike, but they are alike as music too. {groups_note(page.metrics)}"
+    source = (
+        "The stems that were given, not separated from a mix."
+        if page.metrics.get("stems_given")
+        else "Music as it is, separated once, as everything that a user brings."
     )
-    return Section("Real mixes as they are", [told], tables)
+    told = (
+        f"{source} A song asks for the others of its album, soundtrack or artist, by the mean of its clips; a clip asks "
+        "for the other clips of its song. Songs of one album are mixed alike, but they are alike as music too. "
+        f"{groups_note(page.metrics)}"
+    )
+    return Section(_title(page.metrics), [told], tables)
 
 
 REAL_MIXES = Task(

@@ -22,7 +22,8 @@ def _section(page: PageInput) -> Section:
     found = page.metrics[KEY]
     cells = [(row, [percent_cell(found[row], f"r{k}") for k in (1, 5)]) for row in page.rows]
     told = "The last clip of a song asks for its first: what an embedding of mixes knows of a song's own mix."
-    return Section("Song retrieval (mixes as they are)", [told], [Table("", ["", "top-1", "top-5"], cells)])
+    as_is = "given stems as they are" if page.metrics.get("stems_given") else "mixes as they are"
+    return Section(f"Song retrieval ({as_is})", [told], [Table("", ["", "top-1", "top-5"], cells)])
 
 
 SAME_SONG = Task(

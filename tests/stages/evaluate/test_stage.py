@@ -201,9 +201,13 @@ def test_every_task_is_on_one_page(trained: Settings, tmp_path: Path, capsys: py
     # what was left out may be asked later, of the same folder
     few = dataclasses.replace(asked, evaluate=dataclasses.replace(asked.evaluate, tasks=("songs", "robustness")))
     assert list(evaluate(few)["song_retrieval"]) == ROWS
-    given = dataclasses.replace(few, separate=dataclasses.replace(separate, input="stems"))
+    asked_of_stems = dataclasses.replace(asked.evaluate, tasks=("songs", "robustness", "real-mixes"))
+    given = dataclasses.replace(few, evaluate=asked_of_stems, separate=dataclasses.replace(separate, input="stems"))
     capsys.readouterr()
-    assert "robustness" not in evaluate(given)
+    of_stems = evaluate(given)
+    assert (metrics["stems_given"], of_stems["stems_given"], "robustness" in of_stems) == (False, True, False)
+    heads = re.findall("<h2>(.*?)</h2>", (tmp_path / "out" / "evaluation.html").read_text())
+    assert heads == ["Given stems as they are", "Song retrieval (given stems as they are)"]
     (why,) = (line for line in capsys.readouterr().err.splitlines() if "separate.input" in line)
     assert "robustness" in why
 
