@@ -119,8 +119,8 @@ def _section(page: PageInput) -> Section:
         else "Music as it is, separated once, as everything that a user brings."
     )
     told = (
-        f"{source} A song asks for the others of its album, soundtrack or artist, by the mean of its clips; a clip asks "
-        "for the other clips of its song. Songs of one album are mixed alike, but they are alike as music too. "
+        f"{source} A song asks for the others of its album, soundtrack or artist, by the mean of its clips; a clip "
+        "asks for the other clips of its song. Songs of one album are mixed alike, but they are alike as music too. "
         f"{groups_note(page.metrics)}"
     )
     return Section(_title(page.metrics), [told], tables)
