@@ -49,6 +49,21 @@ FEWER = (
 )
 """Of the demo less than it has, where more of the same takes no more memory at a time."""
 
+STEPS = (
+    "--help",
+    "demo-songs",
+    "separate",
+    "remix",
+    "features",
+    "train",
+    "evaluate",
+    "report",
+    "export",
+    "status",
+    "verify",
+    "doctor",
+)
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -92,10 +107,10 @@ def show(name: str, peak: Peak) -> None:
 def steps_of(folder: Path, changed: Sequence[str], only: Collection[str]) -> Iterator[tuple[str, Peak]]:
     """Each step of the demo, in order. Those that are not asked for run too, where a later one needs what they make."""
     options = ["--config", "demo", *(word for one in changed for word in ("--set", one))]
-    names = ("--help", "demo-songs", "separate", "remix", "features", "train", "evaluate", "report", "status")
-    last = max((names.index(name) for name in only if name in names), default=-1 if only else len(names))
-    for name in names[: last + 1]:
-        peak = peak_of([name, *(options if name != "--help" else ())], folder)
+    last = max((STEPS.index(name) for name in only if name in STEPS), default=-1 if only else len(STEPS))
+    for name in STEPS[: last + 1]:
+        more = ["encoder.safetensors"] if name == "export" else []
+        peak = peak_of([name, *more, *(options if name != "--help" else ())], folder)
         if not only or name in only:
             yield name, peak
 
@@ -107,7 +122,9 @@ def songs_of(folder: Path, lengths: Sequence[float], only: Collection[str]) -> I
         "embed": lambda song, out: ["embed", song, "-o", f"{out}.parquet"],
         "index": lambda song, out: ["index", f"{song}.folder", "--index", f"{out}.index"],
         "search": lambda song, out: ["search", song, "--index", "three.index"],
+        "compare": lambda song, out: ["compare", song, "three/0.wav", "--json", f"{out}.compare.json"],
         "match": lambda song, out: ["match", song, "-r", "three/0.wav", "-o", f"{out}.match.wav"],
+        "apply": lambda song, out: ["apply", "chain.json", song, "-o", f"{out}.apply.wav"],
         "stems": lambda song, out: ["stems", song, "-o", f"{out}.stems"],
     }
     wanted = {name: words for name, words in commands.items() if not only or name in only}
@@ -122,6 +139,9 @@ def songs_of(folder: Path, lengths: Sequence[float], only: Collection[str]) -> I
     for i, song in enumerate(made[:3]):
         soundfile.write(folder / "three" / f"{i}.wav", soundfile.read(song)[0], RATE)
     peak_of(["index", "three", "--index", "three.index"], folder)
+    if "apply" in wanted:
+        words = ["match", "three/1.wav", "-r", "three/0.wav", "-o", "made.wav", "--chain", "chain.json"]
+        peak_of([*words, "--config", "songs.yaml"], folder)
     for minutes in lengths:
         song = f"{minutes:g}.wav"
         write_long(folder / song, made, minutes * 60)

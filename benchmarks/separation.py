@@ -137,7 +137,7 @@ class Benchmark:
         self.track_chunks = -(-(TRACK_S * SAMPLE_RATE + 2 * border) // step)
         """Chunks of a whole track of 4 minutes."""
         self.clips = self.size.clips and not quick
-        audio = self._audio(music, max(frames, TRACK_S * SAMPLE_RATE if self.clips else frames))
+        audio = self.audio(music, max(frames, TRACK_S * SAMPLE_RATE if self.clips else frames))
         np.save(folder / "long.npy", audio)
         np.save(folder / "whole.npy", audio[:, :frames])
 
@@ -145,17 +145,17 @@ class Benchmark:
         """Measures all ways in turns."""
         on_gpu = self.device.startswith("cuda")
         reduced = "fp16" if on_gpu else "bf16"
-        ways: dict[str, Job] = {"plain fp32": self._job("plain", stems="plain.npy")}
+        ways: dict[str, Job] = {"plain fp32": self.job("plain", stems="plain.npy")}
         if on_gpu:
-            ways["plain autocast"] = self._job("plain", precision="fp16")
+            ways["plain autocast"] = self.job("plain", precision="fp16")
         for precision in ("fp32", reduced):
-            ways[f"ours {precision}"] = self._job("ours", precision=precision, stems=f"{precision}.npy")
+            ways[f"ours {precision}"] = self.job("ours", precision=precision, stems=f"{precision}.npy")
         if not on_gpu:
-            ways["ours bf16, torch's LSTMs"] = replace(self._job("ours", precision="bf16"), lstm_kernel=False)
+            ways["ours bf16, torch's LSTMs"] = replace(self.job("ours", precision="bf16"), lstm_kernel=False)
         if self.clips:
             for precision in ("fp32", reduced):
-                ways[f"ours {precision}, clips"] = self._job("ours", precision=precision, clips=True)
-        tuned = {precision: work(self._job("tuned", precision=precision)) for precision in ("fp32", reduced)}
+                ways[f"ours {precision}, clips"] = self.job("ours", precision=precision, clips=True)
+        tuned = {precision: work(self.job("tuned", precision=precision)) for precision in ("fp32", reduced)}
         measured: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, job in ways.items():
@@ -171,9 +171,9 @@ class Benchmark:
             for name, turns in measured.items()
         }
         for precision in ("fp32", reduced):
-            found[f"ours {precision}"]["si_sdr_db"] = self._accuracy(f"{precision}.npy")
+            found[f"ours {precision}"]["si_sdr_db"] = self.accuracy(f"{precision}.npy")
         if floor:
-            found["floor"] = work(self._job("floor"))
+            found["floor"] = work(self.job("floor"))
         return found
 
     def print(self, console: Console, found: dict[str, Any]) -> None:
@@ -251,7 +251,7 @@ class Benchmark:
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, options in ways.items():
-                job = replace(self._job("ours"), **{key: options[key] for key in options if key != "streams"})
+                job = replace(self.job("ours"), **{key: options[key] for key in options if key != "streams"})
                 turn = work(job, options["streams"])
                 seconds[name].append(turn["seconds"] / turn["chunks"])
         table = Table("change", title=f"SCNet {self.name}: one change after the other")
@@ -275,7 +275,8 @@ class Benchmark:
                     f"ours takes {ours / least_s:.2f} times that"
                 )
 
-    def _job(self, way: str, precision: str = "fp32", stems: str = "", clips: bool = False) -> Job:
+    def job(self, way: str, precision: str = "fp32", stems: str = "", clips: bool = False) -> Job:
+        """What a worker does."""
         audio = "long.npy" if clips else "whole.npy"
         return Job(
             way,
@@ -289,7 +290,7 @@ class Benchmark:
             clips,
         )
 
-    def _accuracy(self, name: str) -> list[float]:
+    def accuracy(self, name: str) -> list[float]:
         """SI-SDR in dB against the plain way, of each stem within 40 dB of the mix."""
         mix_db = level_db(np.load(self.folder / "whole.npy"))
         plain, ours = np.load(self.folder / "plain.npy"), np.load(self.folder / name)
@@ -310,7 +311,9 @@ class Benchmark:
         save_file(network.state_dict(), checkpoint)
         return config, checkpoint
 
-    def _audio(self, music: Path | None, frames: int) -> np.ndarray:
+    @staticmethod
+    def audio(music: Path | None, frames: int) -> np.ndarray:
+        """Real music, or rendered music, [2, frames] in float32; again and again, where it is shorter."""
         if music is None:
             audio = render_song(0, 40.0).stems.sum(0)
         else:

@@ -45,6 +45,7 @@ from mixstyle.stages.train.setup import datasets, head_of, new_encoder, recipe_o
 from mixstyle.stages.train.step import Stepper
 
 IMPULSE_RESPONSE_S = 1.0
+CPU = torch.device("cpu")
 
 
 def main(
@@ -110,15 +111,15 @@ def show(seconds: dict[str, tuple[float, float]]) -> None:
 
 
 def stepper_of(
-    settings: Settings, cache: StemCache, form: Form, precision: str
+    settings: Settings, cache: StemCache, form: Form | None, precision: str, device: torch.device = CPU
 ) -> tuple[Stepper, torch.optim.Optimizer]:
     """A new encoder in that form, and its optimiser."""
     _, store = open_described_stems(settings)
     options = dataclasses.replace(settings.train, precision=precision)
     mel, config = shapes(options, len(store.names), cache)
-    encoder = new_encoder(config, store, 0).train()
+    encoder = new_encoder(config, store, 0).to(device).train()
     encoder.form = form
-    stepper = Stepper(encoder, mel, head_of(options), options, torch.device("cpu"))
+    stepper = Stepper(encoder, mel.to(device), head_of(options), options, device)
     return stepper, torch.optim.AdamW(encoder.parameters(), lr=options.learning_rate)
 
 

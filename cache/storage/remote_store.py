@@ -7,7 +7,6 @@ what was written. Servers that stumble are asked again, which is harmless: an an
 there.
 """
 
-import asyncio
 import hashlib
 import os
 import threading
@@ -264,6 +263,8 @@ def _closing() -> Callable[..., None]:
     def close(loop: Any, session: Any, *_: Any) -> None:
         if os.getpid() != process or loop is None or not loop.is_running():
             return
+        import asyncio  # a tenth of a second, and there already where there is a loop
+
         closing = asyncio.run_coroutine_threadsafe(session.__aexit__(None, None, None), loop)
         if threading.get_ident() != loop._thread_id:  # the loop's own thread cannot wait for itself
             with suppress(Exception):
