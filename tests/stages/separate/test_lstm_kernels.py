@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
 from mixstyle.pipeline.separation.kernels.lstm import NAME, PROCESSOR
 from mixstyle.pipeline.separation.separator import Separator, load_separator
+from mixstyle.stages.common.notes import begin_notes
 from mixstyle.stages.separate import lstm_kernels
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind
 from mixstyle.stages.separate.stage import separate
@@ -42,6 +43,23 @@ def test_what_suits_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not lstm_kernels.suits(cpuinfo(tmp_path, " ".join(flag for flag in PROCESSOR if flag != "amx_bf16")))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert not lstm_kernels.suits(cpuinfo(tmp_path, " ".join(PROCESSOR)))
+
+
+def test_without_a_compiler_it_says_so_once_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lstm_kernels, "suits", lambda _: True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing that was built before
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    begin_notes()
+    lstm_kernels._kernel.cache_clear()
+    try:
+        assert lstm_kernels.lstm_kernel() is None
+        assert lstm_kernels.lstm_kernel() is None
+    finally:
+        lstm_kernels._kernel.cache_clear()
+    assert capsys.readouterr().err.count("no C compiler") == 1
 
 
 @pytest.fixture
