@@ -28,7 +28,7 @@ def machine(run: Run) -> None:
         run.tell("GPU", f"{properties.name}, {properties.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}")
     size = 512 if run.quick else 8192
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    for name in kinds if run.on_gpu else ["fp32"]:  # a CPU without such instructions takes minutes for the others
+    for name in ("fp32", *run.reduced):
         a, b = (torch.randn(size, size, device=run.device).to(kinds[name]) for _ in range(2))
         work = run.timed(lambda a=a, b=b: a @ b, 3)
         work()

@@ -24,6 +24,7 @@ class Run:
         self.part, self.device, self.rounds = request["part"], request["device"], request["rounds"]
         self.quick, self.music = request["quick"], Path(request["music"]) if request["music"] else None
         self.on_gpu = self.device.startswith("cuda")
+        self.reduced = ["bf16", "fp16"] if self.on_gpu else []  # CPUs without such instructions take minutes for them
         self._figures, self._limit_s = Path(request["figures"]), request["limit_s"]
 
     @property

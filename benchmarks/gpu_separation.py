@@ -31,7 +31,7 @@ def separation(run: Run) -> None:
         ways = {"plain fp32": made.job("plain", stems="plain.npy")}
         if run.on_gpu:
             ways["plain autocast fp16"] = made.job("plain", precision="fp16")
-        for precision in ("fp32", "bf16", "fp16") if run.on_gpu else ("fp32", "bf16"):
+        for precision in ("fp32", *run.reduced):
             ways[f"ours {precision}"] = made.job("ours", precision=precision, stems=f"{precision}.npy")
         peak_gb: dict[str, float] = {}
         used: dict[str, list[int]] = {}
@@ -62,7 +62,7 @@ def separation(run: Run) -> None:
                         run.tell(f"{name}: against {other}", medians[other] / chunk_s, "times as fast")
                 if run.on_gpu:
                     run.tell(f"{name}: peak of GPU memory", peak_gb[name], "GB")
-            for precision in ("fp32", "bf16", "fp16"):
+            for precision in ("fp32", *run.reduced):
                 if f"ours {precision}" in medians and "plain fp32" in medians:
                     least_db = min(made.accuracy(f"{precision}.npy"))
                     run.tell(f"ours {precision}: SI-SDR to plain fp32, least of the stems", least_db, "dB")

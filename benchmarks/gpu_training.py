@@ -68,13 +68,14 @@ def step(run: Run) -> None:
         "the stems to the device, as the loader gives them": run.timed(lambda: stems.to(device)),
         "describing the negatives": run.timed(lambda: describe(there[:items])),
         "spectrograms": run.timed(lambda: mel(there)),
-        "whole step: copy, negatives described, bf16": stepping(None, "bf16", stems, descriptors),
-        "whole step: copy, negatives described, fp32": stepping(None, "fp32", stems, descriptors),
     }
+    precisions = ("fp32", *run.reduced[:1])
+    for precision in precisions:
+        ways[f"whole step: copy, negatives described, {precision}"] = stepping(None, precision, stems, descriptors)
     if run.on_gpu:
         pinned = stems.pin_memory()
         ways["the stems to the device, pinned"] = run.timed(lambda: pinned.to(device, non_blocking=True))
-    for precision in ("bf16", "fp32"):
+    for precision in precisions:
         for form in FORMS:
             ways[f"step, data on the device, {form}, {precision}"] = stepping(form, precision, there, all_there)
     run.tell("a step", f"{items} tracks x 3 clips of {base.clip_duration_s:g} s, channels {list(base.channels)}")
@@ -129,11 +130,13 @@ def loader(run: Run) -> None:
                 kept[:] = [batch]
                 yield batch
 
+        precision = (*run.reduced, "fp32")[0]
+
         def measure(name: str, batches: Iterator[Batch]) -> None:
-            stepper, optimizer = training.stepper_of(settings, cache, None, "bf16", torch.device(run.device))
+            stepper, optimizer = training.stepper_of(settings, cache, None, precision, torch.device(run.device))
             step_s, waited = training.measured(stepper, optimizer, batches, steps)
-            run.tell(f"a step, bf16, {name}", step_s, "s")
-            run.tell(f"a step, bf16, {name}: waiting for data", 100 * waited, "%")
+            run.tell(f"a step, {precision}, {name}", step_s, "s")
+            run.tell(f"a step, {precision}, {name}: waiting for data", 100 * waited, "%")
 
         measure(f"with its loader ({settings.train.workers} workers)", fed())
         measure("data at hand", training.repeated(kept[0]))

@@ -129,11 +129,10 @@ def test_the_smallest_of_each_part_runs_on_a_cpu(tmp_path: Path, monkeypatch: py
     figures = {name: gpu.figures_of(tmp_path / f"{name}.jsonl") for name in parts}
     assert not [f for of in figures.values() for f in of.values() if str(f["value"]).startswith("failed")]
     tiny = {name: figure["value"] for name, figure in figures["tiny"].items()}
-    # dB: bf16 has 8 bits, fp32 24
-    assert tiny["ours bf16: SI-SDR to plain fp32, least of the stems"] > 30
+    # dB: rounding of float32 through the network's depth
     assert tiny["ours fp32: SI-SDR to plain fp32, least of the stems"] > 100
     ratio = tiny["plain fp32: a chunk"] / tiny["ours fp32: a chunk"]
     assert tiny["ours fp32: against plain fp32"] == pytest.approx(ratio)
     loader = {name: figure["value"] for name, figure in figures["loader"].items()}
-    assert loader["a step, bf16, data at hand"] > 0
+    assert loader["a step, fp32, data at hand"] > 0
     assert figures["descriptors"]["device against CPU, torch's code"]["value"] == 0
