@@ -83,6 +83,11 @@ def separators_of_stems(provenance: Provenance, name: str = "") -> tuple[Separat
     return tuple(found)
 
 
+def stems_were_given(provenance: Provenance) -> bool:
+    """Whether the stems of this provenance were given (`separate.input=stems`): no mix of theirs was separated."""
+    return separators_of_stems(provenance) == (GIVEN_STEMS,)
+
+
 def separators_of_encoder(content: Mapping[str, Any]) -> tuple[SeparatorRecord, ...]:
     """The separators in a checkpoint's or an exported file's content; none where nothing tells of any.
 

@@ -32,7 +32,7 @@ from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import remark
 from mixstyle.stages.common.separators import configured_separator
 from mixstyle.stages.remix.mixes import Group, donors_together, groups_digest, processed
-from mixstyle.stages.remix.provenance import LATER, STEMS_CHANGED, MadeWith, bank_provenance
+from mixstyle.stages.remix.provenance import LATER, TOLD, MadeWith, bank_provenance
 from mixstyle.stages.separate.cutting import is_silent
 from mixstyle.stages.separate.lstm_kernels import lstm_kernel
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
@@ -140,7 +140,7 @@ def open_bank(
         provenance,
         rebuild=rebuild,
         remove=place.outputs(("stems-", ".stems-", failure_log_path(folder).name)),
-        told=STEMS_CHANGED,
+        told=TOLD,
         absent=LATER,
         vouched=partial(all_made_with, folder),
         fitting_too=fitting_too,

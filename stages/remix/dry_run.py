@@ -1,13 +1,16 @@
 """`mixstyle remix --plan`: what the bank will need, from a short trial on the cached stems."""
 
+import math
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from mixstyle.cache.models.separator_records import stems_were_given
 from mixstyle.cache.stem_store.place import kept_shard
 from mixstyle.cache.stem_store.shards import encode_clip, shard_numbers
 from mixstyle.cache.stem_store.stem_cache import StemCache
@@ -15,12 +18,13 @@ from mixstyle.cache.storage.place import Place
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.core.text import counted
-from mixstyle.pipeline.mixing.mix_grid import block_kind
+from mixstyle.pipeline.mixing.mix_grid import GridSettings, block_kind
+from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.progress import say
 from mixstyle.stages.remix.bank import Separation, open_separation
-from mixstyle.stages.remix.grid import GridGroups
+from mixstyle.stages.remix.grid import GridGroups, separated_kinds
 from mixstyle.stages.remix.mixes import Mix, donors_together, processed
-from mixstyle.stages.remix.provenance import separation_settings
+from mixstyle.stages.remix.provenance import separation_settings, separator_pairs
 from mixstyle.stages.remix.stage import BYTES_A_CLIP_SECOND, check_room, grid_settings, open_stems
 from mixstyle.stages.separate.dry_run import duration, free_bytes, free_told, time_network
 from mixstyle.stages.separate.provenance import threads_of
@@ -35,18 +39,19 @@ TRIAL_S = 15.0
 
 @dataclass(frozen=True)
 class BankNeeds:
-    """What a bank will need. clips_separated: those that go through the network. own_groups, stems_groups: groups
-    of own mixes, and of processed stems that are kept. chunk_s, mix_s: seconds that the network takes for a chunk, and
-    one thread for mixing and encoding a clip; 0 where they could not be tried."""
+    """What a bank will need. clips_separated: those that go through each of the separators. chunks_a_clip: of each
+    separator. own_groups, stems_groups: groups of own mixes, and of processed stems that are kept. chunk_s, mix_s:
+    seconds that each network takes for a chunk, and one thread for mixing and encoding a clip; 0 where they could not
+    be tried."""
 
     groups: int
     clips: int
-    clips_separated: int
-    chunks_a_clip: int
+    clips_separated: tuple[int, ...]
+    chunks_a_clip: tuple[int, ...]
     disk_bytes: float
     disk_left_bytes: float
     disk_free_bytes: int
-    chunk_s: float = 0.0
+    chunk_s: tuple[float, ...] = ()
     mix_s: float = 0.0
     expected_s: float | None = None
     own_groups: int = 0
@@ -61,10 +66,11 @@ def dry_run(settings: Settings) -> BankNeeds:
     chosen = settings.remix
     if not chosen.blocks:
         say("dry run: no bank is configured (remix.blocks=0)")
-        return BankNeeds(0, 0, 0, 0, 0.0, 0.0, free_bytes(place_of_stage(settings, "remix")))
+        return BankNeeds(0, 0, (), (), 0.0, 0.0, free_bytes(place_of_stage(settings, "remix")))
     place = place_of_stage(settings, "remix")
     place.refresh()
-    separation = open_separation(separation_settings(in_working_folder(settings, "remix", place)), measure=False)
+    chosen_separation = separation_settings(in_working_folder(settings, "remix", place))
+    separation = open_separation(chosen_separation, separator_pairs(chosen), measure=False)
     stems, missing = None, ""
     try:
         stems = open_stems(settings)
@@ -84,15 +90,16 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
     clips = groups * chosen.contents
     kinds = Counter(block_kind(grid, block) for block in range(chosen.blocks))
     a_clip = BYTES_A_CLIP_SECOND * chosen.clip_s
-    first = separation.separators[0]
-    chunks_a_clip = len(first.grid(frames).touching(0, frames))
-    chunk_s = mix_s = 0.0
+    separators = separation.separators
+    on_cpu = separators[0].device.type == "cpu"
+    chunks_a_clip = tuple(len(one.grid(frames).touching(0, frames)) for one in separators)
+    chunk_s, mix_s = (0.0,) * len(separators), 0.0
     expected_s = None
     if stems is not None:
-        drawn = GridGroups(grid, stems)
-        chunk_s, mix_s, a_clip = _trial(drawn, stems, separation, frames)
+        chunk_s, mix_s, a_clip = _trial(GridGroups(grid, stems), stems, separation, frames)
     own, as_stems = (kinds[kind] * chosen.chains_per_block for kind in ("own", "stems"))
-    separated = clips - (own + as_stems) * chosen.contents
+    given = stems_were_given(stems.provenance) if stems is not None else settings.separate.input == "stems"
+    separated = _clips_separated(settings, grid, given, len(separators))
     done = [shard for k in shard_numbers(place.folder) if (shard := kept_shard(place, k))]
     cached = sum(clip["status"] == "ok" for shard in done for track in shard.tracks for clip in track["clips"])
     if cached:
@@ -101,9 +108,9 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
     if stems is not None:
         # on a CPU, mixing and encoding share the network's cores
         cores = threads_of(separation_settings(settings))
-        mixing_s = clips * mix_s / (cores if first.device.type == "cpu" else max(1, min(cores, chosen.workers)))
-        network_s = separated * chunks_a_clip * chunk_s
-        expected_s = left * (network_s + mixing_s if first.device.type == "cpu" else max(network_s, mixing_s))
+        mixing_s = clips * mix_s / (cores if on_cpu else max(1, min(cores, chosen.workers)))
+        network_s = sum(map(math.prod, zip(separated, chunks_a_clip, chunk_s, strict=True)))
+        expected_s = left * (network_s + mixing_s if on_cpu else max(network_s, mixing_s))
     free = free_bytes(place)
     disk = clips * a_clip
     return BankNeeds(
@@ -122,17 +129,41 @@ def _bank_needs(settings: Settings, place: Place, separation: Separation, stems:
     )
 
 
-def _trial(groups: GridGroups, stems: StemCache, separation: Separation, frames: int) -> tuple[float, float, float]:
-    """Seconds a chunk takes in the network, all streams together; seconds that one thread mixes and encodes a clip;
+def _clips_separated(settings: Settings, grid: GridSettings, given: bool, separators: int) -> tuple[int, ...]:
+    """Clips that go through each of the separators, at which the blocks take turns. given: whether the stems were."""
+    kinds = separated_kinds(given)
+    blocks = Counter(b % separators for b in range(settings.remix.blocks) if block_kind(grid, b) in kinds)
+    per_block = settings.remix.chains_per_block * settings.remix.contents
+    return tuple(blocks[place] * per_block for place in range(separators))
+
+
+def _trial(
+    groups: GridGroups, stems: StemCache, separation: Separation, frames: int
+) -> tuple[tuple[float, ...], float, float]:
+    """Seconds a chunk takes in each network, all streams together; seconds that one thread mixes and encodes a clip;
     bytes of a clip."""
-    streams, separator = separation.streams, separation.separators[0]
     mixes = _trial_mixes(groups)
     processed(donors_together(mixes[0], stems, frames), mixes[0])  # effects load what they need
     network: list[float] = []
     mixing: list[float] = []
+    sizes: list[float] = []
+    for separator in separation.separators:
+        chunk_s, mix_s, clip_bytes = _trial_of(separator, separation, mixes, stems, frames)
+        network.append(chunk_s)
+        mixing.append(mix_s)
+        sizes.append(clip_bytes)
+    return tuple(network), statistics.mean(mixing), statistics.mean(sizes)
+
+
+def _trial_of(
+    separator: Separator, separation: Separation, mixes: Sequence[Mix], stems: StemCache, frames: int
+) -> tuple[float, float, float]:
+    """As `_trial`, of one of the separators."""
+    network: list[float] = []
+    mixing: list[float] = []
     sizes: list[int] = []
-    stop = time.monotonic() + TRIAL_S
-    with start_streams(separator, streams) as executor:
+    stop = time.monotonic() + TRIAL_S / len(separation.separators)
+    with start_streams(separator, separation.streams) as executor:
         for mix in mixes:
             start = time.perf_counter()
             mixed = processed(donors_together(mix, stems, frames), mix)
@@ -166,9 +197,10 @@ def _print(settings: Settings, place: Place, needs: BankNeeds, separation: Separ
         f"dry run: {counted(chosen.blocks, 'block')}: {counted(chains, 'chain')} x "
         f"{counted(chosen.contents, 'content')}{kept}, {counted(needs.own_groups, 'group')} of own mixes"
     )
+    chunks = " or ".join(counted(number, "chunk") for number in dict.fromkeys(needs.chunks_a_clip))
     say(
-        f"dry run: {counted(needs.clips, 'clip')} of {chosen.clip_s:g} s, {needs.clips_separated:,} of them separated "
-        f"again, {counted(needs.chunks_a_clip, 'chunk')} each"
+        f"dry run: {counted(needs.clips, 'clip')} of {chosen.clip_s:g} s, {sum(needs.clips_separated):,} of them "
+        f"separated again, {chunks} each"
     )
     enough = "" if needs.disk_left_bytes <= needs.disk_free_bytes else ": NOT ENOUGH"
     say(
@@ -178,7 +210,11 @@ def _print(settings: Settings, place: Place, needs: BankNeeds, separation: Separ
     if needs.expected_s is None:
         say(f"dry run: no estimate of the time: {missing}")
         return
+    networks = [
+        f"{seconds:.2f} s a chunk: {one.description}"
+        for seconds, one in zip(needs.chunk_s, separation.separators, strict=True)
+    ]
     say(
-        f"dry run: about {duration(needs.expected_s)} for what is left ({needs.chunk_s:.2f} s a chunk, "
-        f"{needs.mix_s:.2f} s of mixing and encoding a clip; {separation.separators[0].description})"
+        f"dry run: about {duration(needs.expected_s)} for what is left ({needs.mix_s:.2f} s of mixing and encoding a "
+        f"clip; {'; '.join(networks)})"
     )

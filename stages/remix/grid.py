@@ -4,14 +4,21 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import overload
 
+from mixstyle.cache.models.separator_records import stems_were_given
 from mixstyle.cache.stem_store.stem_cache import CachedTrack, StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
-from mixstyle.pipeline.mixing.mix_grid import GridSettings, GridSongs, GroupDraw, draw_block, usable_splits
+from mixstyle.pipeline.mixing.mix_grid import GridSettings, GridSongs, GroupDraw, Kind, draw_block, usable_splits
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.remix.mixes import CachedDonor, Group, Mix
 
 SPLITS = ("train", "validation")
 """What training reads; songs of `test` are for evaluations, which have banks of their own."""
+
+
+def separated_kinds(given: bool) -> tuple[Kind, ...]:
+    """The kinds of blocks whose mixes are separated. Songs as they are were separated before; not where stems were
+    given: a user has a mix of them too."""
+    return ("chain", "own") if given else ("chain",)
 
 
 class GridGroups(Sequence[Group]):
@@ -23,6 +30,7 @@ class GridGroups(Sequence[Group]):
 
     def __init__(self, settings: GridSettings, cache: StemCache, separators: int = 1) -> None:
         self.settings, self._separators = settings, separators
+        self._separated = separated_kinds(stems_were_given(cache.provenance))
         self._tracks: dict[str, list[CachedTrack]] = {
             split: [track for track in cache.tracks if track.split == split] for split in SPLITS
         }
@@ -74,6 +82,6 @@ class GridGroups(Sequence[Group]):
                 source: CachedDonor(tracks[source.song].clips[source.clip], source.start_frame) for source in mix.donors
             }
             placed = tuple(donors[source] for source in mix.donors)
-            mixes.append(Mix(placed, drawn.chain, mix.gain_db, drawn.kind == "chain", mix.content))
+            mixes.append(Mix(placed, drawn.chain, mix.gain_db, drawn.kind in self._separated, mix.content))
         separator = drawn.block % self._separators
         return Group(drawn.kind, drawn.block, drawn.place, drawn.split, tuple(mixes), separator)

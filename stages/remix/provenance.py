@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mixstyle.cache.models.separator_records import SeparatorRecord
+from mixstyle.cache.models.separator_records import SeparatorRecord, stems_were_given
 from mixstyle.cache.stem_store.shards import VERSION as SHARD_VERSION
 from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.cache.storage.provenance import Provenance
@@ -20,8 +20,11 @@ from mixstyle.stages.settings.separate import SeparateSettings
 
 LATER = {"song_share": 0.0, "stems_share": 0.0}
 """What settings that came later count as, in banks that were begun before."""
-STEMS_CHANGED = {"stems": "the cached stems have changed since it was mixed"}
-"""How a change of the stems is told."""
+TOLD = {
+    "stems": "the cached stems have changed since it was mixed",
+    "own_mixes": "songs without a chain are separated now, as their stems were given",
+}
+"""How changes are told that two values do not tell."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,13 @@ def provenance_of(
 ) -> Provenance:
     """All that the bytes of the profile's bank follow from."""
     chosen = settings.remix
-    shape = {
+    shape: dict[str, Any] = {
         "clips_per_track": chosen.contents,
         "tracks_per_shard": chosen.chains_per_block * chosen.blocks_per_shard,
         "tracks": chosen.blocks * chosen.chains_per_block,
     }
+    if stems_were_given(cache.provenance) and chosen.own_share > 0:
+        shape["own_mixes"] = "separated"
     versions = {"draw_version": DRAW_VERSION}
     return bank_provenance("remix", {**shaping(chosen), **shape}, {}, cache, made_with, versions, notes)
 

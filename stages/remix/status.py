@@ -62,7 +62,7 @@ def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple
     """Settings and inputs that differ from those of the bank; or why that cannot be told; whether it only grows."""
     from mixstyle.cache.storage.provenance import differences
     from mixstyle.stages.remix.growth import has_to_grow
-    from mixstyle.stages.remix.provenance import LATER, STEMS_CHANGED, provenance_of
+    from mixstyle.stages.remix.provenance import LATER, TOLD, provenance_of
 
     try:
         now = provenance_of(settings, cache, _made_with_now(settings))
@@ -70,7 +70,7 @@ def _changes(settings: Settings, cache: "StemCache", bank: "StemCache") -> tuple
         return [], told(error), False
     if has_to_grow(settings.remix.remix_dir, now):
         return [], "", True
-    return differences(bank.provenance, now, absent=LATER, told=STEMS_CHANGED), "", False
+    return differences(bank.provenance, now, absent=LATER, told=TOLD), "", False
 
 
 def _made_with_now(settings: Settings) -> "MadeWith":

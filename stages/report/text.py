@@ -11,7 +11,7 @@ from mixstyle.cache.stem_store.failures import count_by_kind, failures_of
 from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.bands_and_floors import REGIONS_HZ
-from mixstyle.pipeline.encoder.objectives.registry import chance_loss
+from mixstyle.pipeline.encoder.objectives.registry import chance_loss, grid_objectives
 from mixstyle.pipeline.retrieval import BOOTSTRAP_DRAWS, Estimate, chance
 from mixstyle.stages.presentation.estimates import evidence_note, share
 from mixstyle.stages.presentation.html import PageFigure, Section, Table, page
@@ -128,13 +128,21 @@ def chance_of(settings: Mapping[str, Any]) -> float:
     return chance_loss(train.get("objective", "same-song"), train["batch_size"], bank.get("contents", 0))
 
 
+def batch_of(settings: Mapping[str, Any]) -> str:
+    """What a batch was made of, by the settings that trained an encoder."""
+    train = settings["train"]
+    if train.get("objective", "same-song") not in grid_objectives():
+        return f"{train['batch_size']} tracks"
+    return f"{train['batch_size']} groups of {settings['remix']['contents']} clips"
+
+
 def _loss(result: Report, figure: Path) -> Section:
     train = result.loaded.settings["train"]
     objective = train.get("objective", "same-song")
     guess = chance_of(result.loaded.settings)
     caption = (
         f"Contrastive loss by optimiser step. An encoder that knows nothing has ln {round(math.exp(guess))} = "
-        f"{guess:.2f}, with batches of {train['batch_size']} tracks under the objective {objective}."
+        f"{guess:.2f}, with batches of {batch_of(result.loaded.settings)} under the objective {objective}."
     )
     if any(np.isfinite(row.validation_loss) for row in result.loss):
         caption += " Validation batches may be of another size, which moves their level."

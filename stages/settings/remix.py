@@ -48,7 +48,8 @@ class RemixSettings:
     levels_share: Number = setting(0.1, unit="1", ge=0, le=1, shapes_output=True)
     """Share of the effect chains that have no effect and set the loudness of the stems alone."""
     own_share: Number = setting(0.1, unit="1", ge=0, le=1, shapes_output=True)
-    """Share of the blocks whose clips are songs as they are: own mixes at several places, not separated again."""
+    """Share of the blocks whose clips are songs as they are: own mixes at several places, not separated again (once,
+    where separate.input is stems)."""
     stems_share: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)
     """Share of the other blocks whose processed stems are kept as they are: not summed, and not separated again."""
     song_share: Number = setting(0.0, unit="1", ge=0, le=1, shapes_output=True)

@@ -20,6 +20,7 @@ from mixstyle.cache.stem_store.stem_cache import StemCache
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.mixing.effects import EFFECTS
 from mixstyle.pipeline.mixing.mix_chain import MixChain, apply_mix_chain
+from mixstyle.pipeline.separation.separator import load_separator
 from mixstyle.stages.common.descriptor_kernel import describe
 from mixstyle.stages.common.stage_status import size_text
 from mixstyle.stages.features.stage import features
@@ -273,10 +274,10 @@ def test_the_plan_tells_clips_disk_and_time(
     settings: Settings, summary: RemixSummary, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs = dry_run(profile(tmp_path, folder))
-    assert (needs.groups, needs.clips, needs.clips_separated) == (GROUPS, 24, 18)
-    assert needs.chunks_a_clip == 2  # of 22,050 frames, in chunks of 16,384 that do not overlap
+    assert (needs.groups, needs.clips, needs.clips_separated) == (GROUPS, 24, (18,))
+    assert needs.chunks_a_clip == (2,)  # of 22,050 frames, in chunks of 16,384 that do not overlap
     assert needs.expected_s is not None
-    assert needs.expected_s >= 18 * 2 * needs.chunk_s > 0
+    assert needs.expected_s >= 18 * 2 * needs.chunk_s[0] > 0
     # noise takes about the full 16 bits a sample: 8 channels x 0.5 s x 44.1 kHz x 2 bytes, at least half of it
     assert 88_200 < needs.disk_bytes / 24 < 352_800
     assert dry_run(settings).disk_left_bytes == 0
@@ -293,14 +294,54 @@ def test_the_plan_tells_clips_disk_and_time(
     monkeypatch.undo()
     missing = replace(settings, separate=replace(settings.separate, stems_dir=tmp_path / "none"))
     needs = dry_run(replace(missing, remix=replace(missing.remix, remix_dir=tmp_path / "empty")))
-    assert (needs.clips, needs.clips_separated, needs.own_groups, needs.expected_s) == (24, 18, 2, None)
+    assert (needs.clips, needs.clips_separated, needs.own_groups, needs.expected_s) == (24, (18,), 2, None)
     assert needs.disk_bytes == 24 * 0.5 * 280_000
+
+
+def test_the_plan_counts_every_separator(folder: Path, tmp_path: Path) -> None:
+    other = write_separator(tmp_path / "other", seed=1, num_overlap=1)
+    needs = dry_run(profile(tmp_path, folder, separators=[list(map(str, other))], num_overlap=None))
+    assert needs.clips_separated == (12, 6)  # blocks 0 and 2, and 3; block 1 is of own mixes
+    assert len(needs.chunk_s) == len(needs.chunks_a_clip) == 2
+    assert needs.chunks_a_clip == (4, 2)  # the first separator separates every second twice
+    assert needs.expected_s is not None
+    alone = [c * k * s for c, k, s in zip(needs.clips_separated, needs.chunks_a_clip, needs.chunk_s, strict=True)]
+    assert needs.expected_s >= sum(alone) > max(alone) > 0
+    with pytest.raises(MixstyleError) as caught:
+        dry_run(profile(tmp_path, folder, separators=[[str(other[0]), "none.safetensors"]]))
+    assert "none.safetensors" in caught.value.message
+
+
+def test_songs_without_a_chain_are_separated_where_the_stems_were_given(folder: Path, tmp_path: Path) -> None:
+    """A user has a mix of them too, and true stems are none that come out of a separator."""
+    make_cache(tmp_path / "stems", tracks=7, clips=3, clip_s=1.0, validation=3, separator="stems")
+    (tmp_path / "separator").symlink_to(folder / "separator")
+    settings = profile(tmp_path, tmp_path)
+    assert dry_run(settings).clips_separated == (24,)
+    remix(settings)
+    origin, bank = StemCache(tmp_path / "stems"), StemCache(tmp_path / "remix")
+    clips = {clip.clip_id: clip for track in origin.tracks for clip in track.clips}
+    chosen = settings.separate
+    separator = load_separator(chosen.separator_config, chosen.separator_checkpoint, num_overlap=1)
+    own = [track for track in bank.tracks if track.path.startswith("own/")]
+    assert len(own) == 2
+    for track in own:
+        record = bank.read_metadata(track)
+        assert record["separated"] == [True] * 3
+        donor, start = record["donors"][0][0], record["start_frames"][0][0]
+        mix = origin.read_clip(clips[donor], start, bank.clip_frames).sum(0)
+        expected = separator.separate([torch.from_numpy(mix)])[0].numpy()
+        # half a 16-bit step, and 2e-5 for float32 sums of a network in batches of other sizes (-94 dBFS)
+        atol = track.clips[0].scale / 65_536 + 2e-5
+        np.testing.assert_allclose(bank.read_clip(track.clips[0]), expected, atol=atol, rtol=0)
+    status = remix_status(settings, origin)[1]
+    assert (status.state, status.problems) == ("done", ())
 
 
 def test_stems_of_a_share_of_blocks_are_processed_and_kept(folder: Path, tmp_path: Path) -> None:
     settings = profile(tmp_path, folder, own_share=0.0, stems_share=0.5, levels_share=0.0)
     needs = dry_run(settings)
-    assert (needs.groups, needs.clips_separated, needs.own_groups, needs.stems_groups) == (GROUPS, 12, 0, 4)
+    assert (needs.groups, needs.clips_separated, needs.own_groups, needs.stems_groups) == (GROUPS, (12,), 0, 4)
     remix(settings)
     origin, bank = StemCache(folder / "stems"), StemCache(tmp_path / "remix")
     clips = {clip.clip_id: clip for track in origin.tracks for clip in track.clips}

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -34,7 +35,7 @@ from mixstyle.stages.presentation.html import Section, Table, page
 from mixstyle.stages.report.figures import LossRow
 from mixstyle.stages.report.results import Report, bundled, by_validation
 from mixstyle.stages.report.stage import choose_split, limited, report
-from mixstyle.stages.report.text import html
+from mixstyle.stages.report.text import batch_of, chance_of, html
 from mixstyle.stages.train.log import read_loss
 from mixstyle.stages.train.stage import train
 
@@ -272,6 +273,13 @@ def test_an_encoder_of_other_stems_is_named_or_refused(
     assert (found["split"], found["queries"], found["pool"]) == ("train", 2, 3)
     assert [(name, one.queries, one.pool) for name, one in result.retrieval.items()] == [("train", 2, 3), ("all", 3, 3)]
     assert [numbers(caption) for caption in page_of.texts["caption"]] == [[2, 3], [3, 3]]
+
+
+def test_a_batch_out_of_a_bank_is_told_in_groups_of_clips() -> None:
+    bank = {"train": {"batch_size": 20, "objective": "chain-grid"}, "remix": {"contents": 6}}
+    assert (numbers(batch_of(bank)), chance_of(bank)) == ([20, 6], pytest.approx(math.log(119)))
+    ring = {"train": {"batch_size": 16, "objective": "chain-ring"}}
+    assert (numbers(batch_of(ring)), chance_of(ring)) == ([16], pytest.approx(math.log(47)))
 
 
 def _tracks(**counts: int) -> list[CachedTrack]:
