@@ -22,6 +22,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mixstyle.cache.storage.atomic import write_text
+
 PARTS_FILE = Path(__file__).with_name("gpu_parts.py")
 LIMITS_S = {
     "machine": 40,
@@ -152,19 +154,13 @@ def write_table(output: Path, ended: list[Ended]) -> None:
         if part.state != "done":
             told = part.told.replace("|", "/")
             lines.append(f"| {part.part} | **{part.state}** | {told} | |")
-    _replace(output / "table.md", "\n".join(lines) + "\n")
-    _replace(output / "figures.json", json.dumps(kept, indent=1))
+    write_text(output / "table.md", "\n".join(lines) + "\n")
+    write_text(output / "figures.json", json.dumps(kept, indent=1))
 
 
 def shown(value: float | str) -> str:
     """Four digits of a number."""
     return value if isinstance(value, str) else f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@ figures and how many seconds there are."""
 
 import importlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import torch
 from gpu_run import ROOT, Run
 from separation import processor
 
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.descriptors.compute import describe as describe_by_torch
 from mixstyle.stages.common.descriptor_kernel import describe, descriptor_kernel
@@ -19,7 +19,7 @@ from mixstyle.stages.common.descriptor_kernel import describe, descriptor_kernel
 
 def machine(run: Run) -> None:
     """What it is, and the rate of large matrix products."""
-    run.tell("processor", f"{processor()}, {len(os.sched_getaffinity(0))} cores")
+    run.tell("processor", f"{processor()}, {usable_cores()} cores")
     run.tell("Python, torch", f"{platform.python_version()}, {torch.__version__}")
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     run.tell("TF32 in matrix products, in cuDNN", f"{tf32[0]}, {tf32[1]}")

@@ -1,6 +1,5 @@
 """Parts of benchmarks/gpu.py about networks: separation of whole tracks, and whether CUDA graphs pay."""
 
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ import separation_worker as worker
 import torch
 from gpu_run import Run
 
+from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.descriptors.compute import DESCRIPTORS
 from mixstyle.pipeline.encoder.encoder import Encoder, EncoderConfig
 from mixstyle.pipeline.separation.separator import load_separator
@@ -27,7 +27,7 @@ def separation(run: Run) -> None:
         size = replace(benchmark.SIZES[run.part], chunks=CHUNKS[run.part], clips=False)
         benchmark.SIZES[run.part] = size
     with tempfile.TemporaryDirectory() as temporary:
-        made = benchmark.Benchmark(Path(temporary), run.part, run.music, os.cpu_count() or 1, run.device, run.quick)
+        made = benchmark.Benchmark(Path(temporary), run.part, run.music, usable_cores(), run.device, run.quick)
         ways = {"plain fp32": made.job("plain", stems="plain.npy")}
         if run.on_gpu:
             ways["plain autocast fp16"] = made.job("plain", precision="fp16")

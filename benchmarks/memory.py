@@ -30,6 +30,8 @@ import torch
 import typer
 from separation import processor
 
+from mixstyle.pipeline.core.cores import usable_cores
+
 EVERY_S = 0.05
 RATE = 44_100
 FILES = Path(__file__).parent.parent / "Music-Source-Separation-Training"
@@ -83,7 +85,7 @@ def main(
     whole: Annotated[bool, typer.Option(help="All of the demo, which takes minutes more.")] = False,
 ) -> None:
     """Measures and prints a table in Markdown."""
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}\n")
+    print(f"{processor()}, {usable_cores()} cores, torch {torch.__version__}\n")
     print("| command | peak of all processes, MB | processes | s | largest process, MB |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
