@@ -17,7 +17,7 @@ from mixstyle.pipeline.separation.architectures.base import SeparationNetwork, T
 from mixstyle.pipeline.separation.architectures.registry import architectures
 from mixstyle.pipeline.separation.chunks import ChunkGrid, ClipRequest, OverlapAdd
 from mixstyle.pipeline.separation.executor import BatchExecutor, separate_all
-from mixstyle.pipeline.separation.kernels.lstm import NAME, LstmKernel
+from mixstyle.pipeline.separation.kernels.lstm import LstmKernel
 from mixstyle.pipeline.separation.separator_checkpoint import (
     SeparatorFile,
     digest,
@@ -54,7 +54,7 @@ class Separator:
         """Hex of the weights and every setting that shapes the stems; not of device or precision."""
         self._kernel: LstmKernel | None = None
         self.lstm_kernel = ""
-        """What its LSTMs run on, where that is not torch's own: `kernels.lstm.NAME`."""
+        """What its LSTMs run on, where that is not torch's own: the name of a `kernels.lstm.Variant`."""
         self.description = (
             f"{network.description}, {network.parameters / 1e6:.2f} M parameters, chunks of "
             f"{file.chunk / SAMPLE_RATE:.1f} s, num_overlap {file.num_overlap}"
@@ -78,7 +78,7 @@ class Separator:
         network, on_cpu = self.network, self.device.type == "cpu"
         if kernel is not self._kernel:  # else its weights are ready
             taken = on_cpu and isinstance(network, TakesLstmKernel) and network.use_lstm_kernel(kernel)
-            self._kernel, self.lstm_kernel = kernel, NAME if taken else ""
+            self._kernel, self.lstm_kernel = kernel, kernel.variant.name if kernel and taken else ""
         return bool(self.lstm_kernel)
 
     @property

@@ -104,7 +104,7 @@ def open_separation(
     found = [separator for separator in loaded if separator is not None]  # all of them, of mixtures
     streams = choose_streams(chosen, found[0], device, measure=measure)
     for separator in found[1:]:
-        separator.use_lstm_kernel(lstm_kernel() if found[0].lstm_kernel else None)
+        separator.use_lstm_kernel(lstm_kernel(found[0].lstm_kernel) if found[0].lstm_kernel else None)
     return Separation(tuple(found), streams, device.type, chosen.precision)
 
 

@@ -1,6 +1,6 @@
-"""Which code computes the separator's LSTMs: torch's, or the kernel that is built on this machine.
+"""Which code computes the separator's LSTMs: torch's, or a kernel that is built on this machine.
 
-The two differ in the last bits of bf16. So a folder of stems keeps the one that it was begun with, which is in its
+They differ in the last bits of bf16. So a folder of stems keeps the one that it was begun with, which is in its
 `settings.json`; folders that name none were begun with torch's.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mixstyle.cache.storage.compiled import NotCompiledError, compiled
-from mixstyle.pipeline.separation.kernels.lstm import FLAGS, NAME, PROCESSOR, SOURCE, LstmKernel
+from mixstyle.pipeline.separation.kernels.lstm import SOURCE, VARIANTS, LstmKernel, Variant
 from mixstyle.pipeline.separation.separator import Separator
 from mixstyle.stages.common.notes import note
 from mixstyle.stages.separate.machine_kind import processor_facts
@@ -24,8 +24,8 @@ def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
     stored: what the folder was begun with; None where there is none. A kernel that this machine lacks is replaced by
     torch's, which is told, and keeps its name: what `machine_kind` tells of this machine is then another.
     """
-    wanted = stored in (None, NAME) and separator.precision == "bf16" and separator.device.type == "cpu"
-    separator.use_lstm_kernel(lstm_kernel() if wanted else None)
+    wanted = stored != "" and separator.precision == "bf16" and separator.device.type == "cpu"
+    separator.use_lstm_kernel(lstm_kernel(stored) if wanted else None)
     if stored and separator.precision == "bf16" and stored != separator.lstm_kernel:
         note(
             f"warning: this output was started with the LSTM kernel {stored}, which this machine lacks; "
@@ -34,31 +34,31 @@ def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
     return separator.lstm_kernel if stored is None else stored
 
 
-def lstm_kernel() -> LstmKernel | None:
-    """The kernel, built at its first use; None where the processor is none for it, or nothing can build it."""
-    return _kernel() if suits(Path("/proc/cpuinfo")) else None
+def lstm_kernel(name: str | None = None) -> LstmKernel | None:
+    """The fastest kernel of this machine, or the one of this name, built at its first use; None where the processor is
+    none for it, or nothing can build it."""
+    fit = [variant for variant in VARIANTS if name in (None, variant.name) and suits(variant, Path("/proc/cpuinfo"))]
+    return _kernel(fit[0]) if fit else None
 
 
-def suits(cpuinfo: Path) -> bool:
+def suits(variant: Variant, cpuinfo: Path) -> bool:
     """Whether the processor has the instructions, and no environment variable holds torch or oneDNN to fewer."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    limited = limit not in ("", "ALL", "DEFAULT") and "AMX" not in limit
+    limited = limit not in ("", "ALL", "DEFAULT", *variant.onednn_isas)
     if limited or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    return set(PROCESSOR) <= set(processor_facts(cpuinfo).get("flags", "").split())
+    return variant.processor <= set(processor_facts(cpuinfo).get("flags", "").split())
 
 
 @cache
-def _kernel() -> LstmKernel | None:
+def _kernel(variant: Variant) -> LstmKernel | None:
+    def checked(library: ctypes.CDLL) -> LstmKernel:
+        kernel = LstmKernel(library, variant)
+        kernel.check()
+        return kernel
+
     try:
-        kernel = compiled(SOURCE, FLAGS, _checked)
+        return compiled(SOURCE, variant.flags, checked)
     except NotCompiledError as error:
         note(f"the separator's LSTMs run on torch's own code, more slowly than this processor could: {error}")
         return None
-    return kernel
-
-
-def _checked(library: ctypes.CDLL) -> LstmKernel:
-    kernel = LstmKernel(library)
-    kernel.check()
-    return kernel

@@ -1,5 +1,6 @@
-/* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX); and gated
-   linear units, group norms and SCNet's masks, which torch computes slowly where channels are few.
+/* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX), or on their
+   vectors (AVX512_BF16) where it is compiled without; and gated linear units, group norms and SCNet's masks, which torch
+   computes slowly where channels are few.
 
 The states of an item of the batch follow from its own input alone. So 32 items are taken through all steps together:
 their states stay in the first cache, the weights in the second. Input and state are multiplied in one go: [x, h] of 16
@@ -8,9 +9,11 @@ of 16 units for 2 x 16 items, are held at once; gates are computed from a buffer
 the second cache are read for more items at once.
 
 Sums, gates and cell states are float32. The order of all sums is fixed, and the compiler is told to fuse no
-multiply-adds of its own (-ffp-contract=off): equal input gives equal bits, whichever compiler built this.
+multiply-adds of its own (-ffp-contract=off): equal input gives equal bits, whichever compiler built this. Tiles and
+vectors add in another order.
 
-The instructions are those of Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3.
+The instructions of tiles are those of Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3;
+VDPBF16PS is in its Software Developer's Manual, volume 2.
 */
 
 #include <immintrin.h>
@@ -21,12 +24,20 @@ The instructions are those of Intel's Architecture Instruction Set Extensions Pr
 #include <unistd.h>
 
 enum { TILE_BYTES = 1024, ITEMS = 32, UNITS = 16, VERSION = 3 };
+enum { GROUP = 8 };            /* items whose sums are held in vectors */
+enum { IN = 16, HIDDEN = 64 }; /* channels of the masks */
 
 /* Tells a library that was built of this file from another one. */
 int64_t lstm_version(void) { return VERSION; }
 
-/* Asks Linux for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, XTILEDATA), for all threads; 0 where granted. */
-int64_t lstm_prepare(void) { return syscall(SYS_arch_prctl, 0x1023, 18); }
+/* Asks Linux for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, XTILEDATA), for all threads; 0 where granted or not needed. */
+int64_t lstm_prepare(void) {
+#ifdef __AMX_BF16__
+    return syscall(SYS_arch_prctl, 0x1023, 18);
+#else
+    return 0;
+#endif
+}
 
 /* 2^min(t, 40), relative error 3e-6; NaN stays NaN. Bounded so that products of three of them stay finite. */
 static inline __m512 exp2_bounded(__m512 t) {
@@ -63,6 +74,8 @@ static inline __m512 cell(__m512 i, __m512 f, __m512 g, __m512 o, float *c_at) {
     const __m512 d = exp2_bounded(_mm512_mul_ps(c, minus_2_log2e));
     return _mm512_mul_ps(_mm512_sub_ps(one, d), inverse(_mm512_mul_ps(o_1, _mm512_add_ps(one, d))));
 }
+
+#ifdef __AMX_BF16__
 
 /* Tiles: 0 to 3 sums (items 0 and 16 on, 2 x 16 columns each), 4 and 5 inputs of these items, 6 and 7 weights. */
 static void configure(int64_t items) {
@@ -117,15 +130,129 @@ static inline __attribute__((always_inline)) void finish(float out[ITEMS][2 * UN
     }
 }
 
-/* 32 sums for each of 32 items, or of 16 (unless both): x [items, I] and the state h times weights, and the bias. */
+/* 32 sums for each of the items, at most 32 (both: more than 16): x [items, I] and the state h times weights, and the
+   bias. */
 static inline __attribute__((always_inline)) void
 sum(float out[ITEMS][2 * UNITS], const uint16_t *x, int64_t I, const uint16_t *h, int64_t H,
-    const uint8_t *w, const float *bias, int both) {
+    const uint8_t *w, const float *bias, int64_t items, int both) {
+    (void)items; /* as configured */
     start(bias, both);
     w = multiply(x, 2 * I, I / 32, w, both);
     multiply(h, 2 * H, H / 32, w, both);
     finish(out, both);
 }
+
+/* 32 sums for each of 32 frames: from t on: three frames of each of the rows around `now`, times weights; the weights
+   after them. ring: three rows of frames of 16 channels, row_values apart, row `f` at (f + 3) % 3. */
+static inline __attribute__((always_inline)) const uint8_t *
+sum_wide(float out[ITEMS][2 * UNITS], const uint16_t *ring, int64_t row_values, int64_t now, int64_t t,
+         const uint8_t *w, const float *bias) {
+    start(bias, 1);
+    for (int64_t tap = now - 1; tap <= now + 1; tap++)
+        w = multiply(ring + (tap + 3) % 3 * row_values + t * IN, 2 * IN, 2, w, 1);
+    finish(out, 1);
+    return w;
+}
+
+/* 16 sums, and 16 of no meaning, for each of 32 frames of 64 channels. */
+static inline __attribute__((always_inline)) void
+sum_narrow(float out[ITEMS][2 * UNITS], const uint16_t *x, const uint8_t *w, const float *bias) {
+    sum(out, x, HIDDEN, x, 0, w, bias, ITEMS, 1);
+}
+
+static inline void release(void) { _tile_release(); }
+
+#else
+
+/* Without tiles: 16 weights and their neighbours, a row of a tile, fill a vector. Up to 16 of the 32 registers hold the
+   sums of 8 items (or of 16, of half as many columns) from the bias to the end. */
+static inline void configure(int64_t items) { (void)items; }
+static inline void release(void) {}
+
+/* _mm512_dpbf16_ps, for which GCC 12 keeps the weights in memory instead of in registers. */
+static inline __attribute__((always_inline)) void add_products(__m512 *sum, __m512i inputs, __m512i weights) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(*sum) : "v"(inputs), "v"(weights));
+}
+
+static inline __attribute__((always_inline)) void begin(__m512 *sums, const float *bias, int count, int halves) {
+    for (int i = 0; i < count * halves; i++) sums[i] = _mm512_loadu_ps(bias + UNITS * (i % halves));
+}
+
+/* Adds pairs of values of `count` rows, row_bytes apart, times the next weights to the sums of 16 or (halves: 2) 32
+   columns; the weights after these. The compiler knows count and halves. */
+static inline __attribute__((always_inline)) const uint8_t *
+multiply(__m512 *sums, const uint16_t *rows, int64_t row_bytes, int64_t pairs, const uint8_t *w, int count,
+         int halves) {
+    for (int64_t pair = 0; pair < pairs; pair++) {
+        const uint8_t *const w_at = w + pair / 16 * 2 * TILE_BYTES + pair % 16 * 64;
+        const __m512i low = _mm512_loadu_si512(w_at);
+        const __m512i high = halves > 1 ? _mm512_loadu_si512(w_at + TILE_BYTES) : low;
+        for (int item = 0; item < count; item++) {
+            int32_t two;
+            memcpy(&two, (const uint8_t *)rows + item * row_bytes + 4 * pair, sizeof two);
+            const __m512i inputs = _mm512_set1_epi32(two);
+            add_products(&sums[item * halves], inputs, low);
+            if (halves > 1) add_products(&sums[item * halves + 1], inputs, high);
+        }
+    }
+    return w + (pairs + 15) / 16 * 2 * TILE_BYTES;
+}
+
+static inline __attribute__((always_inline)) void finish(float out[][2 * UNITS], const __m512 *sums, int count,
+                                                         int halves) {
+    for (int i = 0; i < count * halves; i++) _mm512_storeu_ps(out[i / halves] + UNITS * (i % halves), sums[i]);
+}
+
+static inline __attribute__((always_inline)) void
+sum_rows(float out[][2 * UNITS], const uint16_t *x, int64_t I, const uint16_t *h, int64_t H, const uint8_t *w,
+         const float *bias, int count) {
+    __m512 sums[2 * GROUP];
+    begin(sums, bias, count, 2);
+    w = multiply(sums, x, 2 * I, I / 2, w, count, 2);
+    multiply(sums, h, 2 * H, H / 2, w, count, 2);
+    finish(out, sums, count, 2);
+}
+
+/* As with tiles. */
+static inline __attribute__((always_inline)) void
+sum(float out[ITEMS][2 * UNITS], const uint16_t *x, int64_t I, const uint16_t *h, int64_t H,
+    const uint8_t *w, const float *bias, int64_t items, int both) {
+    (void)both;
+    int64_t item = 0;
+    for (; item + GROUP <= items; item += GROUP) sum_rows(out + item, x + item * I, I, h + item * H, H, w, bias, GROUP);
+    if (items & 4) sum_rows(out + item, x + item * I, I, h + item * H, H, w, bias, 4), item += 4;
+    if (items & 2) sum_rows(out + item, x + item * I, I, h + item * H, H, w, bias, 2), item += 2;
+    if (items & 1) sum_rows(out + item, x + item * I, I, h + item * H, H, w, bias, 1);
+}
+
+/* As with tiles; the half of the last tile of each row that is 0 is left out. */
+static inline __attribute__((always_inline)) const uint8_t *
+sum_wide(float out[ITEMS][2 * UNITS], const uint16_t *ring, int64_t row_values, int64_t now, int64_t t,
+         const uint8_t *weights, const float *bias) {
+    const uint8_t *w = weights;
+    for (int item = 0; item < ITEMS; item += GROUP) {
+        __m512 sums[2 * GROUP];
+        begin(sums, bias, GROUP, 2);
+        w = weights;
+        for (int64_t tap = now - 1; tap <= now + 1; tap++)
+            w = multiply(sums, ring + (tap + 3) % 3 * row_values + (t + item) * IN, 2 * IN, 3 * IN / 2, w, GROUP, 2);
+        finish(out + item, sums, GROUP, 2);
+    }
+    return w;
+}
+
+/* 16 sums for each of 32 frames of 64 channels; the other 16 columns stay as they are. */
+static inline __attribute__((always_inline)) void
+sum_narrow(float out[ITEMS][2 * UNITS], const uint16_t *x, const uint8_t *w, const float *bias) {
+    for (int item = 0; item < ITEMS; item += 2 * GROUP) {
+        __m512 sums[2 * GROUP];
+        begin(sums, bias, 2 * GROUP, 1);
+        multiply(sums, x + item * HIDDEN, 2 * HIDDEN, HIDDEN / 2, w, 2 * GROUP, 1);
+        finish(out + item, sums, 2 * GROUP, 1);
+    }
+}
+
+#endif
 
 /* x [items, I], x_item apart, less the mean and times the gain, in bfloat16. */
 static void standardise(uint16_t *out, const float *x, int64_t x_item, int64_t items, int64_t I, float mean,
@@ -180,8 +307,8 @@ void lstm_bf16(const float *x, uint16_t *y, const uint8_t *weights, const float 
                     const uint8_t *const w = weights + (unit / UNITS * 2 + pair) * panel;
                     const float *const b = bias + 4 * unit + 2 * UNITS * pair;
                     const int64_t known = step ? H : 0; /* the first step has no state */
-                    if (n > 16) sum(sums[pair], inputs + first * I, I, h + first * H, known, w, b, 1);
-                    else sum(sums[pair], inputs + first * I, I, h + first * H, known, w, b, 0);
+                    if (n > 16) sum(sums[pair], inputs + first * I, I, h + first * H, known, w, b, n, 1);
+                    else sum(sums[pair], inputs + first * I, I, h + first * H, known, w, b, n, 0);
                 }
                 for (int64_t item = 0; item < n; item++) {
                     const float *const i_f = sums[0][item], *const g_o = sums[1][item];
@@ -195,7 +322,7 @@ void lstm_bf16(const float *x, uint16_t *y, const uint8_t *weights, const float 
         }
         for (int64_t item = 0; item < items; item++) memcpy(y_t + item * y_item, now + item * H, H * sizeof(uint16_t));
     }
-    _tile_release();
+    release();
 }
 
 static inline __m512 load_bf16(__mmask16 lanes, const uint16_t *at) {
@@ -260,8 +387,8 @@ void add_linear_bf16(float *x, const uint16_t *y, const uint8_t *weights, const 
         for (int64_t c = 0; c < C; c += 32) {
             const uint8_t *const w = weights + c / 32 * panel;
             __asm__ volatile("" ::: "memory");
-            if (n > 16) sum(sums, y + first * K, K, y, 0, w, bias + c, 1);
-            else sum(sums, y + first * K, K, y, 0, w, bias + c, 0);
+            if (n > 16) sum(sums, y + first * K, K, y, 0, w, bias + c, n, 1);
+            else sum(sums, y + first * K, K, y, 0, w, bias + c, n, 0);
             for (int64_t item = 0; item < n; item++)
                 for (int half = 0; half < 2; half++) {
                     float *const at = x + (first + item) * C + c + 16 * half;
@@ -269,7 +396,7 @@ void add_linear_bf16(float *x, const uint16_t *y, const uint8_t *weights, const 
                 }
         }
     }
-    _tile_release();
+    release();
 }
 
 /* GELU: x less |x| times the normal distribution's upper tail at |x|, which is half of erfc(z = |x| / sqrt(2)); with
@@ -286,7 +413,6 @@ static inline __m512 gelu(__m512 x) {
     return _mm512_fnmadd_ps(size, _mm512_mul_ps(_mm512_mul_ps(tail, t), e), _mm512_max_ps(_mm512_setzero_ps(), x));
 }
 
-enum { IN = 16, HIDDEN = 64 }; /* channels */
 
 /* Rows first to first + count - 1 of masks [F, T, 16] from x [F, T, 16]: a convolution of 3 x 3 to 64 channels, GELU,
    and a linear layer back, whose tanh it is.
@@ -309,17 +435,14 @@ void mask_bf16(const uint16_t *x, float *out, const uint8_t *wide, const float *
             const uint8_t *w = wide;
             for (int part = 0; part < HIDDEN; part += 2 * UNITS) {
                 __asm__ volatile("" ::: "memory");
-                start(bias_wide + part, 1);
-                for (int64_t tap = now - 1; tap <= now + 1; tap++)
-                    w = multiply(ring + (tap + 3) % 3 * padded + t * IN, 2 * IN, 2, w, 1);
-                finish(sums, 1);
+                w = sum_wide(sums, ring, padded, now, t, w, bias_wide + part);
                 for (int item = 0; item < ITEMS; item++) {
                     const __m512 low = gelu(_mm512_load_ps(sums[item])), high = gelu(_mm512_load_ps(sums[item] + UNITS));
                     _mm512_store_si512(hidden[item] + part, (__m512i)_mm512_cvtne2ps_pbh(high, low));
                 }
             }
             __asm__ volatile("" ::: "memory");
-            sum(sums, hidden[0], HIDDEN, hidden[0], 0, narrow, bias_narrow, 1);
+            sum_narrow(sums, hidden[0], narrow, bias_narrow);
             const __m512 one = _mm512_set1_ps(1.0f);
             for (int64_t item = 0; item < ITEMS && t + item < T; item++) {
                 const __m512 e = exp2_bounded(_mm512_mul_ps(_mm512_load_ps(sums[item]), _mm512_set1_ps(-2.88539008f)));
@@ -328,5 +451,5 @@ void mask_bf16(const uint16_t *x, float *out, const uint8_t *wide, const float *
             }
         }
     }
-    _tile_release();
+    release();
 }

@@ -1,4 +1,4 @@
-"""Residual bidirectional LSTMs in bfloat16 by `lstm.c`, for processors with matrix tiles (AMX); and gates and norms.
+"""Residual bidirectional LSTMs in bfloat16 by `lstm.c`, for processors that multiply such numbers; and gates and norms.
 
 torch hands an LSTM to oneDNN, which multiplies a step's states of the whole batch at once: weights and sums leave the
 cache at every step. The kernel takes 32 items of the batch through all steps instead, reads and adds to the residual as
@@ -10,6 +10,7 @@ there; without it only the speed and the last bits of the results differ.
 import ctypes
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,51 @@ from torch.nn import functional as F
 from mixstyle.pipeline.core.threads import run_each
 
 SOURCE = Path(__file__).with_name("lstm.c")
-FLAGS = (
-    *("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno"),
-    *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma", "-mamx-tile", "-mamx-bf16"),
-)
-"""What the C compiler is told, beside making a shared library."""
-PROCESSOR = ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16")
-"""Flags of /proc/cpuinfo that the kernel needs."""
 VERSION = 3
 """Counts changes of the kernel that move the last bits."""
-NAME = f"amx {VERSION}"
-"""What outputs note that were made with it."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A set of instructions that the kernel can be built for."""
+
+    name: str
+    """What outputs note that were made with it."""
+    flags: tuple[str, ...]
+    """What the C compiler is told, beside making a shared library."""
+    onednn_isas: tuple[str, ...]
+    """Values of ONEDNN_MAX_CPU_ISA that allow these instructions."""
+    processor: frozenset[str]
+    """Flags of /proc/cpuinfo that it needs."""
+
+
+_FLAGS = (
+    *("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno"),
+    *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma"),
+)
+_PROCESSOR = frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16"})
+AMX = Variant(
+    name=f"amx {VERSION}",
+    flags=(*_FLAGS, "-mamx-tile", "-mamx-bf16"),
+    onednn_isas=("AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16", "AVX10_1_512_AMX", "AVX10_1_512_AMX_FP16"),
+    processor=_PROCESSOR | {"amx_tile", "amx_bf16"},
+)
+"""On matrix tiles: Intel's Sapphire Rapids and later."""
+AVX512 = Variant(
+    name=f"avx512_bf16 {VERSION}",
+    flags=_FLAGS,
+    onednn_isas=(*AMX.onednn_isas, "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512"),
+    processor=_PROCESSOR,
+)
+"""On vectors: AMD's Zen 4 and later, Intel's Cooper Lake."""
+VARIANTS = (AMX, AVX512)
+"""The fastest first. Their last bits differ."""
 LARGEST_NOISE = 1e-4
 """Of the power of what a small layer adds: 40 dB below it. Rounding inputs and states to bfloat16 leaves 1e-5."""
 _MULTIPLE = 32
 """Of which the sizes of inputs and states have to be multiples."""
 _CACHED_BYTES = 1_500_000
-"""Weights of a direction that stay in the second cache (2 MB). Larger ones are read once a step for `_MANY` items."""
+"""Weights of a direction that stay in a second cache of 2 MB. Larger ones are read once a step for `_MANY` items."""
 _FEW, _MANY = 32, 256
 _ROWS = 4096
 """Of the linear layer, as many as a thread takes at once."""
@@ -45,9 +74,11 @@ _POINTER, _INTEGER, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 class LstmKernel:
-    """The built library. Raises OSError where it is another one, or the system refuses the tile registers."""
+    """The library, built for a variant. Raises OSError where it is another one, or the system refuses the tiles."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, variant: Variant) -> None:
+        self.variant = variant
+
         def function(name: str, result: Any, *arguments: Any) -> Any:
             found = getattr(library, name)
             found.restype, found.argtypes = result, arguments

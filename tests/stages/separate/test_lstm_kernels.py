@@ -11,7 +11,7 @@ from helpers.small_separator import MODEL, profile, write_songs
 from safetensors.torch import save_file
 
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
-from mixstyle.pipeline.separation.kernels.lstm import NAME, PROCESSOR
+from mixstyle.pipeline.separation.kernels.lstm import AMX, AVX512, VARIANTS, Variant
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.common.notes import begin_notes
 from mixstyle.stages.separate import lstm_kernels
@@ -30,25 +30,52 @@ def cpuinfo(folder: Path, flags: str) -> Path:
     return path
 
 
-def test_what_suits_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_suits_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    fit = cpuinfo(tmp_path, " ".join(PROCESSOR))
-    assert lstm_kernels.suits(fit)
-    for limit, suits in (("AVX512_CORE_BF16", False), ("AVX512_CORE_AMX", True), ("DEFAULT", True), ("avx2", False)):
+    fit = cpuinfo(tmp_path, " ".join(AMX.processor))
+
+    def suiting() -> list[Variant]:
+        return [variant for variant in VARIANTS if lstm_kernels.suits(variant, fit)]
+
+    assert suiting() == [AMX, AVX512]
+    for limit, suits in (
+        ("AVX512_CORE_BF16", [AVX512]),
+        ("AVX512_CORE_FP16", [AVX512]),
+        ("AVX512_CORE_AMX", [AMX, AVX512]),
+        ("DEFAULT", [AMX, AVX512]),
+        ("AVX512_CORE_VNNI", []),
+        ("avx2", []),
+    ):
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-        assert lstm_kernels.suits(fit) == suits, limit
+        assert suiting() == suits, limit
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    assert not lstm_kernels.suits(tmp_path / "none")
-    assert not lstm_kernels.suits(cpuinfo(tmp_path, " ".join(flag for flag in PROCESSOR if flag != "amx_bf16")))
+    assert not lstm_kernels.suits(AVX512, tmp_path / "none")
+    fit = cpuinfo(tmp_path, " ".join(AVX512.processor))
+    assert suiting() == [AVX512]
+    fit = cpuinfo(tmp_path, " ".join(AMX.processor - {"avx512_bf16"}))
+    assert suiting() == []
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert not lstm_kernels.suits(cpuinfo(tmp_path, " ".join(PROCESSOR)))
+    fit = cpuinfo(tmp_path, " ".join(AMX.processor))
+    assert suiting() == []
+
+
+def test_a_kernel_is_taken_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fastest, unless a folder names another one: then that, wherever the processor has it."""
+    monkeypatch.setattr(lstm_kernels, "suits", lambda *_: True)
+    monkeypatch.setattr(lstm_kernels, "_kernel", lambda variant: variant)
+    assert lstm_kernels.lstm_kernel() == AMX
+    assert lstm_kernels.lstm_kernel(AVX512.name) == AVX512
+    assert lstm_kernels.lstm_kernel("amx 0") is None
+    monkeypatch.setattr(lstm_kernels, "suits", lambda variant, _: variant == AVX512)
+    assert lstm_kernels.lstm_kernel() == AVX512
+    assert lstm_kernels.lstm_kernel(AMX.name) is None
 
 
 def test_without_a_compiler_it_says_so_once_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lstm_kernels, "suits", lambda _: True)
+    monkeypatch.setattr(lstm_kernels, "suits", lambda *_: True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing that was built before
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
@@ -85,7 +112,7 @@ def stored(settings: Settings) -> dict[str, object]:
 
 def test_a_folder_of_torchs_own_code_stays_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(lstm_kernels, "lstm_kernel", lambda: None)
+        patch.setattr(lstm_kernels, "lstm_kernel", lambda *_: None)
         separate(settings)
     assert "lstm_kernel" not in stored(settings), "as in folders from before there was a kernel"
     separator = loaded(settings)
@@ -95,20 +122,22 @@ def test_a_folder_of_torchs_own_code_stays_so(settings: Settings, monkeypatch: p
 
 
 def test_a_folder_of_the_kernel_stays_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    if lstm_kernels.lstm_kernel() is None:
-        pytest.skip("no processor with AMX, or no C compiler")
+    kernel = lstm_kernels.lstm_kernel()
+    if kernel is None:
+        pytest.skip("no processor with bfloat16, or no C compiler")
+    name = kernel.variant.name
     assert separate(settings).shards_made == 1
-    assert stored(settings)["lstm_kernel"] == NAME
+    assert stored(settings)["lstm_kernel"] == name
     separator, plain = loaded(settings), loaded(settings, "fp32")
-    assert choose_streams(settings.separate, separator, CPU).lstm_kernel == separator.lstm_kernel == NAME
+    assert choose_streams(settings.separate, separator, CPU).lstm_kernel == separator.lstm_kernel == name
     # as `status` looks at it, with a separator that is only compared
-    assert choose_streams(settings.separate, plain, CPU, measure=False).lstm_kernel == NAME
+    assert choose_streams(settings.separate, plain, CPU, measure=False).lstm_kernel == name
     assert plain.lstm_kernel == ""
-    here = {"machine": machine_kind(CPU, lstm_kernel=NAME)}
+    here = {"machine": machine_kind(CPU, lstm_kernel=name)}
     assert not other_kind(here, CPU, separator.lstm_kernel)
 
-    monkeypatch.setattr(lstm_kernels, "lstm_kernel", lambda: None)  # a machine that has no compiler
-    assert choose_streams(settings.separate, separator, CPU).lstm_kernel == NAME, "what is there still fits"
+    monkeypatch.setattr(lstm_kernels, "lstm_kernel", lambda *_: None)  # a machine that has no compiler
+    assert choose_streams(settings.separate, separator, CPU).lstm_kernel == name, "what is there still fits"
     assert separator.lstm_kernel == ""
     assert other_kind(here, CPU, separator.lstm_kernel), "shards that are made here tell so"
     assert separate(settings).shards_made == 0

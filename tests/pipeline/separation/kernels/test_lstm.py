@@ -13,7 +13,14 @@ from mixstyle.cache.storage.compiled import NotCompiledError, compiled
 from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, form_of
 from mixstyle.pipeline.separation.kernels import lstm as module
-from mixstyle.pipeline.separation.kernels.lstm import KernelMask, KernelNorm, LstmKernel, ResidualLstm, kernel_glu
+from mixstyle.pipeline.separation.kernels.lstm import (
+    VARIANTS,
+    KernelMask,
+    KernelNorm,
+    LstmKernel,
+    ResidualLstm,
+    kernel_glu,
+)
 from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.separate import lstm_kernels
@@ -21,11 +28,11 @@ from mixstyle.stages.separate import lstm_kernels
 EPS = 1e-5
 
 
-@pytest.fixture(scope="module")
-def kernel() -> LstmKernel:
-    found = lstm_kernels.lstm_kernel()
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: variant.name)
+def kernel(request: pytest.FixtureRequest) -> LstmKernel:
+    found = lstm_kernels.lstm_kernel(request.param.name)
     if found is None:
-        pytest.skip("no processor with AMX, or no C compiler")
+        pytest.skip("not a processor for it, or no C compiler")
     return found
 
 
@@ -209,4 +216,4 @@ def test_the_shipped_separator_is_as_near_to_float32_as_with_torch(kernel: LstmK
 def test_a_library_of_another_version_is_refused(kernel: LstmKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
     with pytest.raises(NotCompiledError, match="version"):
-        compiled(module.SOURCE, module.FLAGS, LstmKernel)
+        compiled(module.SOURCE, kernel.variant.flags, lambda library: LstmKernel(library, kernel.variant))
