@@ -14,8 +14,15 @@ def begin_notes() -> None:
     _told = set()
 
 
+def is_new(line: str) -> bool:
+    """Whether the command of this process has not told a line yet; from now on it has. True where no command runs."""
+    new = _told is None or line not in _told
+    if _told is not None:
+        _told.add(line)
+    return new
+
+
 def note(line: str) -> None:
     """Tells a remark, if a command runs in this process that has not told it yet."""
-    if _told is not None and line not in _told:
-        _told.add(line)
+    if _told is not None and is_new(line):
         print(printable(f"mixstyle: {line}"), file=sys.stderr, flush=True)

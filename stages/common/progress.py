@@ -29,6 +29,7 @@ from rich.text import Text
 
 from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.pipeline.core.text import printable
+from mixstyle.stages.common.notes import is_new
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal (logs, DVC, CI)."""
@@ -76,9 +77,13 @@ def say(line: str) -> None:
     print(printable(by_url(line)), flush=True)
 
 
-def remark(line: str) -> None:
-    """Prints one plain line, as `say` does, of how the work goes or of what is left out."""
-    print(printable(by_url(line)), file=sys.stderr, flush=True)
+def remark(line: str, *, once: bool = False) -> None:
+    """Prints one plain line, as `say` does, of how the work goes or of what is left out.
+
+    once: not again in the same command.
+    """
+    if not once or is_new(line):
+        print(printable(by_url(line)), file=sys.stderr, flush=True)
 
 
 def speed_unit(unit: str) -> str:

@@ -41,6 +41,11 @@ def lstm_kernel(name: str | None = None) -> LstmKernel | None:
     return _kernel(fit[0]) if fit else None
 
 
+def computes_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 by instructions of its own that torch may use."""
+    return any(suits(variant, Path("/proc/cpuinfo")) for variant in VARIANTS)
+
+
 def suits(variant: Variant, cpuinfo: Path) -> bool:
     """Whether the processor has the instructions, and no environment variable holds torch or oneDNN to fewer."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()

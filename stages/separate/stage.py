@@ -49,6 +49,7 @@ from mixstyle.stages.common.stage_status import is_begun
 from mixstyle.stages.separate.clips import Decoding, rules_of
 from mixstyle.stages.separate.current_separator import separator_now
 from mixstyle.stages.separate.dry_run import DryRun, dry_run
+from mixstyle.stages.separate.lstm_kernels import computes_bf16
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind, tell_other
 from mixstyle.stages.separate.music import listed_music, spot_checked, tell_of_stems
 from mixstyle.stages.separate.pipeline import Waits
@@ -331,6 +332,11 @@ def _announce(run: SeparationRun, settings: Settings, begun: bool) -> None:
         f"separate: {run.separator.precision} on {device}, {counted(streams.streams, 'stream')}{threads}, "
         f"batches of {streams.batch_chunks}"
     )
+    if not begun and run.separator.precision == "fp32" and run.separator.device.type == "cpu" and computes_bf16():
+        remark(
+            "separate: this processor has bf16 instructions: with --set separate.precision=bf16 the network needs "
+            "about half the time (SI-SDR to fp32 about 45 dB)"
+        )
 
 
 def _print(summary: SeparateSummary, run: SeparationRun, run_stats: Sequence[RunStats], failure_log: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mixstyle.stages.common import notes
 from mixstyle.stages.common import progress as module
-from mixstyle.stages.common.progress import Told, progress, say, tell, watched
+from mixstyle.stages.common.progress import Told, progress, remark, say, tell, watched
 from mixstyle.stages.common.songs_left_out import LeftOut
 
 
@@ -21,6 +22,20 @@ def test_nothing_to_do_has_no_rate(capsys: pytest.CaptureFixture[str], total: in
     with progress("work", total, "songs", done):
         pass
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_remark_that_is_told_once_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(notes, "_told", None)
+    for _ in range(2):
+        remark("no command", once=True)
+    for _ in range(2):
+        notes.begin_notes()
+        for line in ("a", "b", "a"):
+            remark(line, once=True)
+        remark("a")
+    assert capsys.readouterr().err.split("\n") == ["no command", "no command", *["a", "b", "a"] * 2, ""]
 
 
 def test_progress_and_remarks_are_no_part_of_what_was_asked_for(

@@ -14,7 +14,7 @@ from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNe
 from mixstyle.pipeline.separation.kernels.lstm import AMX, AVX512, VARIANTS, Variant
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.common.notes import begin_notes
-from mixstyle.stages.separate import lstm_kernels
+from mixstyle.stages.separate import lstm_kernels, stage
 from mixstyle.stages.separate.machine_kind import machine_kind, other_kind
 from mixstyle.stages.separate.stage import separate
 from mixstyle.stages.separate.tuned_streams import choose_streams
@@ -147,3 +147,22 @@ def test_single_precision_has_no_kernel(settings: Settings) -> None:
     chosen = replace(settings.separate, precision="fp32")
     separator = loaded(settings, "fp32")
     assert choose_streams(chosen, separator, CPU).lstm_kernel == separator.lstm_kernel == ""
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_instructions", "told"), [("fp32", True, 1), ("fp32", False, 0), ("bf16", True, 0)]
+)
+def test_bf16_is_proposed_where_it_is_faster_and_nothing_is_begun(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    precision: str,
+    has_instructions: bool,
+    told: int,
+) -> None:
+    monkeypatch.setattr(stage, "computes_bf16", lambda: has_instructions)
+    settings = replace(settings, separate=replace(settings.separate, precision=precision))
+    for expected in (told, 0):  # a folder that is begun keeps its precision
+        separate(settings)
+        captured = capsys.readouterr()
+        assert (captured.out + captured.err).count("separate.precision=bf16") == expected
