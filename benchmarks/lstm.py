@@ -28,7 +28,7 @@ from mixstyle.pipeline.core.memory import keep_freed_memory
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig, form_of
-from mixstyle.pipeline.separation.kernels.lstm import ResidualLstm
+from mixstyle.pipeline.separation.kernels.lstm import VARIANTS, LstmKernel, ResidualLstm
 from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
 from mixstyle.stages.separate.lstm_kernels import lstm_kernel
@@ -89,10 +89,14 @@ class Layer:
         }
         if step is not None:
             found["a step by torch.compile, bf16"] = lambda x: self.around(x, torch.bfloat16, self.by_steps(step))
-        if (kernel := lstm_kernel()) is not None:
-            residual = ResidualLstm(self.lstm_16, self.linear_16, 1e-5, kernel)
-            found["the kernel, bf16"] = lambda x: residual.added_to(x.clone()[None], over_time=self.over_time)[0]
+        for kernel in kernels():
+            found[f"the kernel, {kernel.variant.name}"] = self.on_kernel(kernel)
         return found
+
+    def on_kernel(self, kernel: LstmKernel) -> Way:
+        """By a kernel, from and to [F, T, C]."""
+        residual = ResidualLstm(self.lstm_16, self.linear_16, 1e-5, kernel)
+        return lambda x: residual.added_to(x.clone()[None], over_time=self.over_time)[0]
 
     def around(self, x: Tensor, dtype: torch.dtype, layers: Way) -> Tensor:
         """Norm, precision and axes around the LSTM and the linear layer, as `scnet_inference` has them."""
@@ -126,15 +130,15 @@ def print_chunk(console: Console, name: str, rounds: int) -> None:
     keep_freed_memory()
     network, frames = network_of(name)
     ours = {dtype: InferenceSCNet(network, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    on_kernel = InferenceSCNet(network, torch.bfloat16)
     ways: dict[str, nn.Module] = {
         "published layers, fp32": as_published(copy.deepcopy(network)),
         "ours, fp32": ours[torch.float32],
         "ours, bf16, torch's LSTMs": ours[torch.bfloat16],
     }
-    kernel = lstm_kernel()
-    if kernel is not None and on_kernel.use_lstm_kernel(kernel):
-        ways["ours, bf16, the kernel"] = on_kernel
+    for kernel in kernels():
+        on_kernel = InferenceSCNet(network, torch.bfloat16)
+        if on_kernel.use_lstm_kernel(kernel):
+            ways[f"ours, bf16, the kernel {kernel.variant.name}"] = on_kernel
     x = 0.1 * torch.randn(1, 2, frames, generator=torch.Generator().manual_seed(0))
     short, least_s, found = x[..., : frames // 8], dict.fromkeys(ways, float("inf")), dict[str, Tensor]()
     for way in ways.values():
@@ -153,6 +157,11 @@ def print_chunk(console: Console, name: str, rounds: int) -> None:
         told = "" if way == first else f"{-10 * noise.log10():.1f}"
         table.add_row(way, f"{seconds:.3f}", f"{least_s[first] / seconds:.2f}", told)
     console.print(table)
+
+
+def kernels() -> list[LstmKernel]:
+    """Those that this machine can run."""
+    return [kernel for variant in VARIANTS if (kernel := lstm_kernel(variant.name)) is not None]
 
 
 def network_of(name: str) -> tuple[SCNet, int]:

@@ -4,7 +4,8 @@ and of stems and descriptors.
     uv run python benchmarks/startup.py
 
 Each in a process of its own, in turns: the least and the median of the rounds, on the clock and of the processor.
-Python's bytecode is stored by a first round that does not count, as after any first use of an installed package.
+A first round, which is not counted, stores Python's bytecode. So the figures are those of a package that was used
+before.
 """
 
 import os

@@ -14,15 +14,15 @@ def begin_notes() -> None:
     _told = set()
 
 
-def is_new(line: str) -> bool:
-    """Whether the command of this process has not told a line yet; from now on it has. True where no command runs."""
-    new = _told is None or line not in _told
+def first_time(line: str) -> bool:
+    """Stores a line; True if the command of this process had not stored it before, or if no command runs."""
+    first = _told is None or line not in _told
     if _told is not None:
         _told.add(line)
-    return new
+    return first
 
 
 def note(line: str) -> None:
     """Tells a remark, if a command runs in this process that has not told it yet."""
-    if _told is not None and is_new(line):
+    if _told is not None and first_time(line):
         print(printable(f"mixstyle: {line}"), file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from mixstyle.cache.storage.remote_folder import by_url
 from mixstyle.pipeline.core.text import printable
-from mixstyle.stages.common.notes import is_new
+from mixstyle.stages.common.notes import first_time
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal (logs, DVC, CI)."""
@@ -77,12 +77,12 @@ def say(line: str) -> None:
     print(printable(by_url(line)), flush=True)
 
 
-def remark(line: str, *, once: bool = False) -> None:
+def remark(line: str, *, once: str = "") -> None:
     """Prints one plain line, as `say` does, of how the work goes or of what is left out.
 
-    once: not again in the same command.
+    once: of remarks with the same text here, a command prints the first one alone.
     """
-    if not once or is_new(line):
+    if not once or first_time(once):
         print(printable(by_url(line)), file=sys.stderr, flush=True)
 
 

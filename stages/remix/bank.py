@@ -228,14 +228,15 @@ def announce(run: BankRun) -> None:
     """Says which separators mixes go through, and how."""
     streams = run.streams
     for separator in run.separators:
-        remark(f"{run.command}: {separator.description}", once=True)
+        told = f"{run.command}: {separator.description}"
+        remark(told, once=told)
     first = run.separators[0]
     threads = f" of {counted(streams.threads_per_stream, 'thread')}" if first.device.type == "cpu" else ""
-    remark(
+    told = (
         f"{run.command}: {first.precision} on {first.device}, {counted(streams.streams, 'stream')}{threads}, "
-        f"batches of {streams.batch_chunks}",
-        once=True,
+        f"batches of {streams.batch_chunks}"
     )
+    remark(told, once=told)
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,20 @@ def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
 
 
 def lstm_kernel(name: str | None = None) -> LstmKernel | None:
-    """The fastest kernel of this machine, or the one of this name, built at its first use; None where the processor is
-    none for it, or nothing can build it."""
-    fit = [variant for variant in VARIANTS if name in (None, variant.name) and suits(variant, Path("/proc/cpuinfo"))]
-    return _kernel(fit[0]) if fit else None
+    """The fastest kernel of this machine, or the one of this name, built at its first use.
+
+    None if the processor lacks the instructions, or none can be built, which is told.
+    """
+    reason = ""
+    for variant in VARIANTS:
+        if name in (None, variant.name) and suits(variant, Path("/proc/cpuinfo")):
+            built = _built(variant)
+            if isinstance(built, LstmKernel):
+                return built
+            reason = built
+    if reason:
+        note(f"the separator's LSTMs run on torch's own code, more slowly than this processor could: {reason}")
+    return None
 
 
 def computes_bf16() -> bool:
@@ -56,7 +66,9 @@ def suits(variant: Variant, cpuinfo: Path) -> bool:
 
 
 @cache
-def _kernel(variant: Variant) -> LstmKernel | None:
+def _built(variant: Variant) -> LstmKernel | str:
+    """The kernel, or why there is none."""
+
     def checked(library: ctypes.CDLL) -> LstmKernel:
         kernel = LstmKernel(library, variant)
         kernel.check()
@@ -65,5 +77,4 @@ def _kernel(variant: Variant) -> LstmKernel | None:
     try:
         return compiled(SOURCE, variant.flags, checked)
     except NotCompiledError as error:
-        note(f"the separator's LSTMs run on torch's own code, more slowly than this processor could: {error}")
-        return None
+        return str(error)

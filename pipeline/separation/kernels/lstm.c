@@ -1,16 +1,16 @@
-/* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX), or on their
-   vectors (AVX512_BF16) where it is compiled without; and gated linear units, group norms and SCNet's masks, which torch
-   computes slowly where channels are few.
+/* Residual LSTMs, x + linear(LSTM(norm(x))), in bfloat16 on the tile registers of x86 processors (AMX), or with vector
+   instructions (AVX512_BF16) if it is compiled without AMX. Also gated linear units, group norms and SCNet's masks,
+   which torch computes slowly where channels are few.
 
 The states of an item of the batch follow from its own input alone. So 32 items are taken through all steps together:
-their states stay in the first cache, the weights in the second. Input and state are multiplied in one go: [x, h] of 16
-items is a row of tiles, and the weights lie in the order in which these are multiplied. Four tiles of sums, two gates
-of 16 units for 2 x 16 items, are held at once; gates are computed from a buffer of 8 kB. Weights that are too large for
-the second cache are read for more items at once.
+their states stay in the first cache, the weights in the second. Input and state are multiplied in one go. With tiles,
+[x, h] of 16 items is a row of tiles, and the weights lie in the order in which these are multiplied. Four tiles of sums,
+two gates of 16 units for 2 x 16 items, are held at once; gates are computed from a buffer of 8 kB. Weights that are too
+large for the second cache are read for more items at once.
 
 Sums, gates and cell states are float32. The order of all sums is fixed, and the compiler is told to fuse no
-multiply-adds of its own (-ffp-contract=off): equal input gives equal bits, whichever compiler built this. Tiles and
-vectors add in another order.
+multiply-adds of its own (-ffp-contract=off): for one set of instructions equal input gives equal bits, whichever
+compiler built this. Tiles and vectors add in different orders, so their last bits differ.
 
 The instructions of tiles are those of Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3;
 VDPBF16PS is in its Software Developer's Manual, volume 2.
@@ -30,7 +30,8 @@ enum { IN = 16, HIDDEN = 64 }; /* channels of the masks */
 /* Tells a library that was built of this file from another one. */
 int64_t lstm_version(void) { return VERSION; }
 
-/* Asks Linux for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, XTILEDATA), for all threads; 0 where granted or not needed. */
+/* Asks Linux for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, XTILEDATA), for all threads; 0 if they are granted,
+   or not needed. */
 int64_t lstm_prepare(void) {
 #ifdef __AMX_BF16__
     return syscall(SYS_arch_prctl, 0x1023, 18);
@@ -142,8 +143,9 @@ sum(float out[ITEMS][2 * UNITS], const uint16_t *x, int64_t I, const uint16_t *h
     finish(out, both);
 }
 
-/* 32 sums for each of 32 frames: from t on: three frames of each of the rows around `now`, times weights; the weights
-   after them. ring: three rows of frames of 16 channels, row_values apart, row `f` at (f + 3) % 3. */
+/* 32 sums for each of the 32 frames from t on. The inputs are three frames of each of the three rows around `now`.
+   Returns the weights after those that were used. ring: three rows of frames of 16 channels, row_values apart, row `f`
+   at (f + 3) % 3. */
 static inline __attribute__((always_inline)) const uint8_t *
 sum_wide(float out[ITEMS][2 * UNITS], const uint16_t *ring, int64_t row_values, int64_t now, int64_t t,
          const uint8_t *w, const float *bias) {
@@ -164,12 +166,12 @@ static inline void release(void) { _tile_release(); }
 
 #else
 
-/* Without tiles: 16 weights and their neighbours, a row of a tile, fill a vector. Up to 16 of the 32 registers hold the
-   sums of 8 items (or of 16, of half as many columns) from the bias to the end. */
+/* Without tiles: a vector holds one row of a tile, pairs of weights for 16 columns. Up to 16 of the 32 registers hold
+   the sums of 8 items (or of 16, of half as many columns) until all products are added. */
 static inline void configure(int64_t items) { (void)items; }
 static inline void release(void) {}
 
-/* _mm512_dpbf16_ps, for which GCC 12 keeps the weights in memory instead of in registers. */
+/* Does what _mm512_dpbf16_ps does. With that intrinsic, GCC 12 reads the weights from memory each time. */
 static inline __attribute__((always_inline)) void add_products(__m512 *sum, __m512i inputs, __m512i weights) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(*sum) : "v"(inputs), "v"(weights));
 }
@@ -412,7 +414,6 @@ static inline __m512 gelu(__m512 x) {
     const __m512 e = exp2_bounded(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.721347520f)));
     return _mm512_fnmadd_ps(size, _mm512_mul_ps(_mm512_mul_ps(tail, t), e), _mm512_max_ps(_mm512_setzero_ps(), x));
 }
-
 
 /* Rows first to first + count - 1 of masks [F, T, 16] from x [F, T, 16]: a convolution of 3 x 3 to 64 channels, GELU,
    and a linear layer back, whose tanh it is.

@@ -29,13 +29,13 @@ def test_a_remark_that_is_told_once_a_command(
 ) -> None:
     monkeypatch.setattr(notes, "_told", None)
     for _ in range(2):
-        remark("no command", once=True)
+        remark("no command", once="0")
     for _ in range(2):
         notes.begin_notes()
-        for line in ("a", "b", "a"):
-            remark(line, once=True)
-        remark("a")
-    assert capsys.readouterr().err.split("\n") == ["no command", "no command", *["a", "b", "a"] * 2, ""]
+        for line, once in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "")):
+            remark(line, once=once)
+        remark("d")
+    assert capsys.readouterr().err.split() == ["no", "command", "no", "command", *["a", "b", "d", "d"] * 2]
 
 
 def test_progress_and_remarks_are_no_part_of_what_was_asked_for(

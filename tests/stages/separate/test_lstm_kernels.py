@@ -11,7 +11,7 @@ from helpers.small_separator import MODEL, profile, write_songs
 from safetensors.torch import save_file
 
 from mixstyle.pipeline.separation.architectures.scnet_network import SCNet, SCNetConfig
-from mixstyle.pipeline.separation.kernels.lstm import AMX, AVX512, VARIANTS, Variant
+from mixstyle.pipeline.separation.kernels.lstm import AMX, AVX512, VARIANTS, LstmKernel, Variant
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.common.notes import begin_notes
 from mixstyle.stages.separate import lstm_kernels, stage
@@ -63,13 +63,48 @@ def test_what_suits_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_kernel_is_taken_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fastest, unless a folder names another one: then that, wherever the processor has it."""
     monkeypatch.setattr(lstm_kernels, "suits", lambda *_: True)
-    monkeypatch.setattr(lstm_kernels, "_kernel", lambda variant: variant)
-    assert lstm_kernels.lstm_kernel() == AMX
-    assert lstm_kernels.lstm_kernel(AVX512.name) == AVX512
+    monkeypatch.setattr(lstm_kernels, "_built", built)
+    assert chosen() == AMX
+    assert chosen(AVX512.name) == AVX512
     assert lstm_kernels.lstm_kernel("amx 0") is None
     monkeypatch.setattr(lstm_kernels, "suits", lambda variant, _: variant == AVX512)
-    assert lstm_kernels.lstm_kernel() == AVX512
+    assert chosen() == AVX512
     assert lstm_kernels.lstm_kernel(AMX.name) is None
+
+
+def test_the_next_kernel_is_taken_if_the_fastest_cannot_be_built(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lstm_kernels, "suits", lambda *_: True)
+    monkeypatch.setattr(lstm_kernels, "_built", lambda variant: "no tiles" if variant == AMX else built(variant))
+    begin_notes()
+    assert chosen() == AVX512
+    assert capsys.readouterr().err == ""
+    assert lstm_kernels.lstm_kernel(AMX.name) is None
+    assert capsys.readouterr().err.count("no tiles") == 1
+
+
+@pytest.mark.parametrize(("stored", "asked"), [(None, [None]), (AVX512.name, [AVX512.name]), ("", [])])
+def test_a_folder_asks_for_the_kernel_it_was_begun_with(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, stored: str | None, asked: list[str | None]
+) -> None:
+    names: list[str | None] = []
+    monkeypatch.setattr(lstm_kernels, "lstm_kernel", names.append)
+    lstm_kernels.set_lstm_kernel(loaded(settings), stored)
+    assert names == asked
+
+
+def built(variant: Variant) -> LstmKernel:
+    """A kernel in name only."""
+    kernel = object.__new__(LstmKernel)
+    kernel.variant = variant
+    return kernel
+
+
+def chosen(name: str | None = None) -> Variant:
+    kernel = lstm_kernels.lstm_kernel(name)
+    assert kernel is not None
+    return kernel.variant
 
 
 def test_without_a_compiler_it_says_so_once_and_goes_on(
@@ -80,12 +115,12 @@ def test_without_a_compiler_it_says_so_once_and_goes_on(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     begin_notes()
-    lstm_kernels._kernel.cache_clear()
+    lstm_kernels._built.cache_clear()
     try:
         assert lstm_kernels.lstm_kernel() is None
         assert lstm_kernels.lstm_kernel() is None
     finally:
-        lstm_kernels._kernel.cache_clear()
+        lstm_kernels._built.cache_clear()
     assert capsys.readouterr().err.count("no C compiler") == 1
 
 
@@ -163,6 +198,8 @@ def test_bf16_is_proposed_where_it_is_faster_and_nothing_is_begun(
     monkeypatch.setattr(stage, "computes_bf16", lambda: has_instructions)
     settings = replace(settings, separate=replace(settings.separate, precision=precision))
     for expected in (told, 0):  # a folder that is begun keeps its precision
-        separate(settings)
+        for shard in settings.separate.stems_dir.glob("stems-*"):
+            shard.unlink()
+        assert separate(settings).shards_made == 1
         captured = capsys.readouterr()
         assert (captured.out + captured.err).count("separate.precision=bf16") == expected
