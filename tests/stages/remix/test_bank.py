@@ -19,11 +19,14 @@ from mixstyle.pipeline.core.stems import SAMPLE_RATE
 from mixstyle.pipeline.mixing.chains import draw_chain
 from mixstyle.pipeline.mixing.mix_chain import MixChain, apply_mix_chain
 from mixstyle.pipeline.mixing.mix_grid import GridSettings
-from mixstyle.pipeline.separation.separator import load_separator
+from mixstyle.pipeline.separation.kernels.lstm import AVX512
+from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.stages.common.notes import begin_notes
+from mixstyle.stages.remix import bank as bank_module
 from mixstyle.stages.remix.bank import fill_bank
 from mixstyle.stages.remix.grid import GridGroups
 from mixstyle.stages.remix.mixes import AudioDonor, CachedDonor, Group, Mix
+from mixstyle.stages.separate.provenance import Streams
 from mixstyle.stages.settings.separate import SeparateSettings
 
 CLIP_S = 0.5
@@ -189,6 +192,22 @@ def test_blocks_take_turns_at_several_separators(folder: Path, bank: StemCache, 
                 assert apart <= clip.scale / 32_768 + 2e-5
             else:
                 assert apart > 1e-3
+
+
+@pytest.mark.parametrize(("first", "asked"), [(AVX512.name, [AVX512.name]), ("", [])])
+def test_further_separators_take_the_kernel_of_the_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, first: str, asked: list[str]
+) -> None:
+    def streams(_: SeparateSettings, separator: Separator, *__: object, **___: object) -> Streams:
+        separator.lstm_kernel = first
+        return Streams(1, 1, 1, first)
+
+    names: list[str] = []
+    monkeypatch.setattr(bank_module, "choose_streams", streams)
+    monkeypatch.setattr(bank_module, "lstm_kernel", names.append)
+    other = (folder / "other" / "separator.yaml", folder / "other" / "separator.safetensors")
+    bank_module.open_separation(chosen_of(folder), [other])
+    assert names == asked
 
 
 def test_audio_of_ones_own_and_stems_that_are_not_separated(folder: Path, tmp_path: Path) -> None:
