@@ -123,8 +123,8 @@ def _tuned(
         how = "measured" if store_tuning(case, tuning) else f"measured; {tunings_folder()} cannot be written"
     tried = ", ".join(f"{name}: {seconds:.2f} s a chunk" for name, seconds in tuning.chunk_s.items())
     per_stream = f", {counted(tuning.threads_per_stream, 'thread')} a stream" if on_cpu else ""
-    told = f"separation: batches of {tuning.batch_chunks}{per_stream} ({tried}"
-    remark(f"{told}; {how})", once=told)
+    told = f"separation: batches of {tuning.batch_chunks}{per_stream}"
+    remark(f"{told} ({tried}; {how})", once=f"{told}, {case}")
     return tuning
 
 
