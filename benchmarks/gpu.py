@@ -26,7 +26,7 @@ from mixstyle.cache.storage.atomic import write_text
 
 PARTS_FILE = Path(__file__).with_name("gpu_parts.py")
 LIMITS_S = {
-    "machine": 40,
+    "machine": 60,
     "tiny": 70,
     "step": 80,
     "small": 80,

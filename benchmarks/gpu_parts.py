@@ -9,7 +9,6 @@ import sys
 
 import torch
 from gpu_run import ROOT, Run
-from separation import processor
 
 from mixstyle.pipeline.core.cores import usable_cores
 from mixstyle.pipeline.core.stems import SAMPLE_RATE
@@ -19,6 +18,8 @@ from mixstyle.stages.common.descriptor_kernel import describe, descriptor_kernel
 
 def machine(run: Run) -> None:
     """What it is, and the rate of large matrix products."""
+    from separation import processor
+
     run.tell("processor", f"{processor()}, {usable_cores()} cores")
     run.tell("Python, torch", f"{platform.python_version()}, {torch.__version__}")
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32

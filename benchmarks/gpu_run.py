@@ -13,15 +13,22 @@ from typing import Any
 
 import torch
 
+from mixstyle.pipeline.core.device import resolve_device
+from mixstyle.pipeline.core.errors import MixstyleError
+
 BEGUN = time.monotonic()
 ROOT = Path(__file__).parent.parent
+
+FAILURES = (MixstyleError, RuntimeError, MemoryError, ValueError, TypeError, AttributeError, OSError)
+"""Of a way; the others go on."""
 
 
 class Run:
     """What a part is given, and where it writes."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
-        self.part, self.device, self.rounds = request["part"], request["device"], request["rounds"]
+        self.part, self.rounds = request["part"], request["rounds"]
+        self.device = str(resolve_device(request["device"]))  # with its number
         self.quick, self.music = request["quick"], Path(request["music"]) if request["music"] else None
         self.on_gpu = self.device.startswith("cuda")
         self.reduced = ["bf16", "fp16"] if self.on_gpu else []  # CPUs without such instructions take minutes for them
@@ -42,7 +49,8 @@ class Run:
     ) -> dict[str, float]:
         """Medians of the seconds that each way finds. A way that fails is told, and left out from then on.
 
-        told: is given the medians after each round; those of the round that warms up hold where no other one fits.
+        told: is given the medians after each round, and after each way of the round that warms up, whose figures hold
+        where no other round fits.
         """
         medians: dict[str, float] = {}
         left, found = dict(ways), {name: list[float]() for name in ways}
@@ -51,11 +59,13 @@ class Run:
             for name, way in list(left.items()):
                 try:
                     seconds = way()
-                except (RuntimeError, ValueError, TypeError, AttributeError, OSError) as error:
+                except FAILURES as error:
                     del left[name]
                     self.tell(name, f"failed: {str(error).splitlines()[0][:150] if str(error) else type(error)}")
                     continue
                 found[name] = [*found[name], seconds] if turn > 1 else [seconds]
+                if turn == 0:  # it takes long, and may be ended
+                    told({name: statistics.median(values) for name, values in found.items() if values})
             medians = {name: statistics.median(values) for name, values in found.items() if values}
             told(medians)
             self.tell("rounds that count", turn)

@@ -1,5 +1,6 @@
 """Parts of benchmarks/gpu.py about networks: separation of whole tracks, and whether CUDA graphs pay."""
 
+import gc
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -36,17 +37,19 @@ def separation(run: Run) -> None:
         peak_gb: dict[str, float] = {}
         used: dict[str, list[int]] = {}
         found_chunks: dict[str, int] = {}
+        least_db: dict[str, float] = {}
 
         def way(name: str, job: Any) -> float:
-            if run.on_gpu:
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
             words = asdict(job)
             if job.way == "ours":
                 if name not in used:
                     used[name] = worker.tuned(words)["streams"]
                     run.tell(f"{name}: chunks in a batch", used[name][1])
                 words["streams"] = used[name]
+            if run.on_gpu:
+                gc.collect()  # networks of earlier ways, which hold each other
+                torch.cuda.empty_cache()  # the worker warms up, so that its memory is there again
+                torch.cuda.reset_peak_memory_stats()
             result = (worker.ours if job.way == "ours" else worker.plain)(words)
             found_chunks[name] = result["chunks"]
             peak_gb[name] = torch.cuda.max_memory_allocated() / 1e9 if run.on_gpu else 0.0
@@ -63,9 +66,11 @@ def separation(run: Run) -> None:
                 if run.on_gpu:
                     run.tell(f"{name}: peak of GPU memory", peak_gb[name], "GB")
             for precision in ("fp32", *run.reduced):
-                if f"ours {precision}" in medians and "plain fp32" in medians:
-                    least_db = min(made.accuracy(f"{precision}.npy"))
-                    run.tell(f"ours {precision}: SI-SDR to plain fp32, least of the stems", least_db, "dB")
+                both = f"ours {precision}" in medians and "plain fp32" in medians
+                if both and precision not in least_db:  # it takes seconds, and rounds give equal stems
+                    least_db[precision] = min(made.accuracy(f"{precision}.npy"))
+                    named = f"ours {precision}: SI-SDR to plain fp32, least of the stems"
+                    run.tell(named, least_db[precision], "dB")
 
         run.in_turns({name: lambda name=name, job=job: way(name, job) for name, job in ways.items()}, told)
         run.tell("chunks of the measured track", found_chunks.get("plain fp32", 0))

@@ -141,6 +141,8 @@ def measured(
         optimizer.zero_grad(set_to_none=True)
         stepper.gradients(batch, step)
         optimizer.step()
+        if stepper.device.type == "cuda":  # as the loop does, which looks at the gradients' norm
+            torch.cuda.synchronize()
         if step >= 3:
             took.append(time.perf_counter() - start)
             waited.append(there - start)

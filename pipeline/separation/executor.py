@@ -21,6 +21,16 @@ from torch import Tensor
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.separation.chunks import ClipRequest, OverlapAdd
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "unable to find an engine",  # cuDNN, where none of its algorithms gets the memory that it works in
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUFFT_ALLOC_FAILED",
+)
+"""In errors of torch that are no OutOfMemoryError."""
+
 
 class ChunkSeparator(Protocol):
     """What an executor needs of a separator; `Separator` is one."""
@@ -59,7 +69,10 @@ class BatchExecutor:
         self._lock = threading.Lock()
         self._active, self._since = 0, 0.0
         self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(threads)  # of MKL they are one number for all threads: never another while streams run
+        self._on_cpu = separator.device.type == "cpu"  # beside a GPU, cutting and adding chunks may use all cores
+        if self._on_cpu:
+            # of MKL they are one number for all threads: never another while streams run
+            torch.set_num_threads(threads)
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix="stream", initializer=self._begin)
 
     def submit(
@@ -71,7 +84,8 @@ class BatchExecutor:
     def close(self) -> None:
         """Ends the streams; what is under way is finished, what waits is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(self._threads_before)
+        if self._on_cpu:
+            torch.set_num_threads(self._threads_before)
 
     def __enter__(self) -> "BatchExecutor":
         return self
@@ -82,10 +96,14 @@ class BatchExecutor:
         self.close()
 
     def _begin(self) -> None:
-        torch.set_num_threads(self.threads)
-        if self.separator.device.type == "cuda":
-            torch.cuda.set_device(self.separator.device)
-            torch.cuda.set_stream(torch.cuda.Stream(self.separator.device))
+        if self._on_cpu:
+            torch.set_num_threads(self.threads)
+        device = self.separator.device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.default_stream(device))  # on which the weights were copied
+            torch.cuda.set_stream(stream)
 
     def _run(self, chunks: Sequence[Tensor], separator: ChunkSeparator) -> tuple[list[Tensor], int]:
         with self._lock:
@@ -109,11 +127,14 @@ class BatchExecutor:
         while len(stems) < len(chunks):
             limit = self._limit
             part = chunks[len(stems) : len(stems) + limit]
+            failed = False
             try:
                 stems.extend(separator.run_network(torch.stack(list(part))))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                failed = True
+            if failed:  # not above: while an error is handled, it holds the tensors of the pass that failed
                 self._reduce(limit, len(part))
             smallest = min(smallest, limit)
         return stems, smallest
@@ -138,10 +159,11 @@ class BatchExecutor:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device's or the CPU's memory was used up; torch tells the latter by its text alone."""
+    """Whether a device's or the CPU's memory was used up. The CPU's, and that which CUDA's libraries take for
+    themselves, torch tells by the text alone."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
 
 
 _Place = tuple[int, int]

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mixstyle.pipeline.core.device import resolve_device
 from mixstyle.pipeline.core.errors import MixstyleError
 from mixstyle.pipeline.core.finite import first_not_finite
 from mixstyle.pipeline.core.stems import SAMPLE_RATE, STEMS
@@ -182,6 +183,8 @@ def load_separator(
         file = replace(file, num_overlap=num_overlap)
     ChunkGrid(file.chunk, file.num_overlap, file.chunk)  # refuses what cannot be cut before any work
     device = torch.device(device)
+    if device.type == "cuda":  # with a number, which streams need
+        device = resolve_device(str(device))
     if precision not in DTYPES:
         raise MixstyleError(f"precision={precision!r} should be fp32, bf16 or fp16", code="bad-option")
     if precision == "fp16" and device.type == "cpu":

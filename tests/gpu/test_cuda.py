@@ -20,9 +20,11 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 @pytest.fixture(autouse=True)
-def exact_matmul() -> None:
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+def exact_float32(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No TF32, except where a test is about a lower precision: what is allowed holds for that, too."""
+    if "precision" not in request.fixturenames:
+        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.mark.parametrize("batch_chunks", [1, 4])

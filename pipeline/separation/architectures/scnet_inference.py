@@ -15,7 +15,8 @@ sums of the dual path stay in float32.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -31,7 +32,12 @@ from mixstyle.pipeline.separation.architectures.scnet_network import (
     SparseUp,
     band_edges,
 )
-from mixstyle.pipeline.separation.architectures.scnet_transforms import Transforms, frames_first, frames_last
+from mixstyle.pipeline.separation.architectures.scnet_transforms import (
+    Transforms,
+    frames_first,
+    frames_last,
+    with_real_ends,
+)
 from mixstyle.pipeline.separation.kernels.lstm import KernelMask, KernelNorm, LstmKernel, ResidualLstm, kernel_glu
 
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -97,7 +103,7 @@ class InferenceSCNet(nn.Module):
                 spectrum = torch.fft.rfft(x, dim=2, norm="ortho").contiguous()
                 x = torch.view_as_real(spectrum).flatten(3)
             else:
-                spectrum = torch.view_as_complex(x.unflatten(3, (-1, 2)))
+                spectrum = with_real_ends(torch.view_as_complex(x.unflatten(3, (-1, 2))), 2)
                 x = torch.fft.irfft(spectrum, dim=2, norm="ortho").contiguous()
         x = x.to(self.dtype)
         for decode in self.decoder:
@@ -261,6 +267,21 @@ class _DualPath(nn.Module):
         self._on_kernel = []
         if kernel is not None:
             self._on_kernel = [ResidualLstm(*pair, eps, kernel) for pair, eps in zip(self.pairs, self.eps, strict=True)]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_DualPath":
+        """As every module; on GPUs the weights of an LSTM in bfloat16 are then one block of memory.
+
+        `nn.LSTM` does so for other precisions only (torch 2.11). Without it, cuDNN copies the weights at every call.
+        """
+        super()._apply(fn, recurse)
+        for lstm, _ in self.pairs:
+            weight = lstm.weight_ih_l0
+            if weight.is_cuda and weight.dtype == torch.bfloat16:
+                sizes = lstm.input_size, torch.backends.cudnn.rnn.get_cudnn_mode("LSTM"), lstm.hidden_size
+                flatten = torch._cudnn_rnn_flatten_weight  # pyright: ignore[reportPrivateImportUsage]
+                with torch.no_grad(), torch.cuda.device_of(weight), suppress(RuntimeError):  # it is for speed alone
+                    flatten([*lstm.parameters()], 4, *sizes, 0, 1, lstm.batch_first, True)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         if self._on_kernel:

@@ -33,13 +33,25 @@ class Transforms(nn.Module):
 
     def inverse_stft(self, spectra: Tensor, length: int) -> Tensor:
         """[..., T, F] -> [..., length]: overlap-add over the sum of the squared windows."""
-        frames = torch.fft.irfft(spectra, n=self.nfft)
+        frames = torch.fft.irfft(with_real_ends(spectra, -1), n=self.nfft)
         frames = frames.mul_(1 / self.scale) if self.rectangular else frames.mul_(self.window / self.scale)
         audio = _overlap_added(frames, self.hop)
         T = frames.shape[-2]
         weight = _overlap_added(self.window.square().expand(T, -1), self.hop)
         half = self.nfft // 2
         return audio[..., half : half + length] / weight[half : half + length]
+
+
+def with_real_ends(spectrum: Tensor, dim: int, *, always: bool = False) -> Tensor:
+    """Takes the imaginary parts off the first and the last frequency, in place, on GPUs (or always); the spectrum.
+
+    An inverse real FFT of even length is documented to ignore them. On GPUs it does not for some lengths (torch's
+    issue 154496).
+    """
+    if spectrum.is_cuda or always:
+        for place in (0, -1):
+            spectrum.select(dim, place).imag.zero_()
+    return spectrum
 
 
 def _overlap_added(frames: Tensor, hop: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Real float32 inside, and the program's own setting again outside."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -26,6 +27,18 @@ def test_whatever_was_allowed_is_put_back(allowed: tuple[str, str]) -> None:
     with exact_float32("cpu"):
         assert [b.fp32_precision for b in BACKENDS] == ["ieee", "ieee"]
     assert tuple(b.fp32_precision for b in BACKENDS) == allowed
+
+
+def test_the_last_of_several_threads_puts_it_back() -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    first, second = exact_float32("cpu"), exact_float32("cpu")
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(first.__enter__).result()
+        other.submit(second.__enter__).result()
+        one.submit(first.__exit__, None, None, None).result()
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee", "the second still computes"
+        other.submit(second.__exit__, None, None, None).result()
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def test_is_put_back_after_an_error_too() -> None:

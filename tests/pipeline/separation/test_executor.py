@@ -175,6 +175,13 @@ def test_the_cpus_own_error_counts_as_out_of_memory() -> None:
         torch.empty(2**60)
     assert is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("shapes differ"))
+    assert not is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"))
+    for told in (
+        "GET was unable to find an engine to execute this computation",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+    ):
+        assert is_out_of_memory(RuntimeError(told)), told
 
 
 def test_the_threads_are_as_before_afterwards(separator: Separator, tmp_path: Path) -> None:

@@ -109,3 +109,10 @@ def test_what_runs_code_is_refused_beside_numbers(
     assert caught.value.code == "damaged-file"
     assert function.__name__ in str(caught.value)
     assert [found.name for found in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(MixstyleError) as caught:
+        load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device="cuda")
+    assert caught.value.code == "no-device"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mixstyle.pipeline.separation.architectures import scnet_inference
 from mixstyle.pipeline.separation.architectures.scnet_inference import InferenceSCNet, _GatedConv
 from mixstyle.pipeline.separation.architectures.scnet_network import Form, SCNet, SCNetConfig, form_of
+from mixstyle.pipeline.separation.architectures.scnet_transforms import with_real_ends
 from mixstyle.pipeline.separation.separator_checkpoint import read_separator_config, read_state_dict
 from mixstyle.pipeline.synth.song import render_song
 from mixstyle.stages.common.assets import SEPARATOR, SEPARATOR_CONFIG, shipped
@@ -191,3 +192,16 @@ def test_the_trained_network_stays_as_it_is() -> None:
 def test_silence_stays_silent() -> None:
     stems = InferenceSCNet(random_network("masked", {}))(torch.zeros(1, 2, 6000))
     assert torch.equal(stems, torch.zeros_like(stems))
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("bins", [5, 9])
+def test_imaginary_parts_at_the_ends_do_not_count(dim: int, bins: int) -> None:
+    """Taking them off changes nothing where an inverse FFT of even length ignores them, as it does on CPUs."""
+    shape = (3, bins, 2) if dim == 1 else (3, 2, bins)
+    spectrum = torch.randn(shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    real = with_real_ends(spectrum.clone(), dim, always=True)
+    assert not torch.equal(real, spectrum)
+    assert torch.equal(torch.fft.irfft(real, dim=dim), torch.fft.irfft(spectrum, dim=dim))
+    assert torch.equal(real.narrow(dim, 1, bins - 2), spectrum.narrow(dim, 1, bins - 2))
+    assert torch.equal(with_real_ends(spectrum.clone(), dim), spectrum), "on CPUs nothing is done"
