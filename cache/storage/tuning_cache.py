@@ -8,6 +8,7 @@ cannot be read, or of other versions, count as not there, and a folder that cann
 """
 
 import contextlib
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,13 +32,17 @@ def tunings_folder() -> Path:
     return user_cache("tunings")
 
 
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+
+
 def machine(device: torch.device) -> dict[str, Any]:
-    """What of the machine a tuning depends on."""
+    """What of the machine a tuning depends on. On CPUs the variables too that hold torch or oneDNN to fewer
+    instructions, where they are set."""
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = next(iter(_processor()), platform.processor() or platform.machine())
-    return {"device": name, "torch": torch.__version__}
+        return {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+    name = next(iter(_processor()), platform.processor() or platform.machine())
+    limits = {variable: os.environ[variable] for variable in _LIMITS if os.environ.get(variable)}
+    return {"device": name, "torch": torch.__version__, **({"limits": limits} if limits else {})}
 
 
 def load_tuning(case: Mapping[str, Any]) -> Tuning | None:

@@ -182,9 +182,8 @@ def load_separator(
     if num_overlap is not None:
         file = replace(file, num_overlap=num_overlap)
     ChunkGrid(file.chunk, file.num_overlap, file.chunk)  # refuses what cannot be cut before any work
-    device = torch.device(device)
-    if device.type == "cuda":  # with a number, which streams need
-        device = resolve_device(str(device))
+    if isinstance(device, str) or device.type == "cuda":
+        device = resolve_device(str(device))  # with a number, which streams need
     if precision not in DTYPES:
         raise MixstyleError(f"precision={precision!r} should be fp32, bf16 or fp16", code="bad-option")
     if precision == "fp16" and device.type == "cpu":

@@ -28,8 +28,8 @@ def set_lstm_kernel(separator: Separator, stored: str | None) -> str:
     separator.use_lstm_kernel(lstm_kernel(stored) if wanted else None)
     if stored and separator.precision == "bf16" and stored != separator.lstm_kernel:
         note(
-            f"warning: this output was started with the LSTM kernel {stored}, which this machine lacks; "
-            "torch's code is used here"
+            f"warning: this output was started with the LSTM kernel {stored}, which cannot be used "
+            "here; torch's code is used instead"
         )
     return separator.lstm_kernel if stored is None else stored
 

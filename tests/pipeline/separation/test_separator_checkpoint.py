@@ -113,6 +113,14 @@ def test_what_runs_code_is_refused_beside_numbers(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
+    for device in ("cuda", "cuda:0", torch.device("cuda")):
+        with pytest.raises(MixstyleError) as caught:
+            load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device=device)
+        assert caught.value.code == "no-device"
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "cuda:x"])
+def test_a_device_of_another_kind_is_refused(device: str) -> None:
     with pytest.raises(MixstyleError) as caught:
-        load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device="cuda")
-    assert caught.value.code == "no-device"
+        load_separator(DATA / "scnet_masked_a.yaml", DATA / "scnet_masked_a.ckpt", device=device)
+    assert caught.value.code == "bad-setting"

@@ -13,7 +13,7 @@ from helpers.small_separator import profile, write_separator, write_songs
 from torch import Tensor
 
 from mixstyle.cache.storage.atomic import read_json, write_json
-from mixstyle.cache.storage.tuning_cache import load_tuning, store_tuning, tunings_folder
+from mixstyle.cache.storage.tuning_cache import load_tuning, machine, store_tuning, tunings_folder
 from mixstyle.pipeline.separation import tuning
 from mixstyle.pipeline.separation.separator import Separator, load_separator
 from mixstyle.pipeline.separation.tuning import LARGEST_BATCH, Tuning, streams_on, tune
@@ -134,3 +134,15 @@ def test_mixes_that_are_separated_one_after_the_other_tell_once_how(
     first, second = (separate_mixes([mix])[0] for _ in range(2))
     assert torch.equal(first, second)
     assert len(re.findall(r"batches of \d+", capsys.readouterr().err)) == 1
+
+
+def test_a_limit_on_instructions_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for variable in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"):
+        monkeypatch.delenv(variable, raising=False)
+    free = machine(cpu)
+    assert set(free) == {"device", "torch"}, "as in tunings that are stored already"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    first = machine(cpu)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert len({str(kind) for kind in (free, first, machine(cpu))}) == 3
