@@ -27,12 +27,11 @@ def separate_status(settings: Settings) -> "tuple[StemCache | None, StageStatus]
         return None, not_opened("separate", error)
     folder = cache.stems_dir
     failures = failures_of(cache.shards)
-    tracks = sum(len(shard.tracks) for shard in cache.shards)
     clips = sum(len(track.clips) for track in cache.tracks)
     size = sum(shard.size for shard in cache.shards)
     done = (
-        f"{counted(len(cache.shards), 'shard', of=cache.n_shards)}, {counted(len(cache.tracks), 'track', of=tracks)} "
-        f"({counted(clips, 'clip')}), {size_text(size)}"
+        f"{counted(len(cache.shards), 'shard', of=cache.n_shards)}, "
+        f"{counted(len(cache.tracks), 'track', of=cache.n_tracks)} ({counted(clips, 'clip')}), {size_text(size)}"
     )
     problems = unnamed_told(cache.unnamed)
     for what, found in (

@@ -196,6 +196,7 @@ def test_what_is_left_after_a_kill_is_told(tmp_path: Path) -> None:
     summary = status(settings_of(tmp_path))
     assert (summary["separate"].state, summary["features"].state) == ("partly done", "partly done")
     assert numbers(summary["separate"].done)[:2] == numbers(summary["features"].done)[:2] == [3, 4], "shards"
+    assert numbers(summary["separate"].done)[2:4] == [5, 8], "tracks that are there, of all of the manifest"
     assert "1 unreadable" in summary["separate"].problems[0]
     assert summary.next_command == "mixstyle separate"
     os.truncate(made[1].tar, 1000)
