@@ -156,21 +156,23 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 
 def newest_checkpoint(
-    folder: Path, device: torch.device | str = "cpu", take: Callable[[Path, dict[str, Any]], None] | None = None
+    folder: Path, take: Callable[[Path, dict[str, Any]], None] | None = None
 ) -> tuple[tuple[Path, dict[str, Any]] | None, list[str]]:
     """The newest whole checkpoint to go on from and its content, None where there is none; and a line for each one
     passed over that is torn, lacks something or has weights that are not finite. take: is given each that is whole, and
     raises MixstyleError for one that is of another network: it is passed over too.
 
+    Its tensors are on the CPU: AdamW's numbers of steps stay where they are loaded, and on a GPU each is waited for.
+
     `latest.pt` where it is whole; else the one of most steps among the newest whole one of an epoch, the last and the
     best one.
     """
     torn: list[str] = []
-    latest = _first_whole([folder / LATEST], device, torn, take)
+    latest = _first_whole([folder / LATEST], torn, take)
     if latest:
         return latest, torn
     places = ([path for _, path in sorted(_epochs(folder), reverse=True)], [folder / FINAL], [folder / BEST])
-    others = [found for paths in places if (found := _first_whole(paths, device, torn, take))]
+    others = [found for paths in places if (found := _first_whole(paths, torn, take))]
     return max(others, key=lambda one: one[1]["step"], default=None), torn
 
 
@@ -204,14 +206,13 @@ def _epochs(folder: Path) -> list[tuple[int, Path]]:
 
 def _first_whole(
     paths: Sequence[Path],
-    device: torch.device | str,
     torn: list[str],
     take: Callable[[Path, dict[str, Any]], None] | None,
 ) -> tuple[Path, dict[str, Any]] | None:
     """The first checkpoint that a training can go on from, and its content; torn takes a line for each before it."""
     for path in filter(Path.is_file, paths):
         try:
-            content = load_checkpoint(path, device)
+            content = load_checkpoint(path)
             _check_to_go_on(path, content)
             if take is not None:
                 take(path, content)

@@ -25,6 +25,8 @@ from mixstyle.pipeline.separation.tuning import Tuning
 
 VERSION = 1
 _RENAMED = {"threads_per_lane": "threads_per_stream"}
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Variables that hold torch or oneDNN to fewer instructions than the processor has."""
 
 
 def tunings_folder() -> Path:
@@ -32,12 +34,8 @@ def tunings_folder() -> Path:
     return user_cache("tunings")
 
 
-_LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
-
-
 def machine(device: torch.device) -> dict[str, Any]:
-    """What of the machine a tuning depends on. On CPUs the variables too that hold torch or oneDNN to fewer
-    instructions, where they are set."""
+    """What of the machine a tuning depends on. On CPUs the limits on instructions too, where they are set."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
     name = next(iter(_processor()), platform.processor() or platform.machine())

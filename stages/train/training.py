@@ -231,8 +231,7 @@ class Training:
 
     def resume(self) -> None:
         folder = self.options.checkpoint_dir
-        # on the CPU: AdamW's numbers of steps stay where they are loaded, and on a GPU each is waited for
-        found, torn = newest_checkpoint(folder, "cpu", self._take)
+        found, torn = newest_checkpoint(folder, self._take)
         if found is None:
             if torn:  # a training from the start would write over models that somebody may still want
                 told = f"{torn[0]}; {cannot_go_on(folder)}; to do so,"
